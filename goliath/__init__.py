@@ -1,0 +1,1 @@
+"""Goliath: offload sets of Python calls to pools of remote worker processes."""

@@ -1,0 +1,89 @@
+"""Every number that can be turned, with its unit in its name and its reason beside it.
+
+Each knob can be set in the environment as ``GOLIATH_`` and its name in capitals
+(``GOLIATH_PING_INTERVAL_S=0.2``): that is how the tests shorten the timers of real
+processes, and how an operator adapts them to an unusual network.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Self
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+@dataclass(frozen=True, slots=True)
+class _Knobs:
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """The defaults, changed by whatever ``GOLIATH_*`` says.
+
+        Raises:
+            ValueError: a value is not a number; the message names the variable.
+        """
+        environ = os.environ if environ is None else environ
+        chosen: dict[str, float] = {}
+        for knob in fields(cls):
+            name = f"GOLIATH_{knob.name.upper()}"
+            text = environ.get(name)
+            if text is None:
+                continue
+            try:
+                chosen[knob.name] = int(text) if knob.type == "int" else float(text)
+            except ValueError:
+                raise ValueError(f"{name}={text!r} is not a number; unset it or give one") from None
+        return cls(**chosen)
+
+
+@dataclass(frozen=True, slots=True)
+class TransportConfig(_Knobs):
+    """Sessions, frames and the door of a Lieutenant."""
+
+    handshake_max_s: float = 5.0  # the whole login; a slow link needs four one-way trips
+    handshake_message_max_bytes: int = KIB  # before login nobody may send more
+    unauthenticated_max: int = 64  # connections that have not logged in, in all
+    unauthenticated_per_address_max: int = 8
+    failures_per_minute_max: int = 10  # bad logins of one address before it has to wait
+    refusal_delay_s: float = 0.25  # every refused login takes this long
+    ping_interval_s: float = 5.0
+    silence_max_s: float = 15.0  # three pings unanswered: the link is dead, cut it
+    session_kill_s: float = 60.0  # the Lieutenant kills a silent Commander's work after this
+    session_lost_s: float = 75.0  # the Commander gives a silent session up after this: must be
+    # later than session_kill_s, or one call could have two owners
+    reconnect_min_s: float = 0.1
+    reconnect_max_s: float = 5.0  # full jitter between the two
+    connect_timeout_s: float = 5.0
+    unacked_max_bytes: int = 64 * MIB  # each way; then the sender's sources are not read
+    chunk_bytes: int = 128 * KIB  # 256 KiB and more is the worst size with default malloc
+    tcp_user_timeout_s: float = 20.0  # the kernel's own limit for unacknowledged bytes
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig(_Knobs):
+    """A Lieutenant and its worker processes."""
+
+    flush_interval_s: float = 0.010  # finished calls of a long batch are reported this often
+    cancel_grace_s: float = 4.0  # interrupted first, killed after this
+    parked_max_s: float = 60.0  # an idle worker process is kept this long for its session
+    parked_keep: int = 0  # ... and this many for ever (0: as many as there are slots)
+    starved_after_s: float = 1.0  # a session that got nothing for so long may oversubscribe by one
+    drain_timeout_s: float = 30.0
+    restart_max: int = 5  # workers of one environment that die at start ...
+    restart_window_s: float = 10.0  # ... within so long: the environment is broken
+    stderr_tail_bytes: int = 4 * KIB  # of a crashed worker's last words
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulingConfig(_Knobs):
+    """How a Commander cuts and spreads calls."""
+
+    target_fast_s: float = 0.004  # worker time of one batch while a call takes under 10 µs
+    target_slow_s: float = 0.010  # ... and beyond
+    batch_calls_max: int = 8192
+    batch_bytes_max: int = MIB
+    window_bytes: int = 64 * MIB  # payload that may be on its way to one node
+    placement_timeout_s: float = 5.0  # no node can ever run it: said after this

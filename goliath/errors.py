@@ -1,0 +1,188 @@
+"""What can go wrong, as types.
+
+::
+
+    GoliathError
+    ├── TaskError                 a call raised, and its exception cannot be rebuilt here
+    ├── SerializationError        an argument, function or result cannot be pickled
+    ├── TaskCancelledError
+    ├── TaskTimeoutError          (TimeoutError) the timeout= of a call passed
+    ├── GetTimeoutError           (TimeoutError) get/wait stopped waiting; the task goes on
+    ├── DeadlineExceededError     (TimeoutError) the deadline= of a run passed
+    ├── WorkerCrashedError        the process died under the call
+    │   └── OutOfMemoryError
+    ├── NodeDiedError             the Lieutenant, or the way to it, was lost
+    ├── ObjectLostError
+    ├── AuthenticationError       the token was refused, or the other side could not prove it
+    ├── VersionMismatchError      another Python, cloudpickle or protocol at the other end
+    ├── ProtocolError             the other side does not speak Goliath
+    ├── ConnectionError           (ConnectionError) no Lieutenant at the address
+    ├── RuntimeEnvSetupError      files, environment or initializer of a job failed on a node
+    └── LocalError                a bug in Goliath itself: please report it
+
+Every class survives pickling: the message is the only positional argument, the rest
+are attributes that travel in ``__dict__``.
+"""
+
+from __future__ import annotations
+
+import builtins
+from typing import Any
+
+
+class GoliathError(Exception):
+    """Base of everything Goliath raises on its own account."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message)
+
+
+class RemoteTraceback(Exception):  # noqa: N818 - it is a carrier of text, as in concurrent.futures
+    """The traceback of the worker as text: the ``__cause__`` of a call's own exception.
+
+    (The term and the trick are those of ``multiprocessing`` and ``concurrent.futures``.)
+    """
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.text}"""'
+
+
+class TaskError(GoliathError):
+    """A call raised, and its exception could not be rebuilt here.
+
+    Attributes:
+        type_name: qualified name of the class it raised, such as ``"SystemExit"``.
+        remote_message: ``str()`` of the exception in the worker.
+        remote_traceback: the worker's traceback as text.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        type_name: str = "",
+        remote_message: str = "",
+        remote_traceback: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.type_name = type_name
+        self.remote_message = remote_message
+        self.remote_traceback = remote_traceback
+
+
+class SerializationError(GoliathError):
+    """An argument, a function or a result cannot be pickled, or not be read at the other end."""
+
+
+class TaskCancelledError(GoliathError):
+    """The call was cancelled before it had a result."""
+
+
+class TaskTimeoutError(GoliathError, TimeoutError):
+    """One call ran longer than its ``timeout=``; its worker was killed."""
+
+
+class GetTimeoutError(GoliathError, TimeoutError):
+    """Waiting for a result stopped after ``timeout=``; the call itself goes on."""
+
+
+class DeadlineExceededError(GoliathError, TimeoutError):
+    """The ``deadline=`` of a whole run passed before this call had a result."""
+
+
+class WorkerCrashedError(GoliathError):
+    """The worker process died while it ran the call.
+
+    Attributes:
+        signal: number of the signal that killed it, or None.
+        exit_code: what it exited with, or None.
+        pid: its process id on the node.
+        node: the node's name.
+        stderr_tail: the last lines it wrote to stderr, the faulthandler's stack among them.
+        maybe_executed: whether the call may have had effects.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        signal: int | None = None,
+        exit_code: int | None = None,
+        pid: int | None = None,
+        node: str = "",
+        stderr_tail: str = "",
+        maybe_executed: bool = True,
+    ) -> None:
+        super().__init__(message)
+        self.signal = signal
+        self.exit_code = exit_code
+        self.pid = pid
+        self.node = node
+        self.stderr_tail = stderr_tail
+        self.maybe_executed = maybe_executed
+
+
+class OutOfMemoryError(WorkerCrashedError):
+    """The worker process was killed because the memory was used up."""
+
+
+class NodeDiedError(GoliathError):
+    """The Lieutenant that had the call was lost, and the call may not be repeated.
+
+    Attributes:
+        node: the node's name.
+        maybe_executed: whether the call may have had effects.
+    """
+
+    def __init__(self, message: str = "", *, node: str = "", maybe_executed: bool = True) -> None:
+        super().__init__(message)
+        self.node = node
+        self.maybe_executed = maybe_executed
+
+
+class ObjectLostError(GoliathError):
+    """A result was lost with its node and cannot be made again."""
+
+
+class AuthenticationError(GoliathError):
+    """The token was refused, none was found, or the Lieutenant could not prove that it has it."""
+
+
+class VersionMismatchError(GoliathError):
+    """The two ends run Python or Goliath versions that cannot exchange functions."""
+
+
+class ProtocolError(GoliathError):
+    """The other side sent something that is not the Goliath protocol."""
+
+
+class ConnectionError(GoliathError, builtins.ConnectionError):  # noqa: A001 - as promised in API §5
+    """No Lieutenant could be reached."""
+
+
+class RuntimeEnvSetupError(GoliathError):
+    """The files, the environment or the initializer of a job could not be set up on a node."""
+
+
+class LocalError(GoliathError):
+    """Goliath broke one of its own rules: a bug, please report it with the message."""
+
+
+def named(error: BaseException, note: str) -> BaseException:
+    """``error`` with one more note, unless it bears the same note already."""
+    if note not in getattr(error, "__notes__", ()):
+        error.add_note(note)
+    return error
+
+
+def describe(value: Any, limit: int = 200) -> str:
+    """``repr(value)`` cut to ``limit`` characters; never raises."""
+    try:
+        text = repr(value)
+    except Exception as exc:  # noqa: BLE001 - a user's __repr__ may do anything
+        text = f"<{type(value).__name__} whose repr raised {type(exc).__name__}>"
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -1,0 +1,1 @@
+"""How messages travel: wire format, login, sessions, and the three channels."""

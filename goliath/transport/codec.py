@@ -1,0 +1,130 @@
+"""Messages to bytes and back: a length, a checksum, an orjson header, the raw payload.
+
+::
+
+    +------------+------------+----------------+-----------+
+    | u32 length | u32 crc32  | header (JSON)  | payload   |
+    | of header  | of the two | UTF-8 object   | raw bytes |
+    +------------+------------+----------------+-----------+
+
+Little endian. The checksum guards what TLS does not; 0 means "not computed" (a pipe, or
+a link under TLS). The header costs 0.7 µs and there is one a *batch*, so it can afford to be
+legible. Nothing in a header is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import struct
+import types
+import typing
+import zlib
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from typing import Any
+
+import orjson
+
+from goliath.errors import ProtocolError
+from goliath.transport.messages import MESSAGES, Message, Payload
+
+PREFIX = struct.Struct("<II")
+Header = dict[str, Any]
+
+
+def pack_header(header: Mapping[str, Any], payload: Payload = b"", *, checksum: bool) -> bytes:
+    """The prefix and the header; the frame is this followed by the payload."""
+    text = orjson.dumps(header)
+    crc = (zlib.crc32(payload, zlib.crc32(text)) or 1) if checksum else 0
+    return PREFIX.pack(len(text), crc) + text
+
+
+def unpack_frame(frame: Payload, *, checksum: bool) -> tuple[Header, memoryview]:
+    """The header and the payload of one frame (the payload is a view, nothing is copied).
+
+    Raises:
+        ProtocolError: cut short, damaged, or not a JSON object.
+    """
+    view = memoryview(frame)
+    if len(view) < PREFIX.size:
+        raise ProtocolError(f"a frame of {len(view)} bytes is too short to have a prefix")
+    length, crc = PREFIX.unpack_from(view)
+    body = PREFIX.size + length
+    if body > len(view):
+        raise ProtocolError(f"a header of {length} bytes in a frame of {len(view)} bytes")
+    if checksum and crc != (zlib.crc32(view[PREFIX.size :]) or 1):
+        raise ProtocolError("the checksum of a frame is wrong: it was damaged on its way")
+    try:
+        header = orjson.loads(view[PREFIX.size : body])
+    except orjson.JSONDecodeError as exc:
+        raise ProtocolError(f"a header is not JSON: {exc}") from exc
+    if not isinstance(header, dict):
+        raise ProtocolError(f"a header is a JSON {type(header).__name__}, not an object")
+    return header, view[body:]
+
+
+def to_header(message: Message) -> Header:
+    """The fields of a message as its header, without the payload."""
+    header: Header = {"t": message.kind}
+    for name in _SCHEMAS[message.kind].names:
+        header[name] = getattr(message, name)
+    return header
+
+
+def from_header(header: Header, payload: Payload) -> Message:
+    """The message a header and its payload mean. Unknown fields are ignored (newer peers).
+
+    Raises:
+        ProtocolError: unknown kind, a field missing or of another type.
+    """
+    kind = header.get("t")
+    schema = _SCHEMAS.get(kind) if isinstance(kind, str) else None
+    if schema is None:
+        raise ProtocolError(f"unknown message kind {kind!r}")
+    return schema.build(header, payload)
+
+
+class _Schema:
+    """The fields of one message class, checked because the other end may be hostile."""
+
+    __slots__ = ("cls", "has_payload", "names", "required", "types")
+
+    def __init__(self, cls: type[Message]) -> None:
+        hints = typing.get_type_hints(cls)
+        own = [f for f in fields(cls) if f.name != "payload"]
+        self.cls = cls
+        self.has_payload = any(f.name == "payload" for f in fields(cls))
+        self.names = tuple(f.name for f in own)
+        self.types = {f.name: _plain_types(hints[f.name]) for f in own}
+        self.required = frozenset(
+            f.name for f in own if f.default is MISSING and f.default_factory is MISSING
+        )
+
+    def build(self, header: Header, payload: Payload) -> Message:
+        given: Header = {}
+        for name in self.names:
+            if name in header:
+                value = header[name]
+                if type(value) not in self.types[name]:
+                    raise ProtocolError(
+                        f"{self.cls.kind}.{name} is a {type(value).__name__}, "
+                        f"not {' or '.join(t.__name__ for t in self.types[name])}"
+                    )
+                given[name] = value
+            elif name in self.required:
+                raise ProtocolError(f"a {self.cls.kind} message lacks {name!r}")
+        if self.has_payload:
+            given["payload"] = payload
+        elif len(payload):
+            raise ProtocolError(f"a {self.cls.kind} message has a payload and may not")
+        return self.cls(**given)
+
+
+def _plain_types(hint: Any) -> tuple[type, ...]:
+    """The concrete JSON types a field hint allows (containers by their outer type only)."""
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        return tuple(t for arm in typing.get_args(hint) for t in _plain_types(arm))
+    plain = typing.get_origin(hint) or hint
+    return (float, int) if plain is float else (plain,)
+
+
+_SCHEMAS = {kind: _Schema(cls) for kind, cls in MESSAGES.items()}

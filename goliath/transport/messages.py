@@ -1,0 +1,339 @@
+"""Everything two actors in different places can say to each other: names, fields, and nothing else.
+
+A message is a flat record of JSON-able fields and, last, one opaque ``payload``. Whoever
+forwards a message never looks into its payload. The fields are the wire format: they are
+described for other implementations in ``docs/protocol.md``.
+
+``lane`` is ``CONTROL`` for what must overtake bulk (a cancel must not queue behind a
+gigabyte of arguments). Control may overtake payload, so every control message that names
+a batch must make sense even if the batch has not arrived yet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import ClassVar
+
+Payload = bytes | bytearray | memoryview
+
+
+class Lane(IntEnum):
+    """Which queue a message waits in. Order is kept within a lane only."""
+
+    CONTROL = 0
+    BULK = 1
+
+
+@dataclass(slots=True)
+class Message:
+    """Base of all messages."""
+
+    kind: ClassVar[str] = ""
+    lane: ClassVar[Lane] = Lane.CONTROL
+
+
+# -- Commander to Lieutenant ---------------------------------------------------------
+
+
+@dataclass(slots=True)
+class DefineFunction(Message):
+    """The pickled function with its static keywords: sent once, before its first batch."""
+
+    kind: ClassVar[str] = "function"
+    lane: ClassVar[Lane] = Lane.BULK
+    digest: str
+    name: str
+    payload: Payload = b""
+
+
+@dataclass(slots=True)
+class DefineEnvironment(Message):
+    """What the workers of a job need around them: sent once, before its first batch.
+
+    ``files`` are ``[path, mode, sha256, size]`` with POSIX paths relative to the job's own
+    directory; without files the directory is ``cwd`` (same machine only) or a fresh one.
+    The payload is the pickled initializer, or nothing.
+    """
+
+    kind: ClassVar[str] = "environment"
+    lane: ClassVar[Lane] = Lane.BULK
+    environment: str
+    files: list[list[str | int]]
+    variables: dict[str, str]
+    threads: int = 1
+    cwd: str = ""
+    sys_path: list[str] = field(default_factory=list)
+    initializer: bool = False
+    payload: Payload = b""
+
+
+@dataclass(slots=True)
+class FileData(Message):
+    """One piece of one file a node asked for, in order; the last has ``offset + len == size``."""
+
+    kind: ClassVar[str] = "file"
+    lane: ClassVar[Lane] = Lane.BULK
+    sha256: str
+    offset: int
+    size: int
+    payload: Payload = b""
+
+
+@dataclass(slots=True)
+class ForgetEnvironment(Message):
+    """The job is over: its workers and its directory may go.
+
+    In the bulk lane, because it must not overtake the environment it ends.
+    """
+
+    kind: ClassVar[str] = "forget"
+    lane: ClassVar[Lane] = Lane.BULK
+    environment: str
+
+
+@dataclass(slots=True)
+class AssignBatch(Message):
+    """Run calls ``lo <= i < hi`` of a batch. ``form`` tells the worker how to read the payload."""
+
+    kind: ClassVar[str] = "assign"
+    lane: ClassVar[Lane] = Lane.BULK
+    batch: int
+    attempt: int
+    lo: int
+    hi: int
+    function: str
+    environment: str
+    form: str
+    careful: bool = False
+    timeout_s: float | None = None
+    cpus: float = 1.0
+    resources: dict[str, float] = field(default_factory=dict)
+    payload: Payload = b""
+
+
+@dataclass(slots=True)
+class CancelBatch(Message):
+    """Do not run the batch, or stop running it. Answered by `RangeReturned` or its results."""
+
+    kind: ClassVar[str] = "cancel"
+    batch: int
+    attempt: int
+    force: bool = False
+
+
+@dataclass(slots=True)
+class StealBatches(Message):
+    """Give up to ``count`` ranges that have not started. Always answered by `Surrendered`."""
+
+    kind: ClassVar[str] = "steal"
+    count: int
+
+
+@dataclass(slots=True)
+class AskStatus(Message):
+    """How are you? Answered by `Status`."""
+
+    kind: ClassVar[str] = "ask-status"
+
+
+# -- Lieutenant to Commander ---------------------------------------------------------
+
+
+@dataclass(slots=True)
+class NeedFiles(Message):
+    """The node lacks these contents (SHA-256, hexadecimal) and cannot start without them."""
+
+    kind: ClassVar[str] = "need"
+    sha256s: list[str]
+
+
+@dataclass(slots=True)
+class EnvironmentFailed(Message):
+    """The environment could not be set up; batches that wait for it come back unstarted."""
+
+    kind: ClassVar[str] = "environment-failed"
+    lane: ClassVar[Lane] = Lane.BULK
+    environment: str
+    error: str
+
+
+@dataclass(slots=True)
+class RangeDone(Message):
+    """Calls ``lo <= i < hi`` ran; the payload has their outcomes.
+
+    ``retryable`` are the calls among them whose exception the job wants retried: their
+    outcomes count only if no attempt is left.
+    """
+
+    kind: ClassVar[str] = "done"
+    lane: ClassVar[Lane] = Lane.BULK
+    batch: int
+    attempt: int
+    lo: int
+    hi: int
+    elapsed_us: int
+    worker: int = 0
+    retryable: list[int] = field(default_factory=list)
+    payload: Payload = b""
+
+
+@dataclass(slots=True)
+class RangeReturned(Message):
+    """Calls that this node will not run (any more), and why.
+
+    ``why`` is ``"cancelled"``, ``"timeout"`` (one call, it was killed), ``"crashed"`` (its
+    worker died; ``guilty`` is the call that was running, -1 if it may be any of them),
+    ``"unstarted"`` (never began, nobody's fault) or ``"environment"``.
+    ``report`` describes a death: ``pid, signal, exit_code, stderr_tail, oom, worker``.
+    """
+
+    kind: ClassVar[str] = "returned"
+    lane: ClassVar[Lane] = Lane.BULK
+    batch: int
+    attempt: int
+    lo: int
+    hi: int
+    why: str
+    guilty: int = -1
+    report: dict[str, str | int | float | bool | None] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Surrendered(Message):
+    """The answer to `StealBatches`: ``[batch, attempt, lo, hi]`` of what was given up.
+
+    In the bulk lane, so that it cannot overtake results of the same batch.
+    """
+
+    kind: ClassVar[str] = "surrendered"
+    lane: ClassVar[Lane] = Lane.BULK
+    asked: int
+    ranges: list[list[int]]
+
+
+@dataclass(slots=True)
+class Output(Message):
+    """Text a worker printed. ``stream`` is ``"stdout"`` or ``"stderr"``; the payload is UTF-8.
+
+    In the bulk lane, so that what a call printed arrives before its result.
+    """
+
+    kind: ClassVar[str] = "output"
+    lane: ClassVar[Lane] = Lane.BULK
+    stream: str
+    function: str
+    worker: int
+    payload: Payload = b""
+
+
+@dataclass(slots=True)
+class Status(Message):
+    """A node about itself. ``busy`` and ``slots`` count CPUs, ``queued`` batches of everyone."""
+
+    kind: ClassVar[str] = "status"
+    busy: float
+    slots: int
+    queued: int
+    processes: int
+    draining: bool = False
+
+
+@dataclass(slots=True)
+class Draining(Message):
+    """The node finishes what it runs and takes nothing new; the queue comes back unstarted."""
+
+    kind: ClassVar[str] = "draining"
+
+
+# -- Lieutenant to worker process ------------------------------------------------------
+
+
+@dataclass(slots=True)
+class RunRange(Message):
+    """Run calls ``lo <= i < hi`` of the payload, on the worker's main thread."""
+
+    kind: ClassVar[str] = "run"
+    lane: ClassVar[Lane] = Lane.BULK
+    serial: int
+    lo: int
+    hi: int
+    function: str
+    form: str
+    careful: bool = False
+    payload: Payload = b""
+
+
+@dataclass(slots=True)
+class Interrupt(Message):
+    """Stop the range with this serial, if it is the one that runs."""
+
+    kind: ClassVar[str] = "interrupt"
+    serial: int
+
+
+@dataclass(slots=True)
+class Split(Message):
+    """Give back the un-started rest of the running range, all but ``1/keep`` of it."""
+
+    kind: ClassVar[str] = "split"
+    serial: int
+    keep: int = 2
+
+
+@dataclass(slots=True)
+class Flush(Message):
+    """Report the calls of the running range that have finished."""
+
+    kind: ClassVar[str] = "flush"
+    serial: int
+
+
+# -- worker process to Lieutenant --------------------------------------------------------
+
+
+@dataclass(slots=True)
+class WorkerReady(Message):
+    """The worker stands in its directory, its initializer has run; or ``error`` says why not."""
+
+    kind: ClassVar[str] = "ready"
+    error: str = ""
+
+
+@dataclass(slots=True)
+class Progress(Message):
+    """Calls ``lo <= i < hi`` of a range ran. ``final`` frees the worker.
+
+    A final progress whose ``hi`` is below what was asked means that the rest was not run:
+    split away before, or interrupted (``interrupted``). ``dirty`` asks to be replaced.
+    """
+
+    kind: ClassVar[str] = "progress"
+    lane: ClassVar[Lane] = Lane.BULK
+    serial: int
+    lo: int
+    hi: int
+    elapsed_us: int
+    final: bool
+    interrupted: bool = False
+    dirty: bool = False
+    retryable: list[int] = field(default_factory=list)
+    payload: Payload = b""
+
+
+@dataclass(slots=True)
+class Yielded(Message):
+    """The answer to `Split`: calls from ``at`` on will not be run here (``at == hi``: none)."""
+
+    kind: ClassVar[str] = "yielded"
+    lane: ClassVar[Lane] = Lane.BULK
+    serial: int
+    at: int
+
+
+def _all_kinds() -> dict[str, type[Message]]:
+    return {cls.kind: cls for cls in Message.__subclasses__()}
+
+
+MESSAGES = _all_kinds()
+"""Every message by the ``kind`` it has on the wire."""
