@@ -1,0 +1,440 @@
+"""Values to bytes and back: the only file that pickles.
+
+**Calls.** Where every argument of a chunk is an exact scalar, calls travel as *columns*: one
+pickle for the chunk (197 ns a call against 418 for a list of dicts and 2,200 for one
+cloudpickle each). Everything else travels as *rows*, one pickle a call: in one pickle, a
+list shared by two calls would become one object in the worker.
+
+**Functions.** A function of ``__main__``, or of a module that is neither installed nor
+shipped with the job, travels by value: a node has no copy of the user's own modules.
+Installed and shipped modules travel by reference, and the node imports them.
+
+**Outcomes.** Exact scalars share one pickle. Any other value was pickled right after its
+call returned, before the next call could change it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from types import FunctionType, NoneType
+from typing import Any
+
+import cloudpickle
+
+from goliath.errors import SerializationError, describe
+from goliath.transport.messages import Payload
+from goliath.transport.modules import is_users_own
+
+SCALARS = frozenset((int, float, str, bytes, bool, NoneType, complex))
+"""Types whose exact instances are immutable and hold nothing: safe to share a pickle."""
+
+COLUMNS, ROWS = "columns", "rows"
+PROTOCOL = 5
+
+Row = Mapping[str, Any] | tuple[Any, ...]
+Columns = tuple[int, tuple[str, ...], tuple[list[Any], ...]]
+"""How many positional columns, the names of the keyword columns, and all the columns."""
+
+PICKLE_VERSION = str(cloudpickle.__version__)
+
+
+# -- any one value --------------------------------------------------------------------
+
+
+class _NotPlainError(Exception):
+    """The value holds something that plain pickle might send by a name the node lacks."""
+
+
+class _PlainPickler(pickle.Pickler):
+    """Plain builtins only, at C speed; refuses the rest."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        raise _NotPlainError(type(obj).__name__)
+
+
+class _ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
+    """cloudpickle that also sends the user's own, unshipped modules by value.
+
+    The registry of cloudpickle is global, so what is added for one dump is taken away
+    after it, under a lock.
+    """
+
+    _registry_lock = threading.RLock()
+
+    def __init__(self, file: io.BytesIO, shipped: Collection[str]) -> None:
+        super().__init__(file, protocol=PROTOCOL)
+        self._shipped = shipped
+        self._registered: list[Any] = []
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, FunctionType | type):
+            self._send_by_value(getattr(obj, "__module__", None))
+        return super().reducer_override(obj)
+
+    def _send_by_value(self, name: str | None) -> None:
+        if name is None or name.partition(".")[0] in self._shipped:
+            return
+        module = is_users_own(name)
+        if module is None or name in cloudpickle.list_registry_pickle_by_value():
+            return
+        cloudpickle.register_pickle_by_value(module)
+        self._registered.append(module)
+
+    def dump(self, obj: Any) -> None:
+        with self._registry_lock:
+            try:
+                super().dump(obj)
+            finally:
+                for module in self._registered:
+                    cloudpickle.unregister_pickle_by_value(module)
+
+
+def dump_value(value: Any, shipped: Collection[str] = ()) -> bytes:
+    """One value as bytes.
+
+    Raises:
+        Exception: whatever pickling raises; the caller knows what the value is for.
+    """
+    buffer = io.BytesIO()
+    try:
+        _PlainPickler(buffer, PROTOCOL).dump(value)
+    except _NotPlainError:
+        buffer = io.BytesIO()
+        _ByValuePickler(buffer, shipped).dump(value)
+    return buffer.getvalue()
+
+
+def load_value(payload: Payload) -> Any:
+    """The value that `dump_value` wrote."""
+    return pickle.loads(payload)
+
+
+# -- functions ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A pickled function: ``digest`` is the SHA-256 of ``payload``, in hexadecimal."""
+
+    digest: str
+    name: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedFunction:
+    """A function in a worker, with what is common to all its calls."""
+
+    call: Callable[..., Any]
+    static: dict[str, Any]
+    retry_on: tuple[type[BaseException], ...]
+
+
+def dump_function(
+    function: Callable[..., Any],
+    *,
+    static: Mapping[str, Any] | None = None,
+    retry_on: tuple[type[BaseException], ...] = (),
+    shipped: Collection[str] = (),
+) -> Function:
+    """Pickle a function with its static keywords.
+
+    Args:
+        function: any callable.
+        static: keyword arguments common to all calls.
+        retry_on: exception classes after which a call is tried again.
+        shipped: top-level module names that travel as files.
+
+    Raises:
+        SerializationError: names the part that cannot be pickled.
+    """
+    name = function_name(function)
+    parts = (function, dict(static or {}), retry_on)
+    try:
+        payload = _dump_parts(parts, shipped)
+    except Exception as exc:
+        culprit = find_culprit(static or {}, "static") or _function_culprit(function)
+        raise SerializationError(
+            f"{name} cannot be sent to a worker: {culprit or 'it'} cannot be pickled "
+            f"({type(exc).__name__}: {exc}); create it inside the function instead"
+        ) from exc
+    return Function(hashlib.sha256(payload).hexdigest(), name, payload)
+
+
+def _dump_parts(parts: tuple[Any, ...], shipped: Collection[str]) -> bytes:
+    buffer = io.BytesIO()
+    try:
+        _ByValuePickler(buffer, shipped).dump(parts)
+        return buffer.getvalue()
+    except Exception:
+        # By value, a function takes the globals it names along. One of them may not be
+        # picklable, in a module that the node could import all the same.
+        if getattr(parts[0], "__module__", "__main__") == "__main__":
+            raise
+        return bytes(cloudpickle.dumps(parts, PROTOCOL))
+
+
+def load_function(payload: Payload) -> LoadedFunction:
+    """The function that `dump_function` wrote."""
+    call, static, retry_on = pickle.loads(payload)
+    return LoadedFunction(call, static, retry_on)
+
+
+def dump_initializer(
+    initializer: Callable[..., Any], initargs: tuple[Any, ...], shipped: Collection[str] = ()
+) -> bytes:
+    """Pickle what runs once in each worker of a job; errors as in `dump_function`."""
+    try:
+        return _dump_parts((initializer, tuple(initargs)), shipped)
+    except Exception as exc:
+        culprit = find_culprit(tuple(initargs), "initargs") or _function_culprit(initializer)
+        raise SerializationError(
+            f"the initializer {function_name(initializer)} cannot be sent to a worker: "
+            f"{culprit or 'it'} cannot be pickled ({type(exc).__name__}: {exc})"
+        ) from exc
+
+
+def load_initializer(payload: Payload) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """The function and its arguments that `dump_initializer` wrote."""
+    initializer, initargs = pickle.loads(payload)
+    return initializer, initargs
+
+
+def function_name(function: Callable[..., Any]) -> str:
+    """How a function is called in messages and prefixes; the innermost of partials."""
+    inner = getattr(function, "func", function)
+    name = getattr(inner, "__qualname__", None) or type(inner).__qualname__
+    return str(name).rpartition("<locals>.")[2]
+
+
+# -- calls ----------------------------------------------------------------------------
+
+
+class UnpicklableRowError(Exception):
+    """Row ``position`` of a chunk cannot be sent; ``error`` is what its caller should see."""
+
+    def __init__(self, position: int, error: SerializationError) -> None:
+        super().__init__(position, error)
+        self.position = position
+        self.error = error
+
+
+def encode_calls(rows: Sequence[Row], shipped: Collection[str] = ()) -> tuple[str, bytes]:
+    """A chunk of calls as its form and its payload.
+
+    Args:
+        rows: mappings (keyword arguments) or tuples (positional ones); at least one.
+        shipped: top-level module names that travel as files.
+
+    Raises:
+        UnpicklableRowError: tells which row, and names the argument.
+    """
+    columns = _columns(rows)
+    if columns is not None:
+        return COLUMNS, pickle.dumps(columns, PROTOCOL)
+    return ROWS, pickle.dumps(
+        [_dump_row(row, position, shipped) for position, row in enumerate(rows)], PROTOCOL
+    )
+
+
+def encode_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, bytes]:
+    """One call with any mixture of arguments."""
+    values = (*args, *kwargs.values())
+    if set(map(type, values)) <= SCALARS:
+        return COLUMNS, pickle.dumps(
+            (len(args), tuple(kwargs), tuple([value] for value in values)), PROTOCOL
+        )
+    try:
+        return ROWS, pickle.dumps([dump_value((args, kwargs))], PROTOCOL)
+    except Exception as exc:
+        raise _row_error(args, kwargs, exc) from exc
+
+
+def _columns(rows: Sequence[Row]) -> Columns | None:
+    """The rows transposed; None unless all have the same keys and only exact scalars."""
+    first = rows[0]
+    kind = type(first)
+    width = len(first)
+    if kind is dict:
+        names: tuple[Any, ...] = tuple(first)
+    elif kind is tuple:
+        names = tuple(range(width))
+    else:
+        return None
+    if len(rows) > 1 and (set(map(type, rows)) != {kind} or set(map(len, rows)) != {width}):
+        return None
+    columns = []
+    for name in names:
+        # One pass a column: zip(*map(itemgetter(a, b), rows)) is twice as slow.
+        try:
+            column = list(map(itemgetter(name), rows))
+        except KeyError:
+            return None
+        if not SCALARS.issuperset(map(type, column)):
+            return None
+        columns.append(column)
+    if kind is tuple:
+        return width, (), tuple(columns)
+    return 0, names, tuple(columns)
+
+
+def _dump_row(row: Row, position: int, shipped: Collection[str]) -> bytes:
+    args, kwargs = (row, {}) if isinstance(row, tuple) else ((), dict(row))
+    try:
+        return dump_value((args, kwargs), shipped)
+    except Exception as exc:
+        raise UnpicklableRowError(position, _row_error(args, kwargs, exc)) from exc
+
+
+def _row_error(
+    args: tuple[Any, ...], kwargs: Mapping[str, Any], exc: Exception
+) -> SerializationError:
+    culprit = find_culprit(kwargs, "") or find_culprit(args, "argument ")
+    return SerializationError(
+        f"{culprit or 'the arguments'} cannot be pickled ({type(exc).__name__}: {exc}); "
+        "send something it can be made from"
+    )
+
+
+def decode_columns(payload: Payload) -> Columns:
+    """The columns of a chunk of form ``columns``."""
+    columns: Columns = pickle.loads(payload)
+    return columns
+
+
+def decode_rows(payload: Payload) -> list[bytes]:
+    """The calls of a chunk of form ``rows``, each still pickled."""
+    rows: list[bytes] = pickle.loads(payload)
+    return rows
+
+
+def load_row(row: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The positional and keyword arguments of one call."""
+    args, kwargs = pickle.loads(row)
+    return args, kwargs
+
+
+# -- outcomes -------------------------------------------------------------------------
+
+FailureRecord = dict[str, Any]
+"""A call's exception as plain data: ``kind`` (``"raised"`` or ``"serialization"``), ``type``,
+``message``, ``traceback``, ``call`` (the call as text, cut) and ``pickle`` (bytes or None)."""
+
+
+def encode_outcomes(
+    values: list[Any], boxed: dict[int, bytes], failures: dict[int, FailureRecord]
+) -> bytes:
+    """Outcomes of consecutive calls. ``values`` has exact scalars, and None where a key of
+    ``boxed`` (a pickle of its own) or ``failures`` stands; keys count from 0 in ``values``."""
+    if boxed or failures:
+        return pickle.dumps((values, boxed, failures), PROTOCOL)
+    return pickle.dumps(values, PROTOCOL)
+
+
+def decode_outcomes(payload: Payload) -> tuple[list[Any], dict[int, FailureRecord]]:
+    """The values, and the failures by their place among them (where the value is None)."""
+    decoded = pickle.loads(payload)
+    if type(decoded) is list:
+        return decoded, {}
+    values, boxed, failures = decoded
+    for place, pickled in boxed.items():
+        try:
+            values[place] = pickle.loads(pickled)
+        except Exception as exc:  # noqa: BLE001 - a user's __setstate__ may raise anything
+            failures[place] = serialization_record(
+                f"its result cannot be rebuilt here ({type(exc).__name__}: {exc}); "
+                "return plain data, or make its class importable on this side"
+            )
+    return values, failures
+
+
+def serialization_record(message: str, call: str = "") -> FailureRecord:
+    """The record of a `SerializationError`."""
+    return {
+        "kind": "serialization",
+        "type": "SerializationError",
+        "message": message,
+        "traceback": "",
+        "call": call,
+        "pickle": None,
+    }
+
+
+def dump_exception(exc: BaseException) -> bytes | None:
+    """The exception as bytes, if it survives the way there and back; else None.
+
+    Classes with arguments of their own often pickle well and fail to unpickle
+    (``multiprocessing.Pool`` hangs on them): so the way back is tried here.
+    """
+    try:
+        payload = dump_value(exc)
+        back = pickle.loads(payload)
+    except Exception:  # noqa: BLE001 - a user's __reduce__ may raise anything
+        return None
+    return payload if type(back).__qualname__ == type(exc).__qualname__ else None
+
+
+def load_exception(payload: bytes) -> BaseException | None:
+    """The exception that `dump_exception` wrote; None if it cannot be rebuilt here."""
+    try:
+        exc = pickle.loads(payload)
+    except Exception:  # noqa: BLE001 - its class may be missing here, or raise anything
+        return None
+    return exc if isinstance(exc, BaseException) else None
+
+
+# -- who is to blame ------------------------------------------------------------------
+
+
+def find_culprit(value: Any, path: str, depth: int = 6) -> str | None:
+    """The innermost part of ``value`` that cannot be pickled, as ``path`` and what it is."""
+    if depth == 0 or _pickles(value):
+        return None
+    for step, part in _parts(value):
+        inner = find_culprit(part, _join(path, step), depth - 1)
+        if inner is not None:
+            return inner
+    return f"{path or 'it'}, a {type(value).__name__} ({describe(value, 80)}),"
+
+
+def _pickles(value: Any) -> bool:
+    try:
+        dump_value(value)
+    except Exception:  # noqa: BLE001 - that is the question
+        return False
+    return True
+
+
+def _join(path: str, step: str) -> str:
+    return step.strip(".[]'") if not path else f"{path}{step}"
+
+
+def _parts(value: Any) -> list[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        return [(f"[{key!r}]", part) for key, part in value.items()]
+    if isinstance(value, list | tuple | set | frozenset):
+        return [(f"[{place}]", part) for place, part in enumerate(value)]
+    return [(f".{name}", part) for name, part in getattr(value, "__dict__", {}).items()]
+
+
+def _function_culprit(function: Callable[..., Any]) -> str | None:
+    inner = getattr(function, "func", function)
+    if not isinstance(inner, FunctionType):
+        return find_culprit(inner, type(inner).__name__)
+    names = inner.__code__.co_freevars
+    for name, cell in zip(names, inner.__closure__ or (), strict=False):
+        found = find_culprit(cell.cell_contents, f"the closure variable {name}", depth=3)
+        if found:
+            return found
+    for name in inner.__code__.co_names:
+        if name in inner.__globals__:
+            found = find_culprit(inner.__globals__[name], f"the global {name}", depth=3)
+            if found:
+                return found
+    return None
