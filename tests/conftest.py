@@ -1,0 +1,29 @@
+"""What every test can ask for; the leak check, from `tests.leaks`, is on for all of them."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+
+import pytest
+
+from tests import processes
+from tests.leaks import leaves_nothing_behind, private_home, pytest_runtest_setup
+
+__all__ = ["leaves_nothing_behind", "private_home", "pytest_runtest_setup"]
+
+
+@pytest.fixture
+def kill() -> Callable[..., None]:
+    """``kill(pid)`` or ``kill(pid, signal)``; a process that is gone already is fine."""
+    return processes.kill
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A TCP port of the loopback interface that nobody listens on."""
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    return port
