@@ -18,7 +18,7 @@ def hits(seed, points):
 
 
 POINTS = 50_000
-GOAL = 0.002
+GOAL = 0.001
 
 with Commander(sys.argv[1:] or None) as cmdr:
     seeds = ({"seed": seed} for seed in itertools.count())

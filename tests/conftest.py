@@ -25,5 +25,5 @@ def free_port() -> int:
     with socket.socket() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
-    return port
+        port: int = sock.getsockname()[1]
+        return port
