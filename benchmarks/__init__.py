@@ -1,0 +1,1 @@
+"""Goliath measured against the standard library's pools: ``python -m benchmarks``."""

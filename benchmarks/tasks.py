@@ -1,0 +1,95 @@
+"""The functions that run on the workers of Goliath and of its peers; standard library only.
+
+``Pool.map`` hands its function one object, so each function of keywords has a twin with
+``_of`` that takes the dict: the peers get exactly the dicts that Goliath gets.
+"""
+
+import os
+import time
+from typing import Any, NamedTuple
+
+SLOWDOWN = "BENCH_SLOWDOWN"  # in the environment of a node: how many times slower it is
+
+
+class Stamp(NamedTuple):
+    """What a timed call tells: what it was asked, where and when it ran.
+
+    The calls return bare tuples: a class of ours would travel by value with every result.
+    """
+
+    seconds: float
+    pid: int
+    start: float  # CLOCK_MONOTONIC, the same clock in every process of a machine
+    end: float
+
+
+def foo(bar: Any, baz: Any) -> str:
+    return str(bar) + str(baz)
+
+
+def foo_of(kwargs: dict[str, Any]) -> str:
+    return foo(**kwargs)
+
+
+def noop(x: int) -> int:
+    return x
+
+
+def noop_of(kwargs: dict[str, int]) -> int:
+    return noop(**kwargs)
+
+
+def pair(bar: Any, baz: Any) -> tuple[Any, Any]:
+    return bar, baz
+
+
+def pair_of(kwargs: dict[str, Any]) -> tuple[Any, Any]:
+    return pair(**kwargs)
+
+
+Bare = tuple[float, int, float, float]
+
+
+def _slowed(seconds: float) -> float:
+    # Looked up in each call: a global would be the client's where functions travel by value.
+    return seconds * float(os.environ.get(SLOWDOWN, "1"))
+
+
+def nap(seconds: float) -> Bare:
+    """Sleep: takes its time whatever else the machine does."""
+    start = time.monotonic()
+    time.sleep(_slowed(seconds))
+    return seconds, os.getpid(), start, time.monotonic()
+
+
+def spin(seconds: float) -> Bare:
+    """Burn CPU time (not wall time: a worker that has to share its core takes longer)."""
+    start = time.monotonic()
+    end = time.thread_time() + _slowed(seconds)
+    while time.thread_time() < end:
+        pass
+    return seconds, os.getpid(), start, time.monotonic()
+
+
+def burn(seconds: float) -> float:
+    """``spin`` without the stamp."""
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
+    return seconds
+
+
+def burn_of(kwargs: dict[str, float]) -> float:
+    return burn(**kwargs)
+
+
+def whoami(index: int) -> int:
+    """Long enough that one worker cannot take every call of a warm-up."""
+    time.sleep(0.02)
+    return os.getpid()
+
+
+def claim(path: str, seconds: float) -> Bare:
+    """Leave a file behind as a sign of having started, then sleep."""
+    with open(path, "x"):
+        return nap(seconds)
