@@ -1,0 +1,52 @@
+"""Batches that wait for a node: fair between jobs, first in first out within one."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+
+from goliath.core.batch import Batch
+from goliath.core.ids import JobId
+
+
+class Backlog:
+    """A queue per job, served in turn: a job of a million calls does not hold up one of three."""
+
+    def __init__(self) -> None:
+        self._queues: OrderedDict[JobId, deque[Batch]] = OrderedDict()
+
+    def __bool__(self) -> bool:
+        return bool(self._queues)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for queue in self._queues.values():
+            yield from queue
+
+    def count(self, job: JobId) -> int:
+        """How many batches of this job wait."""
+        queue = self._queues.get(job)
+        return len(queue) if queue else 0
+
+    def push(self, batch: Batch) -> None:
+        """Queue a batch behind the others of its job."""
+        self._queues.setdefault(batch.job, deque()).append(batch)
+
+    def push_front(self, batch: Batch) -> None:
+        """Queue a batch that was on a node already before the others of its job."""
+        self._queues.setdefault(batch.job, deque()).appendleft(batch)
+
+    def pop(self, fits: Callable[[Batch], bool]) -> Batch | None:
+        """The next batch, of the next job whose first batch fits; None if none does."""
+        for job, queue in self._queues.items():
+            if fits(queue[0]):
+                batch = queue.popleft()
+                if queue:
+                    self._queues.move_to_end(job)
+                else:
+                    del self._queues[job]
+                return batch
+        return None
+
+    def drop(self, job: JobId) -> list[Batch]:
+        """Take out every batch of a job."""
+        return list(self._queues.pop(job, ()))

@@ -1,0 +1,118 @@
+"""A batch: a run of calls of one function, as the Commander's mind keeps it.
+
+The calls of a batch are part of a *parcel*: the encoded chunk they were cut in. A batch that
+is split, robbed or retried in part leaves new batches over the same parcel, so nothing is
+ever encoded twice, and a call's number within the parcel never changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from goliath.core.ids import Attempt, BatchId, JobId, NodeId, Span
+
+ParcelId = int
+"""Which encoded chunk of its job; chosen by whoever submits it, unique in the Commander."""
+
+
+class BatchState(Enum):
+    """Where a batch is in its life."""
+
+    READY = auto()  # in the backlog
+    ASSIGNED = auto()  # on a node, which will report it call by call
+    CANCELLING = auto()  # nobody wants it any more, but it still takes room on its node
+    DONE = auto()
+
+
+MOVES: Mapping[BatchState, frozenset[BatchState]] = {
+    BatchState.READY: frozenset({BatchState.ASSIGNED, BatchState.DONE}),
+    BatchState.ASSIGNED: frozenset({BatchState.CANCELLING, BatchState.DONE}),
+    BatchState.CANCELLING: frozenset({BatchState.DONE}),
+    BatchState.DONE: frozenset(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class JobOptions:
+    """What the calls of a job have in common, as far as it decides where and how they run."""
+
+    function: str = ""  # its digest: what a call costs is remembered by it
+    environment: str = ""
+    max_retries: int = 3
+    timeout_s: float | None = None
+    cpus: float = 1.0
+    resources: Mapping[str, float] = field(default_factory=dict)
+    batch_size: int | None = None  # None: adaptive
+    retry_exceptions: bool = False
+
+    @property
+    def careful(self) -> bool:
+        """Whether every call must be known by name when its worker dies."""
+        return self.max_retries == 0 or self.timeout_s is not None
+
+
+@dataclass(slots=True)
+class Suspicion:
+    """Deaths that nobody could be blamed for yet, shared by all that is left of the batch.
+
+    The first call that is caught is charged for these too; the others never are.
+    """
+
+    deaths: int = 0
+
+    def take(self) -> int:
+        """All of it; nothing is left for the next."""
+        deaths, self.deaths = self.deaths, 0
+        return deaths
+
+
+@dataclass(slots=True, repr=False)
+class Batch:
+    """Calls ``lo <= i < hi`` of a parcel, and what happened to them so far.
+
+    ``open`` are the spans not yet reported by the node that has the batch.
+    """
+
+    id: BatchId
+    job: JobId
+    parcel: ParcelId
+    lo: int
+    hi: int
+    nbytes: int
+    careful: bool = False
+    blamed: int = 0  # executions of its one call that killed their worker, or raised to be retried
+    node_losses: int = 0
+    suspicion: Suspicion = field(default_factory=Suspicion)
+    state: BatchState = BatchState.READY
+    attempt: Attempt = Attempt(0)  # noqa: RUF009 - an int
+    node: NodeId | None = None
+    assigned_at: float = 0.0
+    open: list[Span] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return self.hi - self.lo
+
+    def __repr__(self) -> str:
+        where = f" to {self.node} attempt {self.attempt}" if self.node else ""
+        return f"<Batch {self.id} {self.state.name}{where} [{self.lo}:{self.hi}] open {self.open}>"
+
+    def move(self, to: BatchState) -> None:
+        """Change state; an illegal change is a bug in the mind."""
+        assert to in MOVES[self.state], f"{self!r} cannot become {to.name}"
+        self.state = to
+
+    def close(self, lo: int, hi: int) -> bool:
+        """Take ``lo <= i < hi`` out of ``open``; False (and no change) if it is not all in it."""
+        for place, (start, end) in enumerate(self.open):
+            if start <= lo and hi <= end and lo < hi:
+                self.open[place : place + 1] = [
+                    span for span in ((start, lo), (hi, end)) if span[0] < span[1]
+                ]
+                return True
+        return False
+
+    def open_calls(self) -> int:
+        """How many calls have not been reported."""
+        return sum(end - start for start, end in self.open)

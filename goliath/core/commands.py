@@ -1,0 +1,103 @@
+"""What the Commander's mind wants done, in the imperative."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from goliath.core.batch import ParcelId
+from goliath.core.ids import Attempt, BatchId, JobId, NodeId
+
+
+class Verdict(StrEnum):
+    """Why a call ends without an outcome of its own."""
+
+    CANCELLED = "cancelled"
+    TIMED_OUT = "timed out"
+    CRASHED = "crashed"
+    NODE_DIED = "node died"
+    ENVIRONMENT = "environment"
+    INFEASIBLE = "infeasible"
+
+
+@dataclass(frozen=True, slots=True)
+class Assign:
+    """Send calls of a parcel to a node."""
+
+    node: NodeId
+    job: JobId
+    parcel: ParcelId
+    batch: BatchId
+    attempt: Attempt
+    lo: int
+    hi: int
+    careful: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Steal:
+    """Ask a node to give up un-started work."""
+
+    victim: NodeId
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class CancelOn:
+    """Tell a node that nobody wants a batch any more."""
+
+    node: NodeId
+    batch: BatchId
+    attempt: Attempt
+    force: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """The outcomes just reported for ``lo <= i < hi`` count, but for the calls in ``excepted``."""
+
+    job: JobId
+    parcel: ParcelId
+    lo: int
+    hi: int
+    attempt: Attempt
+    excepted: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """Calls ``lo <= i < hi`` of a parcel end without an outcome of their own."""
+
+    job: JobId
+    parcel: ParcelId
+    lo: int
+    hi: int
+    verdict: Verdict
+    attempt: Attempt
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """The job's owner may submit ``batches`` more parcels, of ``calls`` calls each."""
+
+    job: JobId
+    batches: int
+    calls: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobEnded:
+    """Every call of the job is settled and nothing of it is on any node."""
+
+    job: JobId
+
+
+@dataclass(frozen=True, slots=True)
+class WakeAt:
+    """Send `TimerFired` at this time; replaces an earlier wish."""
+
+    deadline: float
+
+
+Command = Assign | Steal | CancelOn | Settle | Fail | Demand | JobEnded | WakeAt

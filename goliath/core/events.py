@@ -1,0 +1,130 @@
+"""What the Commander's mind is told, in the past tense."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from goliath.core.batch import JobOptions, ParcelId
+from goliath.core.ids import Attempt, BatchId, JobId, NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class JobOpened:
+    """A user wants calls made. ``total`` is None where the input's length is not known."""
+
+    job: JobId
+    options: JobOptions
+    total: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ParcelSubmitted:
+    """The job's owner has cut and encoded ``count`` calls."""
+
+    job: JobId
+    parcel: ParcelId
+    count: int
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobExhausted:
+    """No further parcel of this job will come; it ends when its last call is settled."""
+
+    job: JobId
+
+
+@dataclass(frozen=True, slots=True)
+class JobCancelled:
+    """Nobody wants the rest. Every call not settled yet is failed as ``CANCELLED``."""
+
+    job: JobId
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentBroken:
+    """A node could not set up what the calls of this environment need."""
+
+    environment: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeJoined:
+    """A new session with a Lieutenant."""
+
+    node: NodeId
+    slots: int
+    resources: Mapping[str, float] = field(default_factory=dict)
+    rtt_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeDraining:
+    """The node takes nothing new."""
+
+    node: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLost:
+    """The session is gone for good, with whatever was not reported in it."""
+
+    node: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class RangeFinished:
+    """Calls of a batch have outcomes; those in ``retryable`` raised what the job wants retried."""
+
+    node: NodeId
+    batch: BatchId
+    attempt: Attempt
+    lo: int
+    hi: int
+    elapsed_s: float
+    retryable: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RangeReturned:
+    """Calls of a batch will not be run by this node; ``why`` and ``guilty`` as in the message."""
+
+    node: NodeId
+    batch: BatchId
+    attempt: Attempt
+    lo: int
+    hi: int
+    why: str
+    guilty: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class StealAnswered:
+    """A victim gave up these ``(batch, attempt, lo, hi)``; fewer than asked is not an error."""
+
+    victim: NodeId
+    yielded: tuple[tuple[BatchId, Attempt, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TimerFired:
+    """The moment asked for by `WakeAt` has come (or an earlier one)."""
+
+
+Event = (
+    JobOpened
+    | ParcelSubmitted
+    | JobExhausted
+    | JobCancelled
+    | EnvironmentBroken
+    | NodeJoined
+    | NodeDraining
+    | NodeLost
+    | RangeFinished
+    | RangeReturned
+    | StealAnswered
+    | TimerFired
+)

@@ -1,0 +1,329 @@
+"""What the Lieutenant's mind is told, and what it wants done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from goliath.core.ids import Attempt, BatchId, Serial, SessionId, WorkerId
+
+Environment = str
+
+# -- events ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOpened:
+    """A Commander has logged in."""
+
+    session: SessionId
+
+
+@dataclass(frozen=True, slots=True)
+class SessionClosed:
+    """A Commander has left, or was not heard from for too long."""
+
+    session: SessionId
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentReady:
+    """The directory of a job is filled."""
+
+    session: SessionId
+    environment: Environment
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentBroke:
+    """The directory of a job cannot be filled."""
+
+    session: SessionId
+    environment: Environment
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentForgotten:
+    """The job is over; its workers may go."""
+
+    session: SessionId
+    environment: Environment
+
+
+@dataclass(frozen=True, slots=True)
+class BatchArrived:
+    """A Commander wants calls ``lo <= i < hi`` of a batch run."""
+
+    session: SessionId
+    batch: BatchId
+    attempt: Attempt
+    lo: int
+    hi: int
+    environment: Environment
+    careful: bool = False
+    timeout_s: float | None = None
+    cpus: float = 1.0
+    resources: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CancelArrived:
+    """A Commander no longer wants a batch; it may not even have arrived yet."""
+
+    session: SessionId
+    batch: BatchId
+    attempt: Attempt
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StealArrived:
+    """A Commander has better use for ``count`` un-started ranges."""
+
+    session: SessionId
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStarted:
+    """A forked process stands ready; or ``error`` says why its initializer failed."""
+
+    worker: WorkerId
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerProgressed:
+    """Calls ``lo <= i < hi`` ran; fields as in the message `Progress`."""
+
+    worker: WorkerId
+    serial: Serial
+    lo: int
+    hi: int
+    elapsed_s: float
+    final: bool
+    interrupted: bool = False
+    dirty: bool = False
+    retryable: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RestYielded:
+    """The answer to `SplitRange`: from call ``at`` on nothing was run, nor will be."""
+
+    worker: WorkerId
+    serial: Serial
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerInspected:
+    """The answer to `Inspect`: what the worker's page says it is running, since when."""
+
+    worker: WorkerId
+    serial: Serial
+    index: int
+    started_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerExited:
+    """The process is gone. ``serial, index`` are the last that its page says it began."""
+
+    worker: WorkerId
+    serial: Serial
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class DrainRequested:
+    """Finish what runs, take nothing new."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeTimerFired:
+    """The moment asked for by `NodeWakeAt` has come (or an earlier one)."""
+
+
+NodeEvent = (
+    SessionOpened
+    | SessionClosed
+    | EnvironmentReady
+    | EnvironmentBroke
+    | EnvironmentForgotten
+    | BatchArrived
+    | CancelArrived
+    | StealArrived
+    | WorkerStarted
+    | WorkerProgressed
+    | RestYielded
+    | WorkerInspected
+    | WorkerExited
+    | DrainRequested
+    | NodeTimerFired
+)
+
+# -- commands --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """Start a worker process for a session's environment."""
+
+    worker: WorkerId
+    session: SessionId
+    environment: Environment
+    cpus: float
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Hand a worker calls ``lo <= i < hi`` of a batch."""
+
+    worker: WorkerId
+    serial: Serial
+    session: SessionId
+    batch: BatchId
+    attempt: Attempt
+    lo: int
+    hi: int
+    careful: bool
+
+
+@dataclass(frozen=True, slots=True)
+class InterruptRange:
+    """Make the worker's running call raise."""
+
+    worker: WorkerId
+    serial: Serial
+
+
+@dataclass(frozen=True, slots=True)
+class SplitRange:
+    """Have the worker give back the un-started rest but for one part in ``keep``."""
+
+    worker: WorkerId
+    serial: Serial
+    keep: int
+
+
+@dataclass(frozen=True, slots=True)
+class FlushRange:
+    """Have the worker report what has finished."""
+
+    worker: WorkerId
+    serial: Serial
+
+
+@dataclass(frozen=True, slots=True)
+class Inspect:
+    """Look at the worker's page, and say so with `WorkerInspected`."""
+
+    worker: WorkerId
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """End the worker process and everything it started, now."""
+
+    worker: WorkerId
+
+
+@dataclass(frozen=True, slots=True)
+class Retire:
+    """Let an idle worker process leave."""
+
+    worker: WorkerId
+
+
+@dataclass(frozen=True, slots=True)
+class ReportDone:
+    """Forward the outcomes that came with the event at hand."""
+
+    session: SessionId
+    batch: BatchId
+    attempt: Attempt
+    lo: int
+    hi: int
+    elapsed_s: float
+    worker: WorkerId
+    retryable: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ReportReturned:
+    """Tell the Commander that calls will not be run here, and why."""
+
+    session: SessionId
+    batch: BatchId
+    attempt: Attempt
+    lo: int
+    hi: int
+    why: str
+    guilty: int = -1
+    worker: WorkerId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReportSurrendered:
+    """Answer a steal."""
+
+    session: SessionId
+    asked: int
+    ranges: tuple[tuple[BatchId, Attempt, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReportEnvironmentBroken:
+    """Tell the Commander that an environment cannot be had here."""
+
+    session: SessionId
+    environment: Environment
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Nothing of the batch is left here: its arguments may be forgotten."""
+
+    session: SessionId
+    batch: BatchId
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class AnnounceDraining:
+    """Tell every Commander to send nothing more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """Nothing runs any more and nothing will: the Lieutenant may go."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeWakeAt:
+    """Send `NodeTimerFired` at this time; replaces an earlier wish."""
+
+    deadline: float
+
+
+NodeCommand = (
+    Fork
+    | Run
+    | InterruptRange
+    | SplitRange
+    | FlushRange
+    | Inspect
+    | Kill
+    | Retire
+    | ReportDone
+    | ReportReturned
+    | ReportSurrendered
+    | ReportEnvironmentBroken
+    | Release
+    | AnnounceDraining
+    | Drained
+    | NodeWakeAt
+)

@@ -1,0 +1,65 @@
+"""A node as the Commander sees it, and which node gets the next batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from goliath.core.batch import Batch, JobOptions
+from goliath.core.ids import BatchId, NodeId
+
+
+@dataclass(slots=True)
+class NodeView:
+    """What is known of one session: its size, and the batches it holds."""
+
+    id: NodeId
+    slots: int
+    resources: Mapping[str, float]
+    rtt_s: float
+    held: dict[BatchId, Batch] = field(default_factory=dict)
+    held_bytes: int = 0
+    asked: bool = False  # a steal is unanswered
+    barren_until: float = 0.0  # it had nothing to give: not to be asked before
+    draining: bool = False
+
+    def capacity(self, options: JobOptions) -> int:
+        """How many calls of a job can run here at once; 0: never."""
+        if self.slots < options.cpus:
+            return 0
+        room = int(self.slots / options.cpus) if options.cpus else self.slots
+        for name, amount in options.resources.items():
+            if amount > 0:
+                room = min(room, int(self.resources.get(name, 0.0) / amount))
+        return room
+
+    def take(self, batch: Batch) -> None:
+        """Enter a batch in the books."""
+        assert batch.id not in self.held, f"{batch!r} is on {self.id} already"
+        self.held[batch.id] = batch
+        self.held_bytes += batch.nbytes
+
+    def drop(self, batch: Batch) -> None:
+        """Strike a batch off the books."""
+        del self.held[batch.id]
+        self.held_bytes -= batch.nbytes
+
+
+def choose_node(
+    nodes: Iterable[NodeView], options: JobOptions, windows: Mapping[NodeId, int], bytes_max: int
+) -> NodeView | None:
+    """The node with the most room for a batch of this job, by share of its size; None if full."""
+    best: NodeView | None = None
+    best_load = 0.0
+    for node in nodes:
+        if node.draining or len(node.held) >= windows[node.id]:
+            continue
+        if node.held_bytes >= bytes_max:
+            continue
+        capacity = node.capacity(options)
+        if not capacity:
+            continue
+        load = len(node.held) / capacity
+        if best is None or load < best_load:
+            best, best_load = node, load
+    return best

@@ -1,0 +1,82 @@
+"""Rules of thumb as plain values: how big a batch, how much ahead, how often to try again."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from math import ceil
+
+FAST_CALL_S = 10e-6
+NODE_LOSSES_MAX = 10
+"""A call that was on so many lost nodes is given up: it may be what kills them."""
+
+
+@dataclass(slots=True)
+class Cost:
+    """What one call of a function takes, in seconds, learned from what workers report.
+
+    Sums that halve with every report: a report of many calls outweighs one of a single
+    call, so the first slow call (imports in the function) is forgotten at once.
+    """
+
+    _elapsed_s: float = 0.0
+    _calls: float = 0.0
+
+    def learn(self, elapsed_s: float, calls: int) -> None:
+        """Take in that ``calls`` calls took ``elapsed_s`` together."""
+        self._elapsed_s = self._elapsed_s / 2 + elapsed_s
+        self._calls = self._calls / 2 + calls
+
+    @property
+    def per_call_s(self) -> float | None:
+        """Seconds of worker time per call; None while nothing is known."""
+        return max(self._elapsed_s / self._calls, 1e-9) if self._calls else None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPolicy:
+    """How many calls make a batch."""
+
+    target_fast_s: float = 0.004
+    target_slow_s: float = 0.010
+    calls_max: int = 8192
+    bytes_max: int = 1024 * 1024
+
+    def size(
+        self,
+        per_call_s: float | None,
+        bytes_per_call: float,
+        remaining: int | None,
+        slots: int,
+    ) -> int:
+        """Calls of the next batch: one while nothing is known of the function."""
+        if per_call_s is None:
+            return 1
+        target_s = self.target_fast_s if per_call_s < FAST_CALL_S else self.target_slow_s
+        size = min(int(target_s / per_call_s), self.calls_max)
+        if bytes_per_call:
+            size = min(size, int(self.bytes_max / bytes_per_call))
+        if remaining is not None:
+            size = min(size, ceil(remaining / (2 * max(slots, 1))))
+        return max(size, 1)
+
+    def window(self, capacity: int, rtt_s: float, batch_s: float | None) -> int:
+        """Batches that may be on a node at once: two a slot, and what the way there swallows."""
+        travelling = ceil(rtt_s / max(batch_s, 1e-3)) if batch_s is not None else 0
+        return 2 * capacity + min(travelling, 64)
+
+
+@dataclass(slots=True)
+class RestartIntensity:
+    """At most ``max_restarts`` restarts within ``window_s`` seconds (the term is Erlang's)."""
+
+    max_restarts: int
+    window_s: float
+    _times: deque[float] = field(default_factory=deque)
+
+    def allows(self, now: float) -> bool:
+        """Whether one more restart is within bounds; counts it."""
+        while self._times and now - self._times[0] > self.window_s:
+            self._times.popleft()
+        self._times.append(now)
+        return len(self._times) <= self.max_restarts

@@ -1,0 +1,508 @@
+"""The Commander's mind: events in, commands out. No clock, no loop, no sockets.
+
+Calls come in parcels; the mind cuts batches out of them, gives every batch to one node at
+a time, and raises the batch's attempt with each assignment. A report counts only if it
+names the current attempt and comes from the node that attempt was sent to; all else is
+stale, and dropped in silence. What a report does not cover stays ``open``.
+
+A batch that comes back is not mended: it is closed, and what is left of it becomes new
+batches over the same parcel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from typing import assert_never
+
+from goliath.core.backlog import Backlog
+from goliath.core.batch import Batch, BatchState, JobOptions, ParcelId, Suspicion
+from goliath.core.commands import (
+    Assign,
+    CancelOn,
+    Command,
+    Demand,
+    Fail,
+    JobEnded,
+    Settle,
+    Steal,
+    Verdict,
+    WakeAt,
+)
+from goliath.core.events import (
+    EnvironmentBroken,
+    Event,
+    JobCancelled,
+    JobExhausted,
+    JobOpened,
+    NodeDraining,
+    NodeJoined,
+    NodeLost,
+    ParcelSubmitted,
+    RangeFinished,
+    RangeReturned,
+    StealAnswered,
+    TimerFired,
+)
+from goliath.core.ids import Attempt, BatchId, JobId, NodeId
+from goliath.core.placement import NodeView, choose_node
+from goliath.core.policy import NODE_LOSSES_MAX, BatchPolicy, Cost
+from goliath.core.stealing import WORTH_S, Load, plan_steals
+
+COSTS_KEPT = 1024
+"""Functions whose cost is remembered after their job; the oldest is forgotten first."""
+
+BARREN_S = 0.010
+"""A victim that had nothing to give is left in peace for so long."""
+
+
+@dataclass(slots=True)
+class _Job:
+    id: JobId
+    options: JobOptions
+    remaining: int | None  # calls not submitted yet, where the total is known
+    granted: int = 0  # parcels it may submit and has not
+    live: int = 0  # batches in the backlog or on a node
+    exhausted: bool = False
+    cancelled: bool = False
+    nbytes: float = 0.0
+    calls: int = 0
+
+    @property
+    def bytes_per_call(self) -> float:
+        return self.nbytes / self.calls if self.calls else 0.0
+
+
+@dataclass(slots=True)
+class Scheduler:
+    """Decides for one Commander. Feed it events; obey its commands in order."""
+
+    policy: BatchPolicy = field(default_factory=BatchPolicy)
+    window_bytes: int = 64 * 1024 * 1024
+    infeasible_after_s: float = 5.0
+
+    _jobs: dict[JobId, _Job] = field(default_factory=dict)
+    _batches: dict[BatchId, Batch] = field(default_factory=dict)
+    _nodes: dict[NodeId, NodeView] = field(default_factory=dict)
+    _backlog: Backlog = field(default_factory=Backlog)
+    _costs: dict[str, Cost] = field(default_factory=dict)
+    _ids: Iterator[int] = field(default_factory=lambda: count(1))
+    _wake_at: float | None = None
+    _stuck_since: dict[JobId, float] = field(default_factory=dict)
+
+    def handle(self, event: Event, now: float) -> list[Command]:
+        """Take one event in; what is to be done about it, in order."""
+        commands = list(self._on(event, now))
+        commands += self._place(now)
+        commands += self._rob(now)
+        commands += self._grant()
+        commands += self._give_up_infeasible(now)
+        if self._wake_at is not None:
+            commands.append(WakeAt(self._wake_at))
+        return commands
+
+    def _on(self, event: Event, now: float) -> Iterator[Command]:  # noqa: C901, PLR0912
+        match event:  # one arm an event: a table, not a maze
+            case RangeFinished():
+                return self._on_finished(event, now)
+            case ParcelSubmitted():
+                return self._on_submitted(event)
+            case RangeReturned():
+                return self._on_returned(event)
+            case StealAnswered():
+                return self._on_steal_answered(event, now)
+            case JobOpened():
+                return self._on_opened(event)
+            case JobExhausted(job):
+                return self._on_exhausted(job)
+            case JobCancelled():
+                return self._on_cancelled(event)
+            case EnvironmentBroken():
+                return self._on_environment_broken(event)
+            case NodeJoined():
+                return self._on_joined(event)
+            case NodeDraining(node):
+                return self._on_draining(node)
+            case NodeLost(node):
+                return self._on_lost(node)
+            case TimerFired():
+                self._wake_at = None
+                return iter(())
+            case _:
+                assert_never(event)
+
+    # -- jobs ------------------------------------------------------------------------
+
+    def _on_opened(self, event: JobOpened) -> Iterator[Command]:
+        assert event.job not in self._jobs, f"job {event.job} opened twice"
+        self._jobs[event.job] = _Job(event.job, event.options, event.total)
+        yield from ()
+
+    def _on_submitted(self, event: ParcelSubmitted) -> Iterator[Command]:
+        job = self._jobs.get(event.job)
+        if job is None or job.cancelled:
+            yield Fail(event.job, event.parcel, 0, event.count, Verdict.CANCELLED, Attempt(0))
+            return
+        job.granted = max(job.granted - 1, 0)
+        if job.remaining is not None:
+            job.remaining = max(job.remaining - event.count, 0)
+        job.nbytes += event.nbytes
+        job.calls += event.count
+        self._queue(job, event.parcel, (0, event.count), event.nbytes)
+
+    def _on_exhausted(self, job_id: JobId) -> Iterator[Command]:
+        job = self._jobs.get(job_id)
+        if job is not None:
+            job.exhausted = True
+            yield from self._maybe_ended(job)
+
+    def _on_cancelled(self, event: JobCancelled) -> Iterator[Command]:
+        job = self._jobs.get(event.job)
+        if job is not None:
+            yield from self._abandon(job, Verdict.CANCELLED, "", force=event.force)
+
+    def _on_environment_broken(self, event: EnvironmentBroken) -> Iterator[Command]:
+        for job in list(self._jobs.values()):
+            if job.options.environment == event.environment:
+                yield from self._abandon(job, Verdict.ENVIRONMENT, event.error)
+
+    def _abandon(
+        self, job: _Job, verdict: Verdict, detail: str, *, force: bool = False
+    ) -> Iterator[Command]:
+        """Fail everything of the job that is not settled, and take it off the nodes."""
+        if job.cancelled:
+            return
+        job.cancelled = job.exhausted = True
+        job.granted = 0
+        for batch in self._backlog.drop(job.id):
+            yield self._fail(batch, batch.lo, batch.hi, verdict, detail)
+            self._finish(batch)
+        for node in self._nodes.values():
+            for batch in list(node.held.values()):
+                if batch.job != job.id or batch.state is BatchState.CANCELLING:
+                    continue
+                for lo, hi in batch.open:
+                    yield self._fail(batch, lo, hi, verdict, detail)
+                batch.move(BatchState.CANCELLING)
+                yield CancelOn(node.id, batch.id, batch.attempt, force)
+        yield from self._maybe_ended(job)
+
+    def _maybe_ended(self, job: _Job) -> Iterator[Command]:
+        if job.exhausted and not job.live and job.id in self._jobs:
+            del self._jobs[job.id]
+            self._stuck_since.pop(job.id, None)
+            yield JobEnded(job.id)
+
+    # -- reports of nodes --------------------------------------------------------------
+
+    def _current(self, node: NodeId, batch_id: BatchId, attempt: Attempt) -> Batch | None:
+        """The batch, if this report is about its live attempt; None if stale."""
+        batch = self._batches.get(batch_id)
+        if batch is None or batch.node != node or batch.attempt != attempt:
+            return None
+        return batch
+
+    def _on_finished(self, event: RangeFinished, now: float) -> Iterator[Command]:
+        batch = self._current(event.node, event.batch, event.attempt)
+        if batch is None or not batch.close(event.lo, event.hi):
+            return
+        job = self._jobs[batch.job]
+        self._cost_of(job.options).learn(event.elapsed_s, event.hi - event.lo)
+        self._nodes[event.node].barren_until = now
+        if batch.state is not BatchState.CANCELLING:
+            again = self._retry_failures(job, batch, event.retryable)
+            yield Settle(job.id, batch.parcel, event.lo, event.hi, batch.attempt, again)
+        yield from self._finish_if_closed(batch)
+
+    def _retry_failures(
+        self, job: _Job, batch: Batch, retryable: tuple[int, ...]
+    ) -> tuple[int, ...]:
+        """Queue the calls that raised and have attempts left; which ones those are."""
+        if batch.blamed >= job.options.max_retries:
+            return ()
+        for call in retryable:
+            piece = self._queue(job, batch.parcel, (call, call + 1), self._share(batch, 1))
+            piece.blamed = batch.blamed + 1
+        return retryable
+
+    def _on_returned(self, event: RangeReturned) -> Iterator[Command]:
+        batch = self._current(event.node, event.batch, event.attempt)
+        if batch is None or not batch.close(event.lo, event.hi):
+            return
+        job = self._jobs[batch.job]
+        if batch.state is not BatchState.CANCELLING:
+            match event.why:
+                case "timeout":
+                    yield self._fail(batch, event.lo, event.hi, Verdict.TIMED_OUT)
+                case "crashed":
+                    yield from self._on_crash(job, batch, event)
+                case "cancelled":
+                    yield self._fail(batch, event.lo, event.hi, Verdict.CANCELLED)
+                case _:
+                    self._requeue(job, batch, event.lo, event.hi)
+        yield from self._finish_if_closed(batch)
+
+    def _on_crash(self, job: _Job, batch: Batch, event: RangeReturned) -> Iterator[Command]:
+        lo, hi = event.lo, event.hi
+        guilty = lo if hi - lo == 1 else event.guilty
+        if guilty < 0:
+            # Any of them may have done it. Run the rest one call at a time: if it happens
+            # again, it is known who did, and that call answers for this death too.
+            batch.suspicion.deaths += 1
+            piece = self._requeue(job, batch, lo, hi)
+            piece.careful = True
+            return
+        for start, end in ((guilty + 1, hi), (lo, guilty)):
+            if start < end:
+                self._requeue(job, batch, start, end)
+        blamed = batch.blamed + 1 + batch.suspicion.take()
+        if blamed > job.options.max_retries:
+            yield self._fail(batch, guilty, guilty + 1, Verdict.CRASHED, str(blamed))
+            return
+        piece = self._requeue(job, batch, guilty, guilty + 1)
+        piece.blamed = blamed
+        piece.careful = True
+        piece.suspicion = Suspicion()
+
+    def _on_steal_answered(self, event: StealAnswered, now: float) -> Iterator[Command]:
+        victim = self._nodes.get(event.victim)
+        if victim is not None:
+            victim.asked = False
+            if not event.yielded:
+                victim.barren_until = now + BARREN_S
+        for batch_id, attempt, lo, hi in event.yielded:
+            batch = self._current(event.victim, batch_id, attempt)
+            if batch is None or not batch.close(lo, hi):
+                continue
+            if batch.state is not BatchState.CANCELLING:
+                self._requeue(self._jobs[batch.job], batch, lo, hi)
+            yield from self._finish_if_closed(batch)
+
+    # -- nodes -------------------------------------------------------------------------
+
+    def _on_joined(self, event: NodeJoined) -> Iterator[Command]:
+        assert event.node not in self._nodes, f"{event.node} joined twice"
+        self._nodes[event.node] = NodeView(event.node, event.slots, event.resources, event.rtt_s)
+        yield from ()
+
+    def _on_draining(self, node_id: NodeId) -> Iterator[Command]:
+        node = self._nodes.get(node_id)
+        if node is not None:
+            node.draining = True
+        yield from ()
+
+    def _on_lost(self, node_id: NodeId) -> Iterator[Command]:
+        node = self._nodes.pop(node_id, None)
+        if node is None:
+            return
+        # Newest first, each to the front: the backlog has them in their old order again.
+        for batch in reversed(list(node.held.values())):
+            job = self._jobs[batch.job]
+            batch.node_losses += 1
+            for lo, hi in reversed(batch.open):
+                if batch.state is BatchState.CANCELLING:
+                    continue
+                if job.options.max_retries == 0 or batch.node_losses > NODE_LOSSES_MAX:
+                    yield self._fail(batch, lo, hi, Verdict.NODE_DIED, node_id)
+                else:
+                    self._requeue(job, batch, lo, hi)
+            batch.open.clear()
+            self._finish(batch)
+            yield from self._maybe_ended(job)
+
+    # -- books -------------------------------------------------------------------------
+
+    def _queue(self, job: _Job, parcel: ParcelId, span: tuple[int, int], nbytes: int) -> Batch:
+        batch = Batch(BatchId(next(self._ids)), job.id, parcel, *span, nbytes)
+        batch.careful = job.options.careful
+        self._batches[batch.id] = batch
+        self._backlog.push(batch)
+        job.live += 1
+        return batch
+
+    def _requeue(self, job: _Job, batch: Batch, lo: int, hi: int) -> Batch:
+        """A new batch of what a node did not finish, at the front of its job's queue."""
+        piece = Batch(
+            BatchId(next(self._ids)), job.id, batch.parcel, lo, hi, self._share(batch, hi - lo)
+        )
+        piece.careful = batch.careful
+        piece.blamed, piece.node_losses = batch.blamed, batch.node_losses
+        piece.suspicion = batch.suspicion
+        self._batches[piece.id] = piece
+        self._backlog.push_front(piece)
+        job.live += 1
+        return piece
+
+    @staticmethod
+    def _share(batch: Batch, calls: int) -> int:
+        return batch.nbytes * calls // max(len(batch), 1)
+
+    def _fail(self, batch: Batch, lo: int, hi: int, verdict: Verdict, detail: str = "") -> Fail:
+        return Fail(batch.job, batch.parcel, lo, hi, verdict, batch.attempt, detail)
+
+    def _finish_if_closed(self, batch: Batch) -> Iterator[Command]:
+        if not batch.open:
+            job = self._jobs[batch.job]
+            self._finish(batch)
+            yield from self._maybe_ended(job)
+
+    def _finish(self, batch: Batch) -> None:
+        if batch.node is not None and batch.node in self._nodes:
+            self._nodes[batch.node].drop(batch)
+        batch.move(BatchState.DONE)
+        del self._batches[batch.id]
+        self._jobs[batch.job].live -= 1
+
+    def _cost_of(self, options: JobOptions) -> Cost:
+        cost = self._costs.get(options.function)
+        if cost is None:
+            if len(self._costs) >= COSTS_KEPT:
+                del self._costs[next(iter(self._costs))]
+            cost = self._costs[options.function] = Cost()
+        return cost
+
+    # -- decisions ---------------------------------------------------------------------
+
+    def _windows(self, options: JobOptions) -> Mapping[NodeId, int]:
+        per_call = self._cost_of(options).per_call_s
+        batch_s = None if per_call is None else max(per_call, self.policy.target_fast_s)
+        return {
+            node.id: self.policy.window(node.capacity(options), node.rtt_s, batch_s)
+            for node in self._nodes.values()
+        }
+
+    def _place(self, now: float) -> Iterator[Command]:
+        """Give waiting batches to nodes while any node has room for them."""
+        while self._backlog:
+            chosen: dict[JobId, NodeView | None] = {}
+
+            def fits(batch: Batch, chosen: dict[JobId, NodeView | None] = chosen) -> bool:
+                options = self._jobs[batch.job].options
+                chosen[batch.job] = choose_node(
+                    self._nodes.values(), options, self._windows(options), self.window_bytes
+                )
+                return chosen[batch.job] is not None
+
+            batch = self._backlog.pop(fits)
+            if batch is None:
+                return
+            node = chosen[batch.job]
+            assert node is not None
+            yield self._assign(batch, node, now)
+
+    def _assign(self, batch: Batch, node: NodeView, now: float) -> Assign:
+        batch.attempt = Attempt(batch.attempt + 1)
+        batch.node = node.id
+        batch.assigned_at = now
+        batch.open = [(batch.lo, batch.hi)]
+        batch.move(BatchState.ASSIGNED)
+        node.take(batch)
+        return Assign(
+            node.id,
+            batch.job,
+            batch.parcel,
+            batch.id,
+            batch.attempt,
+            batch.lo,
+            batch.hi,
+            batch.careful,
+        )
+
+    def _rob(self, now: float) -> Iterator[Command]:
+        """Ask busy nodes for work while others have nothing to do and nothing waits."""
+        if self._backlog or len(self._nodes) < 2:
+            return
+        if all(len(node.held) >= node.slots for node in self._nodes.values()):
+            return
+        loads = [self._load(node, now) for node in self._nodes.values() if not node.draining]
+        for victim, wanted in plan_steals(loads).items():
+            self._nodes[victim].asked = True
+            yield Steal(victim, wanted)
+
+    def _load(self, node: NodeView, now: float) -> Load:
+        calls, rest_s, oldest = 0, 0.0, now
+        for batch in node.held.values():
+            if batch.state is BatchState.ASSIGNED:
+                per_call = self._cost_of(self._jobs[batch.job].options).per_call_s
+                calls += batch.open_calls()
+                rest_s += batch.open_calls() * (per_call or WORTH_S)
+                oldest = min(oldest, batch.assigned_at)
+        ripe = max(node.barren_until, oldest + WORTH_S if rest_s < WORTH_S else 0.0)
+        if calls > 1 and not node.asked and ripe > now:
+            self._wake(ripe)
+        return Load(
+            node.id, node.slots, len(node.held), calls, rest_s, not node.asked and ripe <= now
+        )
+
+    def _grant(self) -> Iterator[Command]:
+        """Let owners submit as much as keeps every node's window full, and a little ahead."""
+        for job in self._jobs.values():
+            if job.exhausted:
+                continue
+            windows = self._windows(job.options)
+            slots = sum(node.capacity(job.options) for node in self._nodes.values())
+            room = sum(
+                max(windows[node.id] - len(node.held), 0)
+                for node in self._nodes.values()
+                if not node.draining
+            )
+            wanted = room + max(slots, 1) - self._backlog.count(job.id) - job.granted
+            if wanted > 0:
+                job.granted += wanted
+                yield Demand(job.id, wanted, self._size(job, slots))
+
+    def _size(self, job: _Job, slots: int) -> int:
+        if job.options.batch_size is not None:
+            return job.options.batch_size
+        return self.policy.size(
+            self._cost_of(job.options).per_call_s, job.bytes_per_call, job.remaining, slots
+        )
+
+    def _give_up_infeasible(self, now: float) -> Iterator[Command]:
+        """Fail a job that no node could ever run, once it has had time to find one."""
+        for job in list(self._jobs.values()):
+            if not self._nodes or not self._backlog.count(job.id):
+                self._stuck_since.pop(job.id, None)
+                continue
+            if any(node.capacity(job.options) for node in self._nodes.values()):
+                self._stuck_since.pop(job.id, None)
+                continue
+            since = self._stuck_since.setdefault(job.id, now)
+            if now - since >= self.infeasible_after_s:
+                yield from self._abandon(job, Verdict.INFEASIBLE, self._what_lacks(job))
+            else:
+                self._wake(since + self.infeasible_after_s)
+
+    def _what_lacks(self, job: _Job) -> str:
+        wanted = {"num_cpus": job.options.cpus, **job.options.resources}
+        offers = [
+            {"node": node.id, "num_cpus": node.slots, **node.resources}
+            for node in self._nodes.values()
+        ]
+        return f"a call needs {wanted}, and the nodes offer {offers}"
+
+    def _wake(self, at: float) -> None:
+        self._wake_at = at if self._wake_at is None else min(self._wake_at, at)
+
+    # -- invariants, for tests and for a paranoid Commander ----------------------------
+
+    def check(self) -> None:
+        """Raise `AssertionError` if the books do not agree with each other."""
+        waiting = list(self._backlog)
+        held = [batch for node in self._nodes.values() for batch in node.held.values()]
+        ids = [batch.id for batch in waiting + held]
+        assert len(ids) == len(set(ids)), "a batch is in two places"
+        assert set(ids) == set(self._batches), "a batch is nowhere, or somewhere unknown"
+        for batch in waiting:
+            assert batch.state is BatchState.READY, batch
+        for node in self._nodes.values():
+            assert node.held_bytes == sum(batch.nbytes for batch in node.held.values()), node
+            for batch in node.held.values():
+                assert batch.node == node.id, batch
+                assert batch.state in (BatchState.ASSIGNED, BatchState.CANCELLING), batch
+                assert batch.open, batch
+        for job in self._jobs.values():
+            live = sum(batch.job == job.id for batch in self._batches.values())
+            assert job.live == live, f"job {job.id} counts {job.live} batches and has {live}"
+            assert live or not job.exhausted, f"job {job.id} is over and was not ended"

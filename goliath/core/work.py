@@ -1,0 +1,118 @@
+"""What a Lieutenant's mind keeps books on: batches in pieces, workers, sessions."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from goliath.core.ids import Attempt, BatchId, Serial, SessionId, WorkerId
+from goliath.core.policy import RestartIntensity
+
+BatchKey = tuple[SessionId, BatchId, Attempt]
+
+
+@dataclass(slots=True)
+class Work:
+    """A batch as it arrived: what all its pieces have in common."""
+
+    session: SessionId
+    batch: BatchId
+    attempt: Attempt
+    environment: str
+    careful: bool
+    timeout_s: float | None
+    cpus: float
+    resources: Mapping[str, float]
+    pieces: int = 0
+    cancelled: bool = False
+
+    @property
+    def key(self) -> BatchKey:
+        """The name of this assignment."""
+        return self.session, self.batch, self.attempt
+
+
+@dataclass(slots=True)
+class Piece:
+    """Calls ``lo <= i < hi`` of a batch that one worker runs, or will."""
+
+    work: Work
+    lo: int
+    hi: int
+
+    def __len__(self) -> int:
+        return self.hi - self.lo
+
+
+class WorkerState(Enum):
+    """Where a worker process is in its life."""
+
+    STARTING = auto()  # forked; may have a piece to run already
+    IDLE = auto()
+    BUSY = auto()
+    LEAVING = auto()  # told to go, or killed; its exit is awaited
+
+
+WORKER_MOVES: Mapping[WorkerState, frozenset[WorkerState]] = {
+    WorkerState.STARTING: frozenset({WorkerState.BUSY, WorkerState.IDLE, WorkerState.LEAVING}),
+    WorkerState.IDLE: frozenset({WorkerState.BUSY, WorkerState.LEAVING}),
+    WorkerState.BUSY: frozenset({WorkerState.IDLE, WorkerState.LEAVING}),
+    WorkerState.LEAVING: frozenset(),
+}
+
+
+@dataclass(slots=True)
+class Worker:
+    """One worker process. It belongs to one session and one environment for life."""
+
+    id: WorkerId
+    session: SessionId
+    environment: str
+    cpus: float
+    state: WorkerState = WorkerState.STARTING
+    piece: Piece | None = None
+    serial: Serial = Serial(0)  # noqa: RUF009 - an int
+    since: float = 0.0  # of this state, or of the running piece
+    call_since: float = 0.0  # when the running call began, as far as is known
+    flush_at: float | None = None
+    inspect_at: float | None = None
+    kill_at: float | None = None
+    split_asked: bool = False
+    barren: bool = False  # asked, and nothing of its piece was un-started
+    timed_out: bool = False  # killed because its call ran too long
+    calls: int = 0
+    retire_after: bool = False  # leave when the piece is done
+
+    def move(self, to: WorkerState, now: float) -> None:
+        """Change state; an illegal change is a bug in the mind."""
+        assert to in WORKER_MOVES[self.state], f"worker {self.id}: {self.state.name} to {to.name}"
+        self.state = to
+        self.since = now
+
+    def rest(self) -> int:
+        """How many calls of its piece are not reported yet."""
+        return len(self.piece) if self.piece is not None else 0
+
+
+@dataclass(slots=True)
+class StealInProgress:
+    """A steal that waits for workers to say what they can spare."""
+
+    asked: int
+    ranges: list[tuple[BatchId, Attempt, int, int]]
+    awaited: set[WorkerId]
+
+
+@dataclass(slots=True)
+class Session:
+    """One Commander's part of this node."""
+
+    id: SessionId
+    queue: deque[Piece] = field(default_factory=deque)
+    ready: set[str] = field(default_factory=set)  # environments whose directory is filled
+    broken: dict[str, str] = field(default_factory=dict)
+    deaths_at_start: dict[str, RestartIntensity] = field(default_factory=dict)
+    waiting_since: float | None = None  # has queued work and nothing running
+    steals: list[StealInProgress] = field(default_factory=list)
