@@ -1,11 +1,13 @@
 """The command: run the benchmarks, each in a process of its own, and judge their figures."""
 
 import argparse
+import faulthandler
 import importlib
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Sequence
 
 from benchmarks.figure import FAILED, HEADING, MISSED, Figure
@@ -13,6 +15,8 @@ from benchmarks.node import ROOT, isolated
 
 NAMES = ("batch", "latency", "cpu", "makespan", "fairness", "footprint")
 STOP_MAX_S = 30.0
+LIMIT_S = 300.0  # one benchmark; the longest takes about a minute
+GRACE_S = 2.0  # for its stack to reach stderr before it is interrupted
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _inside(name: str, quick: bool) -> int:
     """One benchmark in this process; its figures go to stdout as they are measured."""
+    faulthandler.dump_traceback_later(LIMIT_S)
     with isolated():
         benchmark = importlib.import_module(f"benchmarks.{name}")
         for figure in benchmark.measure(quick):
@@ -84,12 +89,17 @@ def _outside(name: str, quick: bool, show: Callable[[Figure], None]) -> int:
         # A terminal sends Ctrl-C to the whole group: here only we get it, and pass it on once.
         start_new_session=True,
     )
+    overdue = threading.Timer(LIMIT_S + GRACE_S, _end, [child])
+    overdue.start()
     try:
         for line in child.stdout:
             show(Figure.from_json(line))
         return child.wait()
     finally:
+        overdue.cancel()
         _end(child)
+        overdue.join()
+        child.stdout.close()
 
 
 def _end(child: subprocess.Popen[str]) -> None:
@@ -101,7 +111,6 @@ def _end(child: subprocess.Popen[str]) -> None:
         except subprocess.TimeoutExpired:
             os.killpg(child.pid, signal.SIGKILL)
             child.wait()
-    child.stdout.close()
 
 
 if __name__ == "__main__":
