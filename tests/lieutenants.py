@@ -1,4 +1,4 @@
-"""Real ``python -m goliath.lieutenant`` processes: started, watched, stopped, and never orphaned."""
+"""Real ``python -m goliath.lieutenant`` processes: started, watched, stopped, not orphaned."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -43,11 +43,12 @@ class Lieutenant:
         port: int = 0,
         env: Mapping[str, str] | None = None,
         timers: Mapping[str, str] = QUICK_TIMERS,
+        launcher: Sequence[str] = ("-m", "goliath.lieutenant"),
     ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="goliath-node-")
         self._mark = uuid.uuid4().hex
         (Path(self._folder.name) / "tmp").mkdir()
-        command = [sys.executable, "-W", "error", "-m", "goliath.lieutenant", host, str(port)]
+        command = [sys.executable, "-W", "error", *launcher, host, str(port)]
         if workers is not None:
             command.append(str(workers))
         with self._log("out").open("wb") as out, self._log("err").open("wb") as err:

@@ -14,6 +14,8 @@ import pytest
 from goliath import Commander
 from tests.lieutenants import QUICK_TIMERS, Lieutenant
 
+ROOT = Path(__file__).parents[2]
+
 
 @pytest.fixture(autouse=True)
 def quick_timers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,7 +67,7 @@ def script(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         return subprocess.run(
             [sys.executable, *options, name, *arguments],
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": ""},
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -1,0 +1,178 @@
+"""No process outlives what it works for: Lieutenant, Commander, call."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from goliath import Commander
+from tests.e2e.calls import nap
+from tests.lieutenants import Lieutenant
+from tests.processes import alive, descendants, kill, living, until
+
+pytestmark = pytest.mark.slow
+
+
+def hold_the_gil(_n: int = 0) -> int:
+    """One call of C code that never ends."""
+    import itertools
+
+    return sum(itertools.repeat(0))
+
+
+def stop_myself(_n: int = 0) -> None:
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def with_grandchildren(folder: str) -> None:
+    """A child, and a daemon that has left the session."""
+    subprocess.Popen(["sleep", "61"])
+    subprocess.Popen(["sleep", "62"], start_new_session=True)
+    open(os.path.join(folder, "started"), "w").close()
+    time.sleep(60)
+
+
+def busy(own: Lieutenant, commander: Commander, slots: int) -> None:
+    until(lambda: commander.nodes()[0].busy >= slots, 10, "the calls running")
+    until(lambda: len(own.family()) > slots, 10, "the workers forked")
+
+
+@pytest.mark.parametrize("work", [nap, hold_the_gil, stop_myself], ids=lambda f: f.__name__)
+def test_a_killed_lieutenant_takes_its_workers_with_it_within_a_second(
+    lieutenant, work: Callable[[int], object]
+) -> None:
+    own = lieutenant(2)
+    with Commander([own.address]) as commander:
+        for _ in range(2):
+            commander.submit(work, 60)
+        busy(own, commander, 2)
+        assert own.destroy() < 1
+        commander.cancel()
+
+
+def test_idle_workers_and_zygote_of_a_killed_lieutenant_go_too(lieutenant) -> None:
+    own = lieutenant(2)
+    with Commander([own.address]) as commander:
+        commander.run(nap, [(0.01,)] * 4)
+        assert own.family()
+        assert own.destroy() < 1
+
+
+def test_grandchildren_die_with_a_worker_that_times_out(lieutenant, tmp_path: Path) -> None:
+    own = lieutenant(1)
+    with Commander([own.address]) as commander:
+        ref = commander.submit(with_grandchildren, str(tmp_path))
+        until((tmp_path / "started").exists, 10, "the grandchildren started")
+        sleepers = {seen for seen in own.family() if "sleep 6" in seen.command()}
+        assert len(sleepers) == 2
+        commander.cancel()
+        until(lambda: not living(sleepers), 7, "the grandchildren gone")
+        with pytest.raises(Exception, match=r"cancel"):
+            ref.result(timeout=5)
+
+
+def test_grandchildren_die_with_a_killed_lieutenant(lieutenant, tmp_path: Path) -> None:
+    own = lieutenant(1)
+    with Commander([own.address]) as commander:
+        commander.submit(with_grandchildren, str(tmp_path))
+        until((tmp_path / "started").exists, 10, "the grandchildren started")
+        assert own.destroy() < 1
+        commander.cancel()
+
+
+SCRIPT = """
+import sys, time
+from goliath import Commander
+cmdr = Commander({nodes})
+refs = [cmdr.submit(time.sleep, 600) for _ in range(2)]
+while not cmdr.nodes() or cmdr.nodes()[0].busy < 2:
+    time.sleep(0.01)
+print("running", flush=True)
+refs[0].result()
+"""
+
+
+def start_commander(folder: Path, nodes: str) -> subprocess.Popen[str]:
+    """A Commander in a process of its own, with two long calls running."""
+    (folder / "commander.py").write_text(SCRIPT.format(nodes=nodes))
+    process = subprocess.Popen(
+        [sys.executable, "commander.py"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # Of its own process group, as a shell would start it: Ctrl-C reaches it alone.
+        process_group=0,
+    )
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line == "running\n", line + process.stdout.read()
+    return process
+
+
+def finish(process: subprocess.Popen[str], within: float) -> str:
+    assert process.stdout is not None
+    try:
+        process.wait(within)
+        return process.stdout.read()
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_the_work_of_a_killed_commander_ends(lieutenant, tmp_path: Path) -> None:
+    own = lieutenant(2)
+    idle = own.family()
+    process = start_commander(tmp_path, repr([own.address]))
+    assert len(own.family()) >= len(idle) + 2
+    kill(process.pid)
+    finish(process, 5)
+    # By default 60 s after the last frame; the timers of the tests say 3 s.
+    until(lambda: own.family() <= idle, 10, "the workers gone")
+
+
+def test_the_work_of_a_frozen_commander_ends_too(lieutenant, tmp_path: Path) -> None:
+    own = lieutenant(2)
+    idle = own.family()
+    process = start_commander(tmp_path, repr([own.address]))
+    kill(process.pid, signal.SIGSTOP)
+    until(lambda: own.family() <= idle, 10, "the workers gone")
+    kill(process.pid)
+    finish(process, 5)
+
+
+def test_a_killed_embedded_lieutenant_leaves_nothing(tmp_path: Path) -> None:
+    process = start_commander(tmp_path, "workers=2")
+    family = descendants(process.pid)
+    assert len(family) >= 3
+    kill(process.pid)
+    finish(process, 5)
+    until(lambda: not any(map(alive, family)), 1, "zygote and workers gone")
+
+
+@pytest.mark.parametrize("where", ["node", "embedded"])
+def test_ctrl_c_ends_remote_work_within_three_seconds_and_the_script_as_usual(
+    lieutenant, tmp_path: Path, where: str
+) -> None:
+    own = lieutenant(2)
+    idle = own.family()
+    process = start_commander(tmp_path, repr([own.address]) if where == "node" else "workers=2")
+    family = descendants(process.pid) | (own.family() - idle)
+    start = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    said = finish(process, 6)
+    until(lambda: not any(map(alive, family)), 3, "the workers gone")
+    assert time.monotonic() - start < 3.5
+    assert process.returncode in (130, -signal.SIGINT)
+    assert "KeyboardInterrupt" in said
+    for word in ("never awaited", "was destroyed", "never retrieved", "Exception ignored"):
+        assert word not in said

@@ -1,0 +1,206 @@
+"""Who may come in: addresses, tokens, certificates, and what is refused with which words."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import goliath
+from goliath import Commander
+from tests.e2e.calls import add
+from tests.lieutenants import Lieutenant
+
+pytestmark = pytest.mark.slow
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+TOKEN = "glt1_" + "q83vEjRWeJCrze8SNFZ4kKvN7xI0VniQq83vEjRWeJA"
+ANOTHER = "glt1_" + "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"
+
+
+def command(
+    *arguments: str, module: str = "goliath.lieutenant"
+) -> subprocess.CompletedProcess[str]:
+    """Run the node command to its end, with warnings as errors."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", module, *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+
+
+@pytest.fixture
+def token_file(tmp_path: Path) -> Path:
+    path = tmp_path / "token"
+    path.write_text(TOKEN + "\n")
+    path.chmod(0o600)
+    return path
+
+
+# -- who may come in ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("given", [{"token": ANOTHER}, {"token": "mapping"}])
+def test_a_wrong_token_is_one_clear_sentence(node: Lieutenant, given: dict[str, object]) -> None:
+    if given["token"] == "mapping":
+        given = {"token": {f"127.0.0.1:{node.port}": ANOTHER}}
+    with (
+        Commander([node.address], connect_timeout=1.5, **given) as commander,
+        pytest.raises(goliath.AuthenticationError) as caught,
+    ):
+        commander.run(add, [(1, 1)])
+    assert str(node.port) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert ANOTHER not in str(caught.value)
+
+
+def test_something_that_is_no_token_is_refused_at_once(node: Lieutenant) -> None:
+    with (
+        pytest.raises(goliath.AuthenticationError),
+        Commander([node.address], token="password", connect_timeout=1.5) as commander,
+    ):
+        commander.run(add, [(1, 1)])
+
+
+def test_no_lieutenant_at_the_address_is_a_connection_error_with_the_address(
+    free_port: int,
+) -> None:
+    start = time.monotonic()
+    with (
+        Commander([("127.0.0.1", free_port)], connect_timeout=0.5) as commander,
+        pytest.raises(ConnectionError) as caught,
+    ):
+        commander.run(add, [(1, 1)])
+    assert isinstance(caught.value, goliath.ConnectionError)
+    assert f"127.0.0.1:{free_port}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert time.monotonic() - start < 3
+
+
+def test_a_name_that_does_not_resolve_is_a_connection_error_with_the_name() -> None:
+    with (
+        Commander([("no-such-host.invalid", 9)], token=TOKEN, connect_timeout=2) as commander,
+        pytest.raises(goliath.ConnectionError, match=r"no-such-host\.invalid"),
+    ):
+        commander.run(add, [(1, 1)])
+
+
+def test_something_else_at_the_address_is_no_lieutenant(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+        def answer() -> None:
+            server.settimeout(0.1)
+            while not stop.is_set():
+                try:
+                    connection, _ = server.accept()
+                except TimeoutError:
+                    continue
+                with connection:
+                    connection.settimeout(1)
+                    connection.recv(4096)
+                    connection.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+
+        stop = threading.Event()
+        thread = threading.Thread(target=answer)
+        thread.start()
+        try:
+            with (
+                Commander([("127.0.0.1", port)], token=TOKEN, connect_timeout=1) as commander,
+                pytest.raises(goliath.GoliathError, match=str(port)),
+            ):
+                commander.run(add, [(1, 1)])
+        finally:
+            stop.set()
+            thread.join()
+
+
+def test_addresses_come_in_three_forms(node: Lieutenant) -> None:
+    for address in (
+        ("127.0.0.1", node.port),
+        f"127.0.0.1:{node.port}",
+        f"ws://127.0.0.1:{node.port}",
+        f"localhost:{node.port}",
+    ):
+        with Commander([address]) as commander:
+            assert commander.run(add, [(1, 1)]) == [2]
+
+
+@pytest.mark.parametrize("address", ["nonsense", ("host",), 5, ("host", "port"), "http://x:1"])
+def test_what_is_no_address_is_refused_with_the_forms_that_are(address: object) -> None:
+    with pytest.raises((ValueError, TypeError), match="host"), Commander([address]) as commander:
+        commander.run(add, [(1, 1)])
+
+
+# -- off loopback ------------------------------------------------------------------------
+
+
+def test_off_loopback_without_a_token_it_refuses_and_says_how() -> None:
+    run = command("0.0.0.0", "0", "1")
+    assert run.returncode == 2
+    assert "--token-file" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_off_loopback_with_plaintext_not_allowed_it_refuses_and_says_how(
+    token_file: Path,
+) -> None:
+    run = command("0.0.0.0", "0", "1", "--token-file", str(token_file))
+    assert run.returncode == 2
+    assert "--tls-cert" in run.stderr
+    assert "--insecure-plaintext" in run.stderr
+
+
+def test_a_token_file_that_others_can_read_is_refused(token_file: Path) -> None:
+    token_file.chmod(0o644)
+    run = command("127.0.0.1", "0", "1", "--token-file", str(token_file))
+    assert run.returncode == 2
+    assert "chmod 600" in run.stderr
+
+
+def test_a_weak_token_is_refused(token_file: Path) -> None:
+    token_file.write_text("hunter2\n")
+    run = command("127.0.0.1", "0", "1", "--token-file", str(token_file))
+    assert run.returncode == 2
+    assert "token" in run.stderr
+    assert "hunter2" not in run.stderr
+
+
+def test_with_a_token_and_plaintext_allowed_it_serves_all_interfaces(
+    lieutenant, token_file: Path
+) -> None:
+    own = lieutenant(1, "--token-file", str(token_file), "--insecure-plaintext", host="0.0.0.0")
+    with Commander([f"ws://127.0.0.1:{own.port}"], token_file=token_file) as commander:
+        assert commander.run(add, [(1, 1)]) == [2]
+
+
+def test_with_a_certificate_the_link_is_encrypted_and_needs_no_ca(
+    lieutenant, token_file: Path
+) -> None:
+    own = lieutenant(
+        1,
+        *("--token-file", str(token_file)),
+        *("--tls-cert", str(FIXTURES / "certificate.pem"), "--tls-key", str(FIXTURES / "key.pem")),
+        host="0.0.0.0",
+    )
+    with Commander([f"wss://127.0.0.1:{own.port}"], token=TOKEN) as commander:
+        assert commander.run(add, [(n, n) for n in range(100)]) == [2 * n for n in range(100)]
+
+
+def test_on_loopback_with_a_certificate_the_runtime_file_tells_the_scheme(lieutenant) -> None:
+    own = lieutenant(
+        1,
+        *("--tls-cert", str(FIXTURES / "certificate.pem")),
+        *("--tls-key", str(FIXTURES / "key.pem")),
+    )
+    assert own.runtime()["scheme"] == "wss"
+    with Commander([own.address]) as commander:
+        assert commander.run(add, [(1, 1)]) == [2]
