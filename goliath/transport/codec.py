@@ -33,7 +33,11 @@ Header = dict[str, Any]
 
 def pack_header(header: Mapping[str, Any], payload: Payload = b"", *, checksum: bool) -> bytes:
     """The prefix and the header; the frame is this followed by the payload."""
-    text = orjson.dumps(header)
+    return pack_text(orjson.dumps(header), payload, checksum=checksum)
+
+
+def pack_text(text: bytes, payload: Payload = b"", *, checksum: bool) -> bytes:
+    """The same for a header that is JSON already."""
     crc = (zlib.crc32(payload, zlib.crc32(text)) or 1) if checksum else 0
     return PREFIX.pack(len(text), crc) + text
 
@@ -53,21 +57,27 @@ def unpack_frame(frame: Payload, *, checksum: bool) -> tuple[Header, memoryview]
         raise ProtocolError(f"a header of {length} bytes in a frame of {len(view)} bytes")
     if checksum and crc != (zlib.crc32(view[PREFIX.size :]) or 1):
         raise ProtocolError("the checksum of a frame is wrong: it was damaged on its way")
+    return read_header(view[PREFIX.size : body]), view[body:]
+
+
+def read_header(text: Payload) -> Header:
+    """The object that the text of a header means.
+
+    Raises:
+        ProtocolError: not a JSON object.
+    """
     try:
-        header = orjson.loads(view[PREFIX.size : body])
+        header = orjson.loads(text)
     except orjson.JSONDecodeError as exc:
         raise ProtocolError(f"a header is not JSON: {exc}") from exc
     if not isinstance(header, dict):
         raise ProtocolError(f"a header is a JSON {type(header).__name__}, not an object")
-    return header, view[body:]
+    return header
 
 
 def to_header(message: Message) -> Header:
     """The fields of a message as its header, without the payload."""
-    header: Header = {"t": message.kind}
-    for name in _SCHEMAS[message.kind].names:
-        header[name] = getattr(message, name)
-    return header
+    return _SCHEMAS[message.kind].header_of(message)
 
 
 def from_header(header: Header, payload: Payload) -> Message:
@@ -99,17 +109,19 @@ class _Schema:
             f.name for f in own if f.default is MISSING and f.default_factory is MISSING
         )
 
+    def header_of(self, message: Message) -> Header:
+        header: Header = {"t": self.cls.kind}
+        for name in self.names:
+            header[name] = getattr(message, name)
+        return header
+
     def build(self, header: Header, payload: Payload) -> Message:
         given: Header = {}
-        for name in self.names:
+        for name, types_allowed in self.types.items():
             if name in header:
-                value = header[name]
-                if type(value) not in self.types[name]:
-                    raise ProtocolError(
-                        f"{self.cls.kind}.{name} is a {type(value).__name__}, "
-                        f"not {' or '.join(t.__name__ for t in self.types[name])}"
-                    )
-                given[name] = value
+                value = given[name] = header[name]
+                if type(value) not in types_allowed:
+                    raise self._wrong_type(name, value)
             elif name in self.required:
                 raise ProtocolError(f"a {self.cls.kind} message lacks {name!r}")
         if self.has_payload:
@@ -117,6 +129,12 @@ class _Schema:
         elif len(payload):
             raise ProtocolError(f"a {self.cls.kind} message has a payload and may not")
         return self.cls(**given)
+
+    def _wrong_type(self, name: str, value: object) -> ProtocolError:
+        return ProtocolError(
+            f"{self.cls.kind}.{name} is a {type(value).__name__}, "
+            f"not {' or '.join(t.__name__ for t in self.types[name])}"
+        )
 
 
 def _plain_types(hint: Any) -> tuple[type, ...]:

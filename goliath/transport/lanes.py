@@ -1,0 +1,148 @@
+"""Two queues of frames on the way out, and the gathering of cut messages on the way in.
+
+A message bigger than a chunk travels as ``part`` frames, so that control frames can pass
+between them: ``{"t": "part", "l": lane, "h": bytes of header, "n": bytes in all, "at": offset}``
+followed by the piece. Header text and payload are cut as if they were one string.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+
+import orjson
+
+from goliath.errors import ProtocolError, SerializationError
+from goliath.transport.codec import Header, from_header, read_header, to_header
+from goliath.transport.messages import Lane, Message, Payload
+
+PART = "part"
+
+Frame = tuple[bytes, Payload]
+"""The JSON text of a header, still open for a number and an acknowledgement, and the payload."""
+
+
+class Outbox:
+    """What was sent and has not left yet: control first, then bulk, each in its order.
+
+    Args:
+        chunk_bytes: messages bigger than this are cut.
+        message_max_bytes: bigger ones are refused, as the other end would.
+    """
+
+    __slots__ = ("_bulk", "_chunk_bytes", "_control", "_message_max_bytes", "waiting_bytes")
+
+    def __init__(self, *, chunk_bytes: int, message_max_bytes: int) -> None:
+        self._chunk_bytes = chunk_bytes
+        self._message_max_bytes = message_max_bytes
+        self._control: deque[Frame] = deque()
+        self._bulk: deque[Frame] = deque()
+        self.waiting_bytes = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._control or self._bulk)
+
+    def put(self, message: Message) -> None:
+        """Queue a message in its lane.
+
+        Raises:
+            SerializationError: it is bigger than a message may be.
+        """
+        text = orjson.dumps(to_header(message))
+        payload: Payload = getattr(message, "payload", b"")
+        size = len(text) + len(payload)
+        lane = self._bulk if message.lane is Lane.BULK else self._control
+        if size <= self._chunk_bytes:
+            lane.append((text, payload))
+            self.waiting_bytes += size
+        elif size <= self._message_max_bytes:
+            for part in _parts(message.lane, text, payload, self._chunk_bytes):
+                lane.append(part)
+                self.waiting_bytes += len(part[0]) + len(part[1])
+        else:
+            raise SerializationError(
+                f"a {message.kind} message of {size:,} bytes is over the limit of "
+                f"{self._message_max_bytes:,}; pass smaller values or files, or raise "
+                "GOLIATH_MESSAGE_MAX_BYTES on both ends"
+            )
+
+    def take(self) -> Frame | None:
+        """The frame that goes next."""
+        lane = self._control or self._bulk
+        if not lane:
+            return None
+        frame = lane.popleft()
+        self.waiting_bytes -= len(frame[0]) + len(frame[1])
+        return frame
+
+    def drop_bulk(self) -> None:
+        """Nobody is interested in the bulk any more."""
+        self._bulk.clear()
+        self.waiting_bytes = sum(len(text) + len(payload) for text, payload in self._control)
+
+    def clear(self) -> None:
+        """The session has ended."""
+        self._control.clear()
+        self.drop_bulk()
+
+
+def _parts(lane: Lane, text: bytes, payload: Payload, chunk_bytes: int) -> Iterator[Frame]:
+    total, at = len(text) + len(payload), 0
+    for whole in (memoryview(text), memoryview(payload)):
+        for start in range(0, len(whole), chunk_bytes):
+            piece = whole[start : start + chunk_bytes]
+            header = {"t": PART, "l": lane, "h": len(text), "n": total, "at": at}
+            yield orjson.dumps(header), piece
+            at += len(piece)
+
+
+class Gatherer:
+    """Puts the parts of one lane together again.
+
+    Memory grows with what has arrived, not with what was announced: a length is only a claim.
+    """
+
+    __slots__ = ("_gathered", "_header_bytes", "_limit", "_total")
+
+    def __init__(self, message_max_bytes: int) -> None:
+        self._limit = message_max_bytes
+        self._gathered = bytearray()
+        self._header_bytes = 0
+        self._total = 0
+
+    def add(self, header: Header, payload: memoryview) -> Message | None:
+        """Take a part; the message, if this was the last.
+
+        Raises:
+            ProtocolError: the part does not continue the message, or the sizes make no sense.
+        """
+        if not self._gathered:
+            self._begin(header)
+        offset = len(self._gathered)
+        if (header.get("h"), header.get("n"), header.get("at")) != (
+            self._header_bytes,
+            self._total,
+            offset,
+        ):
+            raise ProtocolError(f"a part of another message came after byte {offset} of this one")
+        if not 0 < len(payload) <= self._total - offset:
+            raise ProtocolError(f"a part of {len(payload)} bytes at {offset} of {self._total}")
+        self._gathered += payload
+        return self._finish() if len(self._gathered) == self._total else None
+
+    def _begin(self, header: Header) -> None:
+        header_bytes, total = header.get("h"), header.get("n")
+        if type(header_bytes) is not int or type(total) is not int:
+            raise ProtocolError("a part lacks the size of its message")
+        if not 0 < header_bytes <= total <= self._limit:
+            raise ProtocolError(
+                f"a message of {total} bytes, {header_bytes} of them header, was announced; "
+                f"the limit is {self._limit} (GOLIATH_MESSAGE_MAX_BYTES)"
+            )
+        self._header_bytes, self._total = header_bytes, total
+
+    def _finish(self) -> Message:
+        whole = memoryview(self._gathered)
+        self._gathered = bytearray()
+        header = read_header(whole[: self._header_bytes])
+        return from_header(header, whole[self._header_bytes :])
