@@ -1,0 +1,92 @@
+"""Where a Lieutenant is: ``host:port``, a pair, or a ``ws://`` URL, parsed once."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+DEFAULT_PORTS = {"ws": 80, "wss": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Host, port and, when a URL said so, scheme and path prefix."""
+
+    host: str
+    port: int
+    scheme: str | None = None
+    prefix: str = ""
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def loopback(self) -> bool:
+        """Whether it names this machine's loopback interface."""
+        return is_loopback(self.host)
+
+    @classmethod
+    def parse(cls, target: str | Sequence[object]) -> Address:
+        """Read what a user wrote.
+
+        Raises:
+            ValueError: it is not an address; the message shows the forms that are.
+        """
+        if isinstance(target, str):
+            return cls._parse_url(target) if "://" in target else cls._parse_pair(target)
+        if len(target) == 2 and isinstance(target[0], str):
+            return cls._checked(target[0], target[1], repr(target))
+        raise _no_address(repr(target))
+
+    @classmethod
+    def _parse_url(cls, url: str) -> Address:
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError:
+            raise _no_address(repr(url)) from None
+        if parts.scheme not in DEFAULT_PORTS or not parts.hostname or parts.username:
+            raise _no_address(repr(url))
+        if parts.query or parts.fragment:
+            raise _no_address(repr(url))
+        port = DEFAULT_PORTS[parts.scheme] if port is None else port
+        plain = cls._checked(parts.hostname, port, repr(url))
+        return cls(plain.host, plain.port, parts.scheme, parts.path.rstrip("/"))
+
+    @classmethod
+    def _parse_pair(cls, text: str) -> Address:
+        host, colon, port = text.strip().rpartition(":")
+        if not colon or not port.isascii() or not port.isdigit():
+            raise _no_address(repr(text))
+        if host.startswith("[") and host.endswith("]"):
+            host = host[1:-1]
+        elif ":" in host:
+            raise _no_address(repr(text))
+        return cls._checked(host, int(port), repr(text))
+
+    @classmethod
+    def _checked(cls, host: str, port: object, shown: str) -> Address:
+        if isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 65536:
+            raise _no_address(shown)
+        if not host or any(c.isspace() or c in "/@" for c in host):
+            raise _no_address(shown)
+        return cls(host, port)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or an IP address means this machine's loopback interface."""
+    if host.rstrip(".").lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def _no_address(shown: str) -> ValueError:
+    return ValueError(
+        f"{shown} is not the address of a Lieutenant: write ('host', 8080), 'host:8080', "
+        "'[::1]:8080' or 'wss://host:8080/prefix'"
+    )

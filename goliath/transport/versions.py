@@ -1,0 +1,51 @@
+"""Which Python, cloudpickle and protocols an end has, and whether two ends can work together."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+
+from goliath.errors import VersionMismatchError
+
+
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """``python`` is major and minor: pickled functions are readable by the same minor only."""
+
+    python: str
+    cloudpickle: str
+
+    @classmethod
+    def current(cls) -> Versions:
+        """Of this process."""
+        python = f"{sys.version_info.major}.{sys.version_info.minor}"
+        return cls(python, metadata.version("cloudpickle"))
+
+    def same_python(self, theirs: str) -> bool:
+        """Whether functions can be exchanged with that Python."""
+        return theirs == self.python
+
+    def check_python(self, theirs: str) -> None:
+        """Compare with the Lieutenant's.
+
+        Raises:
+            VersionMismatchError: another minor version.
+        """
+        if not self.same_python(theirs):
+            raise VersionMismatchError(
+                f"this is Python {self.python} and the Lieutenant runs Python {theirs}: functions "
+                "cannot be exchanged between minor versions; start one of them with the other's"
+            )
+
+    def check_protocol(self, name: str, ours: int, theirs: int) -> None:
+        """Compare the version of a protocol.
+
+        Raises:
+            VersionMismatchError: they differ.
+        """
+        if ours != theirs:
+            raise VersionMismatchError(
+                f"this Goliath speaks version {ours} of the {name} protocol and the Lieutenant "
+                f"version {theirs}: install the same release of Goliath at both ends"
+            )
