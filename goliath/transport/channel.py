@@ -13,7 +13,7 @@ from goliath.transport.messages import Message
 
 
 class Receiver(Protocol):
-    """What the owner of a channel end offers to it. Called in the loop's thread, never reentrantly."""
+    """What the owner of a channel end offers to it: called in the loop, never reentrantly."""
 
     def on_message(self, message: Message) -> None:
         """The next message of the other end."""
@@ -37,7 +37,7 @@ class Channel(Protocol):
 
     @property
     def congested(self) -> bool:
-        """Whether more than the configured bytes wait; producers should pause until `on_writable`."""
+        """Whether too many bytes wait; producers should pause until `on_writable`."""
 
     def close(self) -> None:
         """End the channel after what was sent has left, as far as the other end still listens."""

@@ -1,0 +1,366 @@
+"""A Lieutenant's door: takes websockets, lets in who proves the token, keeps the sessions."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+
+from goliath.clock import Clock
+from goliath.config import TransportConfig
+from goliath.errors import AuthenticationError, ProtocolError
+from goliath.transport.address import is_loopback
+from goliath.transport.channel import Channel
+from goliath.transport.connection import CLOSE_OK, CLOSE_PROTOCOL, SessionChannel
+from goliath.transport.credentials import Token
+from goliath.transport.guard import Guard
+from goliath.transport.handshake import REFUSED, Caller, Peer, ServerHandshake
+from goliath.transport.keys import NONCE_BYTES, Keyring, plain_binding, tls_binding
+from goliath.transport.protocol import SessionProtocol, Side
+from goliath.transport.versions import Versions
+from goliath.transport.websocket import (
+    CLOSE_MAX_S,
+    CLOSE_UNAUTHENTICATED,
+    PATH,
+    ServerTls,
+    WebSocketLink,
+    message_limit,
+    tune,
+)
+
+logger = logging.getLogger("goliath.listener")
+
+SWEEP_INTERVAL_S = 0.25
+BACKLOG = 128
+Connection = RequestHandler
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A session and to whom it was given."""
+
+    channel: SessionChannel
+    kid: str
+    client_id: str
+
+
+class Listener:
+    """Accepts Commanders.
+
+    Args:
+        host: name or address to listen on.
+        port: or 0 for any free one.
+        tokens: whoever proves one of them is let in.
+        tls: certificate and key, or None for plaintext.
+        config: timers and limits.
+        clock: tells ``now``.
+        on_session: called with each new session; it attaches a receiver before it returns.
+            Resumed sessions are not reported.
+        limits: called for each login; what it returns is told to the Commander (``slots``, …).
+        prefix: a path before ``/goliath/v1``.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        tokens: Iterable[Token],
+        tls: ServerTls | None,
+        config: TransportConfig,
+        clock: Clock,
+        *,
+        on_session: Callable[[Channel, Peer], None],
+        limits: Callable[[], Mapping[str, Any]] = dict,
+        prefix: str = "",
+        versions: Versions | None = None,
+    ) -> None:
+        self._host = host
+        self._port = port
+        self._tls = tls
+        self._config = config
+        self._clock = clock
+        self._on_session = on_session
+        self._limits = limits
+        self._path = prefix.rstrip("/") + PATH
+        self._versions = versions or Versions.current()
+        self._keyring = Keyring(tokens, decoy=Token.make())
+        self._server_id = secrets.token_hex(8)
+        self._incarnation = secrets.randbits(48)
+        self._certificate = tls.certificate() if tls is not None else None
+        self._guard: Guard[Connection] = Guard(config)
+        self._sessions: dict[str, _Held] = {}
+        self._draining = False
+        self._server = web.Server(self._handle, access_log=None)
+        self._runner = web.ServerRunner(self._server, shutdown_timeout=CLOSE_MAX_S)
+        self._sweeper: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Listener {self._host}:{self._port} with {len(self._sessions)} sessions>"
+
+    @property
+    def port(self) -> int:
+        """The port it listens on; the real one after `start`."""
+        return self._port
+
+    async def start(self) -> None:
+        """Begin to listen.
+
+        Raises:
+            OSError: the name does not resolve, or the port is taken.
+        """
+        sockets = await self._bind()
+        try:
+            context = self._tls.context() if self._tls is not None else None
+            await self._runner.setup()
+            for sock in sockets:
+                site = web.SockSite(self._runner, sock, ssl_context=context, backlog=BACKLOG)
+                await site.start()
+        except BaseException:
+            for sock in sockets:
+                sock.close()
+            await self._runner.cleanup()
+            raise
+        # Owned by the listener: close() ends it.
+        self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
+
+    async def stop_accepting(self) -> None:
+        """Refuse new sessions. The ones that exist go on, and may still be resumed."""
+        self._draining = True
+
+    async def close(self) -> None:
+        """Say goodbye to everyone and free the port; takes about a second at most."""
+        self._draining = True
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._sweeper
+        async with asyncio.TaskGroup() as goodbyes:
+            for held in list(self._sessions.values()):
+                goodbyes.create_task(held.channel.leave())
+        for connection in self._server.connections:
+            if connection.transport is not None and not self._guard.trusts(connection):
+                connection.transport.abort()
+        await self._runner.cleanup()
+
+    # -- the socket ----------------------------------------------------------------------
+
+    async def _bind(self) -> list[socket.socket]:
+        sockets: list[socket.socket] = []
+        try:
+            for family, address in await _resolve(self._host, self._port):
+                sock = socket.socket(family, socket.SOCK_STREAM)
+                sockets.append(sock)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family is socket.AF_INET6:
+                    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                sock.bind((address[0], self._port, *address[2:]))
+                sock.setblocking(False)
+                # Port 0: the first socket chooses, the others follow.
+                self._port = sock.getsockname()[1]
+        except BaseException:
+            for sock in sockets:
+                sock.close()
+            raise
+        return sockets
+
+    # -- before the login ------------------------------------------------------------------
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_INTERVAL_S)
+            live = {c: _address_of(c.transport) for c in self._server.connections if c.transport}
+            for connection in self._guard.sweep(live, self._clock.now()):
+                if connection.transport is not None:
+                    connection.transport.abort()
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        objection = self._objection(request)
+        if objection is not None:
+            status, text = objection
+            response = web.Response(status=status, text=text + "\n")
+            response.force_close()
+            return response
+        websocket: web.WebSocketResponse[Any] = web.WebSocketResponse(
+            compress=False, max_msg_size=message_limit(self._config), timeout=CLOSE_MAX_S
+        )
+        await websocket.prepare(request)
+        transport = request.transport
+        if transport is not None:
+            tune(transport.get_extra_info("socket"), self._config)
+            link = WebSocketLink(websocket, transport, secure=self._tls is not None)
+            await self._serve(link, request.protocol, transport)
+        return websocket
+
+    def _objection(self, request: web.BaseRequest) -> tuple[int, str] | None:
+        """Why a request is refused before it becomes a websocket."""
+        hosts = request.headers.getall("Host", [])
+        if request.path != self._path:
+            return 404, f"there is nothing here; a Commander asks for {self._path}"
+        if request.headers.get("Origin") is not None:
+            return 403, "requests of web pages are refused"
+        if len(hosts) != 1 or not self._knows_host(hosts[0]):
+            return 403, "requests under another host name are refused"
+        if request.headers.get("Upgrade", "").lower() != "websocket":
+            return 426, "this is for websockets only"
+        if self._guard.must_wait(_address_of(request.transport), self._clock.now()):
+            return 429, "too many failed logins from this address; wait a minute"
+        return None
+
+    def _knows_host(self, host: str) -> bool:
+        """On loopback a name that is not ours is a web page's trick (DNS rebinding)."""
+        if not is_loopback(self._host):
+            return True
+        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+        return name == self._host or is_loopback(name.strip("[]"))
+
+    # -- the login -------------------------------------------------------------------------
+
+    async def _serve(
+        self, link: WebSocketLink, connection: Connection, transport: asyncio.Transport
+    ) -> None:
+        code, reason = CLOSE_OK, ""
+        try:
+            async with asyncio.timeout(self._config.handshake_max_s):
+                handshake, caller = await self._authenticate(link, transport)
+                self._guard.trust(connection)
+                held, peer_seen = await self._admit(link, handshake, caller)
+            if held is not None:
+                proved_at = self._clock.now()
+                await held.channel.carry(link, peer_seen=peer_seen, proved_at=proved_at)
+        except (AuthenticationError, _Nonsense, TimeoutError) as exc:
+            address = _address_of(transport)
+            logger.warning("refused a login from %s: %r", address, exc)
+            self._guard.failed(address, self._clock.now())
+            await asyncio.sleep(self._config.refusal_delay_s)
+            code, reason = CLOSE_UNAUTHENTICATED, REFUSED
+        except ProtocolError as exc:
+            logger.warning("cut a link to %s: %s", _address_of(transport), exc)
+            code, reason = CLOSE_PROTOCOL, str(exc)[:100]
+        finally:
+            await link.close(code, reason)
+
+    async def _authenticate(
+        self, link: WebSocketLink, transport: asyncio.Transport
+    ) -> tuple[ServerHandshake, Caller]:
+        handshake = ServerHandshake(
+            self._keyring,
+            self._bindings(transport),
+            nonce=secrets.token_bytes(NONCE_BYTES),
+            versions=self._versions,
+        )
+        try:
+            await link.send_bytes(handshake.challenge(await self._hear(link)))
+            return handshake, handshake.verify(await self._hear(link))
+        except (ProtocolError, OSError) as exc:
+            raise _Nonsense(str(exc)) from exc
+
+    async def _hear(self, link: WebSocketLink) -> bytes:
+        message = await link.receive()
+        if message is None:
+            raise ProtocolError("it left in the middle of the login")
+        if len(message) > self._config.handshake_message_max_bytes:
+            raise ProtocolError(f"{len(message)} bytes before login")
+        return message
+
+    def _bindings(self, transport: asyncio.Transport) -> tuple[str, ...]:
+        if self._certificate is not None:
+            return (tls_binding(self._certificate),)
+        port = transport.get_extra_info("sockname")[1]
+        return plain_binding(port, loopback=True), plain_binding(port, loopback=False)
+
+    # -- sessions --------------------------------------------------------------------------
+
+    async def _admit(
+        self, link: WebSocketLink, handshake: ServerHandshake, caller: Caller
+    ) -> tuple[_Held | None, int]:
+        """Take up the caller's session or grant a new one; None if it is turned away."""
+        session_id, held = self._find(caller)
+        refusal = "" if handshake.compatible(caller) else "other versions"
+        if held is None and self._draining:
+            refusal = refusal or "it is draining; another one, or a later try, will do"
+        if refusal:
+            await link.send_bytes(handshake.refuse(refusal))
+            return None, 0
+        resumed, session_id = held is not None, session_id or secrets.token_hex(16)
+        welcome = handshake.welcome(
+            server_id=self._server_id,
+            incarnation=self._incarnation,
+            session_id=session_id,
+            resumed=resumed,
+            seen=held.channel.seen if held is not None else 0,
+            limits=self._limits(),
+        )
+        try:
+            await link.send_bytes(welcome)
+        except OSError:
+            return None, 0
+        # After the welcome has left: a session that nobody knows of must not exist.
+        if held is None:
+            return self._open(session_id, caller, repr(link)), 0
+        return held, caller.seen
+
+    def _find(self, caller: Caller) -> tuple[str, _Held | None]:
+        """The session the caller may take up again: granted here, to it, for the same token."""
+        ticket = caller.ticket
+        held = self._sessions.get(ticket.session_id) if ticket is not None else None
+        if (
+            ticket is None
+            or held is None
+            or ticket.incarnation != self._incarnation
+            or (held.kid, held.client_id) != (caller.kid, caller.client_id)
+        ):
+            return "", None
+        return ticket.session_id, held
+
+    def _open(self, session_id: str, caller: Caller, address: str) -> _Held:
+        protocol = SessionProtocol(Side.LIEUTENANT, address, self._config, self._clock.now())
+        channel = SessionChannel(
+            protocol, self._clock, on_ended=partial(self._sessions.__delitem__, session_id)
+        )
+        held = _Held(channel, caller.kid, caller.client_id)
+        self._sessions[session_id] = held
+        peer = Peer(
+            address=address,
+            session_id=session_id,
+            incarnation=self._incarnation,
+            server_id=self._server_id,
+            client_id=caller.client_id,
+            python=caller.python,
+            cloudpickle=caller.cloudpickle,
+        )
+        self._on_session(channel, peer)
+        return held
+
+
+class _Nonsense(Exception):  # noqa: N818 - internal, and the name says it
+    """A stranger said something that is not a login."""
+
+
+async def _resolve(host: str, port: int) -> list[tuple[socket.AddressFamily, tuple[Any, ...]]]:
+    flags = socket.AI_PASSIVE
+    try:
+        # A number needs no resolver, and so no thread.
+        found = socket.getaddrinfo(
+            host or None,
+            port,
+            type=socket.SOCK_STREAM,
+            flags=flags | (socket.AI_NUMERICHOST if host else 0),
+        )
+    except socket.gaierror:
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    return [(family, address) for family, _, _, _, address in found]
+
+
+def _address_of(transport: asyncio.BaseTransport | None) -> str:
+    peer = transport.get_extra_info("peername") if transport is not None else None
+    return str(peer[0]) if peer else "?"

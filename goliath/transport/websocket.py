@@ -1,0 +1,151 @@
+"""Websockets as links: the aiohttp objects behind `goliath.transport.connection.Link`.
+
+Only public aiohttp API. Payload never travels as one big message, so the message limit of
+both ends is a chunk and its header; compression is off, it would cost more than it saves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aiohttp import ClientResponse, ClientWebSocketResponse, WSMsgType, web
+
+from goliath.config import KIB, TransportConfig
+from goliath.errors import ProtocolError
+
+PATH = "/goliath/v1"
+HEADER_ROOM_BYTES = 64 * KIB  # beside a chunk: its header, for the websocket's own limit
+CLOSE_MAX_S = 1.0
+CLOSE_UNAUTHENTICATED = 4401
+NOTSENT_LOWAT_BYTES = 256 * KIB  # more in the kernel's queue would only delay control frames
+
+
+class ClientSocket(ClientWebSocketResponse[Any]):
+    """A client websocket that knows its transport, which `transport.abort` needs."""
+
+    def __init__(
+        self,
+        reader: Any,
+        writer: Any,
+        protocol: Any,
+        response: ClientResponse,
+        *args: Any,
+        **kw: Any,
+    ) -> None:
+        super().__init__(reader, writer, protocol, response, *args, **kw)
+        assert response.connection is not None, "aiohttp makes websockets of open responses"
+        self.transport = response.connection.transport
+
+
+class WebSocketLink:
+    """A websocket of either kind."""
+
+    def __init__(
+        self,
+        websocket: web.WebSocketResponse[Any] | ClientSocket,
+        transport: asyncio.Transport,
+        *,
+        secure: bool,
+    ) -> None:
+        self._websocket = websocket
+        self._transport = transport
+        self.needs_checksum = not secure
+
+    def __repr__(self) -> str:
+        return f"<WebSocketLink {self._transport.get_extra_info('peername')}>"
+
+    @property
+    def close_code(self) -> int | None:
+        """What the other end gave as its reason, once the link has ended."""
+        return self._websocket.close_code
+
+    def send_bytes(self, data: bytes) -> Coroutine[Any, Any, None]:
+        """Send one message."""
+        return self._websocket.send_bytes(data)
+
+    async def receive(self) -> bytes | None:
+        """The next message; None when the link has ended."""
+        message = await self._websocket.receive()
+        if message.type is WSMsgType.BINARY:
+            data: bytes = message.data
+            return data
+        if message.type is WSMsgType.TEXT:
+            raise ProtocolError("a text message came, and this protocol has only binary ones")
+        return None
+
+    def abort(self) -> None:
+        """Break the link now: a heartbeat or a close would wait for a peer that does not read."""
+        self._transport.abort()
+
+    async def close(self, code: int, reason: str = "") -> None:
+        """End the link politely, within a second."""
+        try:
+            async with asyncio.timeout(CLOSE_MAX_S):
+                await self._websocket.close(code=code, message=reason.encode())
+        except (TimeoutError, OSError):
+            self._transport.abort()
+        except asyncio.CancelledError:
+            self._transport.abort()
+            raise
+        else:
+            self._transport.close()
+
+
+def message_limit(config: TransportConfig) -> int:
+    """The biggest websocket message either end may send."""
+    return config.chunk_bytes + HEADER_ROOM_BYTES
+
+
+def tune(sock: Any, config: TransportConfig) -> None:
+    """Small frames at once, a short queue in the kernel, and an end to waiting for the dead."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        patience_ms = int(config.tcp_user_timeout_s * 1000)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, patience_ms)
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOTSENT_LOWAT_BYTES)
+
+
+# -- TLS -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ServerTls:
+    """The PEM files of a Lieutenant's certificate and key."""
+
+    cert_file: Path
+    key_file: Path
+
+    def context(self) -> ssl.SSLContext:
+        """TLS 1.3 only: both ends are ours.
+
+        Raises:
+            OSError: the files cannot be read, or are not a certificate and its key.
+        """
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.load_cert_chain(self.cert_file, self.key_file)
+        return context
+
+    def certificate(self) -> bytes:
+        """The certificate that clients will see, as DER."""
+        pem = self.cert_file.read_text()
+        first = pem[pem.index("-----BEGIN CERTIFICATE-----") :]
+        end = "-----END CERTIFICATE-----"
+        return ssl.PEM_cert_to_DER_cert(first[: first.index(end) + len(end)])
+
+
+def client_tls(*, verify: bool) -> ssl.SSLContext:
+    """Without ``verify`` any certificate will do, because the login proves which one it is."""
+    context = ssl.create_default_context()
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+    return context
