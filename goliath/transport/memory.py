@@ -1,0 +1,152 @@
+"""Two channel ends in one loop: how a Commander talks to the Lieutenant embedded beside it.
+
+Messages pass by reference and arrive in a later turn of the loop, a burst of them in one.
+``through_codec`` makes a pair for tests, on which only what the wire allows can pass.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from goliath.config import TransportConfig
+from goliath.errors import LocalError
+from goliath.transport.channel import Receiver
+from goliath.transport.codec import from_header, pack_header, to_header, unpack_frame
+from goliath.transport.messages import Message
+
+
+def pair(
+    config: TransportConfig, *, through_codec: bool = False
+) -> tuple[MemoryChannel, MemoryChannel]:
+    """The two ends. Each must be attached before the loop's next turn after a send to it."""
+    left = MemoryChannel(config.unacked_max_bytes, through_codec=through_codec)
+    right = MemoryChannel(config.unacked_max_bytes, through_codec=through_codec)
+    left.join(right)
+    right.join(left)
+    return left, right
+
+
+class MemoryChannel:
+    """One end of a `pair`."""
+
+    def __init__(self, capacity_bytes: int, *, through_codec: bool) -> None:
+        self._capacity_bytes = capacity_bytes
+        self._through_codec = through_codec
+        self._loop = asyncio.get_running_loop()
+        self._receiver: Receiver | None = None
+        self._peer: MemoryChannel | None = None
+        self._inbox: deque[Message] = deque()
+        self._inbox_bytes = 0
+        self._woken = False
+        self._closed = False
+        self._peer_closed = False
+        self._congested = False
+        self._told = False
+
+    def __repr__(self) -> str:
+        return f"<MemoryChannel {len(self._inbox)} waiting{' closed' if self._closed else ''}>"
+
+    def join(self, peer: MemoryChannel) -> None:
+        """Name the other end."""
+        self._peer = peer
+
+    # -- the channel -------------------------------------------------------------------
+
+    def attach(self, receiver: Receiver) -> None:
+        """Name the receiver, once, before the first message can arrive."""
+        if self._receiver is not None:
+            raise LocalError(f"{self!r} has a receiver already")
+        self._receiver = receiver
+
+    def send(self, message: Message) -> None:
+        """Hand a message to the other end, soon."""
+        if self._closed or self._peer_closed:
+            return
+        peer = self._other_end()
+        if self._through_codec:
+            message = _round_trip(message)
+        peer._put(message)
+        if peer._inbox_bytes > self._capacity_bytes:
+            self._congested = True
+
+    @property
+    def congested(self) -> bool:
+        """Whether the other end has more than the configured bytes to read."""
+        return self._congested
+
+    def close(self) -> None:
+        """End both ends; what was sent still arrives, what was not read here does not."""
+        if self._closed:
+            return
+        self._closed = True
+        self._inbox.clear()
+        self._wake()
+        peer = self._other_end()
+        peer._peer_closed = True
+        peer._wake()
+
+    # -- delivery ------------------------------------------------------------------------
+
+    def _other_end(self) -> MemoryChannel:
+        if self._peer is None:
+            raise LocalError("a MemoryChannel is made by pair()")
+        return self._peer
+
+    def _put(self, message: Message) -> None:
+        self._inbox.append(message)
+        self._inbox_bytes += _size(message)
+        self._wake()
+
+    def _wake(self) -> None:
+        if not self._woken:
+            self._woken = True
+            self._loop.call_soon(self._deliver)
+
+    def _deliver(self) -> None:
+        """Everything that came before this turn; what its reading causes is for the next."""
+        self._woken = False
+        if self._receiver is None:
+            raise LocalError(f"a message arrived at {self!r} before attach()")
+        try:
+            self._drain(self._receiver)
+        finally:
+            if self._inbox and not self._closed:
+                self._wake()  # the receiver failed on one message; that is no fault of the rest
+        if self._closed or (self._peer_closed and not self._inbox):
+            self._end(self._receiver)
+
+    def _drain(self, receiver: Receiver) -> None:
+        for _ in range(len(self._inbox)):
+            if not self._inbox:
+                return  # closed by the message before
+            message = self._inbox.popleft()
+            self._inbox_bytes -= _size(message)
+            receiver.on_message(message)
+        self._other_end()._relieve(self._inbox_bytes)
+
+    def _relieve(self, waiting_bytes: int) -> None:
+        if self._congested and waiting_bytes <= self._capacity_bytes // 2:
+            self._congested = False
+            self._loop.call_soon(self._tell_writable)
+
+    def _tell_writable(self) -> None:
+        if self._receiver is not None and not (self._closed or self._peer_closed):
+            self._receiver.on_writable()
+
+    def _end(self, receiver: Receiver) -> None:
+        self._closed = True
+        if not self._told:
+            self._told = True
+            receiver.on_closed(None)
+
+
+def _size(message: Message) -> int:
+    return len(getattr(message, "payload", b""))
+
+
+def _round_trip(message: Message) -> Message:
+    payload = getattr(message, "payload", b"")
+    frame = pack_header(to_header(message), payload, checksum=True) + bytes(payload)
+    header, view = unpack_frame(frame, checksum=True)
+    return from_header(header, view)
