@@ -1,0 +1,294 @@
+"""A range of calls being run: by the main thread, while the control thread may cut and read it.
+
+**What keeps the two threads apart.** The main thread takes no lock between calls. It appends
+to ``values`` last, after anything else about that call stands in ``boxed`` or ``failures``; so
+whatever lies below ``len(values)`` is finished, may be reported, and never changes again.
+
+**How a running range is cut.** The loop consumes one list. The control thread deletes the
+tail of that list, and then asks the iterator how far it has come: the loop may have gone on
+in between, and then it has started more than was meant to be left to it, so the later
+of the two is the truth. From then on the iterator cannot pass it. An iterator that is used up
+does not tell its place any more, but then every call that began has been appended.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from goliath.actors.calls import Calls, read_calls
+from goliath.actors.coroutines import GENERATORS, CoroutineRunner, must_be_awaited
+from goliath.actors.failures import (
+    EVERYTHING,
+    CallInterrupted,
+    RefusedError,
+    failure_record,
+    refused_result,
+)
+from goliath.config import MIB
+from goliath.transport.messages import Progress, RunRange
+from goliath.transport.serialization import (
+    SCALARS,
+    FailureRecord,
+    LoadedFunction,
+    dump_value,
+    encode_outcomes,
+)
+
+SPILL_BYTES = 32 * MIB  # of pickled results that wait in a worker before they are sent
+RESULT_MAX_BYTES = 2048 * MIB  # of one pickled result; a frame has a 32-bit length
+
+
+Step = Callable[[bool], bool]
+
+
+class EachCall(Protocol):
+    """What has to be done around every single call, where that is asked for."""
+
+    def before(self) -> None:
+        """The next call is about to start."""
+
+    def after(self) -> None:
+        """It has ended, and its outcome stands in the range."""
+
+
+class Region:
+    """Whether the main thread is inside user code, and of which range: only there may an
+    interrupt strike."""
+
+    __slots__ = ("serial",)
+
+    def __init__(self) -> None:
+        self.serial = 0
+
+
+class Range:
+    """Calls ``lo <= i < end``; ``end`` comes down when the rest is given back."""
+
+    def __init__(self, message: RunRange) -> None:
+        self.serial = message.serial
+        self.lo = message.lo
+        self.end = message.hi
+        self.values: list[Any] = []
+        self.boxed: dict[int, bytes] = {}
+        self.failures: dict[int, FailureRecord] = {}
+        self._retryable: set[int] = set()
+        self._calls: Calls | None = None
+        self._interrupted_before: int | None = None
+        self._waiting_bytes = 0
+        self._reported = 0
+        self._reported_at = time.perf_counter()
+
+    def __repr__(self) -> str:
+        return f"<Range {self.serial} [{self.lo}, {self.end}) finished {len(self.values)}>"
+
+    @property
+    def next_index(self) -> int:
+        """The number of the call that starts next, or runs now."""
+        return self.lo + len(self.values)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether no call is left to be started."""
+        return self.next_index >= self.end
+
+    # -- by either thread, with the worker's lock held ---------------------------------
+
+    def open(self, message: RunRange, function: LoadedFunction, box: Callable[[Any], None]) -> Step:
+        """Read the calls, those that are left of them; returns what runs them."""
+        self._calls = read_calls(message.form, message.payload, self.lo, self.end)
+        return self._calls.bind(function, self.values.append, box)
+
+    def interrupt(self) -> None:
+        """Start no further call."""
+        if self._interrupted_before is None:
+            self._interrupted_before = self.end
+        self.give_back(keep=1)
+
+    def give_back(self, keep: int) -> int:
+        """Cut off what has not started, all but one part in ``keep`` (1: all of it).
+
+        Returns:
+            The number of the first call that will not be run here.
+        """
+        started = self._started()
+        rest = self.end - self.lo - started
+        kept = 0 if keep <= 1 else -(-rest // keep)
+        self._cut(started + kept)
+        return self.end
+
+    def _cut(self, count: int) -> None:
+        if self._calls is not None:
+            del self._calls.column[count:]
+            count = max(count, self._started())
+        self.end = min(self.end, self.lo + count)
+
+    def _started(self) -> int:
+        if self._calls is None:
+            return 0
+        state = self._calls.iterator.__reduce__()
+        return int(state[2]) if len(state) == 3 else len(self.values)
+
+    def progress(self, *, final: bool, dirty: bool = False) -> Progress | None:
+        """The finished calls that were not reported yet; None if that says nothing."""
+        first, last = self._reported, len(self.values)
+        if first == last and not final:
+            return None
+        now = time.perf_counter()
+        elapsed, self._reported, self._reported_at = now - self._reported_at, last, now
+        self._waiting_bytes = 0
+        retryable = sorted(place for place in list(self._retryable) if place < last)
+        self._retryable.difference_update(retryable)
+        return Progress(
+            serial=self.serial,
+            lo=self.lo + first,
+            hi=self.lo + last,
+            elapsed_us=int(elapsed * 1e6),
+            final=final,
+            interrupted=final and self.lo + last < (self._interrupted_before or 0),
+            dirty=dirty,
+            retryable=[self.lo + place for place in retryable],
+            payload=encode_outcomes(
+                self.values[first:last],
+                _taken(self.boxed, first, last),
+                _taken(self.failures, first, last),
+            ),
+        )
+
+    # -- by the main thread --------------------------------------------------------------
+
+    def box(self, value: Any) -> None:
+        """Pickle a result that is not a plain scalar, before anyone can change it."""
+        if isinstance(value, GENERATORS):
+            raise RefusedError(
+                f"the function returned a {type(value).__name__}, and a generator cannot leave "
+                "its process; return list(...) of it"
+            )
+        place = len(self.values)
+        try:
+            pickled = dump_value(value, EVERYTHING)
+        except Exception as exc:
+            raise refused_result(value, exc) from exc
+        if len(pickled) > RESULT_MAX_BYTES:
+            raise RefusedError(
+                f"the result has {len(pickled)} bytes pickled, and {RESULT_MAX_BYTES} is the most "
+                "that one call can return; return it in parts"
+            )
+        self.boxed[place] = pickled
+        self._waiting_bytes += len(pickled)
+        self.values.append(None)
+
+    def fail(
+        self, exc: BaseException, name: str, retry_on: tuple[type[BaseException], ...]
+    ) -> None:
+        """The call at hand raised."""
+        place = len(self.values)
+        text = self._calls.text(name, place) if self._calls else f"{name}(…)"
+        self.failures[place] = failure_record(exc, text)
+        if retry_on and isinstance(exc, retry_on):
+            self._retryable.add(place)
+        self.values.append(None)
+
+    def forget_unfinished(self) -> None:
+        """Drop what an interrupt left of the call it struck."""
+        place = len(self.values)
+        self.boxed.pop(place, None)
+        self.failures.pop(place, None)
+        self._retryable.discard(place)
+
+    @property
+    def must_spill(self) -> bool:
+        """Whether more pickled results wait than a worker should hold."""
+        return self._waiting_bytes > SPILL_BYTES
+
+
+def _taken(box: dict[int, Any], first: int, last: int) -> dict[int, Any]:
+    """Move the entries below ``last`` out, numbered from ``first``."""
+    return {place - first: box.pop(place) for place in list(box) if place < last}
+
+
+class Execution:
+    """Runs one range on the main thread, to its end or to an interrupt."""
+
+    __slots__ = ("_coroutines", "_name", "_range", "_region", "_spill")
+
+    def __init__(
+        self,
+        range_: Range,
+        name: str,
+        region: Region,
+        coroutines: CoroutineRunner,
+        spill: Callable[[], None],
+    ) -> None:
+        self._range = range_
+        self._name = name
+        self._region = region
+        self._coroutines = coroutines
+        self._spill = spill
+
+    def run(
+        self,
+        load: Callable[[], LoadedFunction],
+        open_range: Callable[[LoadedFunction, Callable[[Any], None]], Step],
+        each: EachCall | None,
+    ) -> None:
+        """Run what is left of the range; never raises on account of user code."""
+        region, serial = self._region, self._range.serial
+        try:
+            region.serial = serial
+            function = load()
+            region.serial = 0
+            step = open_range(function, self._box)
+            region.serial = serial
+            if each is None:
+                self._run_all(step, function.retry_on)
+            else:
+                self._run_each(step, function.retry_on, each)
+            region.serial = 0
+        except CallInterrupted:
+            # Raised once, and only while the region was set: from here on nothing strikes.
+            region.serial = 0
+            self._range.forget_unfinished()
+
+    def _run_all(self, step: Step, retry_on: tuple[type[BaseException], ...]) -> None:
+        while self._guarded(step, False, retry_on):
+            pass
+
+    def _run_each(
+        self,
+        step: Step,
+        retry_on: tuple[type[BaseException], ...],
+        each: EachCall,
+    ) -> None:
+        region, range_ = self._region, self._range
+        while not range_.exhausted:
+            region.serial = 0
+            each.before()
+            region.serial = range_.serial
+            self._guarded(step, True, retry_on)
+            region.serial = 0
+            each.after()
+
+    def _guarded(self, step: Step, single: bool, retry_on: tuple[type[BaseException], ...]) -> bool:
+        """Whether the loop must be entered again."""
+        try:
+            return step(single)
+        except CallInterrupted:
+            raise
+        except BaseException as exc:  # noqa: BLE001 - a call may raise anything, SystemExit too
+            self._range.fail(exc, self._name, retry_on)
+            return True
+
+    def _box(self, value: Any) -> None:
+        if must_be_awaited(value):
+            value = self._coroutines.run(value)
+        if type(value) in SCALARS:
+            self._range.values.append(value)
+            return
+        self._range.box(value)
+        if self._range.must_spill:
+            region = self._region
+            region.serial = 0
+            self._spill()
+            region.serial = self._range.serial

@@ -1,0 +1,106 @@
+"""A call's exception as plain data: whatever user code raises, and however oddly it behaves."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from types import TracebackType
+from typing import Any
+
+from goliath.actors.loops import OWN_FILE
+from goliath.errors import describe
+from goliath.transport.serialization import (
+    FailureRecord,
+    dump_exception,
+    find_culprit,
+    serialization_record,
+)
+
+_CALL_CHARACTERS = 200
+_OWN_FILES = (OWN_FILE, os.path.join(os.path.dirname(__file__), ""))
+_LOOP_FILES = os.path.join(os.path.dirname(os.__file__), "asyncio", "")
+
+
+class _Everything(frozenset[str]):
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
+EVERYTHING = _Everything()
+"""All modules. What a worker can import was shipped or installed by its caller, so everything
+that goes back may go by name."""
+
+
+class RefusedError(Exception):
+    """A value that cannot cross; the text is what the caller should read."""
+
+
+class CallInterrupted(KeyboardInterrupt):
+    """The call was cancelled: raised inside user code, at the place where it is."""
+
+
+def failure_record(exc: BaseException, call: str) -> FailureRecord:
+    """What the caller is told of ``exc``; ``call`` is the call as text."""
+    if isinstance(exc, RefusedError):
+        return serialization_record(str(exc), call)
+    return {
+        "kind": "raised",
+        "type": _type_name(type(exc)),
+        "message": _message(exc),
+        "traceback": _traceback(exc),
+        "call": call,
+        "pickle": dump_exception(exc, EVERYTHING) if _may_travel(exc) else None,
+    }
+
+
+def refused_result(value: Any, exc: Exception) -> RefusedError:
+    """Why the result of a call cannot be sent, and which part of it is to blame."""
+    culprit = find_culprit(value, "the result")
+    return RefusedError(
+        f"{culprit or 'the result'} cannot be pickled ({type(exc).__name__}: {_message(exc)}); "
+        "return something it can be made from"
+    )
+
+
+def call_text(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    """``name(1, b=2)``, cut."""
+    parts = [describe(value, _CALL_CHARACTERS) for value in args]
+    parts += [f"{key}={describe(value, _CALL_CHARACTERS)}" for key, value in kwargs.items()]
+    text = f"{name}({', '.join(parts)})"
+    return text if len(text) <= _CALL_CHARACTERS else f"{text[: _CALL_CHARACTERS - 1]}…"
+
+
+def _may_travel(exc: BaseException) -> bool:
+    """Whether it is safe in a future and a ``raise`` at the other end."""
+    return isinstance(exc, Exception) and not isinstance(exc, StopIteration | StopAsyncIteration)
+
+
+def _type_name(kind: type[BaseException]) -> str:
+    name = kind.__qualname__
+    return name if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{name}"
+
+
+def _message(exc: BaseException) -> str:
+    try:
+        return str(exc)
+    except Exception as broken:  # noqa: BLE001 - a user's __str__ may do anything
+        return f"<{type(exc).__name__} whose str() raised {type(broken).__name__}>"
+
+
+def _traceback(exc: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(type(exc), exc, _users_part(exc.__traceback__)))
+    except Exception as broken:  # noqa: BLE001 - a user's class may break the formatting
+        return f"{_type_name(type(exc))}: <no traceback: formatting it raised {broken!r}>"
+
+
+def _users_part(tb: TracebackType | None) -> TracebackType | None:
+    """The traceback without our frames at its top, nor those of the event loop we run."""
+    own = _skip(tb, _OWN_FILES)
+    return _skip(own, (*_OWN_FILES, _LOOP_FILES)) or own
+
+
+def _skip(tb: TracebackType | None, files: tuple[str, ...]) -> TracebackType | None:
+    while tb is not None and tb.tb_frame.f_code.co_filename.startswith(files):
+        tb = tb.tb_next
+    return tb

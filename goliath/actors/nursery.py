@@ -1,0 +1,332 @@
+"""Where worker processes come from: the Lieutenant's link to its zygote.
+
+The zygote is a fresh interpreter, started with `subprocess` and never forked from here, so it
+works in any user's process: it needs no ``__main__`` guard, and it is in a session of its own,
+so that Ctrl-C does not reach the workers. If it dies, the workers live on, and the next
+one is told to guard them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from goliath.actors.line import READ_BYTES
+from goliath.actors.page import Page, create_page_file
+from goliath.actors.process import ParentEnds, Process, ProcessEvents
+from goliath.actors.rights import (
+    Records,
+    close_all,
+    pack_record,
+    receive_with_fds,
+    send_with_fds,
+)
+from goliath.actors.spec import TAG_VARIABLE, WorkerSpec
+from goliath.config import MIB, NodeConfig
+from goliath.core.ids import WorkerId
+
+SOCKET_BUFFER_BYTES = 4 * MIB
+REAP_MAX_S = 1.0
+_READ_BYTES = 1 << 16
+CLOSE_MAX_S = 2.5  # for the zygote to end everybody; then it is killed too
+_BOOT = """
+import sys
+_, root, fd, pid = sys.argv
+known = root in sys.path
+sys.path.insert(0, root)
+from goliath.actors.zygote import main
+del sys.path[0]
+if not known:
+    sys.path.append(root)
+main(int(fd), int(pid))
+"""
+
+
+class Nursery:
+    """One zygote, and the processes forked from it and from the zygotes before it.
+
+    Args:
+        config: how much of a worker's last words to keep.
+        on_zygote_exit: called when the zygote has died by itself; call `start` again then.
+    """
+
+    def __init__(self, config: NodeConfig, on_zygote_exit: Callable[[], None]) -> None:
+        self._config = config
+        self._on_zygote_exit = on_zygote_exit
+        self._processes: dict[WorkerId, Process] = {}
+        self._buffer = bytearray(READ_BYTES)
+        self._gauge = _VmstatGauge()
+        self._link: _ZygoteLink | None = None
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    @property
+    def zygote_pid(self) -> int | None:
+        """The pid of the zygote, while there is one."""
+        return self._link.pid if self._link else None
+
+    async def start(self) -> None:
+        """Start a zygote; it makes itself ready while the caller goes on.
+
+        Raises:
+            OSError: no process could be started.
+        """
+        assert self._link is None, "there is a zygote already"
+        self._link = _ZygoteLink(self._on_reply, self._on_link_end)
+        for process in self._processes.values():
+            if process.pid is not None:
+                fds = [process.pidfd] if process.pidfd >= 0 else []
+                guard = {"guard": process.worker, "pid": process.pid, "tag": process.tag}
+                self._link.send({**guard, "pidfds": len(fds)}, fds)
+
+    def fork(self, worker: WorkerId, spec: WorkerSpec, events: ProcessEvents) -> Process:
+        """A new process. Returns at once; if there is no zygote now, it is never born.
+
+        Raises:
+            OSError: too many open files.
+        """
+        tag = secrets.token_hex(8)
+        ends, fds = _pair_of_ends(tag)
+        process = Process(
+            worker,
+            tag,
+            ends,
+            events,
+            self._on_concluded,
+            buffer=self._buffer,
+            gauge=self._gauge,
+            tail_bytes=self._config.stderr_tail_bytes,
+        )
+        self._processes[worker] = process
+        self._empty.clear()
+        if self._link is None:
+            close_all(fds)
+            asyncio.get_running_loop().call_soon(process.abandon)
+        else:
+            request = {"fork": worker, "tag": tag, "spec": spec.to_json()}
+            self._link.send(request, fds, then_close=True)
+        return process
+
+    async def close(self) -> None:
+        """Kill every worker and the zygote, and bury them. All are told of first."""
+        for process in self._processes.values():
+            process.kill()
+        if self._link is not None:
+            self._link.finish()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_MAX_S):
+                await self._empty.wait()
+        if self._link is not None:
+            await self._link.close()
+            self._link = None
+        for process in list(self._processes.values()):
+            process.abandon(at_once=True)
+
+    # -- news ---------------------------------------------------------------------------
+
+    def _on_reply(self, reply: dict[str, Any], pidfds: deque[int]) -> None:
+        if "forked" in reply:
+            process = self._processes.get(WorkerId(reply["forked"]))
+            pidfd = pidfds.popleft() if reply.get("pidfds") else -1
+            if process is None:
+                close_all([pidfd] if pidfd >= 0 else [])
+            elif reply["pid"]:
+                process.born(reply["pid"], pidfd)
+            else:
+                process.not_born(reply["error"])
+        elif "exited" in reply:
+            process = self._processes.get(WorkerId(reply["exited"]))
+            if process is not None:
+                process.ended(reply["status"])
+
+    def _on_link_end(self) -> None:
+        self._link = None
+        for process in list(self._processes.values()):
+            process.abandon()
+        self._on_zygote_exit()
+
+    def _on_concluded(self, process: Process) -> None:
+        del self._processes[process.worker]
+        if not self._processes:
+            self._empty.set()
+
+
+class _ZygoteLink:
+    """The zygote's process and its control socket."""
+
+    def __init__(
+        self,
+        on_reply: Callable[[dict[str, Any], deque[int]], None],
+        on_end: Callable[[], None],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._on_reply = on_reply
+        self._on_end = on_end
+        self._sock, theirs = socket.socketpair()
+        with theirs:
+            _widen(self._sock)
+            self._process = _start_zygote(theirs)
+        self._sock.setblocking(False)
+        self._records = Records()
+        self._pidfds: deque[int] = deque()
+        self._unsent: deque[_Request] = deque()
+        self._finishing = False
+        self._gone = asyncio.Event()
+        self._loop.add_reader(self._sock, self._on_readable)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def send(self, data: dict[str, Any], fds: list[int], *, then_close: bool = False) -> None:
+        """Send a request with copies of ``fds``, which are closed then if that is asked for."""
+        if not then_close:
+            fds = [os.dup(fd) for fd in fds]  # they may be closed before the zygote reads
+        self._unsent.append(_Request(memoryview(pack_record(data)), fds))
+        if len(self._unsent) == 1:
+            self._push()
+
+    def finish(self) -> None:
+        """Tell the zygote to end everybody, and itself; its reports still arrive."""
+        self._finishing = True
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_WR)
+
+    async def close(self) -> None:
+        """See the zygote end, or end it."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_MAX_S):
+                await self._gone.wait()
+        self._end()
+
+    def _push(self) -> None:
+        """Send as much as the socket takes; the rest when it takes more."""
+        while self._unsent:
+            request = self._unsent[0]
+            try:
+                sent = send_with_fds(self._sock, request.data, request.fds)
+            except BlockingIOError:
+                self._loop.add_writer(self._sock, self._push)
+                return
+            except OSError:
+                sent = len(request.data)  # nobody reads it: the reading side will hear of it
+            request.data = request.data[sent:]
+            close_all(request.fds)
+            request.fds = []
+            if not len(request.data):
+                self._unsent.popleft()
+        self._loop.remove_writer(self._sock)
+
+    def _on_readable(self) -> None:
+        try:
+            data, fds = receive_with_fds(self._sock, _READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data, fds = b"", []
+        self._pidfds.extend(fds)
+        if not data:
+            self._end()
+        for reply in self._records.feed(data):
+            self._on_reply(reply, self._pidfds)
+
+    def _end(self) -> None:
+        if self._gone.is_set():
+            return
+        self._gone.set()
+        self._loop.remove_reader(self._sock)
+        self._loop.remove_writer(self._sock)
+        self._sock.close()
+        for request in self._unsent:
+            close_all(request.fds)
+        close_all(self._pidfds)
+        self._process.kill()
+        try:
+            self._process.wait(REAP_MAX_S)
+        except subprocess.TimeoutExpired:
+            self._process.returncode = -9  # unkillable for now: init will bury it
+        if not self._finishing:
+            self._on_end()
+
+
+@dataclass(slots=True)
+class _Request:
+    """What of a request has not been sent, and the descriptors that go with its first byte."""
+
+    data: memoryview
+    fds: list[int]
+
+
+class _VmstatGauge:
+    """The kernel's count of processes killed for memory, in other containers too."""
+
+    def __init__(self) -> None:
+        self._seen = self._count()
+
+    def has_risen(self) -> bool:
+        """Whether it grew since the last look."""
+        before, self._seen = self._seen, self._count()
+        return self._seen > before
+
+    def _count(self) -> int:
+        try:
+            with open("/proc/vmstat") as file:
+                lines = file.read().splitlines()
+        except OSError:
+            return 0
+        return next((int(line[9:]) for line in lines if line.startswith("oom_kill ")), 0)
+
+
+def _start_zygote(control: socket.socket) -> subprocess.Popen[bytes]:
+    """A fresh interpreter. It finds goliath where this one did; tokens are kept from it."""
+    environ = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("GOLIATH_TOKEN") and name != TAG_VARIABLE
+    }
+    root = str(Path(__file__).resolve().parent.parent.parent)
+    fd = control.fileno()
+    return subprocess.Popen(
+        # -P: a module in the current directory must not be taken for one of the library.
+        [sys.executable, "-P", "-c", _BOOT, root, str(fd), str(os.getpid())],
+        stdin=subprocess.DEVNULL,
+        pass_fds=(fd,),
+        env=environ,
+        start_new_session=True,
+    )
+
+
+def _widen(sock: socket.socket) -> None:
+    for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+        sock.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER_BYTES)
+
+
+def _pair_of_ends(tag: str) -> tuple[ParentEnds, list[int]]:
+    """What the parent keeps, and what the worker is born with, in the order of `birth`."""
+    opened: list[int] = []
+    try:
+        for _ in range(2):
+            opened += (sock.detach() for sock in socket.socketpair())
+        for _ in range(2):
+            opened += os.pipe()
+        opened.append(create_page_file(tag))
+        page = Page(opened[-1])
+    except OSError:
+        close_all(opened)
+        raise
+    calls, calls_w, control, control_w, stdout, stdout_w, stderr, stderr_w, page_w = opened
+    ends = ParentEnds(
+        socket.socket(fileno=calls), socket.socket(fileno=control), stdout, stderr, page
+    )
+    _widen(ends.calls)
+    return ends, [calls_w, control_w, stdout_w, stderr_w, page_w]

@@ -1,0 +1,41 @@
+"""What a worker process is told at birth."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+TAG_VARIABLE = "GOLIATH_WORKER_TAG"
+"""Set in the environment of every worker and what it starts: by it a process knows that it is
+in a worker, and the zygote knows whose stray it is."""
+
+INITIALIZER = "initializer"
+"""The digest of the one `DefineFunction` whose payload `serialization.load_initializer` reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSpec:
+    """The surroundings of one worker.
+
+    Attributes:
+        cwd: its current directory; the zygote's own when empty.
+        sys_path: directories importable after the standard library, before installed packages.
+        sys_path_exact: the whole ``sys.path`` instead, when not empty.
+        variables: environment variables to set, or to remove (None).
+        has_initializer: whether the first message is a `DefineFunction` to run once.
+    """
+
+    cwd: str = ""
+    sys_path: list[str] = field(default_factory=list)
+    sys_path_exact: list[str] = field(default_factory=list)
+    variables: dict[str, str | None] = field(default_factory=dict)
+    has_initializer: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON-able data."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """From what `to_json` returned."""
+        return cls(**data)

@@ -1,0 +1,346 @@
+"""A worker process: the main thread reads calls and runs them, a side thread listens for orders.
+
+::
+
+    Lieutenant ──call socket──▶ main thread ── DefineFunction, RunRange ─▶ user code
+               ◀─────────────── WorkerReady, Progress, Yielded ◀── both threads, one lock
+               ──control socket▶ side thread ── Interrupt, Split, Flush
+
+User code runs on the main thread, where signals, plotting and KeyboardInterrupt work. The
+side thread costs nothing while it sleeps. Orders travel apart from the calls, so an
+order can arrive before the range it names; it is kept until that range begins. The lock guards
+the range at hand, the orders that wait, and the right to send.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import socket
+import threading
+import traceback
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from goliath.actors.coroutines import CoroutineRunner
+from goliath.actors.execution import Execution, Range, Region, Step
+from goliath.actors.failures import CallInterrupted, RefusedError
+from goliath.actors.page import NOBODY, Page
+from goliath.actors.spec import INITIALIZER
+from goliath.actors.tidy import Housekeeper
+from goliath.clock import BootClock
+from goliath.transport.blocking import BlockingPipe
+from goliath.transport.messages import (
+    DefineFunction,
+    Flush,
+    Interrupt,
+    Message,
+    RunRange,
+    Split,
+    WorkerReady,
+    Yielded,
+)
+from goliath.transport.serialization import LoadedFunction, load_function, load_initializer
+
+INTERRUPT_SIGNAL = signal.SIGINT
+INTERRUPT_AGAIN_S = 0.02  # a signal can arrive just before a call blocks, and be slept over
+NOTHING_AT = (1 << 53) - 1
+"""`Yielded.at` for a range that ended long ago: no call was given back."""
+_ENDS_KEPT = 64
+
+
+class Function:
+    """One function of the job; unpickled by its first range, for that can be interrupted."""
+
+    __slots__ = ("_loaded", "_payload", "name", "untidy")
+
+    def __init__(self, message: DefineFunction) -> None:
+        self.name = message.name
+        self.untidy = False
+        self._payload = bytes(message.payload)
+        self._loaded: LoadedFunction | None = None
+
+    def load(self) -> LoadedFunction:
+        """The function; if it cannot be rebuilt, one that says so at every call."""
+        if self._loaded is None:
+            try:
+                self._loaded = load_function(self._payload)
+            except CallInterrupted:
+                raise
+            except BaseException as exc:  # noqa: BLE001 - importing runs user code
+                self._loaded = LoadedFunction(_refusal(self.name, exc), {}, ())
+            self._payload = b""
+        return self._loaded
+
+
+def _refusal(name: str, exc: BaseException) -> Callable[..., Any]:
+    text = (
+        f"{name} cannot be rebuilt in the worker ({type(exc).__name__}: {exc}); "
+        "ship the modules it needs with files=, or install them on the node"
+    )
+
+    def refuse(*_args: Any, **_kwargs: Any) -> Any:
+        raise RefusedError(text)
+
+    return refuse
+
+
+class Worker:
+    """The process's one worker; `serve` returns when the Lieutenant has closed the call socket."""
+
+    def __init__(
+        self, calls: socket.socket, control: socket.socket, page: Page, outputs: tuple[int, int]
+    ) -> None:
+        self._pipe = BlockingPipe(calls)
+        self._control = BlockingPipe(control)
+        self._page = page
+        self._clock = BootClock()
+        self._functions: dict[str, Function] = {}
+        self._coroutines = CoroutineRunner()
+        self._region = Region()
+        self._lock = threading.Lock()
+        self._running: Range | None = None
+        self._begun = 0  # the serial of the newest range; they only grow
+        self._ends: dict[int, int] = {}
+        self._early_splits: dict[int, list[int]] = {}
+        self._early_interrupts: set[int] = set()
+        self._strike = 0  # the serial that the next signal is meant for
+        self._forked_away = False
+        signal.signal(INTERRUPT_SIGNAL, self._on_interrupt)
+        os.register_at_fork(after_in_child=self._on_fork)
+        threading.Thread(target=self._listen, name="goliath-control", daemon=True).start()
+        self._housekeeper = Housekeeper(outputs, self._coroutines.close)
+
+    # -- the main thread --------------------------------------------------------------------
+
+    def serve(self, *, has_initializer: bool) -> None:
+        """Run what comes until the other end closes."""
+        if has_initializer and not self._initialize():
+            return
+        self._send(WorkerReady())
+        while (message := self._pipe.receive()) is not None:
+            match message:
+                case RunRange():
+                    self._run(message)
+                case DefineFunction():
+                    self._functions[message.digest] = Function(message)
+                case _:
+                    raise AssertionError(f"a worker cannot be sent {message!r}")
+
+    def _initialize(self) -> bool:
+        message = self._pipe.receive()
+        if not isinstance(message, DefineFunction) or message.digest != INITIALIZER:
+            return False  # closed before it was sent
+        try:
+            initializer, args = load_initializer(message.payload)
+            initializer(*args)
+        except BaseException:  # noqa: BLE001 - an initializer may raise anything
+            self._housekeeper.flush()
+            self._send(WorkerReady(error=traceback.format_exc()))
+            return False
+        self._housekeeper.flush()
+        return True
+
+    def _run(self, message: RunRange) -> None:
+        function = self._functions[message.function]
+        range_ = self._begin(message)
+        self._page.write(range_.serial, NOBODY, 0.0)
+        each = _EachCall(self, range_, function, message.careful)
+
+        def open_range(loaded: LoadedFunction, box: Callable[[Any], None]) -> Step:
+            with self._lock:
+                return range_.open(message, loaded, box)
+
+        Execution(range_, function.name, self._region, self._coroutines, self.report).run(
+            function.load, open_range, each if message.careful or function.untidy else None
+        )
+        dirty = self.tidy(function) or each.dirty
+        self._page.write(0, NOBODY, 0.0)
+        self._finish(range_, dirty)
+
+    def tidy(self, function: Function) -> bool:
+        """Clean up behind a function; whether something could not be cleaned.
+
+        A function that needed it once runs call by call from then on, so that its calls
+        do not disturb each other either.
+        """
+        changed, dirty = self._housekeeper.restore()
+        function.untidy = function.untidy or changed
+        return dirty
+
+    def _begin(self, message: RunRange) -> Range:
+        range_ = Range(message)
+        serial = range_.serial
+        with self._lock:
+            self._running, self._begun = range_, serial
+            if serial in self._early_interrupts:
+                range_.interrupt()
+            for keep in self._early_splits.pop(serial, ()):
+                self._send_locked(Yielded(serial, range_.give_back(keep)))
+            self._early_interrupts = {s for s in self._early_interrupts if s > serial}
+        return range_
+
+    def _finish(self, range_: Range, dirty: bool) -> None:
+        with self._lock:
+            self._running = None
+            progress = range_.progress(final=True, dirty=dirty)
+            assert progress is not None, "a final progress always says something"
+            self._ends[range_.serial] = range_.end
+            if len(self._ends) > _ENDS_KEPT:
+                del self._ends[min(self._ends)]
+            self._send_locked(progress)
+
+    def report(self) -> None:
+        """Send what has finished and was not sent. From either thread."""
+        with self._lock:
+            self._report_locked()
+
+    def say(self, serial: int, index: int) -> None:
+        """Write into the page which call starts now."""
+        self._page.write(serial, index, self._clock.now())
+
+    def leave(self) -> None:
+        """End the process politely: what user code registered to run at exit runs."""
+        self._coroutines.close()
+        atexit._run_exitfuncs()
+        self._housekeeper.flush()
+
+    # -- the side thread ----------------------------------------------------------------
+
+    def _listen(self) -> None:
+        """Obey orders. The end of the control socket is the end of the process."""
+        try:
+            while True:
+                try:
+                    message = self._control.receive(INTERRUPT_AGAIN_S if self._strike else None)
+                except TimeoutError:
+                    self._signal()
+                    continue
+                if message is None:
+                    break
+                with self._lock:
+                    self._obey(message)
+        except OSError:
+            pass  # the Lieutenant is gone, so nobody is left to tell
+        except BaseException:  # noqa: BLE001 - a worker without ears must not go on
+            traceback.print_exc()
+            os._exit(os.EX_SOFTWARE)
+        os._exit(0)
+
+    def _obey(self, message: Message) -> None:
+        match message:
+            case Split(serial=serial, keep=keep):
+                self._split(serial, keep)
+            case Flush(serial=serial):
+                if self._is_running(serial):
+                    self._report_locked()
+            case Interrupt(serial=serial):
+                self._interrupt(serial)
+            case _:
+                raise AssertionError(f"a worker cannot be ordered {message!r}")
+
+    def _split(self, serial: int, keep: int) -> None:
+        """Answer now if the range runs or has ended, else give all of it away or keep the order."""
+        if self._is_running(serial):
+            assert self._running is not None
+            at = self._running.give_back(keep)
+        elif serial <= self._begun:
+            at = self._ends.get(serial, NOTHING_AT)
+        else:
+            self._early_splits.setdefault(serial, []).append(keep)
+            return
+        self._send_locked(Yielded(serial, at))
+
+    def _interrupt(self, serial: int) -> None:
+        if self._is_running(serial):
+            assert self._running is not None
+            self._running.interrupt()
+            self._strike = serial
+            self._signal()
+        elif serial > self._begun:
+            self._early_interrupts.add(serial)
+
+    def _signal(self) -> None:
+        if self._strike and self._is_running(self._strike):
+            signal.pthread_kill(threading.main_thread().ident or 0, INTERRUPT_SIGNAL)
+        else:
+            self._strike = 0
+
+    def _on_interrupt(self, _signal: int, _frame: FrameType | None) -> None:
+        """On the main thread, between any two instructions: strike only inside a call."""
+        if self._strike and self._region.serial == self._strike:
+            self._strike = 0  # once: cleaning up after it must not be struck again
+            raise CallInterrupted("this call was cancelled")
+
+    # -- both -------------------------------------------------------------------------------
+
+    def _is_running(self, serial: int) -> bool:
+        return self._running is not None and self._running.serial == serial
+
+    def _report_locked(self) -> None:
+        progress = self._running.progress(final=False) if self._running else None
+        if progress is not None:
+            self._send_locked(progress)
+
+    def _send(self, message: Message) -> None:
+        with self._lock:
+            self._send_locked(message)
+
+    def _send_locked(self, message: Message) -> None:
+        if self._forked_away:
+            # User code forked, and the child came back out of the call: it is not the worker.
+            os._exit(0)
+        try:
+            self._pipe.send(message)
+        except OSError:
+            os._exit(1)  # the Lieutenant is gone
+
+    def _on_fork(self) -> None:
+        """In a child that user code forked: hold nothing that keeps the worker's death secret."""
+        self._forked_away = True
+        self._lock = threading.Lock()
+        for pipe in (self._pipe, self._control):
+            pipe.close()
+
+
+class _EachCall:
+    """Careful mode, and functions that leave a mess: what happens around every single call."""
+
+    __slots__ = ("_careful", "_function", "_range", "_worker", "dirty")
+
+    def __init__(self, worker: Worker, range_: Range, function: Function, careful: bool) -> None:
+        self._worker = worker
+        self._range = range_
+        self._function = function
+        self._careful = careful
+        self.dirty = False
+
+    def before(self) -> None:
+        if self._careful:
+            self._worker.say(self._range.serial, self._range.next_index)
+
+    def after(self) -> None:
+        if self._careful:
+            self._worker.say(self._range.serial, NOBODY)
+        self.dirty = self._worker.tidy(self._function) or self.dirty
+        if self._careful and not self._range.exhausted:
+            self._worker.report()
+
+
+def become_worker(
+    calls: socket.socket,
+    control: socket.socket,
+    page: Page,
+    outputs: tuple[int, int],
+    *,
+    has_initializer: bool,
+) -> None:
+    """Be a worker until the Lieutenant has had enough; then this process should end."""
+    worker = Worker(calls, control, page, outputs)
+    try:
+        worker.serve(has_initializer=has_initializer)
+    except OSError:
+        return  # user code closed the socket, or the Lieutenant is gone: nothing can be said
+    worker.leave()

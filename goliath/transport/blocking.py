@@ -1,0 +1,115 @@
+"""The worker's end of a pipe: blocking sockets, no loop, one reused buffer.
+
+A frame on a pipe is ``u32 length of the rest`` (little endian) and then a frame of `codec`
+without checksum. Any thread that waits on an event loop would add 40 to 80 µs to each call,
+so the thread that runs the user's code reads its socket itself.
+"""
+
+from __future__ import annotations
+
+import mmap
+import socket
+import struct
+
+from goliath.config import MIB
+from goliath.transport.codec import from_header, pack_header, to_header, unpack_frame
+from goliath.transport.messages import Message, Payload
+
+LENGTH = struct.Struct("<I")
+FRAME_MAX_BYTES = (1 << 32) - 1
+_USUAL_BYTES = MIB
+_KEPT_BYTES = 16 * MIB  # a bigger buffer is let go, or one huge frame would cost memory for ever
+
+
+def pack_pipe_frame(message: Message) -> tuple[bytes, Payload]:
+    """Everything before the payload, and the payload (not copied).
+
+    Raises:
+        OverflowError: the payload does not fit a frame.
+    """
+    payload: Payload = getattr(message, "payload", b"")
+    head = pack_header(to_header(message), payload, checksum=False)
+    total = len(head) + len(payload)
+    if total > FRAME_MAX_BYTES:
+        raise OverflowError(f"a {message.kind} message of {total} bytes; 4 GiB is the limit")
+    return LENGTH.pack(total) + head, payload
+
+
+class BlockingPipe:
+    """Messages over a blocking stream socket. One thread receives, one at a time sends."""
+
+    __slots__ = ("_begin", "_end", "_sock", "_timeout", "_view")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        # Anonymous memory costs nothing until it is touched; a bytearray is zeroed at once.
+        self._view = memoryview(_memory(_USUAL_BYTES))
+        self._begin = self._end = 0
+        self._timeout: float | None = None
+        sock.settimeout(None)
+
+    def close(self) -> None:
+        """Close the socket; nothing can be received or sent any more."""
+        self._sock.close()
+
+    def receive(self, timeout: float | None = None) -> Message | None:
+        """The next message; None when the other end has closed.
+
+        The payload is a view of the reused buffer: it is good until the next `receive`.
+
+        Raises:
+            TimeoutError: ``timeout`` seconds passed; what has arrived so far is kept.
+        """
+        if timeout != self._timeout:
+            self._sock.settimeout(timeout)
+            self._timeout = timeout
+        if not self._have(LENGTH.size):
+            return None
+        (length,) = LENGTH.unpack_from(self._view, self._begin)
+        if not self._have(LENGTH.size + length):
+            return None
+        start = self._begin + LENGTH.size
+        self._begin = start + length
+        return from_header(*unpack_frame(self._view[start : self._begin], checksum=False))
+
+    def send(self, message: Message) -> None:
+        """Write a message; blocks while the other end does not read (that is the back-pressure).
+
+        Raises:
+            OSError: the other end is gone.
+        """
+        head, payload = pack_pipe_frame(message)
+        sent = self._sock.sendmsg((head, payload))
+        if sent < len(head):
+            self._sock.sendall(head[sent:])
+            sent = len(head)
+        if sent < len(head) + len(payload):
+            self._sock.sendall(memoryview(payload)[sent - len(head) :])
+
+    def _have(self, wanted: int) -> bool:
+        """Read until ``wanted`` bytes of the current frame are there; False at the end."""
+        if self._begin == self._end:
+            self._begin = self._end = 0
+            if len(self._view) > _KEPT_BYTES:
+                self._move_to(_memory(_USUAL_BYTES))
+        if self._begin + wanted > len(self._view):
+            self._move_to(
+                self._view if wanted <= len(self._view) else _memory(wanted + _USUAL_BYTES)
+            )
+        while self._end - self._begin < wanted:
+            count = self._sock.recv_into(self._view[self._end :])
+            if count == 0:
+                return False
+            self._end += count
+        return True
+
+    def _move_to(self, buffer: mmap.mmap | memoryview) -> None:
+        """Bring the unread bytes to the front of ``buffer`` and use it from now on."""
+        view = memoryview(buffer)
+        unread = self._end - self._begin
+        view[:unread] = bytes(self._view[self._begin : self._end])
+        self._view, self._begin, self._end = view, 0, unread
+
+
+def _memory(size: int) -> mmap.mmap:
+    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
