@@ -1,1 +1,82 @@
-"""Goliath: offload sets of Python calls to pools of remote worker processes."""
+"""Goliath: offload sets of Python calls to pools of remote worker processes.
+
+Importing it is cheap: every public name is loaded when it is first used (PEP 562), so
+neither asyncio nor aiohttp comes along before a Commander is made.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from goliath.actors.commander import NodeInfo as NodeInfo
+    from goliath.actors.printing import OutputLine as OutputLine
+    from goliath.actors.submission import ObjectRef as ObjectRef
+    from goliath.commander import Commander as Commander
+    from goliath.errors import (
+        AuthenticationError as AuthenticationError,
+        ConnectionError as ConnectionError,  # noqa: A004 - as promised in the public contract
+        DeadlineExceededError as DeadlineExceededError,
+        GetTimeoutError as GetTimeoutError,
+        GoliathError as GoliathError,
+        NodeDiedError as NodeDiedError,
+        ObjectLostError as ObjectLostError,
+        OutOfMemoryError as OutOfMemoryError,
+        ProtocolError as ProtocolError,
+        RemoteTraceback as RemoteTraceback,
+        RuntimeEnvSetupError as RuntimeEnvSetupError,
+        SerializationError as SerializationError,
+        TaskCancelledError as TaskCancelledError,
+        TaskError as TaskError,
+        TaskTimeoutError as TaskTimeoutError,
+        VersionMismatchError as VersionMismatchError,
+        WorkerCrashedError as WorkerCrashedError,
+    )
+
+__version__ = "1.0.0.dev0"
+
+_ERRORS = (
+    "AuthenticationError",
+    "ConnectionError",
+    "DeadlineExceededError",
+    "GetTimeoutError",
+    "GoliathError",
+    "NodeDiedError",
+    "ObjectLostError",
+    "OutOfMemoryError",
+    "ProtocolError",
+    "RemoteTraceback",
+    "RuntimeEnvSetupError",
+    "SerializationError",
+    "TaskCancelledError",
+    "TaskError",
+    "TaskTimeoutError",
+    "VersionMismatchError",
+    "WorkerCrashedError",
+)
+
+_HOMES = {
+    "Commander": "goliath.commander",
+    "NodeInfo": "goliath.actors.commander",
+    "ObjectRef": "goliath.actors.submission",
+    "OutputLine": "goliath.actors.printing",
+    **dict.fromkeys(_ERRORS, "goliath.errors"),
+}
+
+__all__ = ["__version__", *sorted(_HOMES)]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'goliath' has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    # Users import it from here, so that is what tracebacks and pickles should say.
+    value.__module__ = "goliath"
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

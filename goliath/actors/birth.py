@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable
 from typing import NoReturn
 
 from goliath.actors.page import Page
-from goliath.actors.spec import TAG_VARIABLE, WorkerSpec
+from goliath.actors.spec import TAG_VARIABLE, WorkerSpec, mark_worker
 from goliath.actors.worker import become_worker
 
 FDS_PER_WORKER = 5
@@ -35,20 +35,21 @@ def live(spec: WorkerSpec, tag: str, fds: list[int], zygotes_fds: Iterable[int])
         _attach_stdio(stdout, stderr)
         name_process("goliath-worker")
         _write_about_self("oom_score_adj", _OOM_SCORE)
+        mark_worker()
         _set_environment(spec, tag)
         _set_path(spec)
         _fresh_main()
         faulthandler.enable(stderr)
         shared = Page(page)
         os.close(page)
-        become_worker(
+        status = become_worker(
             socket.socket(fileno=calls),
             socket.socket(fileno=control),
             shared,
             (stdout, stderr),
             has_initializer=spec.has_initializer,
         )
-        os._exit(0)
+        os._exit(status)
     except BaseException:  # noqa: BLE001 - nothing may climb back into the zygote's loop
         os.write(2, traceback.format_exc().encode(errors="replace"))
         os._exit(os.EX_SOFTWARE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
@@ -11,6 +12,19 @@ in a worker, and the zygote knows whose stray it is."""
 
 INITIALIZER = "initializer"
 """The digest of the one `DefineFunction` whose payload `serialization.load_initializer` reads."""
+
+_worker_pid = 0
+
+
+def mark_worker() -> None:
+    """Say that this process is a worker from now on."""
+    global _worker_pid
+    _worker_pid = os.getpid()
+
+
+def in_worker() -> bool:
+    """Whether this very process is a worker (not one that a worker has started)."""
+    return _worker_pid == os.getpid()
 
 
 @dataclass(frozen=True, slots=True)

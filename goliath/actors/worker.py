@@ -115,10 +115,10 @@ class Worker:
 
     # -- the main thread --------------------------------------------------------------------
 
-    def serve(self, *, has_initializer: bool) -> None:
-        """Run what comes until the other end closes."""
+    def serve(self, *, has_initializer: bool) -> int:
+        """Run what comes until the other end closes; returns what to exit with."""
         if has_initializer and not self._initialize():
-            return
+            return 1
         self._send(WorkerReady())
         while (message := self._pipe.receive()) is not None:
             match message:
@@ -128,6 +128,7 @@ class Worker:
                     self._functions[message.digest] = Function(message)
                 case _:
                     raise AssertionError(f"a worker cannot be sent {message!r}")
+        return 0
 
     def _initialize(self) -> bool:
         message = self._pipe.receive()
@@ -336,11 +337,12 @@ def become_worker(
     outputs: tuple[int, int],
     *,
     has_initializer: bool,
-) -> None:
-    """Be a worker until the Lieutenant has had enough; then this process should end."""
+) -> int:
+    """Be a worker until the Lieutenant has had enough; returns what the process should exit with."""
     worker = Worker(calls, control, page, outputs)
     try:
-        worker.serve(has_initializer=has_initializer)
+        status = worker.serve(has_initializer=has_initializer)
     except OSError:
-        return  # user code closed the socket, or the Lieutenant is gone: nothing can be said
+        return 1  # user code closed the socket, or the Lieutenant is gone: nothing can be said
     worker.leave()
+    return status

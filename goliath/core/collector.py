@@ -43,7 +43,8 @@ class Collector:
         assert 0 <= first <= first + len(outcomes) <= self.expected, (
             f"outcomes {first}..{first + len(outcomes)} of {self.expected} calls"
         )
-        assert first >= self._next and first not in self._stretches, f"slot {first} filled twice"
+        assert first >= self._next, f"slot {first} filled twice"
+        assert first not in self._stretches, f"slot {first} filled twice"
         self.filled += len(outcomes)
         if self._ordered:
             self._stretches[first] = outcomes

@@ -139,6 +139,7 @@ class SessionChannel:
             return
         self._ended = True
         self._gone.set()
+        self._protocol.forget()
         if self._timer is not None:
             self._timer.cancel()
         if self._sender is not None:
@@ -223,7 +224,7 @@ class SessionChannel:
                 return None
             if message is not None:
                 self._deliver(message)
-            if congested and not protocol.congested:
+            if congested and not (protocol.congested or self._ended):
                 self._owner().on_writable()
             self._flush()
         return None

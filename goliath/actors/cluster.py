@@ -1,0 +1,273 @@
+"""Everything a Commander runs on: a loop in a background thread, its actors, the ways to nodes.
+
+Made cheaply, started at first use, closed once. Any thread may use it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from goliath.actors import desk
+from goliath.actors.commander import CommanderActor, NodeInfo
+from goliath.actors.embedded import EmbeddedLieutenant
+from goliath.actors.link import Dialing, LinkActor
+from goliath.actors.portal import Portal
+from goliath.actors.printing import Printer
+from goliath.actors.supervisor import Lifetime
+from goliath.actors.system import ActorSystem, LocalRef
+from goliath.config import NodeConfig, SchedulingConfig
+from goliath.core.policy import BatchPolicy
+from goliath.core.scheduler import Scheduler
+from goliath.errors import (
+    AuthenticationError,
+    ConnectionError as NoConnectionError,
+    GoliathError,
+    VersionMismatchError,
+)
+from goliath.transport.channel import Channel
+
+CLOSE_MAX_S = 10.0
+
+OnSession = Callable[[Channel, str, str, dict[str, Any]], None]
+"""Channel, server id, Python version, limits."""
+
+Dial = Callable[[str, OnSession, Callable[[Exception], None]], Dialing]
+"""Makes a dialer for an address, given what to call with sessions and with troubles."""
+
+
+class Cluster:
+    """See the module's description.
+
+    Args:
+        addresses: of the Lieutenants; none means an embedded one.
+        dial: makes the dialers.
+        workers: slots of the embedded Lieutenant.
+        connect_timeout_s: how long the first use waits for a first node.
+        printer: gets what workers print.
+        name: of the background thread.
+    """
+
+    def __init__(
+        self,
+        addresses: Sequence[str],
+        dial: Dial,
+        *,
+        workers: int,
+        connect_timeout_s: float,
+        printer: Printer,
+        name: str,
+    ) -> None:
+        self._addresses = tuple(addresses)
+        self._dial = dial
+        self._workers = workers
+        self._connect_timeout_s = connect_timeout_s
+        self._printer = printer
+        self._name = name
+        self._lock = threading.RLock()
+        self._portal: Portal | None = None
+        self._commander: LocalRef | None = None
+        self._closed = False
+        self._dialers: dict[str, Dialing] = {}
+        # What is known of the nodes, written in the loop's thread.
+        self._news = threading.Condition()
+        self._up: dict[str, int] = {}
+        self._troubles: dict[str, Exception] = {}
+        self._said: set[str] = set()
+        self._ready = False
+
+    # -- starting ----------------------------------------------------------------------
+
+    def start(self) -> tuple[Portal, LocalRef]:
+        """The portal and the Commander actor; connected on return.
+
+        Raises:
+            ConnectionError: no Lieutenant was reached within the timeout.
+            AuthenticationError: every Lieutenant refused the token, or it was not found.
+            VersionMismatchError: every Lieutenant runs another Python.
+            GoliathError: the Commander is closed.
+        """
+        if self._ready and self._portal is not None and self._commander is not None:
+            return self._portal, self._commander
+        with self._lock:
+            if self._closed:
+                raise GoliathError(f"{self._name} is closed; make a new Commander")
+            if self._portal is None:
+                self._portal = Portal(self._name)
+                _open.add(self)
+                self._commander = self._portal.call(self._begin())
+        self._await_first_node()
+        assert self._commander is not None
+        return self._portal, self._commander
+
+    async def _begin(self) -> LocalRef:
+        self._system = ActorSystem(on_failure=self._on_failure)
+        self._embedded: EmbeddedLieutenant | None = None
+        config = SchedulingConfig.from_environ()
+        scheduler = Scheduler(
+            BatchPolicy(
+                config.target_fast_s,
+                config.target_slow_s,
+                config.batch_calls_max,
+                config.batch_bytes_max,
+            ),
+            config.window_bytes,
+            config.placement_timeout_s,
+        )
+        channel = None
+        if not self._addresses:
+            # First of all, so that it makes itself ready while the rest goes on.
+            self._embedded = EmbeddedLieutenant(self._workers, NodeConfig.from_environ())
+            channel = await self._embedded.start(self._system)
+        commander = self._system.spawn(
+            lambda: CommanderActor(
+                scheduler,
+                self._addresses,
+                on_output=self._printer,
+                on_nodes=self._on_nodes,
+            ),
+            "commander",
+        )
+        if channel is not None:
+            python = f"{sys.version_info.major}.{sys.version_info.minor}"
+            commander.tell(
+                desk.NodeUp("embedded", channel, "", python, self._workers, {}, embedded=True)
+            )
+        for address in self._addresses:
+            self._system.spawn(
+                partial(self._link, address, commander), f"link {address}", Lifetime.PERMANENT
+            )
+        return commander
+
+    def _link(self, address: str, commander: LocalRef) -> LinkActor:
+        def on_session(
+            channel: Channel, server_id: str, python: str, limits: dict[str, Any]
+        ) -> None:
+            commander.tell(
+                desk.NodeUp(
+                    address,
+                    channel,
+                    server_id,
+                    python,
+                    int(limits.get("slots", 1)),
+                    dict(limits.get("resources", {})),
+                )
+            )
+
+        def on_trouble(error: Exception) -> None:
+            commander.tell(desk.NodeTrouble(address, error))
+
+        return LinkActor(
+            lambda: self._dial(address, on_session, on_trouble),
+            lambda dialer: self._dialers.update({address: dialer}),
+        )
+
+    # -- the nodes, as far as users have to hear of them -------------------------------
+
+    def _on_nodes(self, news: desk.NodeUp | desk.NodeTrouble | desk.NodeDown) -> None:
+        with self._news:
+            match news:
+                case desk.NodeUp(address):
+                    self._up[address] = self._up.get(address, 0) + 1
+                    self._troubles.pop(address, None)
+                    self._said.discard(address)
+                case desk.NodeTrouble(address, error):
+                    self._troubles[address] = error
+                    self._say_troubles()
+                case desk.NodeDown(node, down_error):
+                    address = node.rpartition("#")[0]
+                    self._up[address] -= 1
+                    if down_error is not None:
+                        self._tell_user(f"lost {address} ({down_error}); its calls move on")
+            self._news.notify_all()
+
+    def _say_troubles(self) -> None:
+        """Once an outage, and not while the user may yet get it as an exception."""
+        if not self._ready:
+            return
+        for address, error in self._troubles.items():
+            if address not in self._said and not self._up.get(address):
+                self._said.add(address)
+                self._tell_user(f"going on without {address} for now: {error}")
+
+    @staticmethod
+    def _tell_user(text: str) -> None:
+        if sys.stderr is not None:
+            print(f"goliath: {text}", file=sys.stderr, flush=True)  # noqa: T201
+
+    def _await_first_node(self) -> None:
+        until = time.monotonic() + self._connect_timeout_s
+        with self._news:
+            while not any(self._up.values()):
+                if self._closed:
+                    raise GoliathError(f"{self._name} was closed while it connected")
+                errors = [self._troubles.get(address) for address in self._addresses]
+                hopeless = errors and all(
+                    isinstance(e, AuthenticationError | VersionMismatchError) for e in errors
+                )
+                if hopeless or not self._news.wait(until - time.monotonic()):
+                    raise self._no_node()
+            self._ready = True
+            self._say_troubles()
+
+    def _no_node(self) -> GoliathError:
+        errors = [error for a in self._addresses if (error := self._troubles.get(a))]
+        if len(errors) == len(self._addresses) and len({type(e) for e in errors}) == 1:
+            kind = type(errors[0])
+            if issubclass(kind, GoliathError):
+                return kind("; ".join(dict.fromkeys(map(str, errors))))
+        reasons = [f"{a}: {self._troubles.get(a, 'no answer')}" for a in self._addresses]
+        return NoConnectionError(
+            f"no Lieutenant was reached within {self._connect_timeout_s:g} s "
+            f"({'; '.join(reasons) or 'the embedded one did not start'})"
+        )
+
+    def nodes(self) -> list[NodeInfo]:
+        """What is known of each Lieutenant."""
+        portal, commander = self.start()
+        infos: list[NodeInfo] = portal.ask(lambda: commander.ask(desk.DescribeNodes()))
+        return infos
+
+    # -- the end -----------------------------------------------------------------------
+
+    def _on_failure(self, error: BaseException) -> None:
+        self._tell_user(f"{self._name} has broken down: {error}")
+
+    def close(self) -> None:
+        """End everything this Commander started; idempotent."""
+        with self._lock:
+            self._closed = True
+            portal, self._portal = self._portal, None
+            self._ready = False
+        with self._news:
+            self._news.notify_all()
+        if portal is None or portal.closed:
+            return
+        try:
+            with contextlib.suppress(TimeoutError):
+                portal.call(self._end(), CLOSE_MAX_S)
+        finally:
+            portal.close()
+
+    async def _end(self) -> None:
+        for dialer in list(self._dialers.values()):
+            await dialer.close()
+        await self._system.stop()
+        if self._embedded is not None:
+            await self._embedded.close()
+
+
+_open: weakref.WeakSet[Cluster] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    for cluster in list(_open):
+        cluster.close()

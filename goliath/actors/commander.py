@@ -1,0 +1,387 @@
+"""The Commander: a scheduler actor. It owns the mind that decides and obeys its commands.
+
+It keeps what the mind does not need to know: the encoded parcels, who wants their outcomes,
+which node has been told which function, and the refs of the nodes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, assert_never
+
+from goliath.actors import desk
+from goliath.actors.actor import Actor
+from goliath.actors.filesending import send_files
+from goliath.actors.outcomes import Report, Setback, Where
+from goliath.actors.remoting import Inbound, RemoteRef
+from goliath.core import commands as do, events as ev
+from goliath.core.batch import JobOptions
+from goliath.core.commands import Command, Verdict
+from goliath.core.ids import Attempt, BatchId, JobId, NodeId
+from goliath.core.observation import Journal
+from goliath.core.scheduler import Scheduler
+from goliath.errors import LocalError, TaskCancelledError
+from goliath.transport import messages as msg
+from goliath.transport.messages import Message, Payload
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """What a Commander knows of a Lieutenant.
+
+    Attributes:
+        node_id: name of the session, such as ``"lab1:8080#1"``; of the address when down.
+        address: ``"host:port"``, or ``"embedded"``.
+        workers: slots, calls that can run at once there.
+        busy: slots in use, by any Commander, when it was last heard.
+        queued: batches waiting there.
+        alive: whether there is a session.
+        python: its version, such as ``"3.12"``.
+        processes: worker processes it has.
+        resources: what else it offers.
+        error: why the last attempt to reach it failed; empty if it did not.
+    """
+
+    node_id: str
+    address: str
+    workers: int = 0
+    busy: float = 0
+    queued: int = 0
+    alive: bool = False
+    python: str = ""
+    processes: int = 0
+    resources: dict[str, float] = field(default_factory=dict)
+    draining: bool = False
+    error: str = ""
+
+
+@dataclass(slots=True)
+class _Node:
+    id: NodeId
+    up: desk.NodeUp
+    ref: RemoteRef
+    functions: set[str] = field(default_factory=set)
+    environments: set[str] = field(default_factory=set)
+    status: msg.Status | None = None
+    draining: bool = False
+    writable: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class CommanderActor(Actor):
+    """See the module's description.
+
+    Args:
+        scheduler: the mind.
+        addresses: what the Commander was told to use, for `NodeInfo`s of those that are down.
+        on_output: called with node, message for whatever workers print.
+        on_nodes: called whenever a session begins or fails to.
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        addresses: Sequence[str],
+        *,
+        on_output: Callable[[str, msg.Output], None],
+        on_nodes: Callable[[desk.NodeUp | desk.NodeTrouble | desk.NodeDown], None],
+        check: bool = False,
+    ) -> None:
+        self._mind = scheduler
+        self._check = check
+        self._journal = Journal()
+        self._jobs: dict[JobId, desk.OpenJob] = {}
+        self._parcels: dict[tuple[JobId, int], desk.Parcel] = {}
+        self._nodes: dict[NodeId, _Node] = {}
+        self._troubles: dict[str, str] = dict.fromkeys(addresses, "")
+        self._sessions = count(1)
+        self._on_output = on_output
+        self._on_nodes = on_nodes
+        # What the report being handled brought with it.
+        self._payload: Payload = b""
+        self._report: Report | None = None
+        self._worker = 0
+        self._speaker = ""
+        self._broken: Exception | None = None
+
+    # -- what it is told ---------------------------------------------------------------
+
+    def receive(self, message: Any) -> Any:  # noqa: C901, PLR0912
+        """See `Actor.receive`."""
+        match message:  # one arm a message: a table, not a maze
+            case desk.NodeHeard(node, said):
+                self._on_heard(NodeId(node), said)
+            case desk.SubmitParcel(parcel):
+                self._parcels[parcel.job, parcel.first] = parcel
+                parcel.open_calls = parcel.calls
+                self._decide(
+                    ev.ParcelSubmitted(parcel.job, parcel.first, parcel.calls, len(parcel.payload))
+                )
+            case desk.OpenJob():
+                self._jobs[message.job] = message
+                self._decide(ev.JobOpened(message.job, message.options, message.total))
+            case desk.ExhaustJob(job):
+                self._decide(ev.JobExhausted(job))
+            case desk.CancelJob(job, force):
+                self._decide(ev.JobCancelled(job, force))
+            case desk.CancelAll():
+                for job in list(self._jobs):
+                    self._decide(ev.JobCancelled(job))
+            case desk.NodeUp():
+                self._on_up(message)
+            case desk.NodeDown(node, _):
+                self._on_down(NodeId(node), message)
+            case desk.NodeTrouble(address, error):
+                self._troubles[address] = str(error)
+                self._on_nodes(message)
+            case desk.NodeWritable(node):
+                self._nodes[NodeId(node)].writable.set()
+            case desk.DescribeNodes():
+                return self._describe()
+            case _:
+                return super().receive(message)
+        return None
+
+    def on_timer(self) -> None:
+        """See `Actor.on_timer`."""
+        self._decide(ev.TimerFired())
+
+    def stopping(self) -> None:
+        """See `Actor.stopping`: nobody is left waiting for an outcome that cannot come."""
+        error = self._broken or TaskCancelledError(
+            "the Commander was closed before the call had a result"
+        )
+        for job in self._jobs.values():
+            job.owner.on_broken(error)
+        self._jobs.clear()
+        self._parcels.clear()
+        for node in self._nodes.values():
+            node.ref.channel.close()
+
+    # -- nodes -------------------------------------------------------------------------
+
+    def _on_up(self, up: desk.NodeUp) -> None:
+        node_id = NodeId(f"{up.address}#{next(self._sessions)}")
+        me = self.context.ref
+        node = _Node(node_id, up, RemoteRef(node_id, up.channel))
+        self._nodes[node_id] = node
+        self._troubles.pop(up.address, None)
+        up.channel.attach(
+            Inbound(
+                me,
+                heard=lambda message: desk.NodeHeard(node_id, message),
+                closed=lambda error: desk.NodeDown(node_id, error),
+                writable=lambda: desk.NodeWritable(node_id),
+            )
+        )
+        self._on_nodes(up)
+        self._decide(ev.NodeJoined(node_id, up.slots, up.resources, up.rtt_s))
+
+    def _on_down(self, node_id: NodeId, down: desk.NodeDown) -> None:
+        node = self._nodes.pop(node_id, None)
+        if node is not None:
+            self._troubles[node.up.address] = str(down.error or "it ended the session")
+            self._on_nodes(down)
+            self._decide(ev.NodeLost(node_id))
+
+    def _on_heard(self, node_id: NodeId, said: Message) -> None:
+        node = self._nodes.get(node_id)
+        if node is None:
+            return  # it spoke before it knew that its session was given up
+        self._speaker = node_id
+        match said:
+            case msg.RangeDone():
+                self._payload, self._worker = said.payload, said.worker
+                self._decide(
+                    ev.RangeFinished(
+                        node_id,
+                        BatchId(said.batch),
+                        Attempt(said.attempt),
+                        said.lo,
+                        said.hi,
+                        said.elapsed_us / 1e6,
+                        tuple(said.retryable),
+                    )
+                )
+                self._payload = b""
+            case msg.RangeReturned():
+                self._report = said.report
+                self._worker = int(said.report.get("worker") or 0)
+                self._decide(
+                    ev.RangeReturned(
+                        node_id,
+                        BatchId(said.batch),
+                        Attempt(said.attempt),
+                        said.lo,
+                        said.hi,
+                        said.why,
+                        said.guilty,
+                    )
+                )
+                self._report = None
+            case msg.Output():
+                self._on_output(node.up.address, said)
+            case _:
+                self._on_heard_rarely(node, said)
+
+    def _on_heard_rarely(self, node: _Node, said: Message) -> None:
+        match said:
+            case msg.Surrendered():
+                self._decide(
+                    ev.StealAnswered(
+                        node.id,
+                        tuple(
+                            (BatchId(batch), Attempt(attempt), lo, hi)
+                            for batch, attempt, lo, hi in said.ranges
+                        ),
+                    )
+                )
+            case msg.NeedFiles(sha256s):
+                self.context.run(self._send_files(node, set(sha256s)), "send files")
+            case msg.EnvironmentFailed(environment, error):
+                self._decide(ev.EnvironmentBroken(environment, f"on {node.id}: {error}"))
+            case msg.Status():
+                node.status = said
+            case msg.Draining():
+                node.draining = True
+                self._decide(ev.NodeDraining(node.id))
+            case _:
+                pass  # of a newer Lieutenant, or meant for it: nothing we could act on
+
+    async def _send_files(self, node: _Node, wanted: set[str]) -> None:
+        files = [f for job in self._jobs.values() for f in job.surroundings.files]
+        found = {f.sha256: f for f in files if f.sha256 in wanted}
+        await send_files(node.ref.channel, found.values(), node.writable)
+
+    def _describe(self) -> list[NodeInfo]:
+        infos = [
+            NodeInfo(
+                node.id,
+                node.up.address,
+                node.up.slots,
+                node.status.busy if node.status else 0,
+                node.status.queued if node.status else 0,
+                True,
+                node.up.python,
+                node.status.processes if node.status else 0,
+                node.up.resources,
+                node.draining,
+            )
+            for node in self._nodes.values()
+        ]
+        for node in self._nodes.values():
+            node.ref.tell(msg.AskStatus())
+        infos += [NodeInfo(a, a, error=error) for a, error in self._troubles.items()]
+        return infos
+
+    # -- decide, then do ---------------------------------------------------------------
+
+    def _decide(self, event: ev.Event) -> None:
+        now = self.context.now()
+        self._journal.note(now, event)
+        try:
+            commands = self._mind.handle(event, now)
+            if self._check:
+                self._mind.check()
+        except Exception as exc:
+            self._broken = LocalError(
+                f"the Commander's mind broke on {event!r}: {exc!r}\n{self._journal.text()}"
+            )
+            raise self._broken from exc
+        for command in commands:
+            self._perform(command)
+
+    def _perform(self, command: Command) -> None:
+        match command:
+            case do.Settle():
+                self._settle(command)
+            case do.Assign():
+                self._assign(command)
+            case do.Demand(job, batches, calls):
+                self._jobs[job].owner.on_demand(batches, calls)
+            case do.WakeAt(deadline):
+                self.context.wake_at(deadline)
+            case do.Fail():
+                self._fail(command)
+            case do.Steal(victim, wanted):
+                self._nodes[victim].ref.tell(msg.StealBatches(wanted))
+            case do.CancelOn(node, batch, attempt, force):
+                self._nodes[node].ref.tell(msg.CancelBatch(batch, attempt, force))
+            case do.JobEnded(job):
+                self._end_job(job)
+            case _:
+                assert_never(command)
+
+    def _assign(self, command: do.Assign) -> None:
+        node = self._nodes[command.node]
+        job = self._jobs[command.job]
+        parcel = self._parcels[command.job, command.parcel]
+        if job.function.digest not in node.functions:
+            node.functions.add(job.function.digest)
+            node.ref.tell(
+                msg.DefineFunction(
+                    job.function.digest, job.function.name, payload=job.function.payload
+                )
+            )
+        if job.surroundings.key not in node.environments:
+            node.environments.add(job.surroundings.key)
+            node.ref.tell(job.surroundings.message(same_machine=node.up.embedded))
+        options: JobOptions = job.options
+        node.ref.tell(
+            msg.AssignBatch(
+                command.batch,
+                command.attempt,
+                command.lo,
+                command.hi,
+                job.function.digest,
+                job.surroundings.key,
+                parcel.form,
+                command.careful,
+                options.timeout_s,
+                options.cpus,
+                dict(options.resources),
+                parcel.payload,
+            )
+        )
+
+    def _where(self, job: desk.OpenJob, attempt: Attempt, node: str = "") -> Where:
+        return Where(job.function.name, node, self._worker, attempt)
+
+    def _settle(self, command: do.Settle) -> None:
+        job = self._jobs[command.job]
+        where = self._where(job, command.attempt, self._speaker)
+        job.owner.on_settled(
+            command.parcel, command.lo, command.hi, self._payload, command.excepted, where
+        )
+        self._close(command.job, command.parcel, command.hi - command.lo - len(command.excepted))
+
+    def _fail(self, command: do.Fail) -> None:
+        job = self._jobs.get(command.job)
+        if job is None:
+            return  # a parcel that was on its way when its job ended
+        setback = Setback(
+            Verdict(command.verdict), command.detail, job.options.timeout_s, self._report
+        )
+        node = self._speaker if self._report is not None else ""
+        where = self._where(job, command.attempt, node)
+        job.owner.on_failed(command.parcel, command.lo, command.hi, setback, where)
+        self._close(command.job, command.parcel, command.hi - command.lo)
+
+    def _close(self, job: JobId, first: int, calls: int) -> None:
+        """So many calls of a parcel are settled; with the last, its arguments are forgotten."""
+        parcel = self._parcels[job, first]
+        parcel.open_calls -= calls
+        if not parcel.open_calls:
+            del self._parcels[job, first]
+
+    def _end_job(self, job_id: JobId) -> None:
+        job = self._jobs.pop(job_id)
+        for key in [key for key in self._parcels if key[0] == job_id]:
+            del self._parcels[key]
+        if job.surroundings.private:
+            for node in self._nodes.values():
+                if job.surroundings.key in node.environments:
+                    node.environments.discard(job.surroundings.key)
+                    node.ref.tell(msg.ForgetEnvironment(job.surroundings.key))

@@ -1,0 +1,139 @@
+"""What the Commander actor and the owners of jobs say to each other.
+
+An owner (a `job.Job` in some thread of the user's, or the `submission` of single calls)
+tells the actor the first half of these; the actor calls the owner's `Owner` methods, always in
+the loop's thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from goliath.actors.outcomes import Setback, Where
+from goliath.actors.surroundings import Surroundings
+from goliath.core.batch import JobOptions
+from goliath.core.ids import JobId
+from goliath.transport.channel import Channel
+from goliath.transport.messages import Message, Payload
+from goliath.transport.serialization import Function
+
+
+class Owner(Protocol):
+    """Who wants the outcomes of a job. ``parcel`` is the index of the parcel's first call."""
+
+    def on_demand(self, batches: int, calls: int) -> None:
+        """``batches`` more parcels of ``calls`` calls are wanted."""
+
+    def on_settled(
+        self, parcel: int, lo: int, hi: int, payload: Payload, excepted: Sequence[int], where: Where
+    ) -> None:
+        """Outcomes of calls ``lo <= i < hi`` of a parcel, but for those in ``excepted``."""
+
+    def on_failed(self, parcel: int, lo: int, hi: int, setback: Setback, where: Where) -> None:
+        """Calls ``lo <= i < hi`` of a parcel have no outcome of their own."""
+
+    def on_broken(self, error: Exception) -> None:
+        """The Commander itself has ended: nothing will come any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenJob:
+    """A user wants calls of one function made."""
+
+    job: JobId
+    owner: Owner
+    function: Function
+    surroundings: Surroundings
+    options: JobOptions
+    total: int | None = None
+
+
+@dataclass(slots=True)
+class Parcel:
+    """An encoded chunk of calls; ``first`` is the index of its first call in its job."""
+
+    job: JobId
+    first: int
+    calls: int
+    form: str
+    payload: bytes
+    open_calls: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitParcel:
+    """Calls that are ready to be sent."""
+
+    parcel: Parcel
+
+
+@dataclass(frozen=True, slots=True)
+class ExhaustJob:
+    """No further parcel will come."""
+
+    job: JobId
+
+
+@dataclass(frozen=True, slots=True)
+class CancelJob:
+    """Nobody wants the rest."""
+
+    job: JobId
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CancelAll:
+    """Nobody wants anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeUp:
+    """A new session with a Lieutenant."""
+
+    address: str
+    channel: Channel
+    server_id: str
+    python: str
+    slots: int
+    resources: dict[str, float]
+    rtt_s: float = 0.0
+    embedded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NodeTrouble:
+    """An attempt to reach a Lieutenant failed; it will be repeated."""
+
+    address: str
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
+class NodeHeard:
+    """A Lieutenant said something."""
+
+    node: str
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class NodeDown:
+    """A session has ended for good."""
+
+    node: str
+    error: Exception | None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeWritable:
+    """A session that was congested has room again."""
+
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class DescribeNodes:
+    """A question: what is known of every Lieutenant (`NodeInfo`s)."""

@@ -1,0 +1,58 @@
+"""A Lieutenant in the Commander's own loop: the same actor, over the in-memory channel.
+
+No socket, no aiohttp, and two process hops fewer for every call. Zygote and workers are
+child processes all the same, started by exec: never forked from the user's process.
+"""
+
+from __future__ import annotations
+
+from goliath.actors.lieutenant import LieutenantActor, SessionUp
+from goliath.actors.nursery import Nursery
+from goliath.actors.system import ActorSystem, LocalRef
+from goliath.actors.workshop import Workshop
+from goliath.config import NodeConfig, TransportConfig
+from goliath.core.ids import SessionId
+from goliath.core.node import Node, NodePolicy
+from goliath.transport import memory
+from goliath.transport.channel import Channel
+
+
+def node_policy(config: NodeConfig, tasks_per_worker_max: int | None = None) -> NodePolicy:
+    """What of the configuration decides something."""
+    return NodePolicy(
+        config.flush_interval_s,
+        config.cancel_grace_s,
+        config.parked_max_s,
+        config.starved_after_s,
+        config.restart_max,
+        config.restart_window_s,
+        tasks_per_worker_max,
+    )
+
+
+class EmbeddedLieutenant:
+    """Made and closed in the loop's thread."""
+
+    def __init__(self, slots: int, config: NodeConfig) -> None:
+        self._workshop = Workshop()
+        self._nursery = Nursery(config, self._on_zygote_exit)
+        self._actor = LieutenantActor(
+            Node(slots, policy=node_policy(config)), self._nursery, self._workshop
+        )
+        self._ref: LocalRef | None = None
+
+    async def start(self, system: ActorSystem) -> Channel:
+        """Begin; the Commander's end of the channel."""
+        await self._nursery.start()
+        self._ref = system.spawn(lambda: self._actor, "lieutenant")
+        ours, theirs = memory.pair(TransportConfig.from_environ())
+        self._ref.tell(SessionUp(SessionId("embedded"), ours))
+        return theirs
+
+    def _on_zygote_exit(self) -> None:
+        self._actor.zygote_died()
+
+    async def close(self) -> None:
+        """End every process and remove every file; the actor must have been stopped."""
+        await self._nursery.close()
+        self._workshop.close()

@@ -1,0 +1,310 @@
+"""The caller's half of a run: cuts and encodes the calls, decodes and places the outcomes.
+
+All of that is done in the thread that wants the results (the loop's thread only moves bytes:
+10 ns a call), whenever that thread would otherwise wait. A job does not wait itself: whoever
+drives it alternates `wanted`/`submit` and `take_in`, and sleeps on its bell in between.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+from goliath.actors import desk
+from goliath.actors.bell import Bell
+from goliath.actors.outcomes import Setback, Where, explain, rebuild
+from goliath.actors.portal import Portal, PortalClosedError
+from goliath.actors.ref import ActorRef
+from goliath.actors.signatures import Checker, at
+from goliath.actors.surroundings import Surroundings
+from goliath.core.batch import JobOptions
+from goliath.core.collector import Collector
+from goliath.core.commands import Verdict
+from goliath.core.ids import JobId
+from goliath.errors import DeadlineExceededError, SerializationError
+from goliath.transport import serialization
+from goliath.transport.messages import Payload
+from goliath.transport.serialization import Function, Row, UnpicklableRowError
+
+job_ids = count(1)
+
+Stretch = tuple[int, list[Any]]
+"""The index of the first call, and the outcomes from there on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be run, as the user said it."""
+
+    function: Callable[..., Any]
+    static: Mapping[str, Any]
+    pickled: Function
+    surroundings: Surroundings
+    options: JobOptions
+    total: int | None
+    ordered: bool = True
+    return_exceptions: bool = False
+    buffersize: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """An exception on its way to its slot: no value a user returns can be taken for it."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class _Settled:
+    parcel: int
+    lo: int
+    hi: int
+    payload: Payload
+    excepted: Sequence[int]
+    where: Where
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    parcel: int
+    lo: int
+    hi: int
+    setback: Setback
+    where: Where
+
+
+class Job:
+    """One run, from the first item to the last outcome."""
+
+    def __init__(self, plan: Plan, portal: Portal, commander: ActorRef, bell: Bell) -> None:
+        self.id = JobId(next(job_ids))
+        self._plan = plan
+        self._portal = portal
+        self._commander = commander
+        self._bell = bell
+        self._checker = Checker(plan.function, plan.static)
+        self._shipped = plan.surroundings.shipped_modules
+        self._collector = Collector(ordered=plan.ordered)
+        self._news: deque[_Settled | _Failed] = deque()
+        self._granted = 0  # parcels the scheduler still wants
+        self._calls = 1  # ... of so many calls
+        self._taken = 0  # outcomes handed to the driver
+        self._exhausted = False
+        self._over = False
+        self._broken: Exception | None = None
+        self._expired = False
+        self._post(
+            desk.OpenJob(self.id, self, plan.pickled, plan.surroundings, plan.options, plan.total)
+        )
+
+    def _post(self, message: Any) -> None:
+        self._portal.post(self._commander.tell, message)
+
+    # -- what the Commander actor says, in the loop's thread ----------------------------
+
+    def on_demand(self, batches: int, calls: int) -> None:
+        """See `desk.Owner.on_demand`."""
+        self._granted += batches
+        self._calls = calls
+        self._bell.ring()
+
+    def on_settled(
+        self, parcel: int, lo: int, hi: int, payload: Payload, excepted: Sequence[int], where: Where
+    ) -> None:
+        """See `desk.Owner.on_settled`."""
+        self._news.append(_Settled(parcel, lo, hi, payload, excepted, where))
+        self._bell.ring()
+
+    def on_failed(self, parcel: int, lo: int, hi: int, setback: Setback, where: Where) -> None:
+        """See `desk.Owner.on_failed`."""
+        self._news.append(_Failed(parcel, lo, hi, setback, where))
+        self._bell.ring()
+
+    def on_broken(self, error: Exception) -> None:
+        """See `desk.Owner.on_broken`."""
+        self._broken = error
+        self._bell.ring()
+
+    # -- feeding, in the driver's thread -------------------------------------------------
+
+    def wanted(self) -> int:
+        """How many calls the next parcel should have; 0: none now."""
+        if self._exhausted or self._granted <= 0 or self._over:
+            return 0
+        calls = self._calls
+        if self._plan.buffersize is not None:
+            calls = min(calls, self._plan.buffersize - (self._collector.expected - self._taken))
+        return max(calls, 0)
+
+    def submit(self, rows: list[Row]) -> None:
+        """Send the next calls off.
+
+        Raises:
+            TypeError: a row is no call of the function (unless exceptions are returned).
+            SerializationError: an argument cannot be pickled (likewise).
+        """
+        self._granted -= 1
+        while rows:
+            if self._checker.knows(rows[0]):
+                # The common case: columns vouch for the keys of all rows.
+                payload = serialization.encode_columns(rows)
+                if payload is not None:
+                    self._send(rows, serialization.COLUMNS, payload)
+                    return
+            bad = self._checker.check(rows)
+            sent, error = self._send_good(rows if bad is None else rows[: bad[0]])
+            if error is None and bad is not None:
+                error = at(bad[1], self._collector.expected)
+            if error is None:
+                return
+            index = self._collector.expect(1)
+            if not self._plan.return_exceptions:
+                raise error
+            self._collector.fill(index, [_Failure(error)])
+            rows = rows[sent + 1 :]
+
+    def _send_good(self, rows: list[Row]) -> tuple[int, Exception | None]:
+        """Send rows that fit the function; how many, and why the next one cannot be pickled."""
+        if not rows:
+            return 0, None
+        payload = serialization.encode_columns(rows)
+        if payload is not None:
+            self._send(rows, serialization.COLUMNS, payload)
+            return len(rows), None
+        try:
+            payload = serialization.encode_rows(rows, self._shipped)
+        except UnpicklableRowError as exc:
+            good = rows[: exc.position]
+            if good:
+                self._send(good, serialization.ROWS, serialization.encode_rows(good, self._shipped))
+            index = self._collector.expected
+            error = SerializationError(f"{self._plan.pickled.name}, call {index}: {exc.error}")
+            error.__cause__ = exc.error.__cause__
+            return exc.position, error
+        self._send(rows, serialization.ROWS, payload)
+        return len(rows), None
+
+    def _send(self, rows: list[Row], form: str, payload: bytes) -> None:
+        first = self._collector.expect(len(rows))
+        self._post(desk.SubmitParcel(desk.Parcel(self.id, first, len(rows), form, payload)))
+
+    def exhaust(self) -> None:
+        """Say that there are no more calls."""
+        if not self._exhausted:
+            self._exhausted = True
+            self._post(desk.ExhaustJob(self.id))
+
+    # -- collecting, in the driver's thread ------------------------------------------------
+
+    @property
+    def over(self) -> bool:
+        """Whether every outcome there will be has been taken in."""
+        return self._over or (self._exhausted and self._collector.complete and not self._news)
+
+    @property
+    def submitted(self) -> int:
+        """How many calls have been taken from the input so far."""
+        return self._collector.expected
+
+    def take_in(self) -> list[Stretch]:
+        """Decode what has arrived; the stretches whose turn it is.
+
+        Raises:
+            BaseException: the first failure, unless exceptions are returned.
+            LocalError: the Commander has ended.
+        """
+        while self._news:
+            news = self._news.popleft()
+            if isinstance(news, _Settled):
+                self._settle(news)
+            else:
+                self._fail(news)
+        if self._broken is not None and not self.over:
+            self._over = True
+            raise self._broken
+        ready = self._collector.take_ordered() if self._plan.ordered else self._collector.take_any()
+        self._taken += sum(len(outcomes) for _, outcomes in ready)
+        return ready
+
+    def _settle(self, news: _Settled) -> None:
+        outcomes, failures = serialization.decode_outcomes(news.payload)
+        first = news.parcel + news.lo
+        for place, record in failures.items():
+            if news.lo + place not in news.excepted:
+                outcomes[place] = self._failure(rebuild(record, news.where, first + place))
+        start = 0
+        for call in (*sorted(news.excepted), news.hi):
+            stop = call - news.lo
+            if start < stop:
+                part = outcomes[start:stop] if news.excepted else outcomes
+                self._collector.fill(first + start, part)
+            start = stop + 1
+
+    def _fail(self, news: _Failed) -> None:
+        first = news.parcel + news.lo
+        self._collector.fill(
+            first,
+            [
+                self._failure(self._explain(news, first + place))
+                for place in range(news.hi - news.lo)
+            ],
+        )
+
+    def _explain(self, news: _Failed, index: int) -> BaseException:
+        if self._expired and news.setback.verdict is Verdict.CANCELLED:
+            return DeadlineExceededError(
+                f"{news.where.function}, call {index}, had no result when the deadline of its "
+                "run passed; it was cancelled"
+            )
+        return explain(news.setback, news.where, index)
+
+    def _failure(self, error: BaseException) -> _Failure:
+        if not self._plan.return_exceptions and not self._expired:
+            raise error
+        return _Failure(error)
+
+    # -- ending early ------------------------------------------------------------------
+
+    def cancel(self, *, force: bool = False) -> None:
+        """Nobody wants the rest; outcomes that still come are dropped."""
+        self._over = True
+        self._call_off(force=force)
+
+    def expire(self) -> None:
+        """The deadline has passed: what is unfinished will come in as `DeadlineExceededError`."""
+        self._expired = True
+        self._call_off(force=True)
+
+    def _call_off(self, *, force: bool) -> None:
+        self._exhausted = True
+        try:
+            self._post(desk.CancelJob(self.id, force))
+        except PortalClosedError:
+            return  # the Commander has ended, and the job with it
+
+    def fail_unsent(self, calls: int) -> None:
+        """Fill the slots of calls that were never sent because the deadline has passed."""
+        if calls <= 0:
+            return
+        first = self._collector.expect(calls)
+        name = self._plan.pickled.name
+        self._collector.fill(
+            first,
+            [
+                _Failure(
+                    DeadlineExceededError(
+                        f"{name}, call {first + place}, was not sent: the deadline of its run "
+                        "had passed"
+                    )
+                )
+                for place in range(calls)
+            ],
+        )
+
+
+def plain(outcomes: list[Any]) -> list[Any]:
+    """The outcomes as users see them: values, and exceptions in their places."""
+    return [o.error if type(o) is _Failure else o for o in outcomes]

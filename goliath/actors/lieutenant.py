@@ -1,0 +1,636 @@
+"""The Lieutenant: a node actor. It owns the node's mind, the zygote, the workers, the sessions.
+
+Commanders are refs to it as it is to them, over whatever channel; payloads pass through it
+unread. Its worker processes are its children under supervision: temporary ones, because
+only the mind knows whether a dead one has to be replaced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, assert_never
+
+from goliath.actors.actor import Actor
+from goliath.actors.filesending import GONE
+from goliath.actors.nursery import Nursery
+from goliath.actors.process import ExitReport, Process
+from goliath.actors.remoting import Inbound, RemoteRef
+from goliath.actors.spec import INITIALIZER, WorkerSpec
+from goliath.actors.supervisor import Child, Exit, Lifetime
+from goliath.actors.workshop import Workshop
+from goliath.core import node_events as nd
+from goliath.core.ids import Attempt, BatchId, Serial, SessionId, WorkerId
+from goliath.core.node import Node
+from goliath.core.observation import Journal
+from goliath.errors import LocalError, ProtocolError
+from goliath.transport import messages as msg
+from goliath.transport.channel import Channel
+from goliath.transport.messages import Message, Payload
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+SECRET_PREFIX = "GOLIATH_TOKEN"
+
+
+# -- what the actor is told -----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SessionUp:
+    """A Commander has logged in."""
+
+    session: SessionId
+    channel: Channel
+
+
+@dataclass(frozen=True, slots=True)
+class SessionHeard:
+    """A Commander said something."""
+
+    session: SessionId
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class SessionDown:
+    """A Commander has left, or was not heard from for too long."""
+
+    session: SessionId
+    error: Exception | None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionWritable:
+    """A Commander has read what was waiting for it."""
+
+    session: SessionId
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerHeard:
+    """A worker said something."""
+
+    worker: WorkerId
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerGone:
+    """A worker process has ended."""
+
+    worker: WorkerId
+    report: ExitReport
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryFurnished:
+    """The files of a job stand in their places; or ``error`` says why not."""
+
+    session: SessionId
+    environment: str
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Finish what runs, take nothing new."""
+
+
+# -- its children ---------------------------------------------------------------------------
+
+
+class WorkerChild:
+    """A worker process as a child under supervision."""
+
+    lifetime = Lifetime.TEMPORARY
+
+    def __init__(self, worker: WorkerId, process: Process) -> None:
+        self.name = f"worker {worker}"
+        self.worker = worker
+        self.process = process
+
+    def stop(self) -> None:
+        """See `Child.stop`."""
+        self.process.kill()
+
+    def restart(self) -> None:
+        """Temporary children are not restarted."""
+        raise LocalError(f"{self.name} is temporary")
+
+
+class ZygoteChild:
+    """The zygote as a child: its death costs nothing but the ability to fork, for a moment."""
+
+    lifetime = Lifetime.PERMANENT
+    name = "zygote"
+
+    def __init__(self, start: Callable[[], None], ended: Callable[[ZygoteChild], None]) -> None:
+        self._start = start
+        self._ended = ended
+
+    def stop(self) -> None:
+        """See `Child.stop`. The process stays to bury the workers; the nursery ends it then."""
+        self._ended(self)
+
+    def restart(self) -> None:
+        """See `Child.restart`."""
+        self._start()
+
+
+@dataclass(slots=True)
+class _Environment:
+    message: msg.DefineEnvironment
+    lacking: set[str] = field(default_factory=set)
+    directory: Path | None = None
+
+
+@dataclass(slots=True)
+class _Session:
+    id: SessionId
+    ref: RemoteRef
+    functions: dict[str, msg.DefineFunction] = field(default_factory=dict)
+    environments: dict[str, _Environment] = field(default_factory=dict)
+    batches: dict[tuple[BatchId, Attempt], msg.AssignBatch] = field(default_factory=dict)
+    scratch: Path | None = None  # the current directory of jobs without files
+
+
+@dataclass(slots=True)
+class _Worker:
+    child: WorkerChild
+    session: SessionId
+    known: set[str] = field(default_factory=set)  # functions it has been sent
+    function: str = ""  # the name of what it runs now
+
+    @property
+    def process(self) -> Process:
+        return self.child.process
+
+
+class LieutenantActor(Actor):
+    """See the module's description.
+
+    Args:
+        mind: the node's mind.
+        nursery: forks the workers; started and closed by whoever made it.
+        workshop: the node's directories.
+        on_drained: called when nothing runs any more after `Drain`.
+        check: whether the books are checked after every event (tests).
+    """
+
+    def __init__(
+        self,
+        mind: Node,
+        nursery: Nursery,
+        workshop: Workshop,
+        *,
+        on_drained: Callable[[], None] = lambda: None,
+        check: bool = False,
+    ) -> None:
+        self._mind = mind
+        self._nursery = nursery
+        self._workshop = workshop
+        self._on_drained = on_drained
+        self._check = check
+        self._journal = Journal()
+        self._sessions: dict[SessionId, _Session] = {}
+        self._workers: dict[WorkerId, _Worker] = {}
+        self._draining = False
+        # What the report being handled brought with it.
+        self._payload: Payload = b""
+        self._exit: ExitReport | None = None
+
+    def started(self) -> None:
+        """See `Actor.started`."""
+        self._zygote = ZygoteChild(
+            self._start_zygote, lambda child: self.context.child_exited(child, Exit())
+        )
+        self.context.adopt(self._zygote)
+
+    def _start_zygote(self) -> None:
+        self.context.run(self._nursery.start(), "start the zygote")
+
+    def zygote_died(self) -> None:
+        """To be called by the nursery's owner when the zygote has died by itself."""
+        self.context.child_exited(self._zygote, Exit(LocalError("the zygote died")))
+
+    # -- what it is told ---------------------------------------------------------------
+
+    def receive(self, message: Any) -> Any:  # noqa: C901
+        """See `Actor.receive`."""
+        match message:  # one arm a message: a table, not a maze
+            case WorkerHeard(worker, said):
+                self._on_worker_heard(worker, said)
+            case SessionHeard(session, said):
+                self._on_session_heard(session, said)
+            case WorkerGone(worker, report):
+                self._on_worker_gone(worker, report)
+            case SessionUp(session, channel):
+                self._on_session_up(session, channel)
+            case SessionDown(session, _):
+                self._on_session_down(session)
+            case SessionWritable(session):
+                for known in self._workers.values():
+                    if known.session == session:
+                        known.process.resume_output()
+            case DirectoryFurnished():
+                self._on_furnished(message)
+            case nd.WorkerInspected():
+                self._decide(message)
+            case Drain():
+                self._draining = True
+                self._decide(nd.DrainRequested())
+            case _:
+                return super().receive(message)
+        return None
+
+    def on_timer(self) -> None:
+        """See `Actor.on_timer`."""
+        self._decide(nd.NodeTimerFired())
+
+    def on_child_exit(self, child: Child, exit: Exit) -> None:  # noqa: A002 - Erlang's word
+        """See `Actor.on_child_exit`. What it said before comes first."""
+        if isinstance(child, WorkerChild):
+            self.context.ref.tell(WorkerGone(child.worker, exit.detail))
+
+    def stopping(self) -> None:
+        """See `Actor.stopping`."""
+        for session in self._sessions.values():
+            session.ref.channel.close()
+
+    # -- sessions ----------------------------------------------------------------------
+
+    def _on_session_up(self, session_id: SessionId, channel: Channel) -> None:
+        self._sessions[session_id] = _Session(session_id, RemoteRef(session_id, channel))
+        channel.attach(
+            Inbound(
+                self.context.ref,
+                heard=lambda message: SessionHeard(session_id, message),
+                closed=lambda error: SessionDown(session_id, error),
+                writable=lambda: SessionWritable(session_id),
+            )
+        )
+        self._decide(nd.SessionOpened(session_id))
+
+    def _on_session_down(self, session_id: SessionId) -> None:
+        session = self._sessions.pop(session_id, None)
+        if session is None:
+            return
+        self._decide(nd.SessionClosed(session_id))
+        directories = [e.directory for e in session.environments.values()]
+        self._remove([*directories, session.scratch])
+
+    def _remove(self, directories: list[Path | None]) -> None:
+        paths = [path for path in directories if path is not None]
+        if paths:
+            self.context.run(self._remove_in_thread(paths), "remove directories")
+
+    async def _remove_in_thread(self, paths: list[Path]) -> None:
+        for path in paths:
+            await asyncio.to_thread(self._workshop.remove, path)
+
+    def _on_session_heard(self, session_id: SessionId, said: Message) -> None:
+        session = self._sessions.get(session_id)
+        if session is None:
+            return
+        match said:
+            case msg.AssignBatch():
+                self._on_assign(session, said)
+            case msg.CancelBatch(batch, attempt, force):
+                self._decide(nd.CancelArrived(session_id, BatchId(batch), Attempt(attempt), force))
+            case msg.StealBatches(wanted):
+                self._decide(nd.StealArrived(session_id, wanted))
+            case msg.DefineFunction(digest):
+                session.functions[digest] = said
+            case msg.DefineEnvironment():
+                self._on_environment(session, said)
+            case msg.FileData():
+                self._on_file(session, said)
+            case msg.ForgetEnvironment(environment):
+                self._on_forget(session, environment)
+            case msg.AskStatus():
+                busy, queued, processes = self._mind.load()
+                session.ref.tell(
+                    msg.Status(busy, self._mind.slots, queued, processes, self._draining)
+                )
+            case _:
+                pass  # of a newer Commander: nothing we could act on
+
+    def _on_assign(self, session: _Session, said: msg.AssignBatch) -> None:
+        if said.function not in session.functions or said.environment not in session.environments:
+            return self._accuse(session, "a batch of a function or environment never defined")
+        batch, attempt = BatchId(said.batch), Attempt(said.attempt)
+        if (batch, attempt) in session.batches or not 0 <= said.lo < said.hi:
+            return self._accuse(session, "a batch sent twice, or without calls")
+        session.batches[batch, attempt] = said
+        self._decide(
+            nd.BatchArrived(
+                session.id,
+                batch,
+                attempt,
+                said.lo,
+                said.hi,
+                said.environment,
+                said.careful,
+                said.timeout_s,
+                said.cpus,
+                said.resources,
+            )
+        )
+        return None
+
+    def _accuse(self, session: _Session, of: str) -> None:
+        """An honest Commander does not do this: end its session."""
+        session.ref.channel.close()
+        self.context.ref.tell(SessionDown(session.id, ProtocolError(of)))
+
+    # -- environments ------------------------------------------------------------------
+
+    def _on_environment(self, session: _Session, said: msg.DefineEnvironment) -> None:
+        environment = _Environment(said)
+        session.environments[said.environment] = environment
+        try:
+            environment.lacking = self._workshop.lacks(said.files)
+        except ProtocolError as exc:
+            self._break(session, said.environment, str(exc))
+            return
+        if environment.lacking:
+            arriving = set().union(
+                *(e.lacking for e in session.environments.values() if e is not environment)
+            )
+            session.ref.tell(msg.NeedFiles(sorted(environment.lacking - arriving)))
+        else:
+            self._furnish(session, environment)
+
+    def _on_file(self, session: _Session, said: msg.FileData) -> None:
+        try:
+            if said.size == GONE:
+                self._workshop.abort(said.sha256)
+                raise ProtocolError("a file vanished on the Commander's side before it was sent")
+            complete = self._workshop.add_piece(
+                said.sha256, said.offset, said.size, memoryview(said.payload)
+            )
+        except (OSError, ProtocolError) as exc:
+            for key, environment in list(session.environments.items()):
+                if said.sha256 in environment.lacking:
+                    self._break(session, key, str(exc))
+            return
+        if complete:
+            for environment in session.environments.values():
+                if said.sha256 in environment.lacking:
+                    environment.lacking.discard(said.sha256)
+                    if not environment.lacking:
+                        self._furnish(session, environment)
+
+    def _furnish(self, session: _Session, environment: _Environment) -> None:
+        said = environment.message
+        try:
+            if not said.files:
+                if not said.cwd and session.scratch is None:
+                    session.scratch = self._workshop.new_directory()
+                self._decide(nd.EnvironmentReady(session.id, said.environment))
+                return
+            environment.directory = self._workshop.new_directory()
+        except OSError as exc:
+            self._break(session, said.environment, str(exc))
+            return
+        work = self._furnish_in_thread(session.id, said, environment.directory)
+        self.context.run(work, "furnish a directory")
+
+    async def _furnish_in_thread(
+        self, session: SessionId, said: msg.DefineEnvironment, directory: Path
+    ) -> None:
+        error = ""
+        try:
+            await asyncio.to_thread(self._workshop.furnish, directory, said.files)
+        except (OSError, ProtocolError) as exc:
+            error = str(exc)
+        self.context.ref.tell(DirectoryFurnished(session, said.environment, error))
+
+    def _on_furnished(self, news: DirectoryFurnished) -> None:
+        session = self._sessions.get(news.session)
+        self._workshop.trim()
+        if session is None:
+            return
+        if news.error:
+            self._break(session, news.environment, news.error)
+        else:
+            self._decide(nd.EnvironmentReady(news.session, news.environment))
+
+    def _break(self, session: _Session, environment: str, error: str) -> None:
+        session.environments[environment].lacking.clear()
+        self._decide(nd.EnvironmentBroke(session.id, environment, error))
+
+    def _on_forget(self, session: _Session, key: str) -> None:
+        environment = session.environments.pop(key, None)
+        self._decide(nd.EnvironmentForgotten(session.id, key))
+        if environment is not None:
+            self._remove([environment.directory])
+
+    # -- workers -----------------------------------------------------------------------
+
+    def on_worker_message(self, worker: WorkerId, message: Message) -> None:
+        """See `ProcessEvents.on_worker_message`."""
+        self.context.ref.tell(WorkerHeard(worker, message))
+
+    def on_worker_output(self, worker: WorkerId, stream: str, data: bytes) -> None:
+        """See `ProcessEvents.on_worker_output`. It is forwarded at once, ahead of results."""
+        known = self._workers.get(worker)
+        session = self._sessions.get(known.session) if known is not None else None
+        if known is not None and session is not None:
+            session.ref.tell(msg.Output(stream, known.function, worker, data))
+            if session.ref.channel.congested:
+                known.process.pause_output()
+
+    def on_worker_exit(self, worker: WorkerId, exit: ExitReport) -> None:  # noqa: A002
+        """See `ProcessEvents.on_worker_exit`."""
+        known = self._workers.get(worker)
+        if known is not None:
+            self.context.child_exited(known.child, Exit(detail=exit))
+
+    def _on_worker_heard(self, worker_id: WorkerId, said: Message) -> None:
+        worker = self._workers.get(worker_id)
+        if worker is None:
+            return
+        match said:
+            case msg.Progress():
+                worker.process.drain_output()
+                self._payload = said.payload
+                self._decide(
+                    nd.WorkerProgressed(
+                        worker_id,
+                        Serial(said.serial),
+                        said.lo,
+                        said.hi,
+                        said.elapsed_us / 1e6,
+                        said.final,
+                        said.interrupted,
+                        said.dirty,
+                        tuple(said.retryable),
+                    )
+                )
+                self._payload = b""
+            case msg.Yielded(serial, at):
+                self._decide(nd.RestYielded(worker_id, Serial(serial), at))
+            case msg.WorkerReady(error):
+                self._decide(nd.WorkerStarted(worker_id, error))
+            case _:
+                worker.process.kill()  # a worker has nothing else to say
+
+    def _on_worker_gone(self, worker: WorkerId, report: ExitReport) -> None:
+        self._exit = report
+        self._decide(nd.WorkerExited(worker, Serial(report.page.serial), report.page.index))
+        self._exit = None
+        self._workers.pop(worker, None)
+
+    # -- decide, then do ---------------------------------------------------------------
+
+    def _decide(self, event: nd.NodeEvent) -> None:
+        now = self.context.now()
+        self._journal.note(now, event)
+        try:
+            commands = self._mind.handle(event, now)
+            if self._check:
+                self._mind.check()
+        except Exception as exc:
+            raise LocalError(
+                f"the Lieutenant's mind broke on {event!r}: {exc!r}\n{self._journal.text()}"
+            ) from exc
+        for command in commands:
+            self._perform(command)
+
+    def _perform(self, command: nd.NodeCommand) -> None:  # noqa: C901, PLR0912
+        match command:  # one arm a command: a table, not a maze
+            case nd.ReportDone():
+                self._report_done(command)
+            case nd.Run():
+                self._run(command)
+            case nd.NodeWakeAt(deadline):
+                self.context.wake_at(deadline)
+            case nd.Fork():
+                self._fork(command)
+            case nd.FlushRange(worker, serial):
+                self._workers[worker].process.control(msg.Flush(serial))
+            case nd.SplitRange(worker, serial, keep):
+                self._workers[worker].process.control(msg.Split(serial, keep))
+            case nd.InterruptRange(worker, serial):
+                self._workers[worker].process.control(msg.Interrupt(serial))
+            case nd.Inspect(worker):
+                self._inspect(worker)
+            case nd.Kill(worker):
+                self._workers[worker].process.kill()
+            case nd.Retire(worker):
+                self._workers[worker].process.dismiss()
+            case nd.ReportReturned():
+                self._report_returned(command)
+            case nd.ReportSurrendered(session, asked, ranges):
+                self._tell(session, msg.Surrendered(asked, [list(r) for r in ranges]))
+            case nd.ReportEnvironmentBroken(session, environment, error):
+                self._tell(session, msg.EnvironmentFailed(environment, error))
+            case nd.Release(session, batch, attempt):
+                if session in self._sessions:
+                    self._sessions[session].batches.pop((batch, attempt), None)
+            case nd.AnnounceDraining():
+                for session in self._sessions:
+                    self._tell(session, msg.Draining())
+            case nd.Drained():
+                self._on_drained()
+            case _:
+                assert_never(command)
+
+    def _tell(self, session: SessionId, message: Message) -> None:
+        known = self._sessions.get(session)
+        if known is not None:
+            known.ref.tell(message)
+
+    def _fork(self, command: nd.Fork) -> None:
+        session = self._sessions[command.session]
+        environment = session.environments[command.environment]
+        process = self._nursery.fork(command.worker, self._spec(session, environment), self)
+        child = WorkerChild(command.worker, process)
+        self.context.adopt(child)
+        self._workers[command.worker] = _Worker(child, session.id)
+        if environment.message.initializer:
+            process.send(msg.DefineFunction(INITIALIZER, INITIALIZER, environment.message.payload))
+
+    def _spec(self, session: _Session, environment: _Environment) -> WorkerSpec:
+        said = environment.message
+        variables: dict[str, str | None] = {
+            name: None for name in os.environ if name.startswith(SECRET_PREFIX)
+        }
+        for name in THREAD_VARIABLES:
+            if name not in os.environ:
+                variables[name] = str(said.threads)
+        variables.update(said.variables)
+        cwd = environment.directory or said.cwd or session.scratch or ""
+        shipped = [str(environment.directory)] if environment.directory else []
+        return WorkerSpec(str(cwd), shipped, said.sys_path, variables, said.initializer)
+
+    def _run(self, command: nd.Run) -> None:
+        worker = self._workers[command.worker]
+        session = self._sessions[command.session]
+        batch = session.batches[command.batch, command.attempt]
+        function = session.functions[batch.function]
+        if batch.function not in worker.known:
+            worker.known.add(batch.function)
+            worker.process.send(function)
+        worker.function = function.name
+        worker.process.send(
+            msg.RunRange(
+                command.serial,
+                command.lo,
+                command.hi,
+                batch.function,
+                batch.form,
+                command.careful,
+                batch.payload,
+            )
+        )
+
+    def _inspect(self, worker: WorkerId) -> None:
+        page = self._workers[worker].process.page()
+        self.context.ref.tell(
+            nd.WorkerInspected(worker, Serial(page.serial), page.index, page.started_at)
+        )
+
+    def _report_done(self, command: nd.ReportDone) -> None:
+        self._tell(
+            command.session,
+            msg.RangeDone(
+                command.batch,
+                command.attempt,
+                command.lo,
+                command.hi,
+                round(command.elapsed_s * 1e6),
+                command.worker,
+                list(command.retryable),
+                self._payload,
+            ),
+        )
+
+    def _report_returned(self, command: nd.ReportReturned) -> None:
+        report: dict[str, str | int | float | bool | None] = {}
+        if command.worker is not None:
+            report["worker"] = command.worker
+            if self._exit is not None:
+                report.update(
+                    pid=self._exit.pid,
+                    signal=self._exit.signal,
+                    exit_code=self._exit.exit_code,
+                    stderr_tail=self._exit.stderr_tail,
+                    oom=self._exit.oom,
+                )
+        self._tell(
+            command.session,
+            msg.RangeReturned(
+                command.batch,
+                command.attempt,
+                command.lo,
+                command.hi,
+                command.why,
+                command.guilty,
+                report,
+            ),
+        )

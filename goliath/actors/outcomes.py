@@ -1,0 +1,174 @@
+"""What a caller gets for a call that has no value: the exception, rebuilt and explained.
+
+A call's own exception arrives as its own class, with the worker's traceback as its cause
+and a note that says which call it was. What cannot be rebuilt, or would break the loop or
+the generator that it passes through, becomes a `TaskError`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from goliath.core.commands import Verdict
+from goliath.errors import (
+    GoliathError,
+    NodeDiedError,
+    OutOfMemoryError,
+    RemoteTraceback,
+    RuntimeEnvSetupError,
+    SerializationError,
+    TaskCancelledError,
+    TaskError,
+    TaskTimeoutError,
+    WorkerCrashedError,
+    named,
+)
+from goliath.transport.serialization import FailureRecord, load_exception
+
+Report = dict[str, str | int | float | bool | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Which execution of which call an outcome is about."""
+
+    function: str
+    node: str = ""
+    worker: int = 0
+    attempt: int = 0
+
+    def note(self, index: int, call: str = "") -> str:
+        """The line that stands under an exception's traceback."""
+        place = f" on {self.node}, worker {self.worker}" if self.node else ""
+        text = f": {call}" if call else ""
+        return f"goliath: {self.function}, call {index}{text}{place}, attempt {self.attempt}"
+
+
+@dataclass(frozen=True, slots=True)
+class Setback:
+    """A verdict of the scheduler with what is known of its reason."""
+
+    verdict: Verdict
+    detail: str = ""
+    timeout_s: float | None = None
+    report: Report | None = None
+
+
+def rebuild(record: FailureRecord, where: Where, index: int) -> BaseException:
+    """The exception that a call raised."""
+    note = where.note(index, record["call"])
+    if record["kind"] == "serialization":
+        return named(
+            SerializationError(f"{where.function}, call {index}: {record['message']}"), note
+        )
+    cause = RemoteTraceback(record["traceback"])
+    exc = load_exception(record["pickle"]) if record["pickle"] is not None else None
+    if not isinstance(exc, Exception) or isinstance(exc, StopIteration | StopAsyncIteration):
+        exc = TaskError(
+            f"{where.function}, call {index}, raised {record['type']}: {record['message']}",
+            type_name=record["type"],
+            remote_message=record["message"],
+            remote_traceback=record["traceback"],
+        )
+    exc.__cause__ = cause
+    return named(exc, note)
+
+
+def explain(setback: Setback, where: Where, index: int) -> GoliathError:
+    """The exception for a call that a verdict ended."""
+    error = _EXPLAIN[setback.verdict](setback, where, f"{where.function}, call {index},")
+    named(error, where.note(index))
+    return error
+
+
+def _cancelled(_: Setback, __: Where, call: str) -> GoliathError:
+    return TaskCancelledError(f"{call} was cancelled before it had a result")
+
+
+def _timed_out(setback: Setback, where: Where, call: str) -> GoliathError:
+    return TaskTimeoutError(
+        f"{call} ran longer than timeout={setback.timeout_s:g} s on {where.node}; its worker "
+        "was killed. Allow it more time, or cut its work into smaller calls"
+    )
+
+
+def _crashed(setback: Setback, where: Where, call: str) -> GoliathError:
+    report = setback.report or {}
+    tail = str(report.get("stderr_tail") or "").strip()
+    oom = bool(report.get("oom"))
+    executions = setback.detail or "1"
+    message = (
+        f"{call} killed its worker process (pid {report.get('pid')}, {_how(report)}) on "
+        f"{where.node or 'the node'}; executions it is blamed for: {executions}. "
+        + ("Give it less data, or the node more memory" if oom else "Run it alone to see why")
+        + (f". The worker's last words:\n{tail}" if tail else "; the worker left no last words")
+    )
+    kind = OutOfMemoryError if oom else WorkerCrashedError
+    return kind(
+        message,
+        signal=_number(report.get("signal")),
+        exit_code=_number(report.get("exit_code")),
+        pid=_number(report.get("pid")),
+        node=where.node,
+        stderr_tail=tail,
+        maybe_executed=True,
+    )
+
+
+def _how(report: Report) -> str:
+    if report.get("oom"):
+        return "out of memory"
+    if report.get("signal"):
+        return f"signal {report['signal']}{_signal_name(report['signal'])}"
+    if report.get("exit_code") is not None:
+        return f"exit code {report['exit_code']}"
+    return "cause unknown"
+
+
+def _signal_name(number: Any) -> str:
+    import signal
+
+    try:
+        return f" {signal.Signals(number).name}"
+    except ValueError:
+        return ""
+
+
+def _number(value: Any) -> int | None:
+    return value if isinstance(value, int) else None
+
+
+def _node_died(setback: Setback, where: Where, call: str) -> GoliathError:
+    node = setback.detail or where.node
+    return NodeDiedError(
+        f"{call} was on {node} when that node was lost, and may have run there. It is not "
+        "repeated (max_retries, or too many nodes lost under it); check what it did, and run "
+        "it again if that is safe",
+        node=node,
+        maybe_executed=True,
+    )
+
+
+def _environment(setback: Setback, where: Where, call: str) -> GoliathError:
+    return RuntimeEnvSetupError(
+        f"{call} could not start: the surroundings of its job could not be set up on "
+        f"{where.node or 'a node'}: {setback.detail}"
+    )
+
+
+def _infeasible(setback: Setback, _: Where, call: str) -> GoliathError:
+    return GoliathError(
+        f"{call} can run on no connected node: {setback.detail}. Ask for less, or connect a "
+        "node that has it"
+    )
+
+
+_EXPLAIN = {
+    Verdict.CANCELLED: _cancelled,
+    Verdict.TIMED_OUT: _timed_out,
+    Verdict.CRASHED: _crashed,
+    Verdict.NODE_DIED: _node_died,
+    Verdict.ENVIRONMENT: _environment,
+    Verdict.INFEASIBLE: _infeasible,
+}

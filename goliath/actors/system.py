@@ -1,0 +1,285 @@
+"""The actor runtime: mailboxes that are emptied, timers, supervision; one asyncio loop.
+
+An actor is handled synchronously, a burst of messages at a time: a task per message would
+cost 3.3 µs, a wake-up through ``asyncio.Queue`` one more loop turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from goliath.actors.actor import Actor
+from goliath.actors.mailbox import ActorStoppedError, Envelope, Mailbox
+from goliath.actors.ref import ActorRef
+from goliath.actors.supervisor import Child, Exit, Lifetime, Supervisor
+from goliath.clock import BootClock, Clock
+
+BURST = 64
+"""Messages an actor handles before others have their turn."""
+
+
+class LocalRef:
+    """The ref of an actor in this loop."""
+
+    __slots__ = ("_cell",)
+
+    def __init__(self, cell: _Cell) -> None:
+        self._cell = cell
+
+    def __repr__(self) -> str:
+        return f"<LocalRef {self.name}>"
+
+    @property
+    def name(self) -> str:
+        """What messages and logs call the actor."""
+        return self._cell.name
+
+    def tell(self, message: Any) -> None:
+        """See `ActorRef.tell`.
+
+        Raises:
+            MailboxFullError: the actor is hopelessly behind.
+        """
+        if self._cell.alive:
+            self._cell.post(Envelope(message))
+
+    def ask(self, message: Any) -> asyncio.Future[Any]:
+        """See `AskableRef.ask`."""
+        envelope = Envelope(message, self._cell.loop.create_future())
+        assert envelope.reply is not None
+        if self._cell.alive:
+            self._cell.post(envelope)
+        else:
+            envelope.refuse(ActorStoppedError(f"{self.name} has ended"))
+        return envelope.reply
+
+    def stop(self) -> None:
+        """End the actor after the messages it has been told so far."""
+        self._cell.post(Envelope(_STOP))
+
+
+_STOP = object()
+
+
+class _Cell:
+    """One actor with all that keeps it alive. It is the actor's `Context` and, to the
+    supervisor above, a `Child`."""
+
+    def __init__(
+        self,
+        system: ActorSystem,
+        factory: Callable[[], Actor],
+        name: str,
+        lifetime: Lifetime,
+        above: Supervisor,
+    ) -> None:
+        self.loop = system.loop
+        self.name = name
+        self.lifetime = lifetime
+        self.alive = False
+        self.ref: ActorRef = LocalRef(self)
+        self._system = system
+        self._factory = factory
+        self._above = above
+        self._mailbox = Mailbox(name)
+        self._scheduled = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._error: BaseException | None = None
+        self._stopping = False
+
+    def start(self) -> None:
+        self._children = Supervisor(
+            self.name, on_exit=self._on_child_exit, escalate=self._crash, now=self.now
+        )
+        self._error = None
+        self._stopping = False
+        self.alive = True
+        self._actor = self._factory()
+        self._actor.context = self
+        self._guarded(self._actor.started)
+
+    # -- the mailbox -------------------------------------------------------------------
+
+    def post(self, envelope: Envelope) -> None:
+        self._mailbox.put_nowait(envelope)
+        if not self._scheduled:
+            self._scheduled = True
+            self.loop.call_soon(self._drain)
+
+    def _drain(self) -> None:
+        self._scheduled = False
+        for _ in range(BURST):
+            if not self.alive or not self._mailbox:
+                return
+            envelope = self._mailbox.take()
+            if envelope.message is _STOP:
+                self._end()
+                return
+            self._deliver(envelope)
+        if self._mailbox and not self._scheduled:
+            self._scheduled = True
+            self.loop.call_soon(self._drain)
+
+    def _deliver(self, envelope: Envelope) -> None:
+        try:
+            answer = self._actor.receive(envelope.message)
+        except Exception as exc:  # noqa: BLE001 - whatever it is, the supervisor decides
+            envelope.refuse(exc)
+            self._crash(exc)
+            return
+        if envelope.reply is not None:
+            envelope.answer(answer)
+        if self._stopping:
+            self._end()
+
+    def _guarded(self, method: Callable[[], None]) -> None:
+        try:
+            method()
+        except Exception as exc:  # noqa: BLE001 - whatever it is, the supervisor decides
+            self._crash(exc)
+
+    # -- the context of the actor ------------------------------------------------------
+
+    def now(self) -> float:
+        return self._system.clock.now()
+
+    def wake_at(self, deadline: float) -> None:
+        # A timer that is already due earlier will find out by itself: re-arming for every
+        # batch would cost more than the few early wake-ups.
+        if self._timer is not None:
+            if self._timer_at <= deadline:
+                return
+            self._timer.cancel()
+        self._timer_at = deadline
+        self._timer = self.loop.call_later(max(deadline - self.now(), 0.0), self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        if self.alive:
+            self._guarded(self._actor.on_timer)
+
+    def spawn(self, factory: Callable[[], Actor], name: str, lifetime: Lifetime) -> ActorRef:
+        cell = _Cell(self._system, factory, f"{self.name}/{name}", lifetime, self._children)
+        self._children.adopt(cell)
+        cell.start()
+        return cell.ref
+
+    def adopt(self, child: Child) -> None:
+        self._children.adopt(child)
+
+    def child_exited(self, child: Child, exit: Exit) -> None:  # noqa: A002 - Erlang's word
+        self._children.exited(child, exit)
+
+    def run(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
+        task = self.loop.create_task(coroutine, name=f"{self.name}: {name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._on_task_done)
+
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._system.changed()
+        if not task.cancelled() and task.exception() is not None and self.alive:
+            self._crash(task.exception())
+
+    def stop(self) -> None:
+        if self.alive and not self._stopping:
+            self._stopping = True
+            self.post(Envelope(_STOP))
+
+    # -- the end -----------------------------------------------------------------------
+
+    def _on_child_exit(self, child: Child, exit: Exit) -> None:  # noqa: A002 - Erlang's word
+        self._system.changed()
+        if self.alive:
+            self._guarded(lambda: self._actor.on_child_exit(child, exit))
+
+    def _crash(self, error: BaseException | None) -> None:
+        if self.alive:
+            self._error = error
+            self._end()
+
+    def _end(self) -> None:
+        if not self.alive:
+            return
+        self.alive = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for task in self._tasks:
+            task.cancel()
+        self._children.close()
+        for envelope in self._mailbox.drain():
+            envelope.refuse(ActorStoppedError(f"{self.name} stopped before it read this"))
+        try:
+            self._actor.stopping()
+        except Exception as exc:  # noqa: BLE001 - it is ending anyway; the first error counts
+            self._error = self._error or exc
+        self._system.changed()
+        self._above.exited(self, Exit(self._error))
+
+    def restart(self) -> None:
+        self.start()
+
+    def quiet(self) -> bool:
+        """Whether nothing of the actor runs any more."""
+        return not self.alive and not self._tasks and not len(self._children)
+
+
+class ActorSystem:
+    """The root of one loop's actors.
+
+    Args:
+        clock: tells the time to all of them.
+        on_failure: told when supervision has failed up to the root.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Clock | None = None,
+        on_failure: Callable[[BaseException], None] | None = None,
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.clock = clock or BootClock()
+        self.failure: BaseException | None = None
+        self._on_failure = on_failure
+        self._cells: list[_Cell] = []
+        self._changed = asyncio.Event()
+        self._root = Supervisor(
+            "the system", on_exit=self._on_exit, escalate=self._fail, now=self.clock.now
+        )
+
+    def spawn(
+        self, factory: Callable[[], Actor], name: str, lifetime: Lifetime = Lifetime.TEMPORARY
+    ) -> LocalRef:
+        """Start an actor at the root."""
+        cell = _Cell(self, factory, name, lifetime, self._root)
+        self._cells.append(cell)
+        self._root.adopt(cell)
+        cell.start()
+        assert isinstance(cell.ref, LocalRef)
+        return cell.ref
+
+    async def stop(self) -> None:
+        """Stop all actors, and wait until nothing of them runs."""
+        self._root.close()
+        while not all(cell.quiet() for cell in self._cells):
+            self._changed.clear()
+            await self._changed.wait()
+
+    def changed(self) -> None:
+        """Something ended; `stop` looks again."""
+        self._changed.set()
+
+    def _on_exit(self, child: Child, exit: Exit) -> None:  # noqa: A002 - Erlang's word
+        if exit.error is not None:
+            self._fail(exit.error)
+
+    def _fail(self, error: BaseException) -> None:
+        self.failure = self.failure or error
+        if self._on_failure is not None:
+            self._on_failure(error)

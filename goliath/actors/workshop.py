@@ -1,0 +1,213 @@
+"""The directories of a node: a store of file contents by digest, and one directory for each job.
+
+Everything lies under one private directory that goes when the Lieutenant goes. What a
+Lieutenant that was killed left behind is swept by the next one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Sequence
+from itertools import count
+from pathlib import Path, PurePosixPath
+
+from goliath.errors import ProtocolError
+
+STORE_MAX_BYTES = 1 << 30
+"""What is kept of contents for the next job; the oldest go first."""
+
+FILE_MAX_BYTES = 16 << 30
+
+
+class Workshop:
+    """The node's directory."""
+
+    def __init__(self) -> None:
+        base = Path(tempfile.gettempdir(), f"goliath-{os.getuid()}")
+        base.mkdir(mode=0o700, exist_ok=True)
+        _check_private(base)
+        _sweep(base)
+        self._root = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=base))
+        self._store = self._root / "store"
+        self._store.mkdir()
+        self._numbers = count(1)
+        self._sizes: dict[str, int] = {}  # of stored contents, the oldest first
+        self._arriving: dict[str, _Arrival] = {}
+
+    @property
+    def root(self) -> Path:
+        """Where it all is."""
+        return self._root
+
+    def lacks(self, files: Iterable[Sequence[str | int]]) -> set[str]:
+        """Digests of contents that are not here, of ``[path, mode, sha256, size]`` records.
+
+        Raises:
+            ProtocolError: a record that no honest Commander sends.
+        """
+        wanted = {_checked(record)[2] for record in files}
+        return {digest for digest in wanted if digest not in self._sizes}
+
+    def add_piece(self, digest: str, offset: int, size: int, piece: bytes | memoryview) -> bool:
+        """Take in one piece of contents; whether they are complete now.
+
+        Raises:
+            ProtocolError: out of order, too long, or not what the digest promises.
+            OSError: the disk is full.
+        """
+        if offset == 0:
+            self._forget_arrival(digest)
+            self._arriving[digest] = _Arrival(self._store / f"{digest}.part", size)
+        arrival = self._arriving.get(digest)
+        if arrival is None:
+            raise ProtocolError(f"a piece of a file at {offset} without its beginning")
+        arrival.add(offset, piece)
+        if not arrival.complete:
+            return False
+        del self._arriving[digest]
+        arrival.finish(digest, self._store / digest)
+        self._sizes[digest] = size
+        return True
+
+    def abort(self, digest: str) -> None:
+        """The rest of these contents will not come."""
+        self._forget_arrival(digest)
+
+    def _forget_arrival(self, digest: str) -> None:
+        arrival = self._arriving.pop(digest, None)
+        if arrival is not None:
+            arrival.abandon()
+
+    def new_directory(self) -> Path:
+        """An empty directory."""
+        path = self._root / f"job-{next(self._numbers)}"
+        path.mkdir()
+        return path
+
+    def furnish(self, directory: Path, files: Iterable[Sequence[str | int]]) -> None:
+        """Put copies of stored contents where the records say (copies: a job may change
+        its own). Blocking; may be run in a thread.
+
+        Raises:
+            OSError: the disk is full, or the contents were just evicted.
+        """
+        for record in files:
+            path, mode, digest, _ = _checked(record)
+            target = directory.joinpath(*PurePosixPath(path).parts)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+            with (
+                open(self._store / digest, "rb") as source,
+                os.fdopen(os.open(target, flags, 0o600), "wb") as out,
+            ):
+                shutil.copyfileobj(source, out, 1 << 20)
+                os.fchmod(out.fileno(), mode & 0o777 | 0o400)
+
+    def trim(self) -> None:
+        """Evict the oldest contents beyond the limit. Call it when no job is being furnished."""
+        while sum(self._sizes.values()) > STORE_MAX_BYTES:
+            digest = next(iter(self._sizes))
+            del self._sizes[digest]
+            (self._store / digest).unlink(missing_ok=True)
+
+    def remove(self, directory: Path) -> None:
+        """A job's directory is not needed any more."""
+        _remove_tree(directory)
+
+    def close(self) -> None:
+        """Remove everything."""
+        for digest in list(self._arriving):
+            self._forget_arrival(digest)
+        _remove_tree(self._root)
+        with contextlib.suppress(OSError):
+            self._root.parent.rmdir()  # only if no other Lieutenant is there
+
+
+class _Arrival:
+    """Contents on their way in."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        if not 0 <= size <= FILE_MAX_BYTES:
+            raise ProtocolError(f"a file of {size} bytes; the limit is {FILE_MAX_BYTES}")
+        self._path = path
+        self._size = size
+        self._got = 0
+        self._hash = hashlib.sha256()
+        self._file = path.open("wb")
+
+    @property
+    def complete(self) -> bool:
+        return self._got == self._size
+
+    def add(self, offset: int, piece: bytes | memoryview) -> None:
+        if offset != self._got or offset + len(piece) > self._size:
+            self.abandon()
+            raise ProtocolError(f"a piece at {offset} where {self._got} of {self._size} are here")
+        self._file.write(piece)
+        self._hash.update(piece)
+        self._got += len(piece)
+
+    def finish(self, digest: str, target: Path) -> None:
+        self._file.close()
+        if self._hash.hexdigest() != digest:
+            self._path.unlink()
+            raise ProtocolError("a file changed on the Commander's side while it was sent")
+        self._path.rename(target)
+
+    def abandon(self) -> None:
+        self._file.close()
+        self._path.unlink(missing_ok=True)
+
+
+def _checked(record: Sequence[str | int]) -> tuple[str, int, str, int]:
+    """A record whose path stays below the directory and whose digest is one.
+
+    Raises:
+        ProtocolError: it is not.
+    """
+    if len(record) != 4:
+        raise ProtocolError(f"a file record of {len(record)} parts")
+    path, mode, digest, size = record
+    if not (isinstance(path, str) and isinstance(digest, str)):
+        raise ProtocolError("a file record without path or digest")
+    if not (isinstance(mode, int) and isinstance(size, int)):
+        raise ProtocolError("a file record without mode or size")
+    parts = path.split("/")
+    if not path or {"", ".", ".."} & set(parts) or "\0" in path or len(path) > 4096:
+        raise ProtocolError(f"a file may not be put at {path!r}")
+    if len(digest) != 64 or set(digest) - set("0123456789abcdef"):
+        raise ProtocolError("a file record whose digest is no SHA-256")
+    return path, mode, digest, size
+
+
+def _check_private(base: Path) -> None:
+    status = base.lstat()
+    if not base.is_dir() or base.is_symlink() or status.st_uid != os.getuid():
+        raise PermissionError(f"{base} belongs to somebody else; remove it, or set TMPDIR")
+    base.chmod(0o700)
+
+
+def _sweep(base: Path) -> None:
+    """Remove what dead Lieutenants left."""
+    for entry in base.iterdir():
+        pid = entry.name.partition("-")[0]
+        if pid.isdigit() and not _alive(int(pid)):
+            _remove_tree(entry)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _remove_tree(path: Path) -> None:
+    shutil.rmtree(path, ignore_errors=True)

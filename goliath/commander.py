@@ -1,0 +1,505 @@
+"""The Commander: hands sets of calls to Lieutenants and gives back their results.
+
+Example:
+    >>> from goliath import Commander
+    >>> def foo(bar, baz):
+    ...     return str(bar) + str(baz)
+    >>> with Commander(workers=2) as cmdr:
+    ...     cmdr.run(foo, ({'bar': i, 'baz': 0} for i in range(3)))
+    ['00', '10', '20']
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+)
+from contextlib import aclosing, closing
+from operator import itemgetter
+from typing import Any, Literal, Self, TypeVar, Unpack
+
+from goliath.actors.bell import LoopBell, ThreadBell
+from goliath.actors.cluster import Cluster, OnSession
+from goliath.actors.commander import NodeInfo
+from goliath.actors.desk import CancelAll
+from goliath.actors.driving import AsyncRows, OnResult, adrive, drive, rows_of
+from goliath.actors.inline import iterate_inline
+from goliath.actors.job import Job, Plan, Stretch
+from goliath.actors.link import Dialing
+from goliath.actors.options import RetryExceptions, RunOptions, make_plan
+from goliath.actors.printing import Printer, Target
+from goliath.actors.spec import in_worker
+from goliath.actors.submission import ObjectRef, Submission
+from goliath.actors.surroundings import surroundings
+from goliath.clock import BootClock
+from goliath.config import TransportConfig
+from goliath.core.batch import JobOptions
+from goliath.transport import serialization
+from goliath.transport.address import Address
+from goliath.transport.credentials import Credentials
+from goliath.transport.serialization import Row
+
+T = TypeVar("T")
+
+Target_ = str | tuple[str, int]
+"""How a Lieutenant may be named."""
+
+BUFFERED = 65_536
+"""Calls of an ``imap`` that may be on their way or unread, unless the user says otherwise."""
+
+SUBMISSIONS_KEPT = 256
+"""Functions whose standing job is kept between single calls."""
+
+
+class Commander:
+    """Uses any number of Lieutenants, or an embedded one in this process.
+
+    It connects when it is first used. Lieutenants that are down are tried again in the
+    background, and used when they come up. All methods may be called from any thread.
+
+    Args:
+        lieutenants: ``(host, port)`` pairs, ``"host:port"`` strings or ``ws://``/``wss://`` URLs.
+            ``None``: what ``GOLIATH_LIEUTENANTS`` says (comma separated), else an embedded
+            Lieutenant.
+        workers: slots of the embedded Lieutenant; default: the usable CPUs.
+        token: what the Lieutenants were started with: one string, or a mapping of
+            ``"host:port"`` to string. Not needed on one machine.
+        token_file: path of a file (mode 0600) with the token.
+        tls: ``"auto"`` (the login proves the certificate) or ``"ca"`` (an authority does).
+        connect_timeout: seconds that the first use waits for a first Lieutenant.
+        output: where worker prints go: ``"prefix"`` (this process's stdout and stderr, each line
+            with function, node and worker), ``"raw"``, ``"off"``, or a callable that is given
+            each line.
+        name: what messages call this Commander.
+
+    Raises:
+        ValueError: an address or an option makes no sense.
+    """
+
+    def __init__(
+        self,
+        lieutenants: Iterable[Target_] | None = None,
+        *,
+        workers: int | None = None,
+        token: str | Mapping[str, str] | None = None,
+        token_file: str | os.PathLike[str] | None = None,
+        tls: str = "auto",
+        connect_timeout: float = 5.0,
+        output: Target = "prefix",
+        name: str | None = None,
+    ) -> None:
+        if tls not in ("auto", "ca"):
+            raise ValueError(f"tls={tls!r}; it is 'auto' or 'ca'")
+        if workers is not None and workers < 1:
+            raise ValueError(f"workers={workers}; at least one is needed")
+        if isinstance(lieutenants, str):
+            lieutenants = [lieutenants]
+        named = _from_environ() if lieutenants is None else list(lieutenants)
+        if lieutenants is not None and not named:
+            raise ValueError("no Lieutenant was named; leave the list out for an embedded one")
+        addresses = {str(address): address for address in map(Address.parse, named)}
+        self._credentials = Credentials(token, token_file)
+        self._tls = tls
+        self._addresses = addresses
+        self._cluster = Cluster(
+            list(addresses),
+            self._dial,
+            workers=workers or usable_cpus(),
+            connect_timeout_s=connect_timeout,
+            printer=Printer(output),
+            name=name or "goliath-commander",
+        )
+        self._submissions: dict[Callable[..., Any], Submission] = {}
+
+    def __repr__(self) -> str:
+        return f"<Commander of {', '.join(self._addresses) or 'an embedded Lieutenant'}>"
+
+    def _dial(
+        self, address: str, on_session: OnSession, on_trouble: Callable[[Exception], None]
+    ) -> Dialing:
+        # Here, because it imports aiohttp: 0.2 s that an embedded Lieutenant does not need.
+        from goliath.transport.dialer import Dialer
+
+        return Dialer(
+            self._addresses[address],
+            self._credentials,
+            TransportConfig.from_environ(),
+            BootClock(),
+            random.Random(),
+            on_session=lambda channel, peer: on_session(
+                channel, peer.server_id, peer.python, dict(peer.limits)
+            ),
+            on_trouble=on_trouble,
+            tls=self._tls,
+        )
+
+    # -- sets of calls -----------------------------------------------------------------
+
+    def run(
+        self,
+        function: Callable[..., T],
+        args: Iterable[Row],
+        files: Iterable[str | os.PathLike[str]] = (),
+        *,
+        static: Mapping[str, Any] | None = None,
+        return_exceptions: bool = False,
+        timeout: float | None = None,
+        deadline: float | None = None,
+        max_retries: int = 3,
+        retry_exceptions: RetryExceptions = False,
+        batch_size: int | Literal["auto"] = "auto",
+        num_cpus: float = 1,
+        resources: Mapping[str, float] | None = None,
+        env_vars: Mapping[str, str] | None = None,
+        initializer: Callable[..., Any] | None = None,
+        initargs: tuple[Any, ...] = (),
+        on_result: OnResult | None = None,
+    ) -> list[T]:
+        """Call ``function`` once for each item and return the results, in the items' order.
+
+        Args:
+            function: any callable. Functions of ``__main__`` and of modules that the nodes
+                have not installed are sent along.
+            args: an iterable, also an endless-looking generator: it is pulled as the calls
+                are made. An item is a mapping (keyword arguments) or a tuple (positional).
+            files: files and directories the function needs. Each job has its own directory
+                on the node: current directory of its workers, and importable.
+            static: keyword arguments common to all calls, sent once per node.
+            return_exceptions: put the exceptions into their places, instead of raising the
+                first one and cancelling the rest.
+            timeout: seconds for one call's execution; its worker is killed then.
+            deadline: seconds for the whole run.
+            max_retries: how often a call is repeated after it lost its worker. With 0 a call
+                is made at most once.
+            retry_exceptions: repeat calls that raised, too: True, or classes of exceptions.
+            batch_size: calls sent together.
+            num_cpus: CPUs a call takes on its node.
+            resources: other resources it takes there, by name.
+            env_vars: environment variables of the job's workers.
+            initializer: called once in each worker of the job, with ``initargs``.
+            initargs: a tuple.
+            on_result: called as ``on_result(index, value_or_exception)`` in this thread as
+                outcomes arrive.
+
+        Returns:
+            One result per item; ``[]`` for none.
+
+        Raises:
+            TypeError: an item is no call of the function; the message has its index.
+            SerializationError: function or arguments cannot be pickled.
+            DeadlineExceededError: the deadline passed (unless exceptions are returned).
+            BaseException: what the first failing call raised (likewise).
+        """
+        if in_worker():
+            return list(
+                iterate_inline(function, args, static=static, return_exceptions=return_exceptions)
+            )
+        bell = ThreadBell()
+        plan = make_plan(
+            function,
+            args,
+            files,
+            ordered=on_result is None,
+            static=static,
+            return_exceptions=return_exceptions,
+            timeout=timeout,
+            max_retries=max_retries,
+            retry_exceptions=retry_exceptions,
+            batch_size=batch_size,
+            num_cpus=num_cpus,
+            resources=resources,
+            env_vars=env_vars,
+            initializer=initializer,
+            initargs=initargs,
+        )
+        stretches = drive(
+            self._open(plan, bell),
+            rows_of(args),
+            bell,
+            deadline_s=deadline,
+            on_result=on_result,
+            drain=return_exceptions,
+        )
+        with closing(stretches):
+            return _assembled(list(stretches), ordered=plan.ordered)
+
+    async def arun(
+        self,
+        function: Callable[..., T],
+        args: Iterable[Row] | AsyncIterable[Row],
+        files: Iterable[str | os.PathLike[str]] = (),
+        *,
+        deadline: float | None = None,
+        on_result: OnResult | None = None,
+        **options: Unpack[RunOptions],
+    ) -> list[T]:
+        """`run`, to be awaited in any running loop; ``args`` may be an async iterable."""
+        ordered = on_result is None
+        stretches = self._astretches(
+            function, args, files, ordered, None, deadline, on_result, options
+        )
+        async with aclosing(stretches):
+            return _assembled([stretch async for stretch in stretches], ordered=ordered)
+
+    def imap(
+        self,
+        function: Callable[..., T],
+        args: Iterable[Row],
+        files: Iterable[str | os.PathLike[str]] = (),
+        *,
+        buffersize: int | None = None,
+        deadline: float | None = None,
+        on_result: OnResult | None = None,
+        **options: Unpack[RunOptions],
+    ) -> Iterator[T]:
+        """`run` as an iterator, in order, with bounded memory.
+
+        The input is pulled only as results are consumed, so it may be infinite. Closing the
+        iterator cancels what is left.
+
+        Args:
+            buffersize: calls that may be on their way or waiting to be consumed; default: what
+                keeps all workers busy.
+            **options: as for `run`.
+        """
+        return self._iterate(function, args, files, True, buffersize, deadline, on_result, options)
+
+    def imap_unordered(
+        self,
+        function: Callable[..., T],
+        args: Iterable[Row],
+        files: Iterable[str | os.PathLike[str]] = (),
+        *,
+        buffersize: int | None = None,
+        deadline: float | None = None,
+        on_result: OnResult | None = None,
+        **options: Unpack[RunOptions],
+    ) -> Iterator[T]:
+        """`imap` that yields results as calls finish."""
+        return self._iterate(function, args, files, False, buffersize, deadline, on_result, options)
+
+    def aimap(
+        self,
+        function: Callable[..., T],
+        args: Iterable[Row] | AsyncIterable[Row],
+        files: Iterable[str | os.PathLike[str]] = (),
+        *,
+        buffersize: int | None = None,
+        deadline: float | None = None,
+        on_result: OnResult | None = None,
+        **options: Unpack[RunOptions],
+    ) -> AsyncIterator[T]:
+        """`imap` for ``async for``."""
+        return self._aiterate(function, args, files, True, buffersize, deadline, on_result, options)
+
+    def aimap_unordered(
+        self,
+        function: Callable[..., T],
+        args: Iterable[Row] | AsyncIterable[Row],
+        files: Iterable[str | os.PathLike[str]] = (),
+        *,
+        buffersize: int | None = None,
+        deadline: float | None = None,
+        on_result: OnResult | None = None,
+        **options: Unpack[RunOptions],
+    ) -> AsyncIterator[T]:
+        """`imap_unordered` for ``async for``."""
+        return self._aiterate(
+            function, args, files, False, buffersize, deadline, on_result, options
+        )
+
+    def map(
+        self, function: Callable[..., T], *iterables: Iterable[Any], **options: Any
+    ) -> Iterator[T]:
+        """Like the builtin ``map``: one positional argument from each iterable.
+
+        Args:
+            function: any callable.
+            *iterables: at least one; the shortest ends it.
+            **options: as for `imap`, ``files`` among them.
+        """
+        if not iterables:
+            raise TypeError("map needs at least one iterable")
+        return self.imap(function, zip(*iterables, strict=False), **options)
+
+    def starmap(
+        self, function: Callable[..., T], tuples: Iterable[Iterable[Any]], **options: Any
+    ) -> Iterator[T]:
+        """Like ``itertools.starmap``: each item holds the positional arguments of a call."""
+        return self.imap(function, (tuple(item) for item in tuples), **options)
+
+    # -- single calls ------------------------------------------------------------------
+
+    def submit(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> ObjectRef[T]:
+        """Make one call, now or as soon as a worker is free.
+
+        The function is pickled when it is first submitted, the arguments at every call.
+
+        Returns:
+            A ref: ask for its ``result()``, or await it.
+        """
+        submission = self._submissions.get(function)
+        if submission is None:
+            submission = self._submission(function)
+        return submission.submit(args, kwargs)
+
+    def _submission(self, function: Callable[..., Any]) -> Submission:
+        portal, commander = self._cluster.start()
+        pickled = serialization.dump_function(function)
+        options = JobOptions(pickled.digest, (around := surroundings()).key)
+        submission = Submission(pickled, around, options, portal, commander)
+        while len(self._submissions) >= SUBMISSIONS_KEPT:
+            self._submissions.pop(next(iter(self._submissions))).close()
+        self._submissions[function] = submission
+        return submission
+
+    # -- the Commander itself ----------------------------------------------------------
+
+    def nodes(self) -> list[NodeInfo]:
+        """What is known of each Lieutenant, those that are down included."""
+        return self._cluster.nodes()
+
+    def cancel(self) -> None:
+        """Cancel everything in flight: its callers get `TaskCancelledError`."""
+        portal, commander = self._cluster.start()
+        portal.post(commander.tell, CancelAll())
+
+    def close(self) -> None:
+        """End the sessions and, if it is embedded, the Lieutenant. Idempotent.
+
+        What is in flight is cancelled.
+        """
+        self._submissions.clear()
+        self._cluster.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await asyncio.to_thread(self.close)
+
+    # -- wiring ------------------------------------------------------------------------
+
+    def _open(self, plan: Plan, bell: ThreadBell | LoopBell) -> Job:
+        portal, commander = self._cluster.start()
+        return Job(plan, portal, commander, bell)
+
+    def _iterate(
+        self,
+        function: Callable[..., T],
+        args: Iterable[Row],
+        files: Iterable[str | os.PathLike[str]],
+        ordered: bool,
+        buffersize: int | None,
+        deadline: float | None,
+        on_result: OnResult | None,
+        options: RunOptions,
+    ) -> Iterator[T]:
+        if in_worker():
+            return iterate_inline(
+                function,
+                args,
+                static=options.get("static"),
+                return_exceptions=options.get("return_exceptions", False),
+            )
+        plan = make_plan(
+            function, args, files, ordered=ordered, buffersize=buffersize or BUFFERED, **options
+        )
+        bell = ThreadBell()
+        stretches = drive(
+            self._open(plan, bell),
+            rows_of(args),
+            bell,
+            deadline_s=deadline,
+            on_result=on_result,
+            drain=plan.return_exceptions,
+        )
+        return _flattened(stretches)
+
+    async def _aiterate(
+        self,
+        function: Callable[..., T],
+        args: Iterable[Row] | AsyncIterable[Row],
+        files: Iterable[str | os.PathLike[str]],
+        ordered: bool,
+        buffersize: int | None,
+        deadline: float | None,
+        on_result: OnResult | None,
+        options: RunOptions,
+    ) -> AsyncIterator[T]:
+        stretches = self._astretches(
+            function, args, files, ordered, buffersize or BUFFERED, deadline, on_result, options
+        )
+        async with aclosing(stretches):
+            async for _, outcomes in stretches:
+                for outcome in outcomes:
+                    yield outcome
+
+    async def _astretches(
+        self,
+        function: Callable[..., T],
+        args: Iterable[Row] | AsyncIterable[Row],
+        files: Iterable[str | os.PathLike[str]],
+        ordered: bool,
+        buffersize: int | None,
+        deadline: float | None,
+        on_result: OnResult | None,
+        options: RunOptions,
+    ) -> AsyncGenerator[Stretch, None]:
+        plan = make_plan(function, args, files, ordered=ordered, buffersize=buffersize, **options)
+        bell = LoopBell()
+        portal, commander = await asyncio.to_thread(self._cluster.start)
+        stretches = adrive(
+            Job(plan, portal, commander, bell),
+            AsyncRows(args),
+            bell,
+            deadline_s=deadline,
+            on_result=on_result,
+            drain=plan.return_exceptions,
+        )
+        async with aclosing(stretches):
+            async for stretch in stretches:
+                yield stretch
+
+
+def usable_cpus() -> int:
+    """CPUs this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _from_environ() -> list[Target_]:
+    names = os.environ.get("GOLIATH_LIEUTENANTS", "")
+    return [name.strip() for name in names.split(",") if name.strip()]
+
+
+def _assembled(stretches: list[Stretch], *, ordered: bool) -> list[Any]:
+    if not ordered:
+        stretches.sort(key=itemgetter(0))
+    results: list[Any] = []
+    for _, outcomes in stretches:
+        results += outcomes
+    return results
+
+
+def _flattened(stretches: Generator[Stretch, None, None]) -> Iterator[Any]:
+    with closing(stretches):
+        for _, outcomes in stretches:
+            yield from outcomes
