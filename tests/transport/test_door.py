@@ -1,0 +1,338 @@
+"""A Lieutenant's door from outside: who is let in, who is not, and what they are told."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from goliath.clock import BootClock
+from goliath.config import TransportConfig
+from goliath.errors import (
+    AuthenticationError,
+    ConnectionError as NoLieutenant,
+    VersionMismatchError,
+)
+from goliath.transport.address import Address
+from goliath.transport.credentials import Credentials, Token
+from goliath.transport.listener import Listener
+from goliath.transport.versions import Versions
+from goliath.transport.websocket import ServerTls
+from tests.transport.ends import TOKEN, Sessions, control, dialing, listening, make_dialer
+from tests.transport.proxy import proxying
+
+FIXTURES = Path(__file__).parent.parent / "fixtures"
+TLS = ServerTls(FIXTURES / "certificate.pem", FIXTURES / "key.pem")
+QUICK = TransportConfig(
+    handshake_max_s=0.4, refusal_delay_s=0.02, reconnect_min_s=0.01, reconnect_max_s=0.05
+)
+
+
+async def trouble_of(dialer, sessions: Sessions) -> Exception:
+    async with dialing(dialer):
+        return await sessions.trouble()
+
+
+async def test_both_ends_learn_who_the_other_is():
+    near, far = Sessions(), Sessions()
+    async with (
+        listening(far, limits=lambda: {"slots": 3, "name": "lab"}) as listener,
+        dialing(make_dialer(listener.port, near)),
+    ):
+        await near.end()
+        await far.end()
+        here, there = near.peers[0], far.peers[0]
+        assert here.limits == {"slots": 3, "name": "lab"}
+        assert here.session_id == there.session_id
+        assert here.incarnation == there.incarnation
+        assert here.server_id == there.server_id
+        assert here.client_id == there.client_id
+        assert here.python == there.python == Versions.current().python
+        assert here.address == f"127.0.0.1:{listener.port}"
+
+
+async def test_a_wrong_token_is_refused_in_words_and_slowly():
+    near, far = Sessions(), Sessions()
+    async with listening(far) as listener:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        dialer = make_dialer(listener.port, near, credentials=Credentials(token=Token.make()))
+        error = await trouble_of(dialer, near)
+        assert loop.time() - began >= 0.25
+        assert isinstance(error, AuthenticationError)
+        assert str(error) == (
+            f"the Lieutenant at 127.0.0.1:{listener.port} refused the token; give the one in its "
+            "token file with token=, token_file= or GOLIATH_TOKEN_FILE, and if the way there is "
+            "an `ssh -L` tunnel or a container's port map, use the same port number at both ends"
+        )
+        assert far.ends == near.ends == []
+
+
+async def test_a_tunnel_that_changes_the_port_is_refused():
+    near, far = Sessions(), Sessions()
+    async with listening(far, QUICK) as listener, proxying(listener.port) as proxy:
+        error = await trouble_of(make_dialer(proxy.port, near, QUICK), near)
+        assert isinstance(error, AuthenticationError)
+        assert "ssh -L" in str(error)
+
+
+async def test_no_lieutenant_is_said_so_and_tried_again_until_there_is_one(free_port: int):
+    near, far = Sessions(), Sessions()
+    async with dialing(make_dialer(free_port, near, QUICK)):
+        error = await near.trouble()
+        assert isinstance(error, NoLieutenant)
+        assert isinstance(error, OSError)
+        assert str(error) == (
+            f"no Lieutenant at 127.0.0.1:{free_port}: Connection refused; is it running there?"
+        )
+        listener = Listener(
+            "127.0.0.1",
+            free_port,
+            [TOKEN],
+            None,
+            QUICK,
+            BootClock(),
+            on_session=far.on_session,
+        )
+        await listener.start()
+        (await near.end()).send(control(1))
+        assert await (await far.end()).received(1) == [control(1)]
+        await listener.close()
+
+
+async def test_a_name_that_does_not_resolve_is_said_so(monkeypatch: pytest.MonkeyPatch):
+    near = Sessions()
+    address = Address("no-such-host.invalid", 1)
+    error = await trouble_of(make_dialer(1, near, QUICK, address=address), near)
+    assert isinstance(error, NoLieutenant)
+    assert "the name 'no-such-host.invalid' does not resolve" in str(error)
+    await asyncio.get_running_loop().shutdown_default_executor()
+
+
+async def test_another_python_is_refused_with_both_versions():
+    near, far = Sessions(), Sessions()
+    old = replace(Versions.current(), python="3.9")
+    async with listening(far, QUICK, versions=old) as listener:
+        error = await trouble_of(make_dialer(listener.port, near, QUICK), near)
+        assert isinstance(error, VersionMismatchError)
+        assert "Python 3.9" in str(error)
+        assert Versions.current().python in str(error)
+        assert far.ends == []
+
+
+async def test_a_draining_listener_takes_no_new_session_and_keeps_the_old():
+    near, late, far = Sessions(), Sessions(), Sessions()
+    async with (
+        listening(far, QUICK) as listener,
+        dialing(make_dialer(listener.port, near, QUICK)),
+    ):
+        here, there = await near.end(), await far.end()
+        await listener.stop_accepting()
+        error = await trouble_of(make_dialer(listener.port, late, QUICK), late)
+        assert "takes no new session: it is draining" in str(error)
+        here.send(control(1))
+        assert await there.received(1) == [control(1)]
+
+
+async def test_a_taken_port_is_an_os_error():
+    async with listening(Sessions()) as listener:
+        second = Listener(
+            "127.0.0.1",
+            listener.port,
+            [TOKEN],
+            None,
+            QUICK,
+            BootClock(),
+            on_session=Sessions().on_session,
+        )
+        with pytest.raises(OSError, match="in use") as refusal:
+            await second.start()
+        assert refusal.value.errno == errno.EADDRINUSE
+
+
+# -- TLS -------------------------------------------------------------------------------
+
+
+def over_tls(port: int, sessions: Sessions, **options: object):
+    address = Address("127.0.0.1", port, "wss")
+    return make_dialer(port, sessions, QUICK, address=address, **options)
+
+
+async def test_a_self_signed_certificate_needs_no_authority():
+    near, far = Sessions(), Sessions()
+    async with (
+        listening(far, tls=TLS) as listener,
+        dialing(over_tls(listener.port, near)),
+    ):
+        (await near.end()).send(control(1))
+        assert await (await far.end()).received(1) == [control(1)]
+
+
+async def test_a_proof_under_another_certificate_is_refused():
+    near, far = Sessions(), Sessions()
+    async with listening(far, tls=TLS) as listener:
+        # As the Lieutenant sees it: the client has proved itself to another certificate.
+        listener._certificate = b"another"
+        error = await trouble_of(over_tls(listener.port, near), near)
+        assert isinstance(error, AuthenticationError)
+        assert "ssh -L" not in str(error)
+
+
+async def test_an_authority_that_does_not_know_the_certificate_is_listened_to():
+    near = Sessions()
+    async with listening(Sessions(), tls=TLS) as listener:
+        error = await trouble_of(over_tls(listener.port, near, tls="ca"), near)
+        assert isinstance(error, NoLieutenant)
+        assert "certificate is not trusted" in str(error)
+
+
+async def test_tls_to_a_plaintext_port_is_explained():
+    near = Sessions()
+    async with listening(Sessions()) as listener:
+        error = await trouble_of(over_tls(listener.port, near), near)
+        assert f"it does not speak TLS; use ws://127.0.0.1:{listener.port}" in str(error)
+
+
+async def test_plaintext_to_a_tls_port_is_explained():
+    near = Sessions()
+    async with listening(Sessions(), tls=TLS) as listener:
+        error = await trouble_of(make_dialer(listener.port, near, QUICK), near)
+        assert f"wss://127.0.0.1:{listener.port}" in str(error)
+
+
+# -- strangers ---------------------------------------------------------------------------
+
+
+async def status_of(port: int, path: str = "/goliath/v1", **headers: str) -> int:
+    async with aiohttp.ClientSession() as http:
+        try:
+            async with http.ws_connect(f"http://127.0.0.1:{port}{path}", headers=headers):
+                return 101
+        except aiohttp.WSServerHandshakeError as refusal:
+            return refusal.status
+
+
+async def raw(port: int, data: bytes, patience_s: float = 5.0) -> bytes:
+    """What comes back until the other end hangs up."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(data)
+    try:
+        async with asyncio.timeout(patience_s):
+            with suppress(ConnectionResetError):
+                return await reader.read()
+            return b""
+    finally:
+        writer.close()
+
+
+UPGRADE = (
+    b"GET /goliath/v1 HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n"
+)
+
+
+async def test_a_web_page_is_refused_before_the_upgrade():
+    async with listening(Sessions()) as listener:
+        assert await status_of(listener.port) == 101
+        assert await status_of(listener.port, Origin="http://evil.example") == 403
+        assert await status_of(listener.port, Origin="") == 403
+        assert await status_of(listener.port, Host="evil.example") == 403
+        assert await status_of(listener.port, Host=f"localhost:{listener.port}") == 101
+        assert await status_of(listener.port, Host="[::1]:1") == 101
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/goliath", "/goliath/v2", "/goliath/v1/", "//goliath/v1", "/x/goliath/v1"]
+)
+async def test_any_other_path_is_refused(path: str):
+    async with listening(Sessions()) as listener:
+        assert await status_of(listener.port, path) == 404
+
+
+async def test_a_prefix_is_part_of_the_path():
+    near, far = Sessions(), Sessions()
+    async with listening(far, prefix="/lab/") as listener:
+        assert await status_of(listener.port) == 404
+        address = Address("127.0.0.1", listener.port, prefix="/lab")
+        async with dialing(make_dialer(0, near, address=address)):
+            await near.end()
+
+
+async def test_two_hosts_in_one_request_are_refused():
+    async with listening(Sessions()) as listener:
+        hosts = b"Host: 127.0.0.1\r\nHost: 127.0.0.1\r\n\r\n"
+        answer = await raw(listener.port, UPGRADE + hosts)
+        assert answer.split()[1] in (b"400", b"403")
+
+
+async def test_a_plain_request_is_refused():
+    async with listening(Sessions()) as listener:
+        answer = await raw(listener.port, b"GET /goliath/v1 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 426")
+
+
+async def test_whoever_says_nothing_or_little_is_dropped_after_the_deadline():
+    async with listening(Sessions(), QUICK) as listener, asyncio.TaskGroup() as tasks:
+        for data in (b"", b"GET /goliath/v1 HTT", UPGRADE, UPGRADE + b"Host: localhost\r\n\r\n"):
+            tasks.create_task(raw(listener.port, data, patience_s=3.0))
+
+
+async def test_a_flood_of_strangers_does_not_keep_an_honest_client_out():
+    near, far = Sessions(), Sessions()
+    config = replace(QUICK, handshake_max_s=30.0)
+    async with listening(far, config) as listener:
+        strangers = [await asyncio.open_connection("127.0.0.1", listener.port) for _ in range(30)]
+        async with dialing(make_dialer(listener.port, near, config)):
+            await near.end()
+        for _, writer in strangers:
+            writer.close()
+
+
+async def speak(port: int, *messages: bytes) -> tuple[int | None, str]:
+    """Say something before the login; the code and the text it is refused with."""
+    async with (
+        aiohttp.ClientSession() as http,
+        http.ws_connect(f"http://127.0.0.1:{port}/goliath/v1") as websocket,
+    ):
+        for message in messages:
+            await websocket.send_bytes(message)
+        while (message := await websocket.receive()).type is aiohttp.WSMsgType.BINARY:
+            continue
+        return websocket.close_code, str(message.extra)
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [[b"{}"], [b"x" * 1025], [b"\x00" * 100_000], [b""], [b'{"t": "hello"}', b"x"]],
+    ids=["empty", "too long", "much too long", "nothing", "half"],
+)
+async def test_nonsense_before_the_login_is_refused_with_the_same_words(messages: list[bytes]):
+    async with listening(Sessions(), QUICK) as listener:
+        assert await speak(listener.port, *messages) == (4401, "authentication failed")
+
+
+async def test_text_before_the_login_is_refused_too():
+    async with (
+        listening(Sessions(), QUICK) as listener,
+        aiohttp.ClientSession() as http,
+        http.ws_connect(f"http://127.0.0.1:{listener.port}/goliath/v1") as websocket,
+    ):
+        await websocket.send_str("hello")
+        await websocket.receive()
+        assert websocket.close_code == 4401
+
+
+async def test_an_address_that_fails_too_often_has_to_wait():
+    config = replace(QUICK, failures_per_minute_max=3)
+    async with listening(Sessions(), config) as listener:
+        for _ in range(3):
+            await speak(listener.port, b"{}")
+        assert await status_of(listener.port) == 429
+        near = Sessions()
+        error = await trouble_of(make_dialer(listener.port, near, QUICK), near)
+        assert "too many failed logins from here; wait a minute" in str(error)

@@ -1,0 +1,227 @@
+"""Sessions over real sockets and a bad network: nothing is lost, doubled or kept for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from dataclasses import replace
+
+from goliath.config import KIB, MIB, TransportConfig
+from goliath.errors import GoliathError
+from goliath.transport.address import Address
+from goliath.transport.keys import plain_binding
+from tests.transport.ends import Sessions, bulk, control, dialing, listening, make_dialer
+from tests.transport.proxy import proxying
+
+FAST = TransportConfig(
+    ping_interval_s=0.05,
+    silence_max_s=0.3,
+    session_kill_s=2.0,
+    session_lost_s=3.0,
+    reconnect_min_s=0.01,
+    reconnect_max_s=0.05,
+)
+
+
+def through(port: int, near: Sessions, config: TransportConfig = FAST, **options: object):
+    """A dialer that goes through a proxy on another port.
+
+    The binding of a real one would refuse that; here it says what the Lieutenant says.
+    """
+    target = options.pop("target")
+    dialer = make_dialer(port, near, config, **options)
+    dialer._binding = lambda _: plain_binding(target, loopback=True)  # type: ignore[method-assign]
+    return dialer
+
+
+async def test_a_session_survives_cuts_under_a_thousand_messages_each_way():
+    near, far = Sessions(), Sessions()
+    async with (
+        listening(far, FAST) as listener,
+        proxying(listener.port) as proxy,
+        dialing(through(proxy.port, near, target=listener.port)),
+    ):
+        here, there = await near.end(), await far.end()
+        rng = random.Random(3)
+        for n in range(1000):
+            here.send(bulk(n, bytes(rng.choice((10, 1000, 30_000)))))
+            there.send(bulk(n, bytes(100)))
+            if n % 120 == 60:
+                await asyncio.sleep(0.01)
+                proxy.cut()
+        await there.received(1000)
+        await here.received(1000)
+        assert there.batches == here.batches == list(range(1000))
+        assert len(near.ends) == len(far.ends) == 1
+        assert here.closed == there.closed == []
+
+
+async def test_a_big_message_survives_a_cut_in_its_middle():
+    near, far = Sessions(), Sessions()
+    async with (
+        listening(far, FAST) as listener,
+        proxying(listener.port) as proxy,
+        dialing(through(proxy.port, near, target=listener.port)),
+    ):
+        here, there = await near.end(), await far.end()
+        payload = random.Random(1).randbytes(20 * MIB)
+        here.send(bulk(1, payload))
+        await proxy.passed(4 * MIB)
+        proxy.cut()
+        await there.received(1)
+        assert there.messages[0].payload == payload
+
+
+async def test_a_blackholed_link_is_noticed_and_replaced():
+    near, far = Sessions(), Sessions()
+    async with (
+        listening(far, FAST) as listener,
+        proxying(listener.port) as proxy,
+        dialing(through(proxy.port, near, target=listener.port)),
+    ):
+        here, there = await near.end(), await far.end()
+        here.send(bulk(1))
+        await there.received(1)
+        proxy.blackhole()
+        here.send(bulk(2))
+        there.send(bulk(3))
+        await there.received(2)
+        await here.received(1)
+        assert there.batches == [1, 2]
+        assert here.batches == [3]
+        assert len(near.ends) == 1
+
+
+async def test_a_sender_blocked_by_a_peer_that_does_not_read_is_freed():
+    near, far = Sessions(), Sessions()
+    async with (
+        listening(far, FAST) as listener,
+        proxying(listener.port) as proxy,
+        dialing(through(proxy.port, near, target=listener.port)),
+    ):
+        here, there = await near.end(), await far.end()
+        proxy.stall()
+        for n in range(100):
+            here.send(bulk(n, bytes(200 * KIB)))
+        await there.received(100)
+        assert there.batches == list(range(100))
+        assert len(near.ends) == 1
+
+
+async def test_the_newest_link_of_a_session_wins():
+    near, far = Sessions(), Sessions()
+    config = replace(FAST, silence_max_s=60.0)
+    async with (
+        listening(far, config) as listener,
+        proxying(listener.port) as proxy,
+        dialing(through(proxy.port, near, config, target=listener.port)),
+    ):
+        here, there = await near.end(), await far.end()
+        proxy.cut_near()
+        here.send(bulk(1))
+        there.send(bulk(2))
+        await there.received(1)
+        await here.received(1)
+        assert len(near.ends) == len(far.ends) == 1
+
+
+async def test_a_lost_session_is_ended_first_by_the_lieutenant_and_then_by_the_commander():
+    near, far = Sessions(), Sessions()
+    config = replace(FAST, session_kill_s=0.5, session_lost_s=0.8)
+    async with (
+        listening(far, config) as listener,
+        proxying(listener.port) as proxy,
+        dialing(through(proxy.port, near, config, target=listener.port)),
+    ):
+        here, there = await near.end(), await far.end()
+        order: list[str] = []
+        proxy.refusing = True
+        proxy.cut()
+        async with asyncio.TaskGroup() as tasks:
+            for name, end in (("lieutenant", there), ("commander", here)):
+
+                async def note(name: str = name, end=end) -> None:
+                    await end.until(lambda: end.closed)
+                    order.append(name)
+
+                tasks.create_task(note())
+        assert order == ["lieutenant", "commander"]
+        assert "nothing was heard" in str(there.closed[0])
+        assert "is lost" in str(here.closed[0])
+        assert all(isinstance(end.closed[0], GoliathError) for end in (here, there))
+        proxy.refusing = False
+        again = await near.end(1)
+        again.send(control(1))
+        assert await (await far.end(1)).received(1) == [control(1)]
+
+
+async def test_a_restarted_lieutenant_is_another_session():
+    near, far = Sessions(), Sessions()
+    async with listening(far, FAST) as first, proxying(first.port) as proxy:
+        dialer = through(proxy.port, near, target=first.port)
+        async with dialing(dialer):
+            here = await near.end()
+            proxy.refusing = True
+            proxy.cut()
+            async with listening(far, FAST) as second:
+                dialer._binding = lambda _: plain_binding(second.port, loopback=True)
+                proxy.target, proxy.refusing = second.port, False
+                await near.end(1)
+                await here.until(lambda: here.closed)
+                assert "does not know our session" in str(here.closed[0])
+                assert near.peers[0].incarnation != near.peers[1].incarnation
+                assert near.peers[0].session_id != near.peers[1].session_id
+                (await near.end(1)).send(control(5))
+                assert await (await far.end(1)).received(1) == [control(5)]
+
+
+async def test_a_goodbye_ends_the_session_at_the_other_end_at_once():
+    near, far = Sessions(), Sessions()
+    async with listening(far) as listener:
+        async with dialing(make_dialer(listener.port, near)) as dialer:
+            here, there = await near.end(), await far.end()
+            began = time.perf_counter()
+            await dialer.close()
+            assert time.perf_counter() - began < 0.5
+            await there.until(lambda: there.closed)
+            assert here.closed == there.closed == [None]
+        assert listener._sessions == {}
+
+
+async def test_a_goodbye_does_not_wait_for_the_dead():
+    near, far = Sessions(), Sessions()
+    async with (
+        listening(far) as listener,
+        proxying(listener.port) as proxy,
+    ):
+        dialer = through(proxy.port, near, TransportConfig(), target=listener.port)
+        async with dialing(dialer):
+            here = await near.end()
+            proxy.stall()
+            for n in range(100):
+                here.send(bulk(n, bytes(200 * KIB)))
+            began = time.perf_counter()
+            await dialer.close()
+        assert time.perf_counter() - began < 2.5
+        assert here.closed == [None]
+        proxy.release()
+        proxy.cut()
+
+
+async def test_a_listener_that_closes_says_goodbye_and_the_dialer_finds_the_next_one():
+    near, far = Sessions(), Sessions()
+    async with listening(far, FAST) as listener:
+        here_address = Address("127.0.0.1", listener.port)
+        dialer = make_dialer(listener.port, near, FAST, address=here_address)
+        async with dialing(dialer):
+            here, there = await near.end(), await far.end()
+            here.send(bulk(1))
+            await there.received(1)
+            began = time.perf_counter()
+            await listener.close()
+            assert time.perf_counter() - began < 1.0
+            await here.until(lambda: here.closed)
+            assert here.closed == there.closed == [None]
+            trouble = await near.trouble()
+            assert "is it running there?" in str(trouble)
