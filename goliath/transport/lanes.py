@@ -52,19 +52,19 @@ class Outbox:
         payload: Payload = getattr(message, "payload", b"")
         size = len(text) + len(payload)
         lane = self._bulk if message.lane is Lane.BULK else self._control
-        if size <= self._chunk_bytes:
-            lane.append((text, payload))
-            self.waiting_bytes += size
-        elif size <= self._message_max_bytes:
-            for part in _parts(message.lane, text, payload, self._chunk_bytes):
-                lane.append(part)
-                self.waiting_bytes += len(part[0]) + len(part[1])
-        else:
+        if size > self._message_max_bytes:
             raise SerializationError(
                 f"a {message.kind} message of {size:,} bytes is over the limit of "
                 f"{self._message_max_bytes:,}; pass smaller values or files, or raise "
                 "GOLIATH_MESSAGE_MAX_BYTES on both ends"
             )
+        if size <= self._chunk_bytes:
+            lane.append((text, payload))
+            self.waiting_bytes += size
+            return
+        for part in _parts(message.lane, text, payload, self._chunk_bytes):
+            lane.append(part)
+            self.waiting_bytes += len(part[0]) + len(part[1])
 
     def take(self) -> Frame | None:
         """The frame that goes next."""

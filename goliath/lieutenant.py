@@ -1,0 +1,350 @@
+"""The node command: ``python -m goliath.lieutenant HOST PORT [WORKERS]``.
+
+Parses, wires, and gets out of the way. What a Lieutenant does is in
+`goliath.actors.lieutenant`; how it is reached, in `goliath.transport.listener`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import errno
+import gc
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from goliath.actors.embedded import node_policy
+from goliath.actors.lieutenant import Drain, LieutenantActor, SessionUp
+from goliath.actors.nursery import Nursery
+from goliath.actors.portal import new_event_loop
+from goliath.actors.system import ActorSystem
+from goliath.actors.workshop import Workshop
+from goliath.clock import BootClock
+from goliath.config import NodeConfig, TransportConfig
+from goliath.core.ids import SessionId
+from goliath.core.node import Node
+from goliath.errors import AuthenticationError, GoliathError
+from goliath.transport.address import is_loopback
+from goliath.transport.credentials import RuntimeFile, Token, read_token_file
+
+if TYPE_CHECKING:
+    from goliath.transport.listener import Listener
+
+OK, REFUSED, CANNOT_BIND, BROKEN = 0, 2, 3, 70
+TOKEN_VARIABLES = ("GOLIATH_TOKEN", "GOLIATH_TOKEN_FILE")
+
+_log = logging.getLogger("goliath.lieutenant")
+
+
+class RefusedConfigurationError(GoliathError):
+    """The Lieutenant will not start like this; the message says what would do."""
+
+
+@dataclass(frozen=True, slots=True)
+class LieutenantOptions:
+    """What the command line and the environment said."""
+
+    host: str
+    port: int
+    workers: int
+    token: Token
+    cert: Path | None
+    key: Path | None
+    tasks_per_worker_max: int | None
+    drain_timeout_s: float
+    resources: dict[str, float]
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        return is_loopback(self.host)
+
+
+def parser(program: str = "python -m goliath.lieutenant") -> argparse.ArgumentParser:
+    """The command line."""
+    arguments = argparse.ArgumentParser(
+        prog=program,
+        description="Serve this machine's CPUs to Commanders.",
+        epilog="Exit codes: 0 ok, 2 usage or refused configuration, 3 cannot bind. "
+        "SIGTERM or SIGINT lets running calls finish; a second one ends at once.",
+    )
+    arguments.add_argument("host", metavar="HOST", help="name or address to listen on")
+    arguments.add_argument("port", metavar="PORT", type=_port, help="0 picks a free one")
+    arguments.add_argument(
+        "workers", metavar="WORKERS", type=_positive, nargs="?", default=None,
+        help="calls that run at once (default: the usable CPUs)",
+    )  # fmt: skip
+    arguments.add_argument(
+        "--token-file", type=Path, metavar="F", help="file (0600) with the token"
+    )
+    arguments.add_argument("--tls-cert", type=Path, metavar="F", help="certificate chain, PEM")
+    arguments.add_argument("--tls-key", type=Path, metavar="F", help="its private key, PEM")
+    arguments.add_argument(
+        "--insecure-plaintext", action="store_true",
+        help="allow a network address without TLS: everyone on the way can read and change all",
+    )  # fmt: skip
+    arguments.add_argument(
+        "--max-tasks-per-worker", type=_positive, metavar="N",
+        help="replace a worker process after so many calls",
+    )  # fmt: skip
+    arguments.add_argument(
+        "--drain-timeout", type=float, metavar="S", default=None,
+        help="seconds that running calls are given to finish (default: 30)",
+    )  # fmt: skip
+    arguments.add_argument(
+        "--resources", type=_resources, metavar="JSON", default={},
+        help='what else this node offers to calls with resources=, such as \'{"licence": 2}\'',
+    )  # fmt: skip
+    arguments.add_argument("--log-level", default="warning", choices=_LEVELS, metavar="LEVEL")
+    arguments.add_argument("--log-format", default="text", choices=("text", "json"))
+    return arguments
+
+
+_LEVELS = ("debug", "info", "warning", "error")
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError(f"{port} is no port: 0 to 65535")
+    return port
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number}: at least 1 is needed")
+    return number
+
+
+def _resources(text: str) -> dict[str, float]:
+    try:
+        return {str(name): float(amount) for name, amount in json.loads(text).items()}
+    except (ValueError, TypeError, AttributeError) as exc:
+        raise argparse.ArgumentTypeError(f"not a JSON object of numbers ({exc})") from exc
+
+
+def options_from(arguments: argparse.Namespace) -> LieutenantOptions:
+    """Check the arguments against each other and find the token.
+
+    Raises:
+        RefusedConfigurationError: the combination is not safe, or not possible.
+    """
+    loopback = is_loopback(arguments.host)
+    token = _token(arguments.token_file)
+    encrypted = arguments.tls_cert is not None or arguments.tls_key is not None
+    if encrypted and not (arguments.tls_cert and arguments.tls_key):
+        raise RefusedConfigurationError("--tls-cert and --tls-key go together; one is missing")
+    if not loopback and token is None:
+        raise RefusedConfigurationError(
+            f"{arguments.host} can be reached from other machines, and there is no token: make one "
+            "with `goliath token new > FILE && chmod 600 FILE`, copy it to the Commanders, and "
+            "give --token-file FILE here and token_file= there"
+        )
+    if not loopback and not encrypted and not arguments.insecure_plaintext:
+        raise RefusedConfigurationError(
+            f"{arguments.host} can be reached from other machines, and the connection would not be "
+            "encrypted: give --tls-cert and --tls-key, or --insecure-plaintext if the network "
+            "itself is trusted"
+        )
+    drain_s = arguments.drain_timeout
+    return LieutenantOptions(
+        arguments.host,
+        arguments.port,
+        arguments.workers or _usable_cpus(),
+        token or Token.make(),
+        arguments.tls_cert,
+        arguments.tls_key,
+        arguments.max_tasks_per_worker,
+        NodeConfig.from_environ().drain_timeout_s if drain_s is None else drain_s,
+        arguments.resources,
+    )
+
+
+def _token(path: Path | None) -> Token | None:
+    """The token that was given, in whatever way; and no trace of it left in the environment."""
+    given = {name: os.environ.pop(name, "") for name in TOKEN_VARIABLES}
+    try:
+        if path is None and given["GOLIATH_TOKEN_FILE"]:
+            path = Path(given["GOLIATH_TOKEN_FILE"])
+        if path is not None:
+            return read_token_file(path)
+        return Token.parse(given["GOLIATH_TOKEN"]) if given["GOLIATH_TOKEN"] else None
+    except (AuthenticationError, OSError) as exc:
+        raise RefusedConfigurationError(str(exc)) from exc
+
+
+def _usable_cpus() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class _Server:
+    """One Lieutenant from start to end."""
+
+    def __init__(self, options: LieutenantOptions) -> None:
+        self._options = options
+        self._ended = asyncio.Event()
+        self._signals = 0
+        self._failure: BaseException | None = None
+
+    async def serve(self) -> int:
+        """Run until told to stop; the exit code."""
+        options = self._options
+        config = NodeConfig.from_environ()
+        workshop = Workshop()
+        nursery = Nursery(config, lambda: actor.zygote_died())
+        # The zygote first: it makes itself ready while aiohttp is imported.
+        await nursery.start()
+        system = ActorSystem(on_failure=self._on_failure)
+        mind = Node(
+            options.workers, options.resources, node_policy(config, options.tasks_per_worker_max)
+        )
+        actor = LieutenantActor(mind, nursery, workshop, on_drained=self._ended.set)
+        self._ref = system.spawn(lambda: actor, "lieutenant")
+        try:
+            return await self._listen()
+        finally:
+            await system.stop()
+            await nursery.close()
+            workshop.close()
+
+    async def _listen(self) -> int:
+        from goliath.transport.listener import Listener
+        from goliath.transport.websocket import ServerTls
+
+        options = self._options
+        tls = ServerTls(options.cert, options.key) if options.cert and options.key else None
+        listener = Listener(
+            options.host,
+            options.port,
+            [options.token],
+            tls,
+            TransportConfig.from_environ(),
+            BootClock(),
+            on_session=lambda channel, peer: self._ref.tell(
+                SessionUp(SessionId(peer.session_id), channel)
+            ),
+            limits=lambda: {"slots": options.workers, "resources": options.resources},
+        )
+        try:
+            await listener.start()
+        except OSError as exc:
+            return _cannot_start(options, exc)
+        runtime = RuntimeFile(listener.port)
+        if options.loopback:
+            runtime.write(
+                options.token,
+                scheme="wss" if tls else "ws",
+                host=options.host,
+                port=listener.port,
+            )
+        try:
+            self._catch_signals()
+            gc.collect()
+            gc.freeze()
+            print(
+                f"goliath lieutenant ready on {options.host}:{listener.port}, "
+                f"{options.workers} workers, pid {os.getpid()}",
+                flush=True,
+            )
+            await self._until_end(listener)
+        finally:
+            if options.loopback:
+                runtime.remove()
+            await listener.close()
+        return BROKEN if self._failure is not None else OK
+
+    def _catch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._told = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal, number)
+
+    def _on_signal(self, number: int) -> None:
+        self._signals += 1
+        _log.info("signal %d: %s", number, "draining" if self._signals == 1 else "ending now")
+        self._told.set()
+        if self._signals > 1:
+            self._ended.set()
+
+    async def _until_end(self, listener: Listener) -> None:
+        await self._told.wait()
+        if self._failure is not None:
+            return
+        await listener.stop_accepting()
+        self._ref.tell(Drain())
+        try:
+            async with asyncio.timeout(self._options.drain_timeout_s):
+                await self._ended.wait()
+        except TimeoutError:
+            _log.warning(
+                "calls still ran after %g s of draining; they are ended now",
+                self._options.drain_timeout_s,
+            )
+
+    def _on_failure(self, error: BaseException) -> None:
+        self._failure = self._failure or error
+        print(f"goliath lieutenant: broken, please report this: {error}", file=sys.stderr)
+        self._ended.set()
+        if hasattr(self, "_told"):
+            self._told.set()
+
+
+def _cannot_start(options: LieutenantOptions, exc: OSError) -> int:
+    place = f"{options.host}:{options.port}"
+    if exc.errno == errno.EADDRINUSE:
+        reason = "another program listens there; choose another port, or 0 for a free one"
+    elif exc.errno == errno.EACCES:
+        reason = "this user may not listen there; choose a port above 1023"
+    else:
+        reason = exc.strerror or str(exc)
+    print(f"goliath lieutenant: cannot listen on {place}: {reason}", file=sys.stderr)
+    return CANNOT_BIND
+
+
+class _JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        fields = {
+            "time": self.formatTime(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            fields["exception"] = self.formatException(record.exc_info)
+        return json.dumps(fields)
+
+
+def _configure_logging(level: str, format_: str) -> None:
+    handler = logging.StreamHandler()
+    if format_ == "json":
+        handler.setFormatter(_JsonFormatter())
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=level.upper(), handlers=[handler])
+
+
+def main(argv: Sequence[str] | None = None, program: str = "python -m goliath.lieutenant") -> int:
+    """Run a Lieutenant until it is told to stop; its exit code."""
+    arguments = parser(program).parse_args(argv)
+    _configure_logging(arguments.log_level, arguments.log_format)
+    try:
+        options = options_from(arguments)
+    except RefusedConfigurationError as exc:
+        print(f"{program}: {exc}", file=sys.stderr)
+        return REFUSED
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        return runner.run(_Server(options).serve())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
