@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from tests.processes import Seen, descendants, marked
 
@@ -109,6 +110,7 @@ def private_home() -> Iterator[Path]:
         for variable in ("GOLIATH_LIEUTENANTS", "GOLIATH_TOKEN", "GOLIATH_TOKEN_FILE"):
             patch.delenv(variable, raising=False)
         patch.setenv(MARK, uuid.uuid4().hex)
+        uvloop.new_event_loop().close()  # libuv keeps one pipe for as long as the process lives
         yield home
 
 

@@ -37,7 +37,7 @@ def nap(seconds: float) -> float:
 
 def say(text: str) -> None:
     """Print a line."""
-    print(text)  # noqa: T201 - that is what it is for
+    print(text)
 
 
 def pid(_n: int = 0) -> int:

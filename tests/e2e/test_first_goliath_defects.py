@@ -35,7 +35,7 @@ def test_fewer_calls_than_nodes_are_fine(on_three: Commander, count: int) -> Non
 
 @pytest.mark.timeout(20)
 def test_a_call_that_raises_does_not_hang_the_run(on_three: Commander) -> None:
-    with pytest.raises(ValueError, match="bad 0"):
+    with pytest.raises(ValueError, match=r"bad \d+"):
         on_three.run(fail, [{"n": n} for n in range(20)])
 
 

@@ -48,8 +48,9 @@ def test_importing_goliath_takes_hardly_longer_than_starting_python() -> None:
 def test_every_public_name_can_be_imported_and_says_where_it_is_from() -> None:
     import goliath
 
-    assert list(goliath.__all__) == sorted(goliath.__all__)
-    for name in goliath.__all__:
+    names = [name for name in goliath.__all__ if not name.startswith("_")]
+    assert names == sorted(names)
+    for name in names:
         value = getattr(goliath, name)
         if isinstance(value, type):
             assert value.__module__ == "goliath"

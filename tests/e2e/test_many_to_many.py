@@ -80,7 +80,7 @@ def test_commanders_see_only_their_own_files_and_output(
     def tell():
         with open("word.txt") as file:
             word = file.read()
-        print("the word is", word)  # noqa: T201 - that is what is tested
+        print("the word is", word)
         return word
 
     def use(name: str) -> None:

@@ -20,8 +20,8 @@ Script = Callable[..., "CompletedProcess[str]"]
 
 
 def both_streams(n):
-    print(f"to stdout {n}")  # noqa: T201 - that is what is tested
-    print(f"to stderr {n}", file=sys.stderr)  # noqa: T201
+    print(f"to stdout {n}")
+    print(f"to stderr {n}", file=sys.stderr)
 
 
 def test_lines_arrive_with_function_node_and_worker_before_them(
@@ -114,7 +114,7 @@ def test_ten_megabytes_of_prints_do_not_stop_the_run(
 ) -> None:
     def flood(n):
         for _ in range(50):
-            print("x" * 100_000)  # noqa: T201 - that is what is tested
+            print("x" * 100_000)
         return n
 
     assert cmdr.run(flood, [(1,), (2,)]) == [1, 2]
