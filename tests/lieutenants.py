@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -65,6 +66,7 @@ class Lieutenant:
                     "TMPDIR": f"{self._folder.name}/tmp",
                 },
             )
+        self._runtime_folder = Path(os.environ.get("XDG_RUNTIME_DIR", "/nowhere"))
         self.host, self.port, self.workers = host, port, workers or 0
 
     def _log(self, name: str) -> Path:
@@ -101,7 +103,7 @@ class Lieutenant:
 
     def runtime_file(self) -> Path:
         """Where its token and address are written for this user."""
-        return Path(os.environ["XDG_RUNTIME_DIR"]) / "goliath" / f"{self.port}.json"
+        return self._runtime_folder / "goliath" / f"{self.port}.json"
 
     def runtime(self) -> dict[str, Any]:
         """What its runtime file says."""
@@ -152,6 +154,10 @@ class Lieutenant:
         self.process.wait()
         for seen in self.family():
             kill(seen.pid)
+        with contextlib.suppress(FileNotFoundError):
+            # After a SIGKILL it is still there, unless another one has taken the port.
+            if self.runtime()["pid"] == self.pid:
+                self.runtime_file().unlink()
         self._folder.cleanup()
 
     def __enter__(self) -> Self:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from goliath import Commander
+from goliath import Commander, TaskTimeoutError
 from tests.e2e.calls import nap
 from tests.lieutenants import Lieutenant
 from tests.processes import alive, descendants, kill, living, until
@@ -67,15 +69,18 @@ def test_idle_workers_and_zygote_of_a_killed_lieutenant_go_too(lieutenant) -> No
 
 def test_grandchildren_die_with_a_worker_that_times_out(lieutenant, tmp_path: Path) -> None:
     own = lieutenant(1)
+    calls = [{"folder": str(tmp_path)}]
     with Commander([own.address]) as commander:
-        ref = commander.submit(with_grandchildren, str(tmp_path))
+        results = commander.imap(with_grandchildren, calls, timeout=2, return_exceptions=True)
+        waiting = threading.Thread(target=lambda: outcome.append(next(results)))
+        outcome: list[object] = []
+        waiting.start()
         until((tmp_path / "started").exists, 10, "the grandchildren started")
         sleepers = {seen for seen in own.family() if "sleep 6" in seen.command()}
         assert len(sleepers) == 2
-        commander.cancel()
-        until(lambda: not living(sleepers), 7, "the grandchildren gone")
-        with pytest.raises(Exception, match=r"cancel"):
-            ref.result(timeout=5)
+        waiting.join()
+        until(lambda: not living(sleepers), 2, "the grandchildren gone")
+        assert isinstance(outcome[0], TaskTimeoutError)
 
 
 def test_grandchildren_die_with_a_killed_lieutenant(lieutenant, tmp_path: Path) -> None:
@@ -99,10 +104,11 @@ refs[0].result()
 """
 
 
-def start_commander(folder: Path, nodes: str) -> subprocess.Popen[str]:
+@contextlib.contextmanager
+def commander_process(folder: Path, nodes: str) -> Iterator[subprocess.Popen[str]]:
     """A Commander in a process of its own, with two long calls running."""
     (folder / "commander.py").write_text(SCRIPT.format(nodes=nodes))
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "commander.py"],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
@@ -111,31 +117,22 @@ def start_commander(folder: Path, nodes: str) -> subprocess.Popen[str]:
         text=True,
         # Of its own process group, as a shell would start it: Ctrl-C reaches it alone.
         process_group=0,
-    )
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    assert line == "running\n", line + process.stdout.read()
-    return process
-
-
-def finish(process: subprocess.Popen[str], within: float) -> str:
-    assert process.stdout is not None
-    try:
-        process.wait(within)
-        return process.stdout.read()
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+    ) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            assert line == "running\n", line
+            yield process
+        finally:
+            kill(process.pid)
 
 
 def test_the_work_of_a_killed_commander_ends(lieutenant, tmp_path: Path) -> None:
     own = lieutenant(2)
     idle = own.family()
-    process = start_commander(tmp_path, repr([own.address]))
-    assert len(own.family()) >= len(idle) + 2
-    kill(process.pid)
-    finish(process, 5)
+    with commander_process(tmp_path, repr([own.address])) as process:
+        until(lambda: len(own.family()) >= len(idle) + 2, 5, "the workers forked")
+        kill(process.pid)
     # By default 60 s after the last frame; the timers of the tests say 3 s.
     until(lambda: own.family() <= idle, 10, "the workers gone")
 
@@ -143,19 +140,17 @@ def test_the_work_of_a_killed_commander_ends(lieutenant, tmp_path: Path) -> None
 def test_the_work_of_a_frozen_commander_ends_too(lieutenant, tmp_path: Path) -> None:
     own = lieutenant(2)
     idle = own.family()
-    process = start_commander(tmp_path, repr([own.address]))
-    kill(process.pid, signal.SIGSTOP)
-    until(lambda: own.family() <= idle, 10, "the workers gone")
-    kill(process.pid)
-    finish(process, 5)
+    with commander_process(tmp_path, repr([own.address])) as process:
+        until(lambda: len(own.family()) >= len(idle) + 2, 5, "the workers forked")
+        kill(process.pid, signal.SIGSTOP)
+        until(lambda: own.family() <= idle, 10, "the workers gone")
 
 
 def test_a_killed_embedded_lieutenant_leaves_nothing(tmp_path: Path) -> None:
-    process = start_commander(tmp_path, "workers=2")
-    family = descendants(process.pid)
-    assert len(family) >= 3
-    kill(process.pid)
-    finish(process, 5)
+    with commander_process(tmp_path, "workers=2") as process:
+        until(lambda: len(descendants(process.pid)) >= 3, 5, "zygote and workers there")
+        family = descendants(process.pid)
+        kill(process.pid)
     until(lambda: not any(map(alive, family)), 1, "zygote and workers gone")
 
 
@@ -164,15 +159,17 @@ def test_ctrl_c_ends_remote_work_within_three_seconds_and_the_script_as_usual(
     lieutenant, tmp_path: Path, where: str
 ) -> None:
     own = lieutenant(2)
+    nodes = repr([own.address]) if where == "node" else "workers=2"
     idle = own.family()
-    process = start_commander(tmp_path, repr([own.address]) if where == "node" else "workers=2")
-    family = descendants(process.pid) | (own.family() - idle)
-    start = time.monotonic()
-    process.send_signal(signal.SIGINT)
-    said = finish(process, 6)
-    until(lambda: not any(map(alive, family)), 3, "the workers gone")
-    assert time.monotonic() - start < 3.5
-    assert process.returncode in (130, -signal.SIGINT)
+    with commander_process(tmp_path, nodes) as process:
+        family = descendants(process.pid) | (own.family() - idle)
+        start = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        assert process.stdout is not None
+        said = process.stdout.read()
+        assert process.wait(5) in (130, -signal.SIGINT)
+        until(lambda: not any(map(alive, family)), 3, "the workers gone")
+        assert time.monotonic() - start < 3.5
     assert "KeyboardInterrupt" in said
     for word in ("never awaited", "was destroyed", "never retrieved", "Exception ignored"):
         assert word not in said

@@ -86,11 +86,13 @@ def test_output_can_be_off(node: Lieutenant, capfd: pytest.CaptureFixture[str]) 
 
 def test_output_can_go_to_a_callable(node: Lieutenant, capfd: pytest.CaptureFixture[str]) -> None:
     heard: list[Any] = []
-    with Commander([node.address], output=lambda *parts: heard.append(parts)) as commander:
+    with Commander([node.address], output=heard.append) as commander:
         commander.run(both_streams, [(1,)])
-    told = str(heard)
-    assert "to stdout 1" in told
-    assert "to stderr 1" in told
+    assert sorted((line.stream, line.function, line.text) for line in heard) == [
+        ("stderr", "both_streams", "to stderr 1"),
+        ("stdout", "both_streams", "to stdout 1"),
+    ]
+    assert all(str(node.port) in line.node and line.worker for line in heard)
     assert capfd.readouterr() == ("", "")
 
 
