@@ -88,6 +88,7 @@ class Batch:
     state: BatchState = BatchState.READY
     attempt: Attempt = Attempt(0)  # noqa: RUF009 - an int
     node: NodeId | None = None
+    robbed_from: NodeId | None = None  # which node gave it up
     assigned_at: float = 0.0
     open: list[Span] = field(default_factory=list)
 

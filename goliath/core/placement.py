@@ -21,6 +21,7 @@ class NodeView:
     held_bytes: int = 0
     asked: bool = False  # a steal is unanswered
     barren_until: float = 0.0  # it had nothing to give: not to be asked before
+    barren_s: float = 0.0  # how long it was left in peace the last time
     draining: bool = False
 
     def capacity(self, options: JobOptions) -> int:

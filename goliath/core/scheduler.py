@@ -54,7 +54,10 @@ COSTS_KEPT = 1024
 """Functions whose cost is remembered after their job; the oldest is forgotten first."""
 
 BARREN_S = 0.010
-"""A victim that had nothing to give is left in peace for so long."""
+"""A victim that had nothing to give is left in peace for so long, then for twice as long ..."""
+
+BARREN_MAX_S = 1.0
+"""... up to this; or until it reports something, for then it may have begun another batch."""
 
 
 @dataclass(slots=True)
@@ -65,7 +68,7 @@ class _Job:
     granted: int = 0  # parcels it may submit and has not
     live: int = 0  # batches in the backlog or on a node
     exhausted: bool = False
-    cancelled: bool = False
+    abandoned: tuple[Verdict, str] | None = None  # why nothing of it is wanted any more
     nbytes: float = 0.0
     calls: int = 0
 
@@ -141,8 +144,9 @@ class Scheduler:
 
     def _on_submitted(self, event: ParcelSubmitted) -> Iterator[Command]:
         job = self._jobs.get(event.job)
-        if job is None or job.cancelled:
-            yield Fail(event.job, event.parcel, 0, event.count, Verdict.CANCELLED, Attempt(0))
+        if job is None or job.abandoned is not None:
+            why, detail = (job and job.abandoned) or (Verdict.CANCELLED, "")
+            yield Fail(event.job, event.parcel, 0, event.count, why, Attempt(0), detail)
             return
         job.granted = max(job.granted - 1, 0)
         if job.remaining is not None:
@@ -171,9 +175,10 @@ class Scheduler:
         self, job: _Job, verdict: Verdict, detail: str, *, force: bool = False
     ) -> Iterator[Command]:
         """Fail everything of the job that is not settled, and take it off the nodes."""
-        if job.cancelled:
+        if job.abandoned is not None:
             return
-        job.cancelled = job.exhausted = True
+        job.abandoned = (verdict, detail)
+        job.exhausted = True
         job.granted = 0
         for batch in self._backlog.drop(job.id):
             yield self._fail(batch, batch.lo, batch.hi, verdict, detail)
@@ -209,7 +214,8 @@ class Scheduler:
             return
         job = self._jobs[batch.job]
         self._cost_of(job.options).learn(event.elapsed_s, event.hi - event.lo)
-        self._nodes[event.node].barren_until = now
+        node = self._nodes[event.node]
+        node.barren_until = min(node.barren_until, now + BARREN_S)
         if batch.state is not BatchState.CANCELLING:
             again = self._retry_failures(job, batch, event.retryable)
             yield Settle(job.id, batch.parcel, event.lo, event.hi, batch.attempt, again)
@@ -239,6 +245,8 @@ class Scheduler:
                     yield from self._on_crash(job, batch, event)
                 case "cancelled":
                     yield self._fail(batch, event.lo, event.hi, Verdict.CANCELLED)
+                case "bystander" if not job.options.max_retries:
+                    yield self._fail(batch, event.lo, event.hi, Verdict.CRASHED)
                 case _:
                     self._requeue(job, batch, event.lo, event.hi)
         yield from self._finish_if_closed(batch)
@@ -270,14 +278,26 @@ class Scheduler:
         if victim is not None:
             victim.asked = False
             if not event.yielded:
-                victim.barren_until = now + BARREN_S
+                self._leave_in_peace(victim, now)
         for batch_id, attempt, lo, hi in event.yielded:
             batch = self._current(event.victim, batch_id, attempt)
             if batch is None or not batch.close(lo, hi):
                 continue
             if batch.state is not BatchState.CANCELLING:
-                self._requeue(self._jobs[batch.job], batch, lo, hi)
+                self._requeue(self._jobs[batch.job], batch, lo, hi).robbed_from = event.victim
             yield from self._finish_if_closed(batch)
+
+    @staticmethod
+    def _leave_in_peace(victim: NodeView, now: float) -> None:
+        victim.barren_s = min(max(BARREN_S, 2 * victim.barren_s), BARREN_MAX_S)
+        victim.barren_until = now + victim.barren_s
+
+    def _judge_robbery(self, batch: Batch, taker: NodeView, now: float) -> None:
+        """Whether it was of any use: what only its victim can run comes back to it."""
+        if batch.robbed_from == taker.id:
+            self._leave_in_peace(taker, now)
+        elif batch.robbed_from in self._nodes:
+            self._nodes[batch.robbed_from].barren_s = 0.0
 
     # -- nodes -------------------------------------------------------------------------
 
@@ -398,6 +418,8 @@ class Scheduler:
         batch.open = [(batch.lo, batch.hi)]
         batch.move(BatchState.ASSIGNED)
         node.take(batch)
+        if batch.robbed_from is not None:
+            self._judge_robbery(batch, node, now)
         return Assign(
             node.id,
             batch.job,
@@ -422,14 +444,19 @@ class Scheduler:
 
     def _load(self, node: NodeView, now: float) -> Load:
         calls, rest_s, oldest = 0, 0.0, now
+        cpus = float(node.slots)
         for batch in node.held.values():
+            options = self._jobs[batch.job].options
+            begun = options.cpus <= cpus  # the oldest first: one call of it is running
+            if begun:
+                cpus -= options.cpus
             if batch.state is BatchState.ASSIGNED:
-                per_call = self._cost_of(self._jobs[batch.job].options).per_call_s
-                calls += batch.open_calls()
+                per_call = self._cost_of(options).per_call_s
+                calls += batch.open_calls() - begun
                 rest_s += batch.open_calls() * (per_call or WORTH_S)
                 oldest = min(oldest, batch.assigned_at)
         ripe = max(node.barren_until, oldest + WORTH_S if rest_s < WORTH_S else 0.0)
-        if calls > 1 and not node.asked and ripe > now:
+        if calls and not node.asked and ripe > now:
             self._wake(ripe)
         return Load(
             node.id, node.slots, len(node.held), calls, rest_s, not node.asked and ripe <= now
@@ -468,11 +495,11 @@ class Scheduler:
             if any(node.capacity(job.options) for node in self._nodes.values()):
                 self._stuck_since.pop(job.id, None)
                 continue
-            since = self._stuck_since.setdefault(job.id, now)
-            if now - since >= self.infeasible_after_s:
+            patience_ends = self._stuck_since.setdefault(job.id, now) + self.infeasible_after_s
+            if now >= patience_ends:
                 yield from self._abandon(job, Verdict.INFEASIBLE, self._what_lacks(job))
             else:
-                self._wake(since + self.infeasible_after_s)
+                self._wake(patience_ends)
 
     def _what_lacks(self, job: _Job) -> str:
         wanted = {"num_cpus": job.options.cpus, **job.options.resources}

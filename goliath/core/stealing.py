@@ -18,7 +18,11 @@ the rest of a running batch takes the victim's worker up to one GIL switch (5 ms
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a steal is decided on. ``rest_s`` is the estimated worker time not yet reported."""
+    """What a steal is decided on.
+
+    ``calls`` are those that may not have begun, ``rest_s`` is the estimated worker time not
+    yet reported, of all.
+    """
 
     node: NodeId
     slots: int
@@ -38,7 +42,7 @@ def plan_steals(loads: Sequence[Load]) -> dict[NodeId, int]:
     plan: dict[NodeId, int] = {}
     for load in sorted(loads, key=lambda load: -load.rest_s / max(load.slots, 1)):
         wanted = hungry - free[load.node]
-        if wanted > 0 and load.may_be_asked and load.calls > 1:
+        if wanted > 0 and load.may_be_asked and load.calls > 0:
             spare = load.held - load.slots if load.held > load.slots else load.held
             plan[load.node] = min(wanted, max(spare, 1))
             hungry -= plan[load.node]

@@ -1,0 +1,67 @@
+"""Batches that wait: in turn between jobs, in order within one."""
+
+from __future__ import annotations
+
+from hypothesis import given, strategies as st
+
+from goliath.core.backlog import Backlog
+from goliath.core.batch import Batch
+from goliath.core.ids import BatchId, JobId
+
+
+def waiting(number: int, job: int = 1) -> Batch:
+    return Batch(BatchId(number), JobId(job), 1, 0, 1, 1)
+
+
+def drain(backlog: Backlog) -> list[int]:
+    popped = iter(lambda: backlog.pop(lambda _: True), None)
+    return [batch.id for batch in popped]
+
+
+def test_one_jobs_batches_leave_in_the_order_they_came():
+    backlog = Backlog()
+    for number in (1, 2, 3):
+        backlog.push(waiting(number))
+    assert drain(backlog) == [1, 2, 3]
+
+
+def test_jobs_are_served_in_turn():
+    backlog = Backlog()
+    for number, job in ((1, 1), (2, 1), (3, 1), (4, 2)):
+        backlog.push(waiting(number, job))
+    assert drain(backlog) == [1, 4, 2, 3]
+
+
+def test_what_was_on_a_node_before_goes_first():
+    backlog = Backlog()
+    backlog.push(waiting(1))
+    backlog.push_front(waiting(2))
+    assert drain(backlog) == [2, 1]
+
+
+def test_a_job_that_fits_nowhere_does_not_hold_up_the_others():
+    backlog = Backlog()
+    backlog.push(waiting(1, 1))
+    backlog.push(waiting(2, 2))
+    popped = backlog.pop(lambda batch: batch.job == 2)
+    assert popped is not None
+    assert popped.id == 2
+    assert backlog.pop(lambda batch: batch.job == 2) is None
+    assert backlog.count(JobId(1)) == 1
+
+
+def test_a_dropped_job_leaves_nothing():
+    backlog = Backlog()
+    backlog.push(waiting(1))
+    assert [batch.id for batch in backlog.drop(JobId(1))] == [1]
+    assert not backlog
+
+
+@given(st.lists(st.tuples(st.integers(1, 4), st.booleans()), max_size=40))
+def test_everything_that_was_queued_leaves_exactly_once(arrivals: list[tuple[int, bool]]):
+    backlog = Backlog()
+    for number, (job, front) in enumerate(arrivals):
+        (backlog.push_front if front else backlog.push)(waiting(number, job))
+    assert sorted(batch.id for batch in backlog) == list(range(len(arrivals)))
+    assert sorted(drain(backlog)) == list(range(len(arrivals)))
+    assert not backlog

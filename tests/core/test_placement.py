@@ -1,0 +1,65 @@
+"""Which node gets the next batch."""
+
+from __future__ import annotations
+
+import pytest
+
+from goliath.core.batch import Batch, JobOptions
+from goliath.core.ids import BatchId, JobId, NodeId
+from goliath.core.placement import NodeView, choose_node
+
+WINDOWS = {NodeId("a"): 4, NodeId("b"): 4}
+
+
+def view(name: str, slots: int = 2, held: int = 0, **resources: float) -> NodeView:
+    node = NodeView(NodeId(name), slots, resources, 0.0)
+    for number in range(held):
+        node.take(Batch(BatchId(number), JobId(1), 1, 0, 1, 10))
+    return node
+
+
+def chosen(*nodes: NodeView, options: JobOptions | None = None, bytes_max: int = 10**6) -> str:
+    node = choose_node(nodes, options or JobOptions(), WINDOWS, bytes_max)
+    return node.id if node is not None else ""
+
+
+def test_the_least_laden_by_share_of_its_size_is_chosen():
+    assert chosen(view("a", 1, held=1), view("b", 4, held=3)) == "b"
+
+
+def test_the_first_of_equals_is_chosen():
+    assert chosen(view("a"), view("b")) == "a"
+
+
+def test_a_full_window_takes_nothing():
+    assert chosen(view("a", held=4)) == ""
+
+
+def test_too_many_bytes_on_their_way_take_nothing():
+    assert chosen(view("a", held=2), bytes_max=20) == ""
+
+
+def test_a_draining_node_takes_nothing():
+    node = view("a")
+    node.draining = True
+    assert chosen(node) == ""
+
+
+def test_a_node_without_the_resource_takes_nothing():
+    options = JobOptions(resources={"gpu": 1.0})
+    assert chosen(view("a"), view("b", gpu=1.0), options=options) == "b"
+
+
+@pytest.mark.parametrize(("cpus", "room"), [(1.0, 4), (2.0, 2), (0.5, 8), (5.0, 0), (0.0, 4)])
+def test_capacity_is_how_many_calls_run_at_once(cpus: float, room: int):
+    assert view("a", 4).capacity(JobOptions(cpus=cpus)) == room
+
+
+def test_a_resource_limits_the_capacity():
+    assert view("a", 4, gpu=2.0).capacity(JobOptions(resources={"gpu": 1.0})) == 2
+
+
+def test_a_dropped_batch_gives_its_bytes_back():
+    node = view("a", held=2)
+    node.drop(node.held[BatchId(0)])
+    assert (len(node.held), node.held_bytes) == (1, 10)

@@ -1,0 +1,286 @@
+"""The Commander's mind, one decision at a time: whole lists of commands."""
+
+from __future__ import annotations
+
+import pytest
+
+from goliath.core.batch import JobOptions
+from goliath.core.commands import (
+    Assign,
+    CancelOn,
+    Demand,
+    Fail,
+    JobEnded,
+    Settle,
+    Steal,
+    Verdict,
+    WakeAt,
+)
+from goliath.core.events import (
+    EnvironmentBroken,
+    JobCancelled,
+    JobExhausted,
+    JobOpened,
+    NodeDraining,
+    NodeJoined,
+    NodeLost,
+    ParcelSubmitted,
+    RangeFinished,
+    RangeReturned,
+    StealAnswered,
+    TimerFired,
+)
+from goliath.core.ids import Attempt
+from goliath.core.policy import NODE_LOSSES_MAX
+from goliath.core.scheduler import BARREN_MAX_S, BARREN_S, Scheduler
+from goliath.core.stealing import WORTH_S
+from tests.core.books import JOB, ONE, OTHER, A, B, batch, plain, scheduler_with
+
+TWO = Attempt(2)
+
+
+def assigned(number: int, lo: int, hi: int, *, node=A, parcel=1, careful=False) -> Assign:
+    return Assign(node, JOB, parcel, batch(number), ONE, lo, hi, careful)
+
+
+def test_a_job_asks_for_as_much_as_fills_every_window_and_a_little_more():
+    scheduler = Scheduler()
+    scheduler.handle(NodeJoined(A, 2), 0.0)
+    assert scheduler.handle(JobOpened(JOB, JobOptions(), 100), 0.0) == [Demand(JOB, 6, 1)]
+
+
+def test_a_parcel_goes_to_the_node_with_the_most_room():
+    scheduler = scheduler_with(JobOptions(), 1, nodes={A: 1, B: 2})
+    assert plain(scheduler.handle(ParcelSubmitted(JOB, 2, 5, 50), 0.0)) == [
+        assigned(2, 0, 5, node=B, parcel=2)
+    ]
+
+
+def test_a_finished_range_is_settled_and_the_last_one_ends_the_job():
+    scheduler = scheduler_with(JobOptions(), 3, nodes={A: 1})
+    scheduler.handle(JobExhausted(JOB), 0.0)
+    first = scheduler.handle(RangeFinished(A, batch(1), ONE, 0, 2, 0.1), 1.0)
+    assert first == [Settle(JOB, 1, 0, 2, ONE)]
+    last = scheduler.handle(RangeFinished(A, batch(1), ONE, 2, 3, 0.1), 1.0)
+    assert last == [Settle(JOB, 1, 2, 3, ONE), JobEnded(JOB)]
+
+
+def test_a_range_that_was_reported_before_is_dropped_in_silence():
+    scheduler = scheduler_with(JobOptions(), 3, nodes={A: 1})
+    report = RangeFinished(A, batch(1), ONE, 0, 2, 0.1)
+    scheduler.handle(report, 1.0)
+    assert plain(scheduler.handle(report, 1.0)) == []
+
+
+@pytest.mark.parametrize(
+    "stale",
+    [
+        RangeFinished(B, batch(1), ONE, 0, 3, 0.1),
+        RangeFinished(A, batch(1), TWO, 0, 3, 0.1),
+        RangeFinished(A, batch(9), ONE, 0, 3, 0.1),
+        RangeReturned(B, batch(1), ONE, 0, 3, "unstarted"),
+        StealAnswered(B, ((batch(1), ONE, 0, 3),)),
+    ],
+)
+def test_a_report_of_another_node_attempt_or_batch_is_dropped_in_silence(stale):
+    scheduler = scheduler_with(JobOptions(), 3, nodes={A: 1})
+    assert plain(scheduler.handle(stale, 1.0)) == []
+    scheduler.check()
+
+
+def test_what_a_lost_node_did_not_report_goes_to_another_one():
+    scheduler = scheduler_with(JobOptions(), 4, nodes={A: 1})
+    scheduler.handle(RangeFinished(A, batch(1), ONE, 1, 2, 0.1), 1.0)
+    scheduler.handle(NodeJoined(B, 1), 1.0)
+    assert plain(scheduler.handle(NodeLost(A), 2.0)) == [
+        assigned(2 + 1, 0, 1, node=B),
+        assigned(2, 2, 4, node=B),
+    ]
+    scheduler.check()
+
+
+def test_a_call_that_may_run_once_is_failed_when_its_node_is_lost():
+    scheduler = scheduler_with(JobOptions(max_retries=0), 2, nodes={A: 1, B: 1})
+    assert plain(scheduler.handle(NodeLost(A), 2.0)) == [
+        Fail(JOB, 1, 0, 2, Verdict.NODE_DIED, ONE, A)
+    ]
+
+
+def test_a_call_that_was_on_too_many_lost_nodes_is_given_up():
+    scheduler = scheduler_with(JobOptions(), 1, nodes={A: 1})
+    for loss in range(NODE_LOSSES_MAX):
+        assert plain(scheduler.handle(NodeLost(A), 1.0)) == []
+        assert plain(scheduler.handle(NodeJoined(A, 1), 1.0)) == [assigned(loss + 2, 0, 1)]
+    assert plain(scheduler.handle(NodeLost(A), 1.0)) == [
+        Fail(JOB, 1, 0, 1, Verdict.NODE_DIED, ONE, A)
+    ]
+
+
+def test_after_an_unexplained_death_the_rest_runs_carefully_and_nobody_is_blamed():
+    scheduler = scheduler_with(JobOptions(), 3, nodes={A: 1})
+    crash = RangeReturned(A, batch(1), ONE, 0, 3, "crashed")
+    assert plain(scheduler.handle(crash, 1.0)) == [assigned(2, 0, 3, careful=True)]
+
+
+def test_the_caught_call_answers_for_the_unexplained_death_too():
+    scheduler = scheduler_with(JobOptions(max_retries=1), 3, nodes={A: 1})
+    scheduler.handle(RangeReturned(A, batch(1), ONE, 0, 3, "crashed"), 1.0)
+    caught = RangeReturned(A, batch(2), ONE, 0, 3, "crashed", guilty=1)
+    assert plain(scheduler.handle(caught, 1.0)) == [
+        Fail(JOB, 1, 1, 2, Verdict.CRASHED, ONE, "2"),
+        assigned(4, 0, 1, careful=True),
+        assigned(3, 2, 3, careful=True),
+    ]
+
+
+def test_a_caught_call_with_tries_left_runs_again_alone():
+    scheduler = scheduler_with(JobOptions(max_retries=1), 1, nodes={A: 1})
+    crash = RangeReturned(A, batch(1), ONE, 0, 1, "crashed", guilty=0)
+    assert plain(scheduler.handle(crash, 1.0)) == [assigned(2, 0, 1, careful=True)]
+    again = RangeReturned(A, batch(2), ONE, 0, 1, "crashed", guilty=0)
+    assert plain(scheduler.handle(again, 1.0)) == [Fail(JOB, 1, 0, 1, Verdict.CRASHED, ONE, "2")]
+
+
+def test_a_call_that_raised_what_is_retried_is_not_settled_while_it_has_tries_left():
+    options = JobOptions(max_retries=1, retry_exceptions=True)
+    scheduler = scheduler_with(options, 3, nodes={A: 1})
+    raised = RangeFinished(A, batch(1), ONE, 0, 3, 0.1, retryable=(1,))
+    assert plain(scheduler.handle(raised, 1.0)) == [
+        Settle(JOB, 1, 0, 3, ONE, excepted=(1,)),
+        assigned(2, 1, 2),
+    ]
+    again = RangeFinished(A, batch(2), ONE, 1, 2, 0.1, retryable=(1,))
+    assert plain(scheduler.handle(again, 1.0)) == [Settle(JOB, 1, 1, 2, ONE)]
+
+
+def test_a_call_whose_time_was_up_is_failed():
+    scheduler = scheduler_with(JobOptions(timeout_s=1.0), 2, nodes={A: 1})
+    late = RangeReturned(A, batch(1), ONE, 0, 1, "timeout", guilty=0)
+    assert plain(scheduler.handle(late, 1.0)) == [Fail(JOB, 1, 0, 1, Verdict.TIMED_OUT, ONE)]
+
+
+def test_a_bystander_runs_again_without_blame():
+    scheduler = scheduler_with(JobOptions(timeout_s=1.0, max_retries=1), 1, nodes={A: 1})
+    struck = RangeReturned(A, batch(1), ONE, 0, 1, "bystander", guilty=0)
+    assert plain(scheduler.handle(struck, 1.0)) == [assigned(2, 0, 1, careful=True)]
+    crash = RangeReturned(A, batch(2), ONE, 0, 1, "crashed", guilty=0)
+    assert plain(scheduler.handle(crash, 1.0)) == [assigned(3, 0, 1, careful=True)]
+
+
+def test_a_bystander_that_may_run_once_is_failed_for_it_had_begun():
+    scheduler = scheduler_with(JobOptions(timeout_s=1.0, max_retries=0), 1, nodes={A: 1})
+    struck = RangeReturned(A, batch(1), ONE, 0, 1, "bystander", guilty=0)
+    assert plain(scheduler.handle(struck, 1.0)) == [Fail(JOB, 1, 0, 1, Verdict.CRASHED, ONE)]
+
+
+def test_a_cancelled_job_fails_what_is_open_and_ends_when_its_nodes_have_answered():
+    scheduler = scheduler_with(JobOptions(), 2, 3, 4, nodes={A: 1})
+    assert scheduler.handle(JobCancelled(JOB, force=True), 1.0) == [
+        Fail(JOB, 3, 0, 4, Verdict.CANCELLED, Attempt(0)),
+        Fail(JOB, 1, 0, 2, Verdict.CANCELLED, ONE),
+        CancelOn(A, batch(1), ONE, True),
+        Fail(JOB, 2, 0, 3, Verdict.CANCELLED, ONE),
+        CancelOn(A, batch(2), ONE, True),
+    ]
+    assert scheduler.handle(RangeFinished(A, batch(1), ONE, 0, 2, 0.1), 1.0) == []
+    assert scheduler.handle(RangeReturned(A, batch(2), ONE, 0, 3, "cancelled"), 1.0) == [
+        JobEnded(JOB)
+    ]
+
+
+def test_calls_submitted_to_a_job_that_was_given_up_end_for_the_same_reason():
+    scheduler = scheduler_with(JobOptions(environment="env"), 1, nodes={A: 1})
+    scheduler.handle(EnvironmentBroken("env", "disk full"), 1.0)
+    assert scheduler.handle(ParcelSubmitted(JOB, 2, 3, 30), 1.0) == [
+        Fail(JOB, 2, 0, 3, Verdict.ENVIRONMENT, Attempt(0), "disk full")
+    ]
+
+
+def test_a_job_no_node_could_run_is_failed_after_a_while_and_not_before():
+    scheduler = scheduler_with(JobOptions(cpus=4.0), 1, nodes={A: 1})
+    assert WakeAt(5.0) in scheduler.handle(TimerFired(), 0.0)
+    assert plain(scheduler.handle(TimerFired(), 4.9)) == []
+    failed = scheduler.handle(TimerFired(), 5.0)
+    assert isinstance(failed[0], Fail)
+    assert failed[0].verdict is Verdict.INFEASIBLE
+
+
+def test_the_timer_of_an_infeasible_job_is_due_when_it_fires():
+    scheduler = Scheduler(infeasible_after_s=0.1)
+    since = 18.627865084015505  # since + 0.1 - since < 0.1
+    scheduler.handle(NodeJoined(A, 1), since)
+    scheduler.handle(JobOpened(JOB, JobOptions(cpus=4.0)), since)
+    (wake,) = [
+        command
+        for command in scheduler.handle(ParcelSubmitted(JOB, 1, 1, 1), since)
+        if isinstance(command, WakeAt)
+    ]
+    assert isinstance(scheduler.handle(TimerFired(), wake.deadline)[0], Fail)
+
+
+def test_a_draining_node_gets_nothing_new():
+    scheduler = scheduler_with(JobOptions(), nodes={A: 4, B: 1})
+    scheduler.handle(NodeDraining(A), 0.0)
+    assert plain(scheduler.handle(ParcelSubmitted(JOB, 1, 1, 1), 0.0)) == [
+        assigned(1, 0, 1, node=B)
+    ]
+
+
+def robbed_at(scheduler: Scheduler, now: float) -> list[Steal]:
+    return [c for c in scheduler.handle(TimerFired(), now) if isinstance(c, Steal)]
+
+
+def test_a_newcomer_triggers_exactly_one_steal_once_the_work_is_worth_it():
+    scheduler = scheduler_with(JobOptions(), 5, 5, nodes={A: 1})
+    assert plain(scheduler.handle(NodeJoined(B, 1), WORTH_S)) == [Steal(A, 1)]
+    assert robbed_at(scheduler, 1.0) == []
+
+
+def test_what_is_robbed_goes_to_the_thief():
+    scheduler = scheduler_with(JobOptions(), 5, 5, nodes={A: 1})
+    scheduler.handle(NodeJoined(B, 1), WORTH_S)
+    answer = StealAnswered(A, ((batch(2), ONE, 0, 5),))
+    assert plain(scheduler.handle(answer, 1.0)) == [assigned(3, 0, 5, node=B, parcel=2)]
+    scheduler.check()
+
+
+def test_calls_that_all_run_already_are_not_asked_for():
+    scheduler = scheduler_with(JobOptions(), 1, 1, nodes={A: 2})
+    assert plain(scheduler.handle(NodeJoined(B, 2), 10.0)) == []
+
+
+def test_a_barren_victim_is_left_in_peace_for_longer_each_time():
+    scheduler = scheduler_with(JobOptions(), 5, 5, nodes={A: 1})
+    scheduler.handle(NodeJoined(B, 1), 1.0)
+    now, pause = 1.0, BARREN_S
+    for _ in range(12):
+        assert robbed_at(scheduler, now + 0.99 * pause) == []
+        scheduler.handle(StealAnswered(A, ()), now)
+        assert robbed_at(scheduler, now + 0.99 * pause) == []
+        now += pause * 1.01
+        assert robbed_at(scheduler, now) == [Steal(A, 1)]
+        pause = min(2 * pause, BARREN_MAX_S)
+
+
+def test_a_victim_that_gets_back_what_only_it_can_run_is_left_in_peace():
+    scheduler = Scheduler()
+    scheduler.handle(NodeJoined(A, 1, {"gpu": 1.0}), 0.0)
+    scheduler.handle(NodeJoined(B, 1), 0.0)
+    scheduler.handle(JobOpened(JOB, JobOptions(resources={"gpu": 1.0})), 0.0)
+    asked = scheduler.handle(ParcelSubmitted(JOB, 1, 5, 5), 0.0)
+    assert Steal(A, 1) in asked
+    answer = StealAnswered(A, ((batch(1), ONE, 3, 5),))
+    assert plain(scheduler.handle(answer, 1.0)) == [assigned(2, 3, 5)]
+    assert robbed_at(scheduler, 1.0 + BARREN_S / 2) == []
+
+
+def test_every_job_gets_its_turn():
+    scheduler = scheduler_with(JobOptions(), 1, 1, 1, nodes={A: 1})
+    scheduler.handle(JobOpened(OTHER, JobOptions()), 0.0)
+    scheduler.handle(ParcelSubmitted(OTHER, 7, 1, 1), 0.0)
+    scheduler.handle(ParcelSubmitted(JOB, 8, 1, 1), 0.0)
+    order = []
+    for number in (1, 2):
+        done = scheduler.handle(RangeFinished(A, batch(number), ONE, 0, 1, 0.1), 1.0)
+        order += [c.parcel for c in done if isinstance(c, Assign)]
+    assert order == [3, 7]
