@@ -460,8 +460,8 @@ class Node:
             return
         if event.serial != worker.serial or event.index != worker.piece.lo:
             worker.inspect_at = now + timeout_s  # between two calls
-        elif now - event.started_at >= timeout_s:
-            worker.timed_out = True
+        elif now >= event.started_at + timeout_s:  # the very sum that the timer was set to
+            worker.overdue = event.index
             yield self._kill(worker, now)
         else:
             worker.inspect_at = event.started_at + timeout_s
@@ -496,11 +496,17 @@ class Node:
         elif piece.work.careful or len(piece) == 1:
             rest = self._piece(piece.work, piece.lo + 1, piece.hi)
             piece.hi = piece.lo + 1
-            why = "timeout" if worker.timed_out else "crashed"
-            yield from self._return(piece, why, piece.lo, worker.id)
+            yield from self._return(piece, self._why(worker, piece), piece.lo, worker.id)
             yield from self._requeue(rest)
         else:
             yield from self._return(piece, "crashed", -1, worker.id)
+
+    @staticmethod
+    def _why(worker: Worker, piece: Piece) -> str:
+        if worker.overdue is None:
+            return "crashed"
+        # The overdue call may have ended while the kill was on its way; then it struck the next.
+        return "timeout" if worker.overdue == piece.lo else "bystander"
 
     def _count_death_at_start(
         self, session: Session, worker: Worker, now: float
@@ -618,7 +624,8 @@ class Node:
             piece.hi = cut
         worker.piece = piece
         worker.serial = Serial(next(self._serials))
-        worker.split_asked = worker.barren = worker.timed_out = False
+        worker.split_asked = worker.barren = False
+        worker.overdue = None
         if worker.state is WorkerState.IDLE:
             worker.move(WorkerState.BUSY, now)
             self._begin_timing(worker, now)

@@ -81,7 +81,7 @@ class Worker:
     kill_at: float | None = None
     split_asked: bool = False
     barren: bool = False  # asked, and nothing of its piece was un-started
-    timed_out: bool = False  # killed because its call ran too long
+    overdue: int | None = None  # the call that it is being killed for: it ran too long
     calls: int = 0
     retire_after: bool = False  # leave when the piece is done
 
