@@ -61,7 +61,7 @@ class TransportConfig(_Knobs):
     message_max_bytes: int = 512 * MIB  # one message, gathered from its chunks in memory
     ack_frames: int = 64  # acknowledge at least so often if there is nothing to send ...
     ack_bytes: int = MIB  # ... or after so many bytes, so that the sender may forget them
-    chunk_bytes: int = 128 * KIB  # 256 KiB and more is the worst size with default malloc
+    chunk_bytes: int = 120 * KIB  # with its header just below where malloc turns to mmap
     tcp_user_timeout_s: float = 20.0  # the kernel's own limit for unacknowledged bytes
 
 

@@ -39,8 +39,7 @@ class Session(Generic[F]):
         "_life_s",
         "_pings",
         "_pings_sent",
-        "_spoke_at",
-        "_witnessed_at",
+        "ends_at",
         "seen",
         "sent",
         "unacked_bytes",
@@ -49,14 +48,14 @@ class Session(Generic[F]):
     def __init__(self, *, life_s: float, echo_s: float = 0.0, now: float) -> None:
         self._life_s = life_s
         self._echo_s = echo_s
-        self._witnessed_at = now
-        self._spoke_at = now
         self._kept: deque[tuple[int, F, int]] = deque()
         self._pings: deque[tuple[int, float]] = deque()
         self._pings_sent = 0
         self.sent = 0
         self.seen = 0
         self.unacked_bytes = 0
+        # When the session ends unless something happens before. It only ever moves on.
+        self.ends_at = now + max(life_s, echo_s)
 
     def __repr__(self) -> str:
         return f"<Session sent {self.sent} ({len(self._kept)} in doubt), seen {self.seen}>"
@@ -132,16 +131,12 @@ class Session(Generic[F]):
 
     def witness(self, at: float) -> None:
         """The other end was certainly there at ``at``."""
-        self._witnessed_at = max(self._witnessed_at, at)
+        self.ends_at = max(self.ends_at, at + self._life_s)
 
     def spoke(self, now: float) -> None:
         """Something was sent that may keep the other end waiting for more."""
-        self._spoke_at = now
-
-    def next_deadline(self) -> float:
-        """When the session ends unless something happens before."""
-        return max(self._witnessed_at + self._life_s, self._spoke_at + self._echo_s)
+        self.ends_at = max(self.ends_at, now + self._echo_s)
 
     def expired(self, now: float) -> bool:
         """Whether the session is over; once true, nothing may be sent or accepted."""
-        return now >= self.next_deadline()
+        return now >= self.ends_at

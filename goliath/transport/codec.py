@@ -18,8 +18,9 @@ import struct
 import types
 import typing
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
+from operator import itemgetter
 from typing import Any
 
 import orjson
@@ -48,13 +49,14 @@ def unpack_frame(frame: Payload, *, checksum: bool) -> tuple[Header, memoryview]
     Raises:
         ProtocolError: cut short, damaged, or not a JSON object.
     """
-    view = memoryview(frame)
-    if len(view) < PREFIX.size:
-        raise ProtocolError(f"a frame of {len(view)} bytes is too short to have a prefix")
-    length, crc = PREFIX.unpack_from(view)
+    size = len(frame)
+    if size < PREFIX.size:
+        raise ProtocolError(f"a frame of {size} bytes is too short to have a prefix")
+    length, crc = PREFIX.unpack_from(frame)
     body = PREFIX.size + length
-    if body > len(view):
-        raise ProtocolError(f"a header of {length} bytes in a frame of {len(view)} bytes")
+    if body > size:
+        raise ProtocolError(f"a header of {length} bytes in a frame of {size} bytes")
+    view = memoryview(frame)
     if checksum and crc != (zlib.crc32(view[PREFIX.size :]) or 1):
         raise ProtocolError("the checksum of a frame is wrong: it was damaged on its way")
     return read_header(view[PREFIX.size : body]), view[body:]
@@ -96,7 +98,16 @@ def from_header(header: Header, payload: Payload) -> Message:
 class _Schema:
     """The fields of one message class, checked because the other end may be hostile."""
 
-    __slots__ = ("cls", "has_payload", "names", "required", "types")
+    __slots__ = (
+        "_fields_of",
+        "_known",
+        "_make",
+        "cls",
+        "has_payload",
+        "names",
+        "required",
+        "types",
+    )
 
     def __init__(self, cls: type[Message]) -> None:
         hints = typing.get_type_hints(cls)
@@ -109,6 +120,11 @@ class _Schema:
             f.name for f in own if f.default is MISSING and f.default_factory is MISSING
         )
 
+        # In C and for all fields at once: half the time of asking for one after the other.
+        self._fields_of = itemgetter(*self.names) if len(own) > 1 else None
+        self._make: Callable[..., Message] = cls
+        self._known: set[tuple[type, ...]] = set()  # combinations of types that were checked
+
     def header_of(self, message: Message) -> Header:
         header: Header = {"t": self.cls.kind}
         for name in self.names:
@@ -116,6 +132,16 @@ class _Schema:
         return header
 
     def build(self, header: Header, payload: Payload) -> Message:
+        if self._fields_of is not None and self.has_payload:
+            try:
+                values = self._fields_of(header)
+            except KeyError:
+                return self._build_checked(header, payload)
+            if tuple(map(type, values)) in self._known:
+                return self._make(*values, payload)
+        return self._build_checked(header, payload)
+
+    def _build_checked(self, header: Header, payload: Payload) -> Message:
         given: Header = {}
         for name, types_allowed in self.types.items():
             if name in header:
@@ -124,6 +150,7 @@ class _Schema:
                     raise self._wrong_type(name, value)
             elif name in self.required:
                 raise ProtocolError(f"a {self.cls.kind} message lacks {name!r}")
+        self._known.add(tuple(map(type, given.values())))
         if self.has_payload:
             given["payload"] = payload
         elif len(payload):

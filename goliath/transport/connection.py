@@ -194,8 +194,9 @@ class SessionChannel:
         sender = self._sender
         if sender is None or sender.busy:
             return
+        next_frame, now = self._protocol.next_frame, self._clock.now()
         try:
-            while frame := self._protocol.next_frame(self._clock.now()):
+            while (frame := next_frame(now)) is not None:
                 if not sender.send(frame):
                     return
         except SessionOver as over:
@@ -278,15 +279,17 @@ class _Sender:
 
     def send(self, frame: bytes) -> bool:
         """Send a frame; False if it has to wait, and every later one with it."""
-        step = _Step(self.link.send_bytes(frame))
+        coroutine = self.link.send_bytes(frame)
         try:
-            if step.begin():
-                return True
-            self._step = step
-            self._wake.set()
+            waits_for = coroutine.send(None)
+        except StopIteration:
+            return True
         except OSError:
             # The reader will find the link broken too; nothing is lost, it is all kept.
             self.link.abort()
+        else:
+            self._step = _Step(coroutine, waits_for)
+            self._wake.set()
         self.busy = True
         return False
 
@@ -307,21 +310,13 @@ class _Sender:
 
 
 class _Step:
-    """A coroutine that is driven by hand for its first step, and awaited for the rest."""
+    """A coroutine that was driven by hand up to its first wait, and is awaited for the rest."""
 
     __slots__ = ("_coroutine", "_waits_for")
 
-    def __init__(self, coroutine: Coroutine[Any, Any, None]) -> None:
+    def __init__(self, coroutine: Coroutine[Any, Any, None], waits_for: Any) -> None:
         self._coroutine = coroutine
-        self._waits_for: Any = None
-
-    def begin(self) -> bool:
-        """Run up to the first wait; True if there was none and it is done."""
-        try:
-            self._waits_for = self._coroutine.send(None)
-        except StopIteration:
-            return True
-        return False
+        self._waits_for = waits_for
 
     def __await__(self) -> Generator[Any, Any, None]:
         # What "await" does, entered in the middle: the future it waits for goes up to the

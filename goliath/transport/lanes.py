@@ -39,9 +39,6 @@ class Outbox:
         self._bulk: deque[Frame] = deque()
         self.waiting_bytes = 0
 
-    def __bool__(self) -> bool:
-        return bool(self._control or self._bulk)
-
     def put(self, message: Message) -> None:
         """Queue a message in its lane.
 

@@ -107,7 +107,7 @@ class Listener:
         self._quiet = asyncio.Event()
         self._quiet.set()
         self._server = web.Server(self._handle, access_log=None, logger=_http_logger)
-        self._runner = web.ServerRunner(self._server, shutdown_timeout=CLOSE_MAX_S)
+        self._sockets: list[asyncio.Server] = []
         self._sweeper: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
@@ -124,20 +124,21 @@ class Listener:
         Raises:
             OSError: the name does not resolve, or the port is taken.
         """
-        sockets = await self._bind()
-        try:
-            context = self._tls.context() if self._tls is not None else None
-            await self._runner.setup()
-            for sock in sockets:
-                site = web.SockSite(self._runner, sock, ssl_context=context, backlog=BACKLOG)
-                await site.start()
-        except BaseException:
-            for sock in sockets:
-                sock.close()
-            await self._runner.cleanup()
-            raise
+        loop = asyncio.get_running_loop()
+        context = self._tls.context() if self._tls is not None else None
+        patience = self._config.handshake_max_s if context is not None else None
+        for sock in await self._bind():
+            # Not by an aiohttp runner: that has no deadline for the TLS handshake.
+            server = await loop.create_server(
+                self._server,
+                sock=sock,
+                ssl=context,
+                backlog=BACKLOG,
+                ssl_handshake_timeout=patience,
+            )
+            self._sockets.append(server)
         # Owned by the listener: close() ends it.
-        self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
+        self._sweeper = loop.create_task(self._sweep())
 
     async def stop_accepting(self) -> None:
         """Refuse new sessions. The ones that exist go on, and may still be resumed."""
@@ -156,11 +157,13 @@ class Listener:
         for connection in self._server.connections:
             if connection.transport is not None and not self._guard.trusts(connection):
                 connection.transport.abort()
-        # Before the cleanup, which makes aiohttp deaf to the answers to our goodbyes.
+        for server in self._sockets:
+            server.close()
+        # Before the shutdown, which makes aiohttp deaf to the answers to our goodbyes.
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_MAX_S):
                 await self._quiet.wait()
-        await self._runner.cleanup()
+        await self._server.shutdown(CLOSE_MAX_S)
 
     # -- the socket ----------------------------------------------------------------------
 

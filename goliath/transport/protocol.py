@@ -172,24 +172,23 @@ class SessionProtocol:
         """
         if not self._linked:
             return None
-        if self._session.expired(now):
+        if now >= self._session.ends_at:
             raise SessionOver(self._expiry())
-        if self._said_bye:
-            raise SessionOver(None)
-        frame = self._choose()
-        if frame is not None:
-            self._session.spoke(now)
+        if self._urgent:
+            frame = self._pack_unnumbered(self._urgent.popleft())
+        elif self._again:
+            frame = self._pack(*self._again.popleft())
+        elif (new := self._outbox.take()) is not None:
+            frame = self._pack(self._session.stamp(new, len(new[0]) + len(new[1])), new)
+        else:
+            return self._last_word()
+        self._session.spoke(now)
         return frame
 
-    def _choose(self) -> bytes | None:
-        if self._urgent:
-            return self._pack_unnumbered(self._urgent.popleft())
-        if self._again:
-            seq, frame = self._again.popleft()
-            return self._pack(seq, frame)
-        new = self._outbox.take()
-        if new is not None:
-            return self._pack(self._session.stamp(new, len(new[0]) + len(new[1])), new)
+    def _last_word(self) -> bytes | None:
+        """What there is to say when there is nothing to say."""
+        if self._said_bye:
+            raise SessionOver(None)
         if self._leaving:
             self._said_bye = True
             return self._pack_unnumbered({"t": "bye"})
@@ -231,7 +230,7 @@ class SessionProtocol:
             ProtocolError: damaged, or something is missing: cut the link and resume.
             SessionOver: the other end said goodbye or nonsense, or this session had expired.
         """
-        if self._session.expired(now):
+        if now >= self._session.ends_at:
             raise SessionOver(self._expiry())
         header, payload = unpack_frame(frame, checksum=self._checksum)
         self._hear(_number(header, "a"), now)
@@ -280,7 +279,7 @@ class SessionProtocol:
 
     def next_deadline(self) -> float:
         """When `handle_timer` wants to be called, at the latest."""
-        deadline = self._session.next_deadline()
+        deadline = self._session.ends_at
         if self._linked:
             deadline = min(deadline, self._silent_at())
             if self._side is Side.COMMANDER:

@@ -58,7 +58,7 @@ def test_a_lost_tail_is_noticed():
 def test_the_lieutenant_ends_a_session_after_the_last_frame_it_heard():
     books = session()
     books.witness(5.0)
-    assert books.next_deadline() == 65.0
+    assert books.ends_at == 65.0
     assert not books.expired(64.9)
     assert books.expired(65.0)
 
@@ -67,16 +67,16 @@ def test_the_commander_counts_from_the_sending_of_the_last_answered_ping():
     books: Session[str] = Session(life_s=75.0, echo_s=60.0, now=0.0)
     first, second = books.ping(5.0), books.ping(10.0)
     books.pong(first)
-    assert books.next_deadline() == 80.0
+    assert books.ends_at == 80.0
     books.pong(second)
-    assert books.next_deadline() == 85.0
+    assert books.ends_at == 85.0
 
 
 def test_the_answer_to_a_later_ping_answers_the_earlier_ones():
     books: Session[str] = Session(life_s=75.0, echo_s=60.0, now=0.0)
     books.ping(5.0)
     books.pong(books.ping(10.0))
-    assert books.next_deadline() == 85.0
+    assert books.ends_at == 85.0
 
 
 def test_a_pong_of_an_earlier_link_counts_for_nothing():
@@ -84,13 +84,13 @@ def test_a_pong_of_an_earlier_link_counts_for_nothing():
     number = books.ping(5.0)
     books.unlink()
     books.pong(number)
-    assert books.next_deadline() == 75.0
+    assert books.ends_at == 75.0
 
 
 def test_the_commander_waits_while_the_other_end_may_have_heard_it():
     books: Session[str] = Session(life_s=75.0, echo_s=60.0, now=0.0)
     books.spoke(30.0)
-    assert books.next_deadline() == 90.0
+    assert books.ends_at == 90.0
 
 
 def test_a_session_that_has_ended_keeps_nothing():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import socket
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import aiohttp
 import pytest
 
 from goliath.clock import BootClock
-from goliath.config import TransportConfig
+from goliath.config import KIB, TransportConfig
 from goliath.errors import (
     AuthenticationError,
     ConnectionError as NoLieutenant,
@@ -336,3 +337,29 @@ async def test_an_address_that_fails_too_often_has_to_wait():
         near = Sessions()
         error = await trouble_of(make_dialer(listener.port, near, QUICK), near)
         assert "too many failed logins from here; wait a minute" in str(error)
+
+
+async def test_sockets_send_at_once_queue_little_and_give_up_on_the_dead():
+    near, far = Sessions(), Sessions()
+    async with (
+        listening(far) as listener,
+        dialing(make_dialer(listener.port, near)),
+    ):
+        await near.end()
+        await far.end()
+        for end in (near.ends[0], far.ends[0]):
+            sock = end.channel._sender.link._transport.get_extra_info("socket")
+            options = {
+                name: sock.getsockopt(socket.IPPROTO_TCP, getattr(socket, name))
+                for name in ("TCP_NODELAY", "TCP_USER_TIMEOUT", "TCP_NOTSENT_LOWAT")
+            }
+            assert options == {
+                "TCP_NODELAY": 1,
+                "TCP_USER_TIMEOUT": 20_000,
+                "TCP_NOTSENT_LOWAT": 256 * KIB,
+            }
+
+
+async def test_whoever_does_not_finish_the_tls_handshake_is_dropped_too():
+    async with listening(Sessions(), QUICK, tls=TLS) as listener:
+        await raw(listener.port, b"\x16\x03\x01", patience_s=3.0)
