@@ -147,6 +147,11 @@ class Job:
             SerializationError: an argument cannot be pickled (likewise).
         """
         self._granted -= 1
+        self._send_off(rows)
+        if self._collector.expected == self._plan.total:
+            self.exhaust()
+
+    def _send_off(self, rows: list[Row]) -> None:
         while rows:
             if self._checker.knows(rows[0]):
                 # The common case: columns vouch for the keys of all rows.

@@ -101,6 +101,8 @@ def dump_value(value: Any, shipped: Collection[str] = ()) -> bytes:
     Raises:
         Exception: whatever pickling raises; the caller knows what the value is for.
     """
+    if _is_flat(value):
+        return pickle.dumps(value, PROTOCOL)
     buffer = io.BytesIO()
     try:
         _PlainPickler(buffer, PROTOCOL).dump(value)
@@ -108,6 +110,21 @@ def dump_value(value: Any, shipped: Collection[str] = ()) -> bytes:
         buffer = io.BytesIO()
         _ByValuePickler(buffer, shipped).dump(value)
     return buffer.getvalue()
+
+
+def _is_flat(value: Any) -> bool:
+    """Whether it is a scalar or one plain container of scalars: then nothing in it can need
+    more than plain pickle, and 0.3 µs find that out where a pickler of its own takes 1.2."""
+    kind = type(value)
+    if kind in SCALARS:
+        return True
+    if kind is list or kind is tuple or kind is set or kind is frozenset:
+        return SCALARS.issuperset(map(type, value))
+    if kind is dict:
+        return SCALARS.issuperset(map(type, value)) and SCALARS.issuperset(
+            map(type, value.values())
+        )
+    return False
 
 
 def load_value(payload: Payload) -> Any:
@@ -291,6 +308,8 @@ def _columns(rows: Sequence[Row]) -> Columns | None:
 def _dump_row(row: Row, position: int, shipped: Collection[str]) -> bytes:
     args, kwargs = (row, {}) if isinstance(row, tuple) else ((), dict(row))
     try:
+        if all(map(_is_flat, args or kwargs.values())):
+            return pickle.dumps((args, kwargs), PROTOCOL)
         return dump_value((args, kwargs), shipped)
     except Exception as exc:
         raise UnpicklableRowError(position, _row_error(args, kwargs, exc)) from exc
