@@ -28,7 +28,7 @@ class Address:
         return is_loopback(self.host)
 
     @classmethod
-    def parse(cls, target: str | Sequence[object]) -> Address:
+    def parse(cls, target: object) -> Address:
         """Read what a user wrote.
 
         Raises:
@@ -36,7 +36,7 @@ class Address:
         """
         if isinstance(target, str):
             return cls._parse_url(target) if "://" in target else cls._parse_pair(target)
-        if len(target) == 2 and isinstance(target[0], str):
+        if isinstance(target, Sequence) and len(target) == 2 and isinstance(target[0], str):
             return cls._checked(target[0], target[1], repr(target))
         raise _no_address(repr(target))
 

@@ -62,8 +62,8 @@ class Dialer:
         config: timers and limits.
         clock: tells ``now``.
         rng: spreads the attempts of many Commanders.
-        on_session: called with each *new* session; it attaches a receiver before it
-            returns. A session that is resumed goes on unseen.
+        on_session: called with each *new* session; nothing is read from it until it has a
+            receiver. A session that is resumed goes on unseen.
         on_trouble: called with the error of each failed attempt.
         tls: ``"auto"`` proves the Lieutenant's certificate by the login, ``"ca"`` has a
             certificate authority vouch for it (needed behind a proxy that ends the TLS).
@@ -170,10 +170,11 @@ class Dialer:
 
     async def _attempt(self, http: aiohttp.ClientSession) -> None:
         """One connection from dialling to its end. Returns if it ended after a login."""
-        token = self._credentials.token_for(self._address)
         link, binding = await self._connect(http)
         code, reason = CLOSE_OK, ""
         try:
+            # Looked for only now: where nobody listens, that is what has to be said.
+            token = self._credentials.token_for(self._address)
             welcome, proved_at = await self._login(link, token, binding)
             channel = self._adopt(welcome)
             await channel.carry(link, peer_seen=welcome.seen, proved_at=proved_at)
@@ -225,7 +226,7 @@ class Dialer:
     def _no_connection(self, exc: Exception, *, secure: bool) -> GoliathError:
         """An error of the libraries below, in words for whoever waits for an answer."""
         address = self._address
-        where = f"no Lieutenant at {address}"
+        where = f"no lieutenant at {address}"
         match exc:
             case aiohttp.ClientConnectorDNSError():
                 text = f"the name {address.host!r} does not resolve; is it spelled right?"
