@@ -1,0 +1,126 @@
+"""A whole simulated run: Commanders, Lieutenants, jobs and malice, all from one seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.sim.commander import Commander
+from tests.sim.ledger import Ledger, require
+from tests.sim.lieutenant import Lieutenant
+from tests.sim.link import Route
+from tests.sim.malice import Malice
+from tests.sim.plan import plan_job
+from tests.sim.world import World
+
+QUIET_S = 300.0
+STEPS_MAX = 150_000
+TOMBSTONES_MAX = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a run was like."""
+
+    seed: int
+    steps: int
+    virtual_s: float
+    calls: int
+    steals: int
+
+
+class Cluster:
+    """Built from a seed; `run` raises an `AssertionError` if any promise is broken."""
+
+    def __init__(self, seed: int, trace: Callable[[str], None] | None = None) -> None:
+        self.world = World(seed, trace)
+        self.ledger = Ledger(self.world)
+        rng = self.world.rng
+        self._quiet = rng.random() < 0.2
+        deaths_at_start = 0.0 if self._quiet or rng.random() < 0.6 else 0.03
+        self.lieutenants = [
+            Lieutenant(
+                self.world,
+                f"node{i}",
+                rng.choice((1, 2, 2, 4)),
+                {"gpu": 1.0} if rng.random() < 0.3 else {},
+                self.ledger,
+                deaths_at_start,
+            )
+            for i in range(rng.choice((1, 2, 2, 3, 4)))
+        ]
+        self.commanders = [
+            Commander(self.world, f"cmdr{i}", self.ledger) for i in range(rng.choice((1, 1, 2, 3)))
+        ]
+        self.routes: list[Route] = []
+        self._build()
+
+    def _build(self) -> None:
+        rng = self.world.rng
+        for node in self.lieutenants:
+            if rng.random() < 0.9:
+                node.boot()
+            else:
+                self.world.at(rng.uniform(0.1, 20.0), node.boot)
+        for number, commander in enumerate(self.commanders):
+            for node in self.lieutenants:
+                route = Route(
+                    self.world,
+                    rng.choice((0.0001, 0.001, 0.02, 0.15)),
+                    rng.choice((0.0, 0.0, 0.002, 0.02)),
+                )
+                self.routes.append(route)
+                commander.connect(node, route)
+            for job in range(rng.choice((1, 1, 2, 3))):
+                plan = plan_job(rng, f"{number}.{job}", nasty=not self._quiet)
+                self.world.at(plan.start_s, commander.open, plan)
+        self._healed_at = 0.0
+        if not self._quiet:
+            malice = Malice(self.world, self.commanders, self.lieutenants, self.routes)
+            count = rng.choice((0, 1, 2, 4, 8, 16))
+            self._healed_at = malice.plan(count, until=rng.choice((2.0, 20.0, 120.0)))
+
+    def run(self, steps_max: int = STEPS_MAX) -> Report:
+        """Until nothing is left to do.
+
+        Raises:
+            AssertionError: a promise was broken.
+        """
+        begin = max(self._healed_at, 21.0)
+        world = self.world
+        world.run(begin, self._is_over, steps_max)
+        for node in self.lieutenants:
+            node.boot()
+        world.run(begin + QUIET_S, self._is_over, steps_max)
+        self._verify()
+        return Report(
+            world.seed,
+            world.steps,
+            world.now,
+            sum(len(job.calls) for job in self.ledger.jobs.values()),
+            sum(commander.steals for commander in self.commanders),
+        )
+
+    def _is_over(self) -> bool:
+        return (
+            self.world.now >= max(self._healed_at, 21.0)
+            and all(job.ended for job in self.ledger.jobs.values())
+            and not any(node.node._works or node.node.load()[0] for node in self.lieutenants)
+        )
+
+    def _verify(self) -> None:
+        for job in self.ledger.jobs.values():
+            open_calls = [call for call in job.calls if call.outcome is None]
+            require(
+                job.ended == 1,
+                f"job {job.plan.name} has not ended {QUIET_S} s after the last fault; "
+                f"without outcome: {open_calls[:5]}",
+            )
+        for node in self.lieutenants:
+            works = list(node.node._works)
+            require(not works, f"{node.name} still holds {works}")
+            busy, queued, _ = node.node.load()
+            require(not busy and not queued, f"{node.name} is busy with {busy}, {queued} wait")
+            tombstones = len(node.node._tombstones)
+            require(tombstones <= TOMBSTONES_MAX, f"{node.name} keeps {tombstones} tombstones")
+        self.ledger.verify_good_calls()

@@ -1,0 +1,320 @@
+"""A fake Commander: the real scheduler and collectors, owners who submit, sessions with nodes."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from dataclasses import dataclass, field
+
+from goliath.core import commands as cmd, events as ev
+from goliath.core.batch import ParcelId
+from goliath.core.collector import Collector
+from goliath.core.ids import Attempt, BatchId, JobId, NodeId
+from goliath.core.observation import Journal
+from goliath.core.scheduler import Scheduler
+from goliath.transport import messages as msg
+from tests.sim.ledger import JobRecord, Ledger, require
+from tests.sim.lieutenant import Lieutenant
+from tests.sim.link import Route
+from tests.sim.peer import Peer
+from tests.sim.plan import JobPlan
+from tests.sim.world import Host, World
+
+STEALS_PER_SECOND_MAX = 60.0
+PARCELS_AHEAD = 40
+"""More unsettled parcels than this, beyond four for a slot, are not bounded any more."""
+
+
+@dataclass(slots=True)
+class Job:
+    """One job, as its owner sees it."""
+
+    id: JobId
+    record: JobRecord
+    collector: Collector
+    submitted: int = 0
+    firsts: dict[ParcelId, int] = field(default_factory=dict)
+    unsettled: dict[ParcelId, int] = field(default_factory=dict)
+    demands: deque[tuple[int, int]] = field(default_factory=deque)
+    submitting: bool = False
+    over: bool = False
+
+
+class Commander(Host):
+    """One client."""
+
+    def __init__(self, world: World, name: str, ledger: Ledger) -> None:
+        super().__init__(world, name)
+        self.scheduler = Scheduler()
+        self.jobs: dict[JobId, Job] = {}
+        self.peers: list[Peer] = []
+        self.journal = Journal()
+        self.steals = 0
+        self._ledger = ledger
+        self._nodes: dict[NodeId, Peer] = {}
+        self._defined: set[tuple[NodeId, str]] = set()
+        self._events: deque[ev.Event] = deque()
+        self._outcomes: dict[int, int] = {}
+        self._busy = False
+        self._wake_at = 0.0
+        self._parcels = 0
+        self._most_slots = 0
+        self._hunger: list[float] = []
+
+    def connect(self, lieutenant: Lieutenant, route: Route) -> None:
+        """Know a Lieutenant."""
+        peer = Peer(self, lieutenant, route, self)
+        self.peers.append(peer)
+        peer.dial()
+
+    # -- the owners of jobs --------------------------------------------------------------
+
+    def open(self, plan: JobPlan) -> None:
+        """``run()``."""
+        if self.asleep(self.open, plan):
+            return
+        record = self._ledger.open(plan)
+        job = Job(JobId(len(self.jobs) + 1), record, Collector(ordered=plan.ordered))
+        self.jobs[job.id] = job
+        total = len(plan.calls) if plan.total_known else None
+        self.tell(ev.JobOpened(job.id, plan.options, total))
+        if not plan.calls:
+            self.tell(ev.JobExhausted(job.id))
+        if plan.cancel_s is not None:
+            self.world.at(plan.cancel_s, self._cancel, job)
+
+    def _cancel(self, job: Job) -> None:
+        if not job.over and not self.asleep(self._cancel, job):
+            job.record.cancelled = True
+            self.tell(ev.JobCancelled(job.id, job.record.plan.force))
+
+    def _submit_next(self, job: Job) -> None:
+        job.submitting = bool(job.demands) and not job.over and not self._cut_all(job)
+        if job.submitting:
+            self.world.at(job.record.plan.submit_s, self._submit, job)
+
+    @staticmethod
+    def _cut_all(job: Job) -> bool:
+        return job.submitted >= len(job.record.calls)
+
+    def _submit(self, job: Job) -> None:
+        if job.over or self.asleep(self._submit, job):
+            return
+        batches, calls = job.demands.popleft()
+        if batches > 1:
+            job.demands.appendleft((batches - 1, calls))
+        count = min(calls, len(job.record.calls) - job.submitted)
+        require(count > 0, f"{calls} calls a parcel were demanded")
+        self._parcels += 1
+        job.firsts[self._parcels] = job.collector.expect(count)
+        job.unsettled[self._parcels] = count
+        job.submitted += count
+        nbytes = count * job.record.plan.call_bytes
+        self.tell(ev.ParcelSubmitted(job.id, self._parcels, count, nbytes))
+        if self._cut_all(job):
+            self.tell(ev.JobExhausted(job.id))
+        self._submit_next(job)
+
+    # -- nodes -----------------------------------------------------------------------------
+
+    def on_joined(self, peer: Peer) -> None:
+        """A session is made."""
+        self._nodes[peer.node] = peer
+        slots = sum(peer.lieutenant.slots for peer in self._nodes.values())
+        self._most_slots = max(self._most_slots, slots)
+        node = peer.lieutenant
+        self.tell(ev.NodeJoined(peer.node, node.slots, node.resources, 0.001))
+
+    def on_lost(self, peer: Peer, node: NodeId) -> None:
+        """A session is gone."""
+        del self._nodes[node]
+        for job in self.jobs.values():
+            if not job.over:
+                job.record.losses += 1
+        self.tell(ev.NodeLost(node))
+
+    def on_message(self, peer: Peer, message: msg.Message) -> None:
+        """A node reports."""
+        event = self._translate(peer.node, message)
+        self.tell(event)
+        self._outcomes = {}
+
+    def _translate(self, node: NodeId, message: msg.Message) -> ev.Event:
+        match message:
+            case msg.RangeDone():
+                self._outcomes = dict(json.loads(bytes(message.payload)))
+                return ev.RangeFinished(
+                    node,
+                    BatchId(message.batch),
+                    Attempt(message.attempt),
+                    message.lo,
+                    message.hi,
+                    message.elapsed_us / 1e6,
+                    tuple(message.retryable),
+                )
+            case msg.RangeReturned():
+                return ev.RangeReturned(
+                    node,
+                    BatchId(message.batch),
+                    Attempt(message.attempt),
+                    message.lo,
+                    message.hi,
+                    message.why,
+                    message.guilty,
+                )
+            case msg.Surrendered(ranges=ranges):
+                yielded = tuple((BatchId(b), Attempt(a), lo, hi) for b, a, lo, hi in ranges)
+                return ev.StealAnswered(node, yielded)
+            case msg.EnvironmentFailed(environment=environment, error=error):
+                return ev.EnvironmentBroken(environment, error)
+            case msg.Draining():
+                return ev.NodeDraining(node)
+            case _:
+                raise AssertionError(f"{self.name} was told {message!r}")
+
+    # -- the mind --------------------------------------------------------------------------
+
+    def tell(self, event: ev.Event) -> None:
+        """Tell the mind, and do as it says."""
+        self._events.append(event)
+        if self._busy:
+            return
+        self._busy = True
+        while self._events:
+            event = self._events.popleft()
+            self.journal.note(self.world.now, event)
+            if self.world.trace is not None:
+                self.world.note(self.name, event)
+            for command in self.scheduler.handle(event, self.world.now):
+                self._perform(command)
+            self.scheduler.check()
+        self._busy = False
+
+    def _perform(self, command: cmd.Command) -> None:
+        if self.world.trace is not None:
+            self.world.note(self.name, f"    {command!r}")
+        match command:
+            case cmd.Assign():
+                self._assign(command)
+            case cmd.Settle():
+                self._settle(command)
+            case cmd.Fail():
+                self._fail(command)
+            case cmd.Demand(job_id, batches, calls):
+                self._demanded(self.jobs[job_id], batches, calls)
+            case cmd.WakeAt(deadline):
+                self._wake(deadline)
+            case cmd.Steal(victim, count):
+                self._steal(victim, count)
+            case cmd.CancelOn(node, batch, attempt, force):
+                self._say(node, msg.CancelBatch(batch, attempt, force))
+            case cmd.JobEnded(job_id):
+                self._ended(self.jobs[job_id])
+
+    def _assign(self, command: cmd.Assign) -> None:
+        job = self.jobs[command.job]
+        options = job.record.plan.options
+        if (command.node, options.environment) not in self._defined:
+            self._defined.add((command.node, options.environment))
+            self._say(command.node, msg.DefineEnvironment(options.environment, [], {}))
+        payload = json.dumps([job.record.plan.name, job.firsts[command.parcel]]).encode()
+        self._say(
+            command.node,
+            msg.AssignBatch(
+                command.batch,
+                command.attempt,
+                command.lo,
+                command.hi,
+                options.function,
+                options.environment,
+                "columns",
+                command.careful,
+                options.timeout_s,
+                options.cpus,
+                dict(options.resources),
+                payload,
+            ),
+        )
+
+    def _settle(self, command: cmd.Settle) -> None:
+        job = self.jobs[command.job]
+        first = job.firsts[command.parcel]
+        lo = command.lo
+        for hi in (*sorted(command.excepted), command.hi):
+            ids = [self._outcomes[call] for call in range(lo, hi)]
+            for call, execution in zip(range(lo, hi), ids, strict=True):
+                self._ledger.settled(job.record.calls[first + call], command.attempt, execution)
+            self._fill(job, command.parcel, lo, list(ids))
+            lo = hi + 1
+
+    def _fail(self, command: cmd.Fail) -> None:
+        job = self.jobs[command.job]
+        first = job.firsts[command.parcel]
+        for call in range(command.lo, command.hi):
+            self._ledger.failed(job.record.calls[first + call], command.verdict)
+        outcomes: list[object] = [command.verdict] * (command.hi - command.lo)
+        self._fill(job, command.parcel, command.lo, outcomes)
+
+    def _fill(self, job: Job, parcel: ParcelId, lo: int, outcomes: list[object]) -> None:
+        if not outcomes:
+            return
+        job.collector.fill(job.firsts[parcel] + lo, outcomes)
+        job.unsettled[parcel] -= len(outcomes)
+        if not job.unsettled[parcel]:
+            del job.unsettled[parcel]
+
+    def _demanded(self, job: Job, batches: int, calls: int) -> None:
+        require(batches > 0 and calls > 0, f"{batches} parcels of {calls} calls were demanded")
+        job.demands.append((batches, calls))
+        ahead = len(job.unsettled) + sum(count for count, _ in job.demands)
+        limit = PARCELS_AHEAD + 8 * self._most_slots
+        require(ahead <= limit, f"job {job.id} may hold {ahead} parcels; {limit} were enough")
+        if not job.submitting:
+            self._submit_next(job)
+
+    def _steal(self, victim: NodeId, count: int) -> None:
+        require(count > 0, f"{count} ranges were to be stolen from {victim}")
+        self.steals += 1
+        now = self.world.now
+        self._hunger = [at for at in self._hunger if at > now - 1.0] + [now]
+        limit = STEALS_PER_SECOND_MAX * max(len(self._nodes), 1)
+        require(len(self._hunger) <= limit, f"{len(self._hunger)} steals within a second")
+        self._say(victim, msg.StealBatches(count))
+
+    def _say(self, node: NodeId, message: msg.Message) -> None:
+        end = self._nodes[node].end
+        assert end is not None
+        end.send(message)
+
+    def _ended(self, job: Job) -> None:
+        job.over = True
+        job.demands.clear()
+        self._ledger.job_ended(job.record)
+        require(job.collector.complete, f"job {job.id} ended, {job.collector.missing} are missing")
+        require(not job.unsettled, f"job {job.id} ended and holds {job.unsettled}")
+        self._verify_list(job)
+        environment = job.record.plan.options.environment
+        for node in self._nodes:
+            if (node, environment) in self._defined:
+                self._say(node, msg.ForgetEnvironment(environment))
+
+    @staticmethod
+    def _verify_list(job: Job) -> None:
+        ordered = job.record.plan.ordered
+        taken = job.collector.take_ordered() if ordered else job.collector.take_any()
+        outcomes = {first + i: o for first, each in taken for i, o in enumerate(each)}
+        calls = job.record.calls[: job.submitted]
+        require(
+            [outcomes.get(call.index) for call in calls] == [call.outcome for call in calls],
+            f"the list of job {job.id} is not what was settled",
+        )
+
+    def _wake(self, deadline: float) -> None:
+        if deadline != self._wake_at:
+            self._wake_at = deadline
+            self.world.at(max(deadline - self.world.now, 0.0), self._fire, deadline)
+
+    def _fire(self, deadline: float) -> None:
+        if deadline == self._wake_at and not self.asleep(self._fire, deadline):
+            self._wake_at = 0.0
+            self.tell(ev.TimerFired())

@@ -1,0 +1,219 @@
+"""The truth about every call: who ran it, how that ended, and whether its outcome is just."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from goliath.core.commands import Verdict
+from goliath.core.policy import NODE_LOSSES_MAX
+from tests.sim.plan import CallPlan, Fate, JobPlan, Setup
+from tests.sim.world import Host, World
+
+LONG_SLEEP_S = 10.0
+"""A node that slept so long may have been given up before it could know: the only excuse for
+two owners of one call (session_lost_s less session_kill_s, less what a kill takes)."""
+
+EARLY_S = 1e-6
+
+
+class Violation(AssertionError):  # noqa: N818 - a verdict on the minds, not an error of the world
+    """A promise was broken."""
+
+
+class End(Enum):
+    """How an execution ended."""
+
+    VALUE = auto()
+    RAISED = auto()
+    RAISED_RETRYABLE = auto()
+    DIED = auto()
+    STOPPED = auto()  # by the node, or with it
+
+
+@dataclass(slots=True)
+class Execution:
+    """One run of one call, as it really was."""
+
+    id: int
+    call: CallRecord
+    host: Host
+    session: str
+    attempt: int
+    began: float
+    slept_before_s: float
+    ended: float = 0.0
+    end: End | None = None
+
+
+@dataclass(slots=True)
+class CallRecord:
+    """A call and all that happened to it."""
+
+    job: JobRecord
+    index: int
+    plan: CallPlan
+    executions: list[Execution] = field(default_factory=list)
+    outcome: object = None
+
+    def __repr__(self) -> str:
+        return f"{self.job.plan.name}[{self.index}]"
+
+    def count(self, *ends: End) -> int:
+        """How many executions ended so."""
+        return sum(execution.end in ends for execution in self.executions)
+
+
+@dataclass(slots=True)
+class JobRecord:
+    """A job, from outside."""
+
+    plan: JobPlan
+    calls: list[CallRecord] = field(default_factory=list)
+    cancelled: bool = False
+    losses: int = 0  # of nodes, for its Commander, since the job began
+    ended: int = 0
+    deaths: int = 0  # of workers that ran its calls
+    deaths_at_start: int = 0
+
+
+def require(condition: bool, what: str) -> None:
+    """Raise `Violation` unless the promise was kept."""
+    if not condition:
+        raise Violation(what)
+
+
+class Ledger:
+    """Keeps every promise's record; raises as soon as one is broken."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.jobs: dict[str, JobRecord] = {}
+        self._executions: list[Execution] = []
+
+    def open(self, plan: JobPlan) -> JobRecord:
+        """A job is submitted."""
+        job = JobRecord(plan)
+        job.calls = [CallRecord(job, i, call) for i, call in enumerate(plan.calls)]
+        self.jobs[plan.name] = job
+        return job
+
+    # -- executions --------------------------------------------------------------------
+
+    def began(self, call: CallRecord, host: Host, session: str, attempt: int) -> Execution:
+        """A worker starts a call."""
+        for other in call.executions:
+            if other.end is None:
+                excused = other.host.slept_s - other.slept_before_s >= LONG_SLEEP_S
+                require(
+                    excused and other.session != session,
+                    f"{call} runs twice: in session {other.session} since {other.began:.3f}, "
+                    f"and now in {session}",
+                )
+        options = call.job.plan.options
+        require(
+            options.max_retries > 0 or not call.executions, f"{call} may run once, and runs again"
+        )
+        execution = Execution(
+            len(self._executions), call, host, session, attempt, self._world.now, host.slept_s
+        )
+        self._executions.append(execution)
+        call.executions.append(execution)
+        return execution
+
+    def ended(self, execution: Execution, end: End) -> None:
+        """A worker is done with a call, or the call with its worker."""
+        execution.end, execution.ended = end, self._world.now
+        call, job = execution.call, execution.call.job
+        if end is End.DIED:
+            job.deaths += 1
+        blamed = call.count(End.DIED, End.RAISED_RETRYABLE)
+        foreign = job.deaths - call.count(End.DIED)
+        require(
+            blamed <= job.plan.options.max_retries + 1 + job.losses + foreign,
+            f"{call} was allowed to fail {blamed} times",
+        )
+
+    # -- outcomes ----------------------------------------------------------------------
+
+    def settled(self, call: CallRecord, attempt: int, execution_id: int) -> None:
+        """The outcome of an execution stands in the result."""
+        execution = self._executions[execution_id]
+        self._settle_once(call, execution_id)
+        require(execution.call is call, f"{call} got the outcome of {execution.call}")
+        require(
+            execution.end in (End.VALUE, End.RAISED, End.RAISED_RETRYABLE),
+            f"{call} was settled by an execution that {execution.end}",
+        )
+        require(
+            execution.attempt == attempt,
+            f"{call} was settled for attempt {attempt} by attempt {execution.attempt}",
+        )
+        if execution.end is End.RAISED_RETRYABLE:
+            failures = call.count(End.DIED, End.RAISED_RETRYABLE)
+            needed = call.job.plan.options.max_retries + 1
+            require(
+                failures + call.job.deaths >= needed, f"{call} had {needed - failures} tries left"
+            )
+
+    def failed(self, call: CallRecord, verdict: Verdict) -> None:
+        """A call ends without an outcome of its own."""
+        self._settle_once(call, verdict)
+        require(self._is_just(call, verdict), f"{call} ended as {verdict!r} without reason")
+
+    @staticmethod
+    def _settle_once(call: CallRecord, outcome: object) -> None:
+        require(call.outcome is None, f"{call} was settled twice: {call.outcome}, then {outcome}")
+        require(not call.job.ended, f"{call} was settled after its job had ended")
+        call.outcome = outcome
+
+    @staticmethod
+    def _is_just(call: CallRecord, verdict: Verdict) -> bool:
+        job, options = call.job, call.job.plan.options
+        match verdict:
+            case Verdict.CANCELLED:
+                return job.cancelled
+            case Verdict.TIMED_OUT:
+                limit = options.timeout_s
+                return limit is not None and any(
+                    e.end is End.STOPPED and e.ended - e.began >= limit - EARLY_S
+                    for e in call.executions
+                )
+            case Verdict.CRASHED:
+                if options.max_retries == 0 and options.timeout_s is not None:
+                    # Its neighbour's time was up, and it had begun when the kill struck.
+                    return call.count(End.DIED, End.STOPPED) > 0
+                return call.count(End.DIED) > 0 and job.deaths > options.max_retries
+            case Verdict.NODE_DIED:
+                return job.losses > (0 if options.max_retries == 0 else NODE_LOSSES_MAX)
+            case Verdict.ENVIRONMENT:
+                return job.plan.setup is not Setup.FINE or job.deaths_at_start > 0
+            case Verdict.INFEASIBLE:
+                return bool(options.resources) or options.cpus > 1
+
+    def job_ended(self, job: JobRecord) -> None:
+        """The Commander says that it is over."""
+        job.ended += 1
+        require(job.ended == 1, f"job {job.plan.name} ended twice")
+        for call in job.calls:
+            require(
+                call.outcome is not None or job.cancelled or self._abandoned(job),
+                f"{job.plan.name} ended, and {call} has no outcome",
+            )
+
+    @staticmethod
+    def _abandoned(job: JobRecord) -> bool:
+        return any(call.outcome in (Verdict.ENVIRONMENT, Verdict.INFEASIBLE) for call in job.calls)
+
+    def verify_good_calls(self) -> None:
+        """Calls that had every reason to end well did."""
+        for job in self.jobs.values():
+            if job.losses or job.cancelled or self._abandoned(job):
+                continue
+            limit = job.plan.options.timeout_s
+            for call in job.calls:
+                innocent = call.plan.fate is Fate.VALUE and not call.count(End.DIED)
+                quick = limit is None or call.plan.seconds < limit / 2
+                bystander = limit is not None and not job.plan.options.max_retries
+                if innocent and quick and not bystander:
+                    require(isinstance(call.outcome, int), f"{call} ended as {call.outcome!r}")

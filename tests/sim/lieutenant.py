@@ -1,0 +1,325 @@
+"""A fake Lieutenant: the real mind, fake worker processes, sessions that survive their links."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from goliath.core import node_events as ev
+from goliath.core.ids import Attempt, BatchId, SessionId, WorkerId
+from goliath.core.node import Node
+from goliath.core.observation import Journal
+from goliath.transport import messages as msg
+from goliath.transport.protocol import Side
+from tests.sim.endpoint import Endpoint
+from tests.sim.ledger import CallRecord, End, Ledger, require
+from tests.sim.link import CLIENT, Frame, Link, Route
+from tests.sim.plan import Setup
+from tests.sim.process import FakeProcess, Outcomes
+from tests.sim.world import Host, World
+
+if TYPE_CHECKING:
+    from goliath.core.work import BatchKey
+
+CANCELLED_WITHIN_S = 5.1  # the promise is 5 s of the node's hearing of it; the rest is the pipe
+RESTART_S = 2.0  # after it drained, whoever runs it starts it again
+
+
+class Lieutenant(Host):
+    """One node. It may crash, and come back as another."""
+
+    def __init__(
+        self,
+        world: World,
+        name: str,
+        slots: int,
+        resources: dict[str, float],
+        ledger: Ledger,
+        deaths_at_start: float,
+    ) -> None:
+        super().__init__(world, name)
+        self.slots, self.resources = slots, resources
+        self.node = Node(slots, resources)
+        self.processes: dict[WorkerId, FakeProcess] = {}
+        self.up = False
+        self.journal = Journal()
+        self.incarnation = 0
+        self._ledger = ledger
+        self._deaths_at_start = deaths_at_start
+        self._sessions: dict[SessionId, Endpoint] = {}
+        self._arguments: dict[BatchKey, tuple[str, int]] = {}
+        self._events: deque[ev.NodeEvent] = deque()
+        self._outcomes: Outcomes = []
+        self._busy = False
+        self._wake_at = 0.0
+
+    # -- coming and going ----------------------------------------------------------------
+
+    def boot(self) -> None:
+        """Start with empty books."""
+        if self.up:
+            return
+        self.world.note(self.name, "boots")
+        self.incarnation += 1
+        self.up = True
+        self.node = Node(self.slots, self.resources)
+        self._wake_at = 0.0
+
+    def crash(self) -> None:
+        """``kill -9``: its workers go with it."""
+        if not self.up:
+            return
+        self.world.note(self.name, "crashes")
+        self.up = False
+        self.awake_at = self.machine_awake_at = self.world.now
+        for process in self.processes.values():
+            process.die(End.STOPPED)
+        self.processes = {}
+        self._arguments.clear()
+        self._events.clear()
+        sessions, self._sessions = self._sessions, {}
+        for end in sessions.values():
+            end.over = True
+            if end.link is not None:
+                end.link.cut(by=1)
+
+    def drain(self) -> None:
+        """SIGTERM."""
+        if self.up and not self.asleep(self.drain):
+            self.tell(ev.DrainRequested())
+
+    # -- the door ------------------------------------------------------------------------
+
+    def on_frame(self, link: Link, frame: Frame) -> None:
+        """A step of a login."""
+        if not self.up or self.asleep(self.on_frame, link, frame):
+            return
+        assert isinstance(frame, tuple)
+        if frame[0] == "hello":
+            link.send(CLIENT, ("challenge",))
+        else:
+            _, route, wanted, client_seen = frame
+            assert isinstance(route, Route)
+            self._admit(link, route, wanted, client_seen)
+
+    def on_cut(self, link: Link) -> None:
+        """A link went before its login was done."""
+
+    def _admit(self, link: Link, route: Route, wanted: Any, client_seen: Any) -> None:
+        end = self._sessions.get(wanted) if wanted else None
+        if end is not None and end.attach(link, client_seen, self.world.now):
+            link.send(CLIENT, ("welcome", end.name, end.protocol.seen))
+            return
+        number = self.world.rng.getrandbits(32)
+        session = SessionId(f"{self.name}.{self.incarnation}.{number:08x}")
+        end = Endpoint(self, Side.LIEUTENANT, session, route, self)
+        self._sessions[session] = end
+        link.send(CLIENT, ("welcome", session, 0))
+        end.attach(link, 0, self.world.now)
+        self.tell(ev.SessionOpened(session))
+
+    # -- sessions ------------------------------------------------------------------------
+
+    def on_message(self, end: Endpoint, message: msg.Message) -> None:
+        """A Commander wants something."""
+        session = SessionId(end.name)
+        match message:
+            case msg.AssignBatch(batch=batch, attempt=attempt):
+                key = (session, BatchId(batch), Attempt(attempt))
+                job, first = json.loads(bytes(message.payload))
+                self._arguments[key] = (job, first)
+                self.tell(
+                    ev.BatchArrived(
+                        *key,
+                        message.lo,
+                        message.hi,
+                        message.environment,
+                        message.careful,
+                        message.timeout_s,
+                        message.cpus,
+                        message.resources,
+                    )
+                )
+            case msg.CancelBatch(batch=batch, attempt=attempt, force=force):
+                self._watch_cancelled(session, attempt, batch)
+                self.tell(ev.CancelArrived(session, BatchId(batch), Attempt(attempt), force))
+            case msg.StealBatches(count=count):
+                self.tell(ev.StealArrived(session, count))
+            case msg.DefineEnvironment(environment=environment):
+                delay = self.world.rng.choice((0.0, 0.01, 0.5))
+                self.world.at(delay, self._set_up, end, session, environment)
+            case msg.ForgetEnvironment(environment=environment):
+                self.tell(ev.EnvironmentForgotten(session, environment))
+            case _:
+                raise AssertionError(f"{self.name} was told {message!r}")
+
+    def on_link_lost(self, end: Endpoint) -> None:
+        """The Commander will come back, or not."""
+
+    def on_over(self, end: Endpoint) -> None:
+        """A session has ended; with it, all its work."""
+        session = SessionId(end.name)
+        if self._sessions.pop(session, None) is None:
+            return
+        self.world.note(self.name, f"closes {session}")
+        self.tell(ev.SessionClosed(session))
+
+    def _set_up(self, end: Endpoint, session: SessionId, environment: str) -> None:
+        if end.over or self.asleep(self._set_up, end, session, environment):
+            return
+        job = self._ledger.jobs[environment.removeprefix("env-")]
+        if job.plan.setup is Setup.NO_FILES:
+            self.tell(ev.EnvironmentBroke(session, environment, "disk full"))
+        else:
+            self.tell(ev.EnvironmentReady(session, environment))
+
+    def _watch_cancelled(self, session: SessionId, attempt: int, batch: int) -> None:
+        before = (self.incarnation, self.slept_s)
+        self.world.at(CANCELLED_WITHIN_S, self._must_be_over, session, attempt, batch, before)
+
+    def _must_be_over(
+        self, session: SessionId, attempt: int, batch: int, before: tuple[int, float]
+    ) -> None:
+        if (self.incarnation, self.slept_s) != before:
+            return
+        for worker in self.node._workers.values():
+            process = self.processes.get(worker.id)
+            if worker.piece is None or process is None or process.execution is None:
+                continue
+            require(
+                worker.piece.work.key != (session, batch, attempt),
+                f"{process.execution.call} was cancelled {CANCELLED_WITHIN_S} s ago and runs",
+            )
+
+    # -- the mind ------------------------------------------------------------------------
+
+    def from_process(self, process: FakeProcess, event: ev.NodeEvent, outcomes: Outcomes) -> None:
+        """A worker says something, or is no more."""
+        if self.processes.get(process.worker) is not process:
+            return
+        if self.asleep(self.from_process, process, event, outcomes):
+            return
+        if isinstance(event, ev.WorkerExited):
+            del self.processes[process.worker]
+        self._outcomes = outcomes
+        self.tell(event)
+        self._outcomes = []
+
+    def tell(self, event: ev.NodeEvent) -> None:
+        """Tell the mind, and do as it says."""
+        self._events.append(event)
+        if self._busy:
+            return
+        self._busy = True
+        while self._events:
+            event = self._events.popleft()
+            self.journal.note(self.world.now, event)
+            if self.world.trace is not None:
+                self.world.note(self.name, event)
+            for command in self.node.handle(event, self.world.now):
+                self._perform(command)
+            self.node.check()
+        self._busy = False
+
+    def _perform(self, command: ev.NodeCommand) -> None:  # noqa: C901, PLR0912 - a table
+        if self.world.trace is not None:
+            self.world.note(self.name, f"    {command!r}")
+        match command:
+            case ev.ReportDone():
+                self._report_done(command)
+            case ev.Run(worker=worker):
+                self.processes[worker].run(command, self._calls(command))
+            case ev.NodeWakeAt(deadline):
+                self._wake(deadline)
+            case ev.ReportReturned():
+                self._say(
+                    command.session,
+                    msg.RangeReturned(
+                        command.batch,
+                        command.attempt,
+                        command.lo,
+                        command.hi,
+                        command.why,
+                        command.guilty,
+                    ),
+                )
+            case ev.ReportSurrendered(session, asked, ranges):
+                self._say(session, msg.Surrendered(asked, [list(r) for r in ranges]))
+            case ev.Fork(worker, _, environment):
+                self._fork(worker, environment)
+            case ev.SplitRange(worker, serial, keep):
+                self._order(worker, "split", serial, keep)
+            case ev.FlushRange(worker, serial):
+                self._order(worker, "flush", serial)
+            case ev.InterruptRange(worker, serial):
+                self._order(worker, "interrupt", serial)
+            case ev.Inspect(worker):
+                self._events.append(ev.WorkerInspected(worker, *self.processes[worker].page()))
+            case ev.Kill(worker) | ev.Retire(worker):
+                delay = self.world.rng.choice((0.0005, 0.03))
+                self.world.at(delay, self.processes[worker].die, End.STOPPED)
+            case ev.ReportEnvironmentBroken(session, environment, error):
+                self._say(session, msg.EnvironmentFailed(environment, error))
+            case ev.Release(session, batch, attempt):
+                del self._arguments[session, batch, attempt]
+            case ev.AnnounceDraining():
+                for end in self._sessions.values():
+                    end.send(msg.Draining())
+            case ev.Drained():
+                for end in self._sessions.values():
+                    end.leave()
+                self.world.at(1.0, self._exit, self.incarnation)
+
+    def _report_done(self, command: ev.ReportDone) -> None:
+        self._say(
+            command.session,
+            msg.RangeDone(
+                command.batch,
+                command.attempt,
+                command.lo,
+                command.hi,
+                int(command.elapsed_s * 1e6),
+                command.worker,
+                list(command.retryable),
+                json.dumps(self._outcomes).encode(),
+            ),
+        )
+
+    def _say(self, session: SessionId, message: msg.Message) -> None:
+        self._sessions[session].send(message)
+
+    def _calls(self, order: ev.Run) -> dict[int, CallRecord]:
+        job, first = self._arguments[order.session, order.batch, order.attempt]
+        calls = self._ledger.jobs[job].calls
+        return {i: calls[first + i] for i in range(order.lo, order.hi)}
+
+    def _fork(self, worker: WorkerId, environment: str) -> None:
+        job = self._ledger.jobs[environment.removeprefix("env-")]
+        process = FakeProcess(self, self._ledger, worker, job, self.from_process)
+        self.processes[worker] = process
+        process.start(dies=self.world.chance(self._deaths_at_start))
+
+    def _order(self, worker: WorkerId, name: str, *args: object) -> None:
+        process = self.processes[worker]
+        obey: Callable[..., None] = getattr(process, name)
+        process.order(obey, *args)
+
+    def _exit(self, incarnation: int) -> None:
+        if self.incarnation == incarnation:
+            self.crash()
+            self.world.at(RESTART_S, self.boot)
+
+    def _wake(self, deadline: float) -> None:
+        if deadline == self._wake_at:
+            return
+        self._wake_at = deadline
+        self.world.at(max(deadline - self.world.now, 0.0), self._fire, deadline, self.incarnation)
+
+    def _fire(self, deadline: float, incarnation: int) -> None:
+        if (deadline, incarnation) != (self._wake_at, self.incarnation) or not self.up:
+            return
+        if not self.asleep(self._fire, deadline, incarnation):
+            self._wake_at = 0.0
+            self.tell(ev.NodeTimerFired())

@@ -1,0 +1,112 @@
+"""What a seed wants done: jobs, and the fate of every call in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from math import inf
+from random import Random
+
+from goliath.core.batch import JobOptions
+
+
+class Fate(Enum):
+    """How an execution of a call ends, if nobody ends it."""
+
+    VALUE = auto()
+    RAISE = auto()
+    RAISE_RETRYABLE = auto()
+    DIE = auto()
+    FORGE = auto()  # it writes nonsense to its own socket, and is killed for that
+    HANG = auto()
+
+
+class Setup(Enum):
+    """What becomes of a job's environment on a node."""
+
+    FINE = auto()
+    NO_FILES = auto()
+    INITIALIZER_RAISES = auto()
+    DIES_AT_START = auto()
+
+
+@dataclass(slots=True)
+class CallPlan:
+    """One call: how long it takes, how it ends, and how often before it turns out well."""
+
+    seconds: float
+    fate: Fate = Fate.VALUE
+    times: float = inf
+    swallows: bool = False  # interrupts
+
+    def fate_of(self, execution: int) -> Fate:
+        """Of the execution with this number, counting from 1."""
+        return self.fate if execution <= self.times else Fate.VALUE
+
+
+@dataclass(slots=True)
+class JobPlan:
+    """One job of one Commander."""
+
+    name: str
+    options: JobOptions
+    calls: list[CallPlan]
+    start_s: float = 0.0
+    cancel_s: float | None = None
+    force: bool = False
+    total_known: bool = True
+    ordered: bool = True
+    submit_s: float = 0.0  # its owner takes so long to cut a parcel
+    setup: Setup = Setup.FINE
+    call_bytes: int = 8
+    broken_nodes: set[str] = field(default_factory=set)
+
+
+def plan_job(rng: Random, name: str, nasty: bool) -> JobPlan:
+    """A random job."""
+    typical_s = rng.choice((0.0004, 0.002, 0.01, 0.05, 0.3))
+    spread = rng.choice((1.0, 1.0, 10.0))
+    count = rng.choice((0, 1, 3, 10, 30, 60, 120))
+    calls = [CallPlan(typical_s * spread ** rng.uniform(-1, 1)) for _ in range(count)]
+    if rng.random() < 0.15 and calls:
+        rng.choice(calls).seconds = rng.uniform(1, 8)
+    timeout_s = rng.choice((0.5, 2.0)) if rng.random() < 0.15 else None
+    cancel_s = rng.choice((0.01, 0.3, 3.0, 12.0)) if rng.random() < 0.2 else None
+    retry_exceptions = rng.random() < 0.2
+    options = JobOptions(
+        function=name,
+        environment=f"env-{name}",
+        max_retries=rng.choice((0, 1, 3, 3, 3)),
+        timeout_s=timeout_s,
+        cpus=rng.choice((1.0,) * 6 + (0.5, 2.0)),
+        resources={"gpu": 1.0} if rng.random() < 0.06 else {},
+        batch_size=rng.choice((None, None, None, 1, 7, 50)),
+        retry_exceptions=retry_exceptions,
+    )
+    if nasty:
+        _spoil(rng, calls, options, may_hang=timeout_s is not None or cancel_s is not None)
+    return JobPlan(
+        name,
+        options,
+        calls,
+        start_s=rng.choice((0.0, 0.0, rng.uniform(0, 20))),
+        cancel_s=cancel_s,
+        force=rng.random() < 0.3,
+        total_known=rng.random() < 0.7,
+        ordered=rng.random() < 0.5,
+        submit_s=rng.choice((0.0, 0.0, 0.003, 0.2)),
+        setup=rng.choice(list(Setup)) if nasty and rng.random() < 0.06 else Setup.FINE,
+        call_bytes=rng.choice((8, 8, 100_000)),
+    )
+
+
+def _spoil(rng: Random, calls: list[CallPlan], options: JobOptions, *, may_hang: bool) -> None:
+    fates = [Fate.RAISE, Fate.DIE, Fate.DIE, Fate.FORGE]
+    if options.retry_exceptions:
+        fates.append(Fate.RAISE_RETRYABLE)
+    if may_hang:
+        fates.append(Fate.HANG)
+    for call in rng.sample(calls, min(len(calls), rng.choice((0, 1, 1, 2, 3)))):
+        call.fate = rng.choice(fates)
+        call.times = rng.choice((inf, inf, 1, 2))
+        call.swallows = rng.random() < 0.3

@@ -1,0 +1,251 @@
+"""A fake worker process: obeys like the real one, runs calls in virtual time, dies as planned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from goliath.core.ids import Serial, WorkerId
+from goliath.core.node_events import (
+    NodeEvent,
+    RestYielded,
+    Run,
+    WorkerExited,
+    WorkerProgressed,
+    WorkerStarted,
+)
+from tests.sim.ledger import CallRecord, End, Execution, JobRecord, Ledger
+from tests.sim.plan import Fate, Setup
+from tests.sim.world import Host
+
+Outcomes = list[tuple[int, int]]
+"""Which execution made the outcome of which call (its number in the parcel)."""
+Deliver = Callable[["FakeProcess", NodeEvent, Outcomes], None]
+
+NOBODY = -1
+ENDS = {
+    Fate.VALUE: End.VALUE,
+    Fate.RAISE: End.RAISED,
+    Fate.RAISE_RETRYABLE: End.RAISED_RETRYABLE,
+}
+
+
+@dataclass(slots=True)
+class Range:
+    """What a `Run` asked for, and how far it is."""
+
+    order: Run
+    calls: dict[int, CallRecord]
+    at: int  # the call that starts next, or runs
+    end: int
+    reported: int
+    reported_at: float
+    outcomes: Outcomes = field(default_factory=list)
+    retryable: list[int] = field(default_factory=list)
+    asked_to_stop_at: int | None = None
+
+
+class FakeProcess:
+    """One worker."""
+
+    def __init__(
+        self, host: Host, ledger: Ledger, worker: WorkerId, job: JobRecord, deliver: Deliver
+    ) -> None:
+        self.host = host
+        self.worker = worker
+        self.dead = False
+        self.execution: Execution | None = None
+        self._world = host.world
+        self._ledger = ledger
+        self._job = job
+        self._deliver = deliver
+        self._ready = False
+        self._waiting: Range | None = None
+        self._range: Range | None = None
+        self._begun = 0
+        self._ends: dict[Serial, int] = {}
+        self._early_splits: list[tuple[Serial, int]] = []
+        self._early_interrupts: set[Serial] = set()
+        self._forged = False
+        self._page = (Serial(0), NOBODY, 0.0)
+        self._last_out = 0.0
+
+    def start(self, dies: bool) -> None:
+        """Fork takes a moment; what comes of it depends on the environment."""
+        self._world.at(self._world.rng.uniform(0.001, 0.03), self._started, dies)
+
+    def page(self) -> tuple[Serial, int, float]:
+        """The serial, the call it runs, and since when."""
+        return self._page
+
+    # -- orders --------------------------------------------------------------------------
+
+    def run(self, order: Run, calls: dict[int, CallRecord]) -> None:
+        """Run a range as soon as possible."""
+        range_ = Range(order, calls, order.lo, order.hi, order.lo, self._world.now)
+        self._world.at(self._pipe_s(), self._receive, range_)
+
+    def order(self, obey: Callable[..., None], *args: object) -> None:
+        """By the control socket, which may be faster than the other one."""
+        self._world.at(self._pipe_s(), self._obey, obey, args)
+
+    def split(self, serial: Serial, keep: int) -> None:
+        """Give back what has not started, all but one part in ``keep``."""
+        if self._range is not None and self._range.order.serial == serial:
+            self._give_back(self._range, keep)
+        elif serial <= self._begun:
+            self._tell(RestYielded(self.worker, serial, self._ends[serial]))
+        else:
+            self._early_splits.append((serial, keep))
+
+    def flush(self, serial: Serial) -> None:
+        """Report what has finished."""
+        range_ = self._range
+        if range_ is not None and range_.order.serial == serial and range_.at > range_.reported:
+            self._report(range_, final=False)
+
+    def interrupt(self, serial: Serial) -> None:
+        """Make the running call raise; it may not care."""
+        range_ = self._range
+        if range_ is None or range_.order.serial != serial:
+            if serial > self._begun:
+                self._early_interrupts.add(serial)
+            return
+        range_.asked_to_stop_at = range_.end
+        if range_.at >= range_.end:
+            return
+        range_.end = range_.at + 1
+        if self.execution is not None and not range_.calls[range_.at].plan.swallows:
+            self._ledger.ended(self.execution, End.STOPPED)
+            self.execution = None
+            range_.end = range_.at
+            self._finish(range_)
+
+    def die(self, end: End) -> None:
+        """End now, whatever it was doing."""
+        if self.dead:
+            return
+        self.dead = True
+        if self.execution is not None:
+            self._ledger.ended(self.execution, End.DIED if self._forged else end)
+            self.execution = None
+        if not self._ready:
+            self._job.deaths_at_start += 1
+        serial, index, _ = self._page
+        self._tell(WorkerExited(self.worker, serial, index))
+
+    # -- its life ------------------------------------------------------------------------
+
+    def _pipe_s(self) -> float:
+        return self._world.rng.choice((0.00005, 0.0002, 0.004))
+
+    def _obey(self, obey: Callable[..., None], args: tuple[object, ...]) -> None:
+        if not self.dead and not self.host.machine_asleep(self._obey, obey, args):
+            obey(*args)
+
+    def _started(self, dies: bool) -> None:
+        if self.dead or self.host.machine_asleep(self._started, dies):
+            return
+        setup = self._job.plan.setup
+        if dies or setup is Setup.DIES_AT_START:
+            self.die(End.STOPPED)
+            return
+        broken = setup is Setup.INITIALIZER_RAISES
+        self._tell(WorkerStarted(self.worker, "the initializer raised" if broken else ""))
+        if not broken:
+            self._ready = True
+            if self._waiting is not None:
+                self._begin(self._waiting)
+
+    def _receive(self, range_: Range) -> None:
+        if self.dead or self.host.machine_asleep(self._receive, range_):
+            return
+        if self._ready:
+            self._begin(range_)
+        else:
+            self._waiting = range_
+
+    def _begin(self, range_: Range) -> None:
+        serial = range_.order.serial
+        assert self._range is None, f"worker {self.worker} was given two ranges"
+        self._range, self._begun = range_, serial
+        self._page = (serial, NOBODY, 0.0)
+        range_.reported_at = self._world.now
+        if serial in self._early_interrupts:
+            range_.asked_to_stop_at, range_.end = range_.end, range_.at
+        for asked, keep in self._early_splits:
+            if asked == serial:
+                self._give_back(range_, keep)
+        self._early_splits = [early for early in self._early_splits if early[0] > serial]
+        self._next(range_)
+
+    def _next(self, range_: Range) -> None:
+        if range_.at >= range_.end:
+            self._finish(range_)
+            return
+        call = range_.calls[range_.at]
+        order = range_.order
+        self.execution = self._ledger.began(call, self.host, order.session, order.attempt)
+        if order.careful:
+            self._page = (order.serial, range_.at, self._world.now)
+        fate = call.plan.fate_of(len(call.executions))
+        if fate is not Fate.HANG:
+            self._world.at(call.plan.seconds, self._end, self.execution, range_, fate)
+
+    def _end(self, execution: Execution, range_: Range, fate: Fate) -> None:
+        if execution is not self.execution or self.dead:
+            return
+        if self.host.machine_asleep(self._end, execution, range_, fate):
+            return
+        if fate is Fate.DIE:
+            self.die(End.DIED)
+            return
+        if fate is Fate.FORGE:
+            self._forged = True
+            serial = Serial(range_.order.serial + 1)
+            self._tell(WorkerProgressed(self.worker, serial, 0, 10**6, 0.0, final=True))
+            return
+        self._ledger.ended(execution, ENDS[fate])
+        self.execution = None
+        range_.outcomes.append((range_.at, execution.id))
+        if fate is Fate.RAISE_RETRYABLE:
+            range_.retryable.append(range_.at)
+        range_.at += 1
+        if range_.order.careful and range_.at < range_.end:
+            self._report(range_, final=False)
+        self._next(range_)
+
+    def _finish(self, range_: Range) -> None:
+        self._range = None
+        self._ends[range_.order.serial] = range_.end
+        self._report(range_, final=True)
+        self._page = (Serial(0), NOBODY, 0.0)
+
+    def _give_back(self, range_: Range, keep: int) -> None:
+        started = range_.at + (self.execution is not None)
+        rest = range_.end - started
+        kept = 0 if keep <= 1 else -(-rest // keep)
+        range_.end = min(range_.end, started + kept)
+        self._tell(RestYielded(self.worker, range_.order.serial, range_.end))
+
+    def _report(self, range_: Range, *, final: bool) -> None:
+        now = self._world.now
+        stopped = range_.asked_to_stop_at
+        progress = WorkerProgressed(
+            self.worker,
+            range_.order.serial,
+            range_.reported,
+            range_.at,
+            now - range_.reported_at,
+            final,
+            interrupted=final and stopped is not None and range_.at < stopped,
+            dirty=final and self._world.chance(0.01),
+            retryable=tuple(range_.retryable),
+        )
+        outcomes, range_.outcomes, range_.retryable = range_.outcomes, [], []
+        range_.reported, range_.reported_at = range_.at, now
+        self._tell(progress, outcomes)
+
+    def _tell(self, event: NodeEvent, outcomes: Outcomes | None = None) -> None:
+        self._last_out = max(self._last_out, self._world.now + self._pipe_s())
+        self._world.at(self._last_out - self._world.now, self._deliver, self, event, outcomes or [])

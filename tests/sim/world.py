@@ -1,0 +1,89 @@
+"""The fake world: one seed, a clock that only the agenda moves, hosts that may fall asleep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from heapq import heappop, heappush
+from random import Random
+from typing import Any
+
+
+class Livelock(AssertionError):  # noqa: N818 - a verdict on the minds, not an error of the world
+    """The world was still busy after as many steps as any honest run needs."""
+
+
+class World:
+    """What happens, when: an agenda, and the only dice."""
+
+    def __init__(self, seed: int, trace: Callable[[str], None] | None = None) -> None:
+        self.seed = seed
+        self.rng = Random(seed)
+        self.now = 0.0
+        self.steps = 0
+        self.trace = trace
+        self._agenda: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._entries = 0
+
+    def at(self, delay_s: float, do: Callable[..., None], *args: Any) -> None:
+        """Have ``do(*args)`` happen after a while."""
+        self._entries += 1
+        heappush(self._agenda, (self.now + delay_s, self._entries, do, args))
+
+    def step(self) -> None:
+        """The next thing happens."""
+        self.now, _, do, args = heappop(self._agenda)
+        self.steps += 1
+        do(*args)
+
+    def run(self, until: float, done: Callable[[], bool], steps_max: int) -> None:
+        """Let things happen until ``done()``, or the time has come.
+
+        Raises:
+            Livelock: ``steps_max`` steps were not enough.
+        """
+        while self._agenda and self._agenda[0][0] <= until and not done():
+            if self.steps >= steps_max:
+                raise Livelock(f"{self.steps} steps, and it is only {self.now:.3f} s")
+            self.step()
+
+    def note(self, who: str, what: object) -> None:
+        """Write a line of the trace, if anyone reads it."""
+        if self.trace is not None:
+            self.trace(f"{self.now:10.4f} {who:<8} {what}")
+
+    def chance(self, probability: float) -> bool:
+        """Throw the dice."""
+        return self.rng.random() < probability
+
+
+class Host:
+    """A process of ours that can be stopped and continued, with or without its machine."""
+
+    def __init__(self, world: World, name: str) -> None:
+        self.world = world
+        self.name = name
+        self.awake_at = 0.0
+        self.machine_awake_at = 0.0
+        self.slept_s = 0.0
+
+    def sleep(self, seconds: float, *, machine: bool) -> None:
+        """Stop for so long; with ``machine`` the processes it started stop too."""
+        self.world.note(self.name, f"sleeps {seconds:.1f} s{' with its machine' * machine}")
+        self.slept_s += seconds
+        self.awake_at = max(self.awake_at, self.world.now + seconds)
+        if machine:
+            self.machine_awake_at = self.awake_at
+
+    def asleep(self, do: Callable[..., None], *args: Any) -> bool:
+        """Whether the host sleeps; if so, ``do(*args)`` happens when it wakes."""
+        if self.world.now >= self.awake_at:
+            return False
+        self.world.at(self.awake_at - self.world.now, do, *args)
+        return True
+
+    def machine_asleep(self, do: Callable[..., None], *args: Any) -> bool:
+        """The same for the machine."""
+        if self.world.now >= self.machine_awake_at:
+            return False
+        self.world.at(self.machine_awake_at - self.world.now, do, *args)
+        return True
