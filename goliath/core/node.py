@@ -707,7 +707,8 @@ class Node:
         for worker in self._workers.values():
             assert (worker.piece is not None) or worker.state is not WorkerState.BUSY, worker
             assert worker.state is not WorkerState.IDLE or worker.piece is None, worker
-        starved = sum(len(self._sessions) > 1 for _ in self._sessions)
+        # Each of them may have got one when it was starved, even if the others have left since.
+        starved = len({w.session for w in self._workers.values() if w.piece is not None})
         assert self._occupied() <= self.slots + starved * max(
             (piece.work.cpus for piece in running), default=1.0
         ), "more calls run than there are slots"
