@@ -20,7 +20,7 @@ from itertools import islice
 from typing import Any, Protocol
 
 from goliath.actors.bell import LoopBell, ThreadBell
-from goliath.actors.job import Job, Stretch, plain
+from goliath.actors.job import Job, Stretch
 from goliath.errors import DeadlineExceededError
 from goliath.transport.serialization import Row
 
@@ -43,13 +43,13 @@ class Rows(Protocol):
 class RowList:
     """Input that is there already."""
 
-    def __init__(self, items: list[Row] | tuple[Row, ...]) -> None:
+    def __init__(self, items: list[Row]) -> None:
         self._items = items
         self._next = 0
 
     def take(self, count: int) -> list[Row]:
         """See `Rows.take`."""
-        rows = list(self._items[self._next : self._next + count])
+        rows = self._items[self._next : self._next + count]
         self._next += len(rows)
         return rows
 
@@ -80,7 +80,7 @@ class RowStream:
 
 def rows_of(items: Iterable[Row]) -> Rows:
     """The input as `Rows`."""
-    return RowList(items) if isinstance(items, list | tuple) else RowStream(items)
+    return RowList(items) if type(items) is list else RowStream(items)
 
 
 class InputError(Exception):
@@ -163,11 +163,10 @@ def _expire(job: Job, rows: Rows, *, drain: bool) -> None:
 
 def _report(stretches: list[Stretch], on_result: OnResult | None) -> Iterator[Stretch]:
     for first, outcomes in stretches:
-        shown = plain(outcomes)
         if on_result is not None:
-            for place, outcome in enumerate(shown):
+            for place, outcome in enumerate(outcomes):
                 on_result(first + place, outcome)
-        yield first, shown
+        yield first, outcomes
 
 
 class AsyncRows:

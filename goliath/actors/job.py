@@ -51,13 +51,6 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class _Failure:
-    """An exception on its way to its slot: no value a user returns can be taken for it."""
-
-    error: BaseException
-
-
-@dataclass(frozen=True, slots=True)
 class _Settled:
     parcel: int
     lo: int
@@ -168,7 +161,7 @@ class Job:
             index = self._collector.expect(1)
             if not self._plan.return_exceptions:
                 raise error
-            self._collector.fill(index, [_Failure(error)])
+            self._collector.fill(index, [error])
             rows = rows[sent + 1 :]
 
     def _send_good(self, rows: list[Row]) -> tuple[int, Exception | None]:
@@ -266,10 +259,10 @@ class Job:
             )
         return explain(news.setback, news.where, index)
 
-    def _failure(self, error: BaseException) -> _Failure:
+    def _failure(self, error: BaseException) -> BaseException:
         if not self._plan.return_exceptions and not self._expired:
             raise error
-        return _Failure(error)
+        return error
 
     # -- ending early ------------------------------------------------------------------
 
@@ -299,17 +292,10 @@ class Job:
         self._collector.fill(
             first,
             [
-                _Failure(
-                    DeadlineExceededError(
-                        f"{name}, call {first + place}, was not sent: the deadline of its run "
-                        "had passed"
-                    )
+                DeadlineExceededError(
+                    f"{name}, call {first + place}, was not sent: the deadline of its run "
+                    "had passed"
                 )
                 for place in range(calls)
             ],
         )
-
-
-def plain(outcomes: list[Any]) -> list[Any]:
-    """The outcomes as users see them: values, and exceptions in their places."""
-    return [o.error if type(o) is _Failure else o for o in outcomes]
