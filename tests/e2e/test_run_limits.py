@@ -14,6 +14,7 @@ import pytest
 from goliath import (
     Commander,
     DeadlineExceededError,
+    GoliathError,
     SerializationError,
     TaskTimeoutError,
     WorkerCrashedError,
@@ -257,3 +258,33 @@ def test_retried_exceptions_give_up_after_max_retries(cmdr: Commander, tmp_path:
     with pytest.raises(OSError, match="not yet"):
         cmdr.run(_fails_at_first, [call], retry_exceptions=True, max_retries=1)
     assert stamped(str(tmp_path), "a") == 2
+
+
+# -- what a call needs -------------------------------------------------------------------
+
+
+def test_a_call_takes_the_cpus_it_asks_for(cmdr: Commander) -> None:
+    def threads(n):
+        return os.environ["OMP_NUM_THREADS"]
+
+    assert cmdr.run(threads, [(1,)], num_cpus=2) == ["2"]
+    start = time.monotonic()
+    cmdr.run(nap, [{"seconds": 0.3}] * 2, num_cpus=2)  # one after the other
+    assert time.monotonic() - start > 0.6
+
+
+def test_named_resources_limit_how_many_calls_run_at_once(lieutenant) -> None:
+    own = lieutenant(4, "--resources", '{"licence": 1}')
+    with Commander([own.address]) as commander:
+        start = time.monotonic()
+        commander.run(nap, [{"seconds": 0.2}] * 3, resources={"licence": 1})
+        assert time.monotonic() - start > 0.6
+
+
+def test_a_call_that_no_node_can_ever_run_is_an_error_that_says_what_there_is(
+    cmdr: Commander,
+) -> None:
+    with pytest.raises(GoliathError, match="no connected node") as caught:
+        cmdr.run(add, [(1, 1)], num_cpus=64)
+    assert "64" in str(caught.value)
+    assert "'num_cpus': 2" in str(caught.value)
