@@ -29,7 +29,7 @@ class Channel(Protocol):
     """One end of a two-way stream of messages."""
 
     def attach(self, receiver: Receiver) -> None:
-        """Name the receiver, once, before the first message can arrive."""
+        """Name the receiver, once. What arrives before waits for it."""
 
     def send(self, message: Message) -> None:
         """Queue a message; never blocks. On an ended channel it does nothing:

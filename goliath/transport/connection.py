@@ -73,7 +73,10 @@ class SessionChannel:
         self._receiver: Receiver | None = None
         self._sender: _Sender | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._attached = asyncio.Event()
         self._ended = False
+        self._announced = False
+        self._error: Exception | None = None
         self._gone = asyncio.Event()
         self._set_timer()
 
@@ -83,10 +86,13 @@ class SessionChannel:
     # -- the channel -------------------------------------------------------------------
 
     def attach(self, receiver: Receiver) -> None:
-        """Name the receiver, once, before the first message can arrive."""
+        """Name the receiver, once. Nothing is read from the links before."""
         if self._receiver is not None:
             raise LocalError(f"{self!r} has a receiver already")
         self._receiver = receiver
+        self._attached.set()
+        if self._ended:
+            self._loop.call_soon(self._announce)
 
     def send(self, message: Message) -> None:
         """Queue a message and, if the way is free, let it go at once."""
@@ -138,6 +144,8 @@ class SessionChannel:
         if self._ended:
             return
         self._ended = True
+        self._error = error
+        self._attached.set()  # nobody needs to wait for a receiver any more
         self._gone.set()
         self._protocol.forget()
         if self._timer is not None:
@@ -148,7 +156,7 @@ class SessionChannel:
             self._timer = self._loop.call_later(patience, self._sender.link.abort)
         self._on_ended()
         # Soon, not now: the receiver may be the caller, in the middle of a send.
-        self._loop.call_soon(self._announce, error)
+        self._loop.call_soon(self._announce)
 
     async def carry(self, link: Link, *, peer_seen: int, proved_at: float) -> None:
         """Pump a link until it ends; closing it is the caller's part. The session may go on.
@@ -214,6 +222,7 @@ class SessionChannel:
     # -- in ------------------------------------------------------------------------------
 
     async def _read(self, sender: _Sender) -> None:
+        await self._attached.wait()
         protocol, receive = self._protocol, sender.link.receive
         while (frame := await receive()) is not None and self._sender is sender:
             congested = protocol.congested
@@ -239,13 +248,13 @@ class SessionChannel:
             raise
 
     def _owner(self) -> Receiver:
-        if self._receiver is None:
-            raise LocalError(f"a message arrived at {self!r} before attach()")
+        assert self._receiver is not None, "nothing is read before attach()"
         return self._receiver
 
-    def _announce(self, error: Exception | None) -> None:
-        if self._receiver is not None:
-            self._receiver.on_closed(error)
+    def _announce(self) -> None:
+        if self._receiver is not None and not self._announced:
+            self._announced = True
+            self._receiver.on_closed(self._error)
 
     # -- time ----------------------------------------------------------------------------
 

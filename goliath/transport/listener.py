@@ -67,8 +67,8 @@ class Listener:
         tls: certificate and key, or None for plaintext.
         config: timers and limits.
         clock: tells ``now``.
-        on_session: called with each new session; it attaches a receiver before it returns.
-            Resumed sessions are not reported.
+        on_session: called with each new session; nothing is read from it until it has a
+            receiver. Resumed sessions are not reported.
         limits: called for each login; what it returns is told to the Commander (``slots``, …).
         prefix: a path before ``/goliath/v1``.
     """

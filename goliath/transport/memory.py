@@ -19,7 +19,7 @@ from goliath.transport.messages import Message
 def pair(
     config: TransportConfig, *, through_codec: bool = False
 ) -> tuple[MemoryChannel, MemoryChannel]:
-    """The two ends. Each must be attached before the loop's next turn after a send to it."""
+    """The two ends."""
     left = MemoryChannel(config.unacked_max_bytes, through_codec=through_codec)
     right = MemoryChannel(config.unacked_max_bytes, through_codec=through_codec)
     left.join(right)
@@ -54,10 +54,12 @@ class MemoryChannel:
     # -- the channel -------------------------------------------------------------------
 
     def attach(self, receiver: Receiver) -> None:
-        """Name the receiver, once, before the first message can arrive."""
+        """Name the receiver, once. What comes before waits for it."""
         if self._receiver is not None:
             raise LocalError(f"{self!r} has a receiver already")
         self._receiver = receiver
+        if self._inbox or self._closed or self._peer_closed:
+            self._wake()
 
     def send(self, message: Message) -> None:
         """Hand a message to the other end, soon."""
@@ -107,7 +109,7 @@ class MemoryChannel:
         """Everything that came before this turn; what its reading causes is for the next."""
         self._woken = False
         if self._receiver is None:
-            raise LocalError(f"a message arrived at {self!r} before attach()")
+            return
         try:
             self._drain(self._receiver)
         finally:

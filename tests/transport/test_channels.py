@@ -10,6 +10,7 @@ import pytest
 
 from goliath.config import KIB, MIB, TransportConfig
 from goliath.errors import LocalError
+from goliath.transport import memory
 from tests.transport.ends import PAIRS, End, assign, bulk, control
 
 
@@ -128,3 +129,13 @@ async def test_too_much_at_once_is_congestion_and_its_end_is_told(connected: Pai
         await left.until(lambda: left.writable)
         assert not left.channel.congested
         assert left.writable == 1
+
+
+async def test_messages_wait_in_memory_for_a_receiver_that_comes_late():
+    left, right = memory.pair(QUICK)
+    left.send(control(1))
+    left.close()
+    await asyncio.sleep(0.01)
+    receiver = End.of(right)
+    await receiver.until(lambda: receiver.closed)
+    assert receiver.messages == [control(1)]

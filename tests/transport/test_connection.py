@@ -12,7 +12,7 @@ import pytest
 
 from goliath.clock import BootClock
 from goliath.config import TransportConfig
-from goliath.errors import LocalError, ProtocolError, SerializationError
+from goliath.errors import ProtocolError, SerializationError
 from goliath.transport.codec import unpack_frame
 from goliath.transport.connection import SessionChannel
 from goliath.transport.protocol import SessionProtocol, Side
@@ -65,6 +65,12 @@ def channel(config: TransportConfig = CONFIG, side: Side = Side.COMMANDER) -> Se
     return SessionChannel(protocol, clock, on_ended=lambda: None)
 
 
+def attached(config: TransportConfig = CONFIG) -> SessionChannel:
+    end = channel(config)
+    End.of(end)
+    return end
+
+
 @asynccontextmanager
 async def carrying(end: SessionChannel, link: FakeLink) -> AsyncIterator[None]:
     async with asyncio.TaskGroup() as tasks:
@@ -77,7 +83,7 @@ async def carrying(end: SessionChannel, link: FakeLink) -> AsyncIterator[None]:
 
 
 async def test_an_idle_link_gets_the_bytes_before_send_returns():
-    end, link = channel(), FakeLink()
+    end, link = attached(), FakeLink()
     async with carrying(end, link):
         end.send(bulk(1))
         assert link.kinds == ["done"]
@@ -85,7 +91,7 @@ async def test_an_idle_link_gets_the_bytes_before_send_returns():
 
 
 async def test_what_is_sent_while_the_link_blocks_follows_in_order_with_control_first():
-    end, link = channel(), FakeLink()
+    end, link = attached(), FakeLink()
     async with carrying(end, link):
         link.blocked = asyncio.get_running_loop().create_future()
         for n in range(3):
@@ -100,7 +106,7 @@ async def test_what_is_sent_while_the_link_blocks_follows_in_order_with_control_
 
 
 async def test_an_abort_frees_a_blocked_sender_and_the_next_link_goes_on():
-    end, link = channel(), FakeLink()
+    end, link = attached(), FakeLink()
     async with carrying(end, link):
         link.blocked = asyncio.get_running_loop().create_future()
         end.send(bulk(1))
@@ -112,7 +118,7 @@ async def test_an_abort_frees_a_blocked_sender_and_the_next_link_goes_on():
 
 
 async def test_a_broken_link_ends_without_an_error_and_everything_is_kept():
-    end, link = channel(), FakeLink()
+    end, link = attached(), FakeLink()
     async with carrying(end, link):
         link.broken = True
         end.send(bulk(1))
@@ -124,7 +130,7 @@ async def test_a_broken_link_ends_without_an_error_and_everything_is_kept():
 
 
 async def test_a_channel_without_a_link_keeps_what_is_sent():
-    end = channel()
+    end = attached()
     end.send(bulk(1))
     assert not end.linked
     link = FakeLink()
@@ -136,7 +142,7 @@ async def test_a_channel_without_a_link_keeps_what_is_sent():
 
 async def test_a_silent_link_is_broken():
     config = TransportConfig(ping_interval_s=0.02, silence_max_s=0.06)
-    end, link = channel(config), FakeLink()
+    end, link = attached(config), FakeLink()
     async with asyncio.timeout(2):
         await end.carry(link, peer_seen=0, proved_at=BootClock().now())
     assert link.broken
@@ -146,7 +152,7 @@ async def test_a_silent_link_is_broken():
 
 
 async def test_a_receiver_that_fails_ends_the_session_with_its_own_error():
-    here, there = channel(), channel(side=Side.LIEUTENANT)
+    here, there = attached(), channel(side=Side.LIEUTENANT)
     receiver = End.of(there)
     error = RuntimeError("a bug")
 
@@ -166,15 +172,28 @@ async def test_a_receiver_that_fails_ends_the_session_with_its_own_error():
     here.end(None)
 
 
-async def test_a_message_before_attach_is_a_bug_that_is_named():
-    here, there = channel(), channel(side=Side.LIEUTENANT)
+async def test_messages_wait_for_a_receiver_that_comes_late():
+    here, there = attached(), channel(side=Side.LIEUTENANT)
     near, far = FakeLink(), FakeLink()
-    async with carrying(here, near):
+    async with carrying(here, near), carrying(there, far):
         here.send(bulk(1))
         await far.inbox.put(near.sent[0])
-        with pytest.raises(LocalError, match=r"before attach\(\)"):
-            await there.carry(far, peer_seen=0, proved_at=BootClock().now())
+        await asyncio.sleep(0.01)
+        receiver = End.of(there)
+        assert await receiver.received(1) == [bulk(1)]
     here.end(None)
+    there.end(None)
+
+
+async def test_a_receiver_that_comes_after_the_end_is_told_of_it_once():
+    end = channel()
+    error = RuntimeError("too late")
+    end.end(error)
+    await asyncio.sleep(0)
+    receiver = End.of(end)
+    await receiver.until(lambda: receiver.closed)
+    await asyncio.sleep(0.01)
+    assert receiver.closed == [error]
 
 
 async def test_a_damaged_frame_is_an_error_for_the_owner_of_the_link_and_not_for_the_receiver():
@@ -190,7 +209,7 @@ async def test_a_damaged_frame_is_an_error_for_the_owner_of_the_link_and_not_for
 
 
 async def test_a_message_that_is_too_big_is_refused_to_its_sender():
-    end = channel(TransportConfig(message_max_bytes=1000))
+    end = attached(TransportConfig(message_max_bytes=1000))
     with pytest.raises(SerializationError, match="over the limit"):
         end.send(bulk(1, bytes(2000)))
     end.end(None)
@@ -205,14 +224,14 @@ async def test_leaving_without_a_link_ends_at_once():
 
 
 async def test_an_ended_channel_carries_no_link():
-    end, link = channel(), FakeLink()
+    end, link = attached(), FakeLink()
     end.end(None)
     await end.carry(link, peer_seen=0, proved_at=0.0)
     assert link.sent == []
 
 
 async def test_cancelling_the_carrier_leaves_the_session_alive():
-    end, link = channel(), FakeLink()
+    end, link = attached(), FakeLink()
     link.blocked = asyncio.get_running_loop().create_future()
     end.send(bulk(1))
     task = asyncio.get_running_loop().create_task(end.carry(link, peer_seen=0, proved_at=0.0))

@@ -89,7 +89,7 @@ async def test_no_lieutenant_is_said_so_and_tried_again_until_there_is_one(free_
         assert isinstance(error, NoLieutenant)
         assert isinstance(error, OSError)
         assert str(error) == (
-            f"no Lieutenant at 127.0.0.1:{free_port}: Connection refused; is it running there?"
+            f"no lieutenant at 127.0.0.1:{free_port}: Connection refused; is it running there?"
         )
         listener = Listener(
             "127.0.0.1",
