@@ -13,6 +13,35 @@ from goliath.transport.messages import Payload
 from goliath.transport.serialization import LoadedFunction
 
 Sink = Callable[[Any], None]
+Plan = tuple[list[int], loops.Loop, loops.Loop]
+
+
+class Callee:
+    """A loaded function, and how to loop over calls of each shape that it was called with."""
+
+    __slots__ = ("_function", "_plans", "call", "retry_on")
+
+    def __init__(self, function: LoadedFunction) -> None:
+        self.call = partial(function.call, **function.static) if function.static else function.call
+        self.retry_on = function.retry_on
+        self._plans: dict[tuple[int, tuple[str, ...]], Plan] = {}
+        self._function = function
+
+    def plan(self, positional: int, names: tuple[str, ...]) -> Plan:
+        """The order of the columns, the loop for all calls, and the one for a single call."""
+        shape = positional, names
+        plan = self._plans.get(shape)
+        if plan is None:
+            order, keywords = loops.plan_arguments(
+                self._function.call, frozenset(self._function.static), positional, names
+            )
+            width = positional + len(names)
+            plan = self._plans[shape] = (
+                order,
+                loops.loop_for(width, keywords, single=False),
+                loops.loop_for(width, keywords, single=True),
+            )
+        return plan
 
 
 class Calls(Protocol):
@@ -24,7 +53,7 @@ class Calls(Protocol):
     column: list[Any]
     iterator: Iterator[Any]
 
-    def bind(self, function: LoadedFunction, append: Sink, box: Sink) -> Callable[[bool], bool]:
+    def bind(self, callee: Callee, append: Sink, box: Sink) -> Callable[[bool], bool]:
         """``step(single)``: runs all calls that are left, or the next one; False at the end."""
 
     def text(self, name: str, place: int) -> str:
@@ -50,19 +79,14 @@ class ColumnCalls:
         self.column = self._columns[0] if columns else [None] * (hi - lo)
         self.iterator = iter(self.column)
 
-    def bind(self, function: LoadedFunction, append: Sink, box: Sink) -> Callable[[bool], bool]:
-        order, names = loops.plan_arguments(
-            function.call, frozenset(function.static), self._positional, self._names
-        )
+    def bind(self, callee: Callee, append: Sink, box: Sink) -> Callable[[bool], bool]:
+        order, whole, one = callee.plan(self._positional, self._names)
         if self._columns:
             # The order may put another column first: that one is cut and counted from now on.
             self.column = self._columns[order[0]]
             self.iterator = iter(self.column)
         iterators = [self.iterator, *(iter(self._columns[place]) for place in order[1:])]
-        width = len(self._columns)
-        whole = loops.loop_for(width, names, single=False)
-        one = loops.loop_for(width, names, single=True)
-        f = _with_static(function)
+        f = callee.call
         return lambda single: (one if single else whole)(f, append, box, *iterators)
 
     def text(self, name: str, place: int) -> str:
@@ -86,8 +110,8 @@ class RowCalls:
         self.iterator = iter(self.column)
         self._current: tuple[tuple[Any, ...], dict[str, Any]] | None = None
 
-    def bind(self, function: LoadedFunction, append: Sink, box: Sink) -> Callable[[bool], bool]:
-        f, load, rows = _with_static(function), self._load, self.iterator
+    def bind(self, callee: Callee, append: Sink, box: Sink) -> Callable[[bool], bool]:
+        f, load, rows = callee.call, self._load, self.iterator
         return lambda single: loops.rows_loop(f, append, box, load, rows, single)
 
     def text(self, name: str, place: int) -> str:
@@ -103,10 +127,6 @@ class RowCalls:
                 "send plain data, or ship or install the module of their class on the node"
             ) from exc
         return self._current
-
-
-def _with_static(function: LoadedFunction) -> Callable[..., Any]:
-    return partial(function.call, **function.static) if function.static else function.call
 
 
 def _part(column: list[Any], lo: int, hi: int) -> list[Any]:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from goliath.actors.calls import Calls, read_calls
+from goliath.actors.calls import Callee, Calls, read_calls
 from goliath.actors.coroutines import GENERATORS, CoroutineRunner, must_be_awaited
 from goliath.actors.failures import (
     EVERYTHING,
@@ -26,18 +26,17 @@ from goliath.actors.failures import (
     failure_record,
     refused_result,
 )
-from goliath.config import MIB
 from goliath.transport.messages import Progress, RunRange
 from goliath.transport.serialization import (
     SCALARS,
     FailureRecord,
-    LoadedFunction,
     dump_value,
     encode_outcomes,
+    serialization_record,
 )
 
-SPILL_BYTES = 32 * MIB  # of pickled results that wait in a worker before they are sent
-RESULT_MAX_BYTES = 2048 * MIB  # of one pickled result; a frame has a 32-bit length
+SPILL_BYTES = 1 << 25  # of pickled results that wait in a worker before they are sent
+RESULT_MAX_BYTES = 1 << 31  # of one pickled result; a frame has a 32-bit length
 
 
 Step = Callable[[bool], bool]
@@ -95,10 +94,10 @@ class Range:
 
     # -- by either thread, with the worker's lock held ---------------------------------
 
-    def open(self, message: RunRange, function: LoadedFunction, box: Callable[[Any], None]) -> Step:
+    def open(self, message: RunRange, callee: Callee, box: Callable[[Any], None]) -> Step:
         """Read the calls, those that are left of them; returns what runs them."""
         self._calls = read_calls(message.form, message.payload, self.lo, self.end)
-        return self._calls.bind(function, self.values.append, box)
+        return self._calls.bind(callee, self.values.append, box)
 
     def interrupt(self) -> None:
         """Start no further call."""
@@ -140,6 +139,13 @@ class Range:
         self._waiting_bytes = 0
         retryable = sorted(place for place in list(self._retryable) if place < last)
         self._retryable.difference_update(retryable)
+        payload = encode_outcomes(
+            self.values[first:last],
+            _taken(self.boxed, first, last),
+            _taken(self.failures, first, last),
+        )
+        if len(payload) > RESULT_MAX_BYTES:
+            payload = _too_large(last - first, len(payload))
         return Progress(
             serial=self.serial,
             lo=self.lo + first,
@@ -149,11 +155,7 @@ class Range:
             interrupted=final and self.lo + last < (self._interrupted_before or 0),
             dirty=dirty,
             retryable=[self.lo + place for place in retryable],
-            payload=encode_outcomes(
-                self.values[first:last],
-                _taken(self.boxed, first, last),
-                _taken(self.failures, first, last),
-            ),
+            payload=payload,
         )
 
     # -- by the main thread --------------------------------------------------------------
@@ -171,10 +173,7 @@ class Range:
         except Exception as exc:
             raise refused_result(value, exc) from exc
         if len(pickled) > RESULT_MAX_BYTES:
-            raise RefusedError(
-                f"the result has {len(pickled)} bytes pickled, and {RESULT_MAX_BYTES} is the most "
-                "that one call can return; return it in parts"
-            )
+            raise RefusedError(_size_complaint(len(pickled)))
         self.boxed[place] = pickled
         self._waiting_bytes += len(pickled)
         self.values.append(None)
@@ -203,6 +202,19 @@ class Range:
         return self._waiting_bytes > SPILL_BYTES
 
 
+def _size_complaint(size: int) -> str:
+    return (
+        f"the result has {size} bytes pickled, and {RESULT_MAX_BYTES} is the most that can be "
+        "returned at a time; return it in parts"
+    )
+
+
+def _too_large(count: int, size: int) -> bytes:
+    """Instead of outcomes that do not fit a frame: that they do not."""
+    record = serialization_record(_size_complaint(size))
+    return encode_outcomes([None] * count, {}, dict.fromkeys(range(count), record))
+
+
 def _taken(box: dict[int, Any], first: int, last: int) -> dict[int, Any]:
     """Move the entries below ``last`` out, numbered from ``first``."""
     return {place - first: box.pop(place) for place in list(box) if place < last}
@@ -229,22 +241,22 @@ class Execution:
 
     def run(
         self,
-        load: Callable[[], LoadedFunction],
-        open_range: Callable[[LoadedFunction, Callable[[Any], None]], Step],
+        load: Callable[[], Callee],
+        open_range: Callable[[Callee, Callable[[Any], None]], Step],
         each: EachCall | None,
     ) -> None:
         """Run what is left of the range; never raises on account of user code."""
         region, serial = self._region, self._range.serial
         try:
             region.serial = serial
-            function = load()
+            callee = load()
             region.serial = 0
-            step = open_range(function, self._box)
+            step = open_range(callee, self._box)
             region.serial = serial
             if each is None:
-                self._run_all(step, function.retry_on)
+                self._run_all(step, callee.retry_on)
             else:
-                self._run_each(step, function.retry_on, each)
+                self._run_each(step, callee.retry_on, each)
             region.serial = 0
         except CallInterrupted:
             # Raised once, and only while the region was set: from here on nothing strikes.

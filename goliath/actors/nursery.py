@@ -175,7 +175,11 @@ class _ZygoteLink:
         self._sock, theirs = socket.socketpair()
         with theirs:
             _widen(self._sock)
-            self._process = _start_zygote(theirs)
+            try:
+                self._process = _start_zygote(theirs)
+            except OSError:
+                self._sock.close()
+                raise
         self._sock.setblocking(False)
         self._records = Records()
         self._pidfds: deque[int] = deque()

@@ -24,6 +24,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+from goliath.actors.calls import Callee
 from goliath.actors.coroutines import CoroutineRunner
 from goliath.actors.execution import Execution, Range, Region, Step
 from goliath.actors.failures import CallInterrupted, RefusedError
@@ -60,17 +61,17 @@ class Function:
         self.name = message.name
         self.untidy = False
         self._payload = bytes(message.payload)
-        self._loaded: LoadedFunction | None = None
+        self._loaded: Callee | None = None
 
-    def load(self) -> LoadedFunction:
+    def load(self) -> Callee:
         """The function; if it cannot be rebuilt, one that says so at every call."""
         if self._loaded is None:
             try:
-                self._loaded = load_function(self._payload)
+                self._loaded = Callee(load_function(self._payload))
             except CallInterrupted:
                 raise
             except BaseException as exc:  # noqa: BLE001 - importing runs user code
-                self._loaded = LoadedFunction(_refusal(self.name, exc), {}, ())
+                self._loaded = Callee(LoadedFunction(_refusal(self.name, exc), {}, ()))
             self._payload = b""
         return self._loaded
 
@@ -150,9 +151,9 @@ class Worker:
         self._page.write(range_.serial, NOBODY, 0.0)
         each = _EachCall(self, range_, function, message.careful)
 
-        def open_range(loaded: LoadedFunction, box: Callable[[Any], None]) -> Step:
+        def open_range(callee: Callee, box: Callable[[Any], None]) -> Step:
             with self._lock:
-                return range_.open(message, loaded, box)
+                return range_.open(message, callee, box)
 
         Execution(range_, function.name, self._region, self._coroutines, self.report).run(
             function.load, open_range, each if message.careful or function.untidy else None
@@ -338,7 +339,7 @@ def become_worker(
     *,
     has_initializer: bool,
 ) -> int:
-    """Be a worker until the Lieutenant has had enough; returns what the process should exit with."""
+    """Be a worker until the Lieutenant has had enough; returns what to exit with."""
     worker = Worker(calls, control, page, outputs)
     try:
         status = worker.serve(has_initializer=has_initializer)

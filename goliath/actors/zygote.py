@@ -167,22 +167,13 @@ class Zygote:
 
     def _bury(self) -> None:
         """Reap every child that has ended, and end what the dead have left."""
-        while (pid := self._end_of_a_child()) is not None:
-            # Killed while the leader is unburied: until then the number names this group only.
-            _kill_group(pid)
-            _, status = os.waitpid(pid, 0)
+        while (ended := _reap_with_group()) is not None:
+            pid, status = ended
             guarded = self._guarded.pop(pid, None)
             if guarded is not None:
                 self._reply({"exited": guarded.worker, "pid": pid, "status": status}, [])
         if self._adopts:
             self._kill_strays()
-
-    def _end_of_a_child(self) -> int | None:
-        try:
-            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:
-            return None
-        return ended.si_pid if ended else None
 
     def _kill_strays(self) -> None:
         """Kill adopted children of dead workers, each of which comes here with its own in turn.
@@ -221,6 +212,24 @@ class Zygote:
             for pid in remaining:
                 _kill(pid)
             time.sleep(0.001)
+
+
+def _reap_with_group() -> tuple[int, int] | None:
+    """Reap one child that has ended and kill its process group; None if there is none."""
+    try:
+        if not hasattr(os, "waitid"):  # macOS
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid:
+                _kill_group(pid)
+            return (pid, status) if pid else None
+        ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if ended is None:
+            return None
+        # Killed while the leader is unburied: until then the number names this group only.
+        _kill_group(ended.si_pid)
+        return os.waitpid(ended.si_pid, 0)
+    except ChildProcessError:
+        return None
 
 
 def _pidfd(pid: int) -> int:

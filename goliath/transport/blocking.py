@@ -11,14 +11,13 @@ import mmap
 import socket
 import struct
 
-from goliath.config import MIB
 from goliath.transport.codec import from_header, pack_header, to_header, unpack_frame
 from goliath.transport.messages import Message, Payload
 
 LENGTH = struct.Struct("<I")
 FRAME_MAX_BYTES = (1 << 32) - 1
-_USUAL_BYTES = MIB
-_KEPT_BYTES = 16 * MIB  # a bigger buffer is let go, or one huge frame would cost memory for ever
+_USUAL_BYTES = 1 << 20
+_KEPT_BYTES = 1 << 24  # a bigger buffer is let go, or one huge frame would cost memory for ever
 
 
 def pack_pipe_frame(message: Message) -> tuple[bytes, Payload]:

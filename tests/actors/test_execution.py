@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from goliath.actors import execution
+from goliath.actors.calls import Callee
 from goliath.actors.coroutines import CoroutineRunner
 from goliath.actors.execution import Execution, Range, Region
 from goliath.actors.failures import CallInterrupted, call_text, failure_record
@@ -32,12 +34,14 @@ class Stage:
         self.spilled = 0
 
     def run(self, function: Callable[..., Any], each: Any = None) -> None:
-        def open_range(loaded: LoadedFunction, box: Callable[[Any], None]) -> Any:
+        callee = Callee(LoadedFunction(function, {}, ()))
+
+        def open_range(callee: Callee, box: Callable[[Any], None]) -> Any:
             with self.lock:
-                return self.range.open(self.message, loaded, box)
+                return self.range.open(self.message, callee, box)
 
         Execution(self.range, "f", self.region, CoroutineRunner(), self._spill).run(
-            lambda: LoadedFunction(function, {}, ()), open_range, each
+            lambda: callee, open_range, each
         )
         assert self.region.serial == 0
 
@@ -218,6 +222,20 @@ def test_an_interrupt_in_the_last_call_that_finishes_all_the_same_is_no_interrup
     stage = Stage(rows_of("columns", 3))
     stage.run(call)
     assert not stage.progress().interrupted
+
+
+def test_results_too_large_for_a_frame_are_refused_not_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(execution, "RESULT_MAX_BYTES", 1000)
+    stage = Stage(rows_of("columns", 2))
+    stage.run(lambda x: "x" * 2000)
+    values, failures = serialization.decode_outcomes(stage.progress().payload)
+    assert values == [None, None]
+    assert [failures[place]["kind"] for place in (0, 1)] == ["serialization"] * 2
+    stage = Stage(rows_of("columns", 2))
+    stage.run(lambda x: ["x" * 2000] if x else x)
+    assert sorted(stage.outcomes().failures) == [1]
 
 
 def test_each_call_is_announced_outside_of_user_code() -> None:
