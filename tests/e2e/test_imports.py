@@ -33,16 +33,16 @@ def test_naming_the_commander_does_not_import_aiohttp() -> None:
 
 
 def test_importing_goliath_takes_hardly_longer_than_starting_python() -> None:
-    def best(code: str) -> float:
-        times = []
-        for _ in range(7):
-            start = time.perf_counter()
-            subprocess.run([sys.executable, "-c", code], check=True)
-            times.append(time.perf_counter() - start)
-        return min(times)
+    def took(code: str) -> float:
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code], check=True)
+        return time.perf_counter() - start
 
-    bare, with_goliath = best("pass"), best("import goliath")
-    assert with_goliath - bare < max(0.010, bare)
+    took("import goliath")  # compiles it, if nobody has
+    pairs = [(took("pass"), took("import goliath")) for _ in range(10)]
+    bare, with_goliath = (min(times) for times in zip(*pairs, strict=True))
+    # Ten milliseconds on an ordinary machine; a slow one is slow with the bare Python, too.
+    assert with_goliath - bare < max(0.010, 0.7 * bare)
 
 
 def test_every_public_name_can_be_imported_and_says_where_it_is_from() -> None:
