@@ -37,6 +37,7 @@ from goliath.transport.handshake import (
 )
 from goliath.transport.keys import NONCE_BYTES, ca_binding, plain_binding, tls_binding
 from goliath.transport.protocol import SessionProtocol, Side
+from goliath.transport.sockets import tune
 from goliath.transport.versions import Versions
 from goliath.transport.websocket import (
     CLOSE_MAX_S,
@@ -46,7 +47,6 @@ from goliath.transport.websocket import (
     WebSocketLink,
     client_tls,
     message_limit,
-    tune,
 )
 
 HOPELESS = 32  # so many failed attempts, or one that only a human can help

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import socket
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,15 +25,15 @@ from goliath.transport.guard import Guard
 from goliath.transport.handshake import REFUSED, Caller, Peer, ServerHandshake
 from goliath.transport.keys import NONCE_BYTES, Keyring, plain_binding, tls_binding
 from goliath.transport.protocol import SessionProtocol, Side
+from goliath.transport.sockets import sockets_on, tune
 from goliath.transport.versions import Versions
 from goliath.transport.websocket import (
     CLOSE_MAX_S,
     CLOSE_UNAUTHENTICATED,
     PATH,
-    ServerTls,
+    Tls,
     WebSocketLink,
     message_limit,
-    tune,
 )
 
 logger = logging.getLogger("goliath.listener")
@@ -78,7 +77,7 @@ class Listener:
         host: str,
         port: int,
         tokens: Iterable[Token],
-        tls: ServerTls | None,
+        tls: Tls | None,
         config: TransportConfig,
         clock: Clock,
         *,
@@ -127,7 +126,9 @@ class Listener:
         loop = asyncio.get_running_loop()
         context = self._tls.context() if self._tls is not None else None
         patience = self._config.handshake_max_s if context is not None else None
-        for sock in await self._bind():
+        sockets = await sockets_on(self._host, self._port)
+        self._port = sockets[0].getsockname()[1]
+        for sock in sockets:
             # Not by an aiohttp runner: that has no deadline for the TLS handshake.
             server = await loop.create_server(
                 self._server,
@@ -164,27 +165,6 @@ class Listener:
             async with asyncio.timeout(CLOSE_MAX_S):
                 await self._quiet.wait()
         await self._server.shutdown(CLOSE_MAX_S)
-
-    # -- the socket ----------------------------------------------------------------------
-
-    async def _bind(self) -> list[socket.socket]:
-        sockets: list[socket.socket] = []
-        try:
-            for family, address in await _resolve(self._host, self._port):
-                sock = socket.socket(family, socket.SOCK_STREAM)
-                sockets.append(sock)
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                if family is socket.AF_INET6:
-                    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                sock.bind((address[0], self._port, *address[2:]))
-                sock.setblocking(False)
-                # Port 0: the first socket chooses, the others follow.
-                self._port = sock.getsockname()[1]
-        except BaseException:
-            for sock in sockets:
-                sock.close()
-            raise
-        return sockets
 
     # -- before the login ------------------------------------------------------------------
 
@@ -372,22 +352,6 @@ class Listener:
 
 class _Nonsense(Exception):  # noqa: N818 - internal, and the name says it
     """A stranger said something that is not a login."""
-
-
-async def _resolve(host: str, port: int) -> list[tuple[socket.AddressFamily, tuple[Any, ...]]]:
-    flags = socket.AI_PASSIVE
-    try:
-        # A number needs no resolver, and so no thread.
-        found = socket.getaddrinfo(
-            host or None,
-            port,
-            type=socket.SOCK_STREAM,
-            flags=flags | (socket.AI_NUMERICHOST if host else 0),
-        )
-    except socket.gaierror:
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
-    return [(family, address) for family, _, _, _, address in found]
 
 
 def _address_of(transport: asyncio.BaseTransport | None) -> str:

@@ -7,12 +7,11 @@ both ends is a chunk and its header; compression is off, it would cost more than
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from aiohttp import ClientResponse, ClientWebSocketResponse, WSMsgType, web
 
@@ -23,7 +22,6 @@ PATH = "/goliath/v1"
 HEADER_ROOM_BYTES = 64 * KIB  # beside a chunk: its header, for the websocket's own limit
 CLOSE_MAX_S = 1.0
 CLOSE_UNAUTHENTICATED = 4401
-NOTSENT_LOWAT_BYTES = 256 * KIB  # more in the kernel's queue would only delay control frames
 
 
 class ClientSocket(ClientWebSocketResponse[Any]):
@@ -102,17 +100,17 @@ def message_limit(config: TransportConfig) -> int:
     return config.chunk_bytes + HEADER_ROOM_BYTES
 
 
-def tune(sock: Any, config: TransportConfig) -> None:
-    """Small frames at once, a short queue in the kernel, and an end to waiting for the dead."""
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if hasattr(socket, "TCP_USER_TIMEOUT"):
-        patience_ms = int(config.tcp_user_timeout_s * 1000)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, patience_ms)
-    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOTSENT_LOWAT_BYTES)
-
-
 # -- TLS -------------------------------------------------------------------------------
+
+
+class Tls(Protocol):
+    """What a Lieutenant encrypts with; see also `goliath.transport.certificate.SelfSigned`."""
+
+    def context(self) -> ssl.SSLContext:
+        """A server context."""
+
+    def certificate(self) -> bytes:
+        """The certificate that clients will see, as DER."""
 
 
 @dataclass(frozen=True, slots=True)
