@@ -40,7 +40,7 @@ class Owner(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class OpenJob:
-    """A user wants calls of one function made."""
+    """A user wants calls of one function made; ``fed`` as in `events.JobOpened`."""
 
     job: JobId
     owner: Owner
@@ -48,6 +48,7 @@ class OpenJob:
     surroundings: Surroundings
     options: JobOptions
     total: int | None = None
+    fed: bool = True
 
 
 @dataclass(slots=True)

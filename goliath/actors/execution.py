@@ -108,12 +108,14 @@ class Range:
     def give_back(self, keep: int) -> int:
         """Cut off what has not started, all but one part in ``keep`` (1: all of it).
 
+        The last one is given: whoever asks has nothing to do, and this worker is busy.
+
         Returns:
             The number of the first call that will not be run here.
         """
         started = self._started()
         rest = self.end - self.lo - started
-        kept = 0 if keep <= 1 else -(-rest // keep)
+        kept = 0 if keep <= 1 else rest // keep
         self._cut(started + kept)
         return self.end
 

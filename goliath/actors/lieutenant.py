@@ -456,7 +456,6 @@ class LieutenantActor(Actor):
             return
         match said:
             case msg.Progress():
-                worker.process.drain_output()
                 self._payload = said.payload
                 self._decide(
                     nd.WorkerProgressed(

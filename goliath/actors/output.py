@@ -39,6 +39,11 @@ class OutputPipe:
         self.tail = b""
         loop.add_reader(fd, self._on_readable)
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether the beginning of a line waits for its end."""
+        return bool(self._line)
+
     def pause(self) -> None:
         """Read no more: the pipe fills, and the worker waits in its print."""
         if not self._paused and not self._closed:

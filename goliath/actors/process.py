@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import signal
 import socket
 from collections.abc import Callable
@@ -108,6 +109,9 @@ class Process:
         self._control = Line(loop, ends.control, buffer, self._on_message, self._on_control_end)
         self._stdout = OutputPipe(loop, ends.stdout, self._printer("stdout"))
         self._stderr = OutputPipe(loop, ends.stderr, self._printer("stderr"), tail_bytes)
+        self._printed = select.poll()
+        for fd in (ends.stdout, ends.stderr):
+            self._printed.register(fd, select.POLLIN)
         self._killed = False  # by us, so that it was not the kernel
         self._dead = False
         self._orphaned = False
@@ -281,7 +285,9 @@ class Process:
     # -- what it says ---------------------------------------------------------------------------
 
     def _on_message(self, message: Message) -> None:
-        self.drain_output()
+        # A poll takes 0.7 µs, where two reads that find nothing take 8.
+        if self._printed.poll(0) or self._stdout.unfinished or self._stderr.unfinished:
+            self.drain_output()
         self._events.on_worker_message(self.worker, message)
 
     def _printer(self, stream: str) -> Callable[[bytes], None]:

@@ -174,7 +174,7 @@ class Submission:
         self._calls: dict[int, _Call] = {}
         self._next = 0
         self._lock = threading.Lock()
-        self._post(desk.OpenJob(self.id, self, function, surroundings, options))
+        self._post(desk.OpenJob(self.id, self, function, surroundings, options, fed=False))
 
     def _post(self, message: Any) -> None:
         self._portal.post(self._commander.tell, message)

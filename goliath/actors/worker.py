@@ -159,8 +159,9 @@ class Worker:
             function.load, open_range, each if message.careful or function.untidy else None
         )
         dirty = self.tidy(function) or each.dirty
-        self._page.write(0, NOBODY, 0.0)
         self._finish(range_, dirty)
+        # Last: whoever dies before this has begun the range and may have lost its outcomes.
+        self._page.write(0, NOBODY, 0.0)
 
     def tidy(self, function: Function) -> bool:
         """Clean up behind a function; whether something could not be cleaned.

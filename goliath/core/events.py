@@ -11,11 +11,16 @@ from goliath.core.ids import Attempt, BatchId, JobId, NodeId
 
 @dataclass(frozen=True, slots=True)
 class JobOpened:
-    """A user wants calls made. ``total`` is None where the input's length is not known."""
+    """A user wants calls made.
+
+    ``total`` is None where the input's length is not known. An owner that is ``fed`` submits
+    what `Demand` asks for; another submits when it likes.
+    """
 
     job: JobId
     options: JobOptions
     total: int | None = None
+    fed: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from goliath.core.batch import Batch, JobOptions
 from goliath.core.ids import BatchId, NodeId
+from goliath.core.policy import BatchPolicy
 
 
 @dataclass(slots=True)
@@ -26,6 +27,8 @@ class NodeView:
 
     def capacity(self, options: JobOptions) -> int:
         """How many calls of a job can run here at once; 0: never."""
+        if options.cpus == 1.0 and not options.resources:
+            return self.slots
         if self.slots < options.cpus:
             return 0
         room = int(self.slots / options.cpus) if options.cpus else self.slots
@@ -47,20 +50,31 @@ class NodeView:
 
 
 def choose_node(
-    nodes: Iterable[NodeView], options: JobOptions, windows: Mapping[NodeId, int], bytes_max: int
+    nodes: Iterable[NodeView],
+    options: JobOptions,
+    policy: BatchPolicy,
+    batch_s: float | None,
+    bytes_max: int,
 ) -> NodeView | None:
-    """The node with the most room for a batch of this job, by share of its size; None if full."""
+    """The node with the most room for a batch of this job, by share of its size; None if full.
+
+    Args:
+        nodes: all there are.
+        options: of the job.
+        policy: says how many batches may be on a node.
+        batch_s: what a batch of the job takes, as far as is known.
+        bytes_max: how much payload may be on a node.
+    """
     best: NodeView | None = None
     best_load = 0.0
     for node in nodes:
-        if node.draining or len(node.held) >= windows[node.id]:
-            continue
-        if node.held_bytes >= bytes_max:
+        if node.draining or node.held_bytes >= bytes_max:
             continue
         capacity = node.capacity(options)
-        if not capacity:
+        held = len(node.held)
+        if not capacity or held >= policy.window(capacity, node.rtt_s, batch_s):
             continue
-        load = len(node.held) / capacity
+        load = held / capacity
         if best is None or load < best_load:
             best, best_load = node, load
     return best

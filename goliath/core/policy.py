@@ -62,8 +62,9 @@ class BatchPolicy:
 
     def window(self, capacity: int, rtt_s: float, batch_s: float | None) -> int:
         """Batches that may be on a node at once: two a slot, and what the way there swallows."""
-        travelling = ceil(rtt_s / max(batch_s, 1e-3)) if batch_s is not None else 0
-        return 2 * capacity + min(travelling, 64)
+        if not rtt_s or batch_s is None:
+            return 2 * capacity
+        return 2 * capacity + min(ceil(rtt_s / max(batch_s, 1e-3)), 64)
 
 
 @dataclass(slots=True)

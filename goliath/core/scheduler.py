@@ -11,7 +11,7 @@ batches over the same parcel.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from typing import assert_never
@@ -93,14 +93,19 @@ class Scheduler:
     _ids: Iterator[int] = field(default_factory=lambda: count(1))
     _wake_at: float | None = None
     _stuck_since: dict[JobId, float] = field(default_factory=dict)
+    _fed: dict[JobId, _Job] = field(default_factory=dict)  # whose owners wait to be asked for more
 
     def handle(self, event: Event, now: float) -> list[Command]:
         """Take one event in; what is to be done about it, in order."""
         commands = list(self._on(event, now))
-        commands += self._place(now)
-        commands += self._rob(now)
-        commands += self._grant()
-        commands += self._give_up_infeasible(now)
+        if self._backlog:
+            commands += self._place(now)
+        if len(self._nodes) > 1 and not self._backlog:
+            commands += self._rob(now)
+        if self._fed:
+            commands += self._grant()
+        if self._backlog or self._stuck_since:
+            commands += self._give_up_infeasible(now)
         if self._wake_at is not None:
             commands.append(WakeAt(self._wake_at))
         return commands
@@ -139,7 +144,9 @@ class Scheduler:
 
     def _on_opened(self, event: JobOpened) -> Iterator[Command]:
         assert event.job not in self._jobs, f"job {event.job} opened twice"
-        self._jobs[event.job] = _Job(event.job, event.options, event.total)
+        job = self._jobs[event.job] = _Job(event.job, event.options, event.total)
+        if event.fed:
+            self._fed[job.id] = job
         yield from ()
 
     def _on_submitted(self, event: ParcelSubmitted) -> Iterator[Command]:
@@ -159,6 +166,7 @@ class Scheduler:
         job = self._jobs.get(job_id)
         if job is not None:
             job.exhausted = True
+            self._fed.pop(job_id, None)
             yield from self._maybe_ended(job)
 
     def _on_cancelled(self, event: JobCancelled) -> Iterator[Command]:
@@ -179,6 +187,7 @@ class Scheduler:
             return
         job.abandoned = (verdict, detail)
         job.exhausted = True
+        self._fed.pop(job.id, None)
         job.granted = 0
         for batch in self._backlog.drop(job.id):
             yield self._fail(batch, batch.lo, batch.hi, verdict, detail)
@@ -384,13 +393,9 @@ class Scheduler:
 
     # -- decisions ---------------------------------------------------------------------
 
-    def _windows(self, options: JobOptions) -> Mapping[NodeId, int]:
+    def _batch_s(self, options: JobOptions) -> float | None:
         per_call = self._cost_of(options).per_call_s
-        batch_s = None if per_call is None else max(per_call, self.policy.target_fast_s)
-        return {
-            node.id: self.policy.window(node.capacity(options), node.rtt_s, batch_s)
-            for node in self._nodes.values()
-        }
+        return None if per_call is None else max(per_call, self.policy.target_fast_s)
 
     def _place(self, now: float) -> Iterator[Command]:
         """Give waiting batches to nodes while any node has room for them."""
@@ -400,7 +405,11 @@ class Scheduler:
             def fits(batch: Batch, chosen: dict[JobId, NodeView | None] = chosen) -> bool:
                 options = self._jobs[batch.job].options
                 chosen[batch.job] = choose_node(
-                    self._nodes.values(), options, self._windows(options), self.window_bytes
+                    self._nodes.values(),
+                    options,
+                    self.policy,
+                    self._batch_s(options),
+                    self.window_bytes,
                 )
                 return chosen[batch.job] is not None
 
@@ -433,8 +442,6 @@ class Scheduler:
 
     def _rob(self, now: float) -> Iterator[Command]:
         """Ask busy nodes for work while others have nothing to do and nothing waits."""
-        if self._backlog or len(self._nodes) < 2:
-            return
         if all(len(node.held) >= node.slots for node in self._nodes.values()):
             return
         loads = [self._load(node, now) for node in self._nodes.values() if not node.draining]
@@ -464,16 +471,15 @@ class Scheduler:
 
     def _grant(self) -> Iterator[Command]:
         """Let owners submit as much as keeps every node's window full, and a little ahead."""
-        for job in self._jobs.values():
-            if job.exhausted:
-                continue
-            windows = self._windows(job.options)
-            slots = sum(node.capacity(job.options) for node in self._nodes.values())
-            room = sum(
-                max(windows[node.id] - len(node.held), 0)
-                for node in self._nodes.values()
-                if not node.draining
-            )
+        for job in self._fed.values():
+            batch_s = self._batch_s(job.options)
+            slots = room = 0
+            for node in self._nodes.values():
+                capacity = node.capacity(job.options)
+                slots += capacity
+                if not node.draining:
+                    window = self.policy.window(capacity, node.rtt_s, batch_s)
+                    room += max(window - len(node.held), 0)
             wanted = room + max(slots, 1) - self._backlog.count(job.id) - job.granted
             if wanted > 0:
                 job.granted += wanted

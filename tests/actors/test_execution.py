@@ -93,7 +93,7 @@ def test_what_is_given_back_and_what_runs_is_everything_once(
                 before = given_back
                 given_back = stage.range.give_back(keep)
                 rest = before - (n + 1)
-                assert given_back == n + 1 + (0 if keep == 1 else -(-rest // keep))
+                assert given_back == n + 1 + (0 if keep == 1 else rest // keep)
         if n in flushes and (part := stage.range.progress(final=False)):
             outcomes.add(part)
         if n in failing:

@@ -7,8 +7,7 @@ import pytest
 from goliath.core.batch import Batch, JobOptions
 from goliath.core.ids import BatchId, JobId, NodeId
 from goliath.core.placement import NodeView, choose_node
-
-WINDOWS = {NodeId("a"): 4, NodeId("b"): 4}
+from goliath.core.policy import BatchPolicy
 
 
 def view(name: str, slots: int = 2, held: int = 0, **resources: float) -> NodeView:
@@ -19,7 +18,7 @@ def view(name: str, slots: int = 2, held: int = 0, **resources: float) -> NodeVi
 
 
 def chosen(*nodes: NodeView, options: JobOptions | None = None, bytes_max: int = 10**6) -> str:
-    node = choose_node(nodes, options or JobOptions(), WINDOWS, bytes_max)
+    node = choose_node(nodes, options or JobOptions(), BatchPolicy(), None, bytes_max)
     return node.id if node is not None else ""
 
 
