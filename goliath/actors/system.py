@@ -1,7 +1,10 @@
 """The actor runtime: mailboxes that are emptied, timers, supervision; one asyncio loop.
 
-An actor is handled synchronously, a burst of messages at a time: a task per message would
-cost 3.3 µs, a wake-up through ``asyncio.Queue`` one more loop turn.
+An actor handles its messages synchronously: a task per message would cost 3.3 µs, a wake-up
+through ``asyncio.Queue`` one more loop turn. An actor that is idle, with nothing unread, handles
+a message at once, in the turn of whoever tells it; otherwise the message waits in the mailbox.
+Either way an actor handles one message at a time, in the order they came, and whatever it
+raises stays with it.
 """
 
 from __future__ import annotations
@@ -85,6 +88,7 @@ class _Cell:
         self._above = above
         self._mailbox = Mailbox(name)
         self._scheduled = False
+        self._busy = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -105,7 +109,13 @@ class _Cell:
     # -- the mailbox -------------------------------------------------------------------
 
     def post(self, envelope: Envelope) -> None:
-        self._mailbox.put_nowait(envelope)
+        if self._busy or self._mailbox or envelope.message is _STOP:
+            self._mailbox.put_nowait(envelope)
+            self._schedule()
+        else:
+            self._deliver(envelope)
+
+    def _schedule(self) -> None:
         if not self._scheduled:
             self._scheduled = True
             self.loop.call_soon(self._drain)
@@ -120,27 +130,32 @@ class _Cell:
                 self._end()
                 return
             self._deliver(envelope)
-        if self._mailbox and not self._scheduled:
-            self._scheduled = True
-            self.loop.call_soon(self._drain)
+        if self._mailbox:
+            self._schedule()
 
     def _deliver(self, envelope: Envelope) -> None:
+        self._busy = True
         try:
             answer = self._actor.receive(envelope.message)
         except Exception as exc:  # noqa: BLE001 - whatever it is, the supervisor decides
             envelope.refuse(exc)
             self._crash(exc)
             return
+        finally:
+            self._busy = False
         if envelope.reply is not None:
             envelope.answer(answer)
         if self._stopping:
             self._end()
 
     def _guarded(self, method: Callable[[], None]) -> None:
+        busy, self._busy = self._busy, True
         try:
             method()
         except Exception as exc:  # noqa: BLE001 - whatever it is, the supervisor decides
             self._crash(exc)
+        finally:
+            self._busy = busy
 
     # -- the context of the actor ------------------------------------------------------
 
