@@ -37,6 +37,7 @@ class Cluster:
         self.ledger = Ledger(self.world)
         rng = self.world.rng
         self._quiet = rng.random() < 0.2
+        self._siege = not self._quiet and rng.random() < 0.1
         deaths_at_start = 0.0 if self._quiet or rng.random() < 0.6 else 0.03
         self.lieutenants = [
             Lieutenant(
@@ -72,13 +73,15 @@ class Cluster:
                 self.routes.append(route)
                 commander.connect(node, route)
             for job in range(rng.choice((1, 1, 2, 3))):
-                plan = plan_job(rng, f"{number}.{job}", nasty=not self._quiet)
+                plan = plan_job(rng, f"{number}.{job}", nasty=not self._quiet, besieged=self._siege)
                 self.world.at(plan.start_s, commander.open, plan)
         self._healed_at = 0.0
         if not self._quiet:
             malice = Malice(self.world, self.commanders, self.lieutenants, self.routes)
-            count = rng.choice((0, 1, 2, 4, 8, 16))
+            count = 0 if self._siege else rng.choice((0, 1, 2, 4, 8, 16))
             self._healed_at = malice.plan(count, until=rng.choice((2.0, 20.0, 120.0)))
+            if self._siege:
+                self._healed_at = malice.besiege()
 
     def run(self, steps_max: int = STEPS_MAX) -> Report:
         """Until nothing is left to do.

@@ -182,6 +182,7 @@ class Commander(Host):
         self._busy = True
         while self._events:
             event = self._events.popleft()
+            self.world.count_step()
             self.journal.note(self.world.now, event)
             if self.world.trace is not None:
                 self.world.note(self.name, event)

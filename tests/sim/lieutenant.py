@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from goliath.core.work import BatchKey
 
 CANCELLED_WITHIN_S = 5.1  # the promise is 5 s of the node's hearing of it; the rest is the pipe
+DEAD_WITHIN_S = 1.0
 RESTART_S = 2.0  # after it drained, whoever runs it starts it again
 
 
@@ -165,6 +166,15 @@ class Lieutenant(Host):
             return
         self.world.note(self.name, f"closes {session}")
         self.tell(ev.SessionClosed(session))
+        self.world.at(DEAD_WITHIN_S, self._must_be_dead, session, self.slept_s)
+
+    def _must_be_dead(self, session: SessionId, slept_s: float) -> None:
+        for process in self.processes.values():
+            running = process.execution
+            require(
+                running is None or running.session != session or self.slept_s > slept_s,
+                f"{running} goes on {DEAD_WITHIN_S} s after its session was closed",
+            )
 
     def _set_up(self, end: Endpoint, session: SessionId, environment: str) -> None:
         if end.over or self.asleep(self._set_up, end, session, environment):
@@ -215,6 +225,7 @@ class Lieutenant(Host):
         self._busy = True
         while self._events:
             event = self._events.popleft()
+            self.world.count_step()
             self.journal.note(self.world.now, event)
             if self.world.trace is not None:
                 self.world.note(self.name, event)
@@ -258,6 +269,7 @@ class Lieutenant(Host):
             case ev.Inspect(worker):
                 self._events.append(ev.WorkerInspected(worker, *self.processes[worker].page()))
             case ev.Kill(worker) | ev.Retire(worker):
+                self.processes[worker].doomed = True
                 delay = self.world.rng.choice((0.0005, 0.03))
                 self.world.at(delay, self.processes[worker].die, End.STOPPED)
             case ev.ReportEnvironmentBroken(session, environment, error):

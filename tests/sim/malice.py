@@ -43,6 +43,16 @@ class Malice:
             over = max(over, begin + lasts)
         return over
 
+    def besiege(self) -> float:
+        """Separate a Commander from a node for longer than a session lives; until when."""
+        rng = self._world.rng
+        route = rng.choice(self._routes)
+        sides = rng.choice(((0, 1), (0,), (1,)))
+        begin, lasts = rng.uniform(0.3, 3.0), rng.uniform(78.0, 110.0)
+        self._world.at(begin, self._deafen, route, sides, True)
+        self._world.at(begin + lasts, self._deafen, route, sides, False)
+        return begin + lasts
+
     def _draw(self) -> tuple[Callable[[], None], Callable[[], None], float]:
         rng = self._world.rng
         node = rng.choice(self._lieutenants)
@@ -85,7 +95,7 @@ class Malice:
         living = [process for process in node.processes.values() if not process.dead]
         for process in self._world.rng.sample(living, min(count, len(living))):
             self._world.note(node.name, f"loses worker {process.worker}")
-            process.die(End.DIED)
+            process.die(End.STOPPED if process.doomed else End.DIED)
 
     @staticmethod
     def _deafen(route: Route, sides: tuple[int, ...], deaf: bool) -> None:

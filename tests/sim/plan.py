@@ -62,8 +62,8 @@ class JobPlan:
     broken_nodes: set[str] = field(default_factory=set)
 
 
-def plan_job(rng: Random, name: str, nasty: bool) -> JobPlan:
-    """A random job."""
+def plan_job(rng: Random, name: str, nasty: bool, besieged: bool = False) -> JobPlan:
+    """A random job; one of a siege has a call that outlasts it."""
     typical_s = rng.choice((0.0004, 0.002, 0.01, 0.05, 0.3))
     spread = rng.choice((1.0, 1.0, 10.0))
     count = rng.choice((0, 1, 3, 10, 30, 60, 120))
@@ -72,6 +72,9 @@ def plan_job(rng: Random, name: str, nasty: bool) -> JobPlan:
         rng.choice(calls).seconds = rng.uniform(1, 8)
     timeout_s = rng.choice((0.5, 2.0)) if rng.random() < 0.15 else None
     cancel_s = rng.choice((0.01, 0.3, 3.0, 12.0)) if rng.random() < 0.2 else None
+    if timeout_s is not None and rng.random() < 0.5:
+        for call in rng.sample(calls, min(len(calls), 4)):
+            call.seconds = timeout_s + rng.uniform(-0.002, 0.03)  # the kill may come too late
     retry_exceptions = rng.random() < 0.2
     options = JobOptions(
         function=name,
@@ -83,7 +86,9 @@ def plan_job(rng: Random, name: str, nasty: bool) -> JobPlan:
         batch_size=rng.choice((None, None, None, 1, 7, 50)),
         retry_exceptions=retry_exceptions,
     )
-    if nasty:
+    if besieged and calls and timeout_s is None:
+        calls[0].seconds = rng.uniform(80.0, 110.0)
+    elif nasty:
         _spoil(rng, calls, options, may_hang=timeout_s is not None or cancel_s is not None)
     return JobPlan(
         name,

@@ -54,6 +54,7 @@ class FakeProcess:
         self.host = host
         self.worker = worker
         self.dead = False
+        self.doomed = False  # the node has decided to kill it: what it dies of is no matter now
         self.execution: Execution | None = None
         self._world = host.world
         self._ledger = ledger
@@ -198,10 +199,10 @@ class FakeProcess:
         if self.host.machine_asleep(self._end, execution, range_, fate):
             return
         if fate is Fate.DIE:
-            self.die(End.DIED)
+            self.die(End.STOPPED if self.doomed else End.DIED)
             return
         if fate is Fate.FORGE:
-            self._forged = True
+            self._forged = not self.doomed
             serial = Serial(range_.order.serial + 1)
             self._tell(WorkerProgressed(self.worker, serial, 0, 10**6, 0.0, final=True))
             return

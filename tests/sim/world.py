@@ -20,6 +20,7 @@ class World:
         self.rng = Random(seed)
         self.now = 0.0
         self.steps = 0
+        self.steps_max = 0
         self.trace = trace
         self._agenda: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._entries = 0
@@ -32,8 +33,14 @@ class World:
     def step(self) -> None:
         """The next thing happens."""
         self.now, _, do, args = heappop(self._agenda)
-        self.steps += 1
+        self.count_step()
         do(*args)
+
+    def count_step(self) -> None:
+        """One more thing happens, if not too many have."""
+        self.steps += 1
+        if self.steps > self.steps_max:
+            raise Livelock(f"{self.steps} steps, and it is only {self.now:.3f} s")
 
     def run(self, until: float, done: Callable[[], bool], steps_max: int) -> None:
         """Let things happen until ``done()``, or the time has come.
@@ -41,9 +48,8 @@ class World:
         Raises:
             Livelock: ``steps_max`` steps were not enough.
         """
+        self.steps_max = steps_max
         while self._agenda and self._agenda[0][0] <= until and not done():
-            if self.steps >= steps_max:
-                raise Livelock(f"{self.steps} steps, and it is only {self.now:.3f} s")
             self.step()
 
     def note(self, who: str, what: object) -> None:

@@ -1,0 +1,310 @@
+"""Sabotages of the minds, by hand, each of which must turn the simulation or a unit test red.
+
+``python -m tests.mutants`` prints who caught whom. A mutant is one method whose source is
+changed in one place; a mutant that survives is a hole in the tests, and one that no longer
+fits the source must be cut anew.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib import import_module
+from typing import Any
+
+from goliath.core import events as ev
+from tests.core import books, test_fairness, test_node, test_placement, test_scheduler
+from tests.sim import endpoint
+from tests.sim.cluster import Cluster
+
+SEEDS_MAX = 300
+STEPS_MAX = 40_000
+
+Witness = Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One sabotage: in ``target``, ``old`` becomes ``new``.
+
+    ``witness`` is a unit test that sees it, where no simulated run can tell the difference
+    because two fences guard one gate.
+    """
+
+    name: str
+    target: str
+    old: str
+    new: str
+    witness: Witness | None = None
+
+
+def stale_attempt() -> None:
+    """A report of a later attempt than was made."""
+    stale = ev.RangeFinished(books.A, books.batch(1), test_scheduler.TWO, 0, 3, 0.1)
+    test_scheduler.test_a_report_of_another_node_attempt_or_batch_is_dropped_in_silence(stale)
+
+
+def foreign_report() -> None:
+    """A report of a node that never had the batch."""
+    stale = ev.RangeFinished(books.B, books.batch(1), books.ONE, 0, 3, 0.1)
+    test_scheduler.test_a_report_of_another_node_attempt_or_batch_is_dropped_in_silence(stale)
+
+
+SCHEDULER, NODE = "goliath.core.scheduler:Scheduler.", "goliath.core.node:Node."
+SESSION, SIM = "goliath.core.session:Session.", "tests.sim.endpoint:CONFIG"
+
+MUTANTS = [
+    Mutant(
+        "accepts stale attempts",
+        SCHEDULER + "_current",
+        " or batch.attempt != attempt",
+        "",
+        witness=stale_attempt,
+    ),
+    Mutant(
+        "does not ask which node reports",
+        SCHEDULER + "_current",
+        " or batch.node != node",
+        "",
+        witness=foreign_report,
+    ),
+    Mutant(
+        "forgets to raise the attempt",
+        SCHEDULER + "_assign",
+        "Attempt(batch.attempt + 1)",
+        "batch.attempt",
+        witness=test_scheduler.test_a_parcel_goes_to_the_node_with_the_most_room,
+    ),
+    Mutant(
+        "gives away what was stolen without closing it",
+        SCHEDULER + "_on_steal_answered",
+        "batch is None or not batch.close(lo, hi)",
+        "batch is None",
+    ),
+    Mutant(
+        "repeats what a lost node had reported",
+        SCHEDULER + "_on_lost",
+        "in reversed(batch.open)",
+        "in [(batch.lo, batch.hi)]",
+    ),
+    Mutant(
+        "loses what a lost node had not reported",
+        SCHEDULER + "_on_lost",
+        "self._requeue(job, batch, lo, hi)",
+        "pass",
+    ),
+    Mutant(
+        "runs twice what may run once",
+        SCHEDULER + "_on_lost",
+        "job.options.max_retries == 0 or ",
+        "",
+    ),
+    Mutant(
+        "never charges blame",
+        SCHEDULER + "_on_crash",
+        "batch.blamed + 1 + batch.suspicion.take()",
+        "0",
+    ),
+    Mutant(
+        "forgets unexplained deaths",
+        SCHEDULER + "_requeue",
+        "piece.suspicion = batch.suspicion",
+        "pass",
+    ),
+    Mutant(
+        "charges the first call for an unexplained death",
+        SCHEDULER + "_on_crash",
+        "event.guilty\n",
+        "max(event.guilty, lo)\n",
+    ),
+    Mutant(
+        "retries exceptions for ever",
+        SCHEDULER + "_retry_failures",
+        "batch.blamed >= job.options.max_retries",
+        "False",
+    ),
+    Mutant("ends a job too early", SCHEDULER + "_maybe_ended", "not job.live and ", ""),
+    Mutant(
+        "settles what was cancelled",
+        SCHEDULER + "_on_finished",
+        "if batch.state is not BatchState.CANCELLING",
+        "if True",
+    ),
+    Mutant(
+        "asks a barren victim again at once",
+        SCHEDULER + "_leave_in_peace",
+        "victim.barren_until = now + victim.barren_s",
+        "pass",
+    ),
+    Mutant(
+        "believes a victim silent that has answered",
+        SCHEDULER + "_on_steal_answered",
+        "victim.asked = False",
+        "victim.asked = True",
+        witness=test_scheduler.test_a_barren_victim_is_left_in_peace_for_longer_each_time,
+    ),
+    Mutant(
+        "places on draining nodes",
+        "goliath.core.scheduler:choose_node",
+        "node.draining or ",
+        "",
+        witness=test_scheduler.test_a_draining_node_gets_nothing_new,
+    ),
+    Mutant(
+        "ignores cancels that overtook their batch",
+        NODE + "_refusal",
+        "self._tombstones.pop(work.key, self) is None",
+        "False",
+        witness=test_node.test_a_cancel_that_overtakes_its_batch_is_remembered,
+    ),
+    Mutant(
+        "leaves a steal unanswered when the worker dies",
+        NODE + "_on_exited",
+        "steal.awaited.discard(worker.id)",
+        "pass",
+        witness=test_node.test_a_steal_is_answered_even_if_the_worker_dies_first,
+    ),
+    Mutant(
+        "forgets the rest after a split",
+        NODE + "_on_yielded",
+        "yield from self._requeue(rest)",
+        "yield from self._drop(rest)",
+    ),
+    Mutant(
+        "gives the rest away and keeps it too", NODE + "_on_yielded", "piece.hi = event.at", "pass"
+    ),
+    Mutant("runs a cancelled piece again", NODE + "_requeue", "piece.work.cancelled", "False"),
+    Mutant("believes every worker", NODE + "_on_progressed", "if not honest", "if False"),
+    Mutant(
+        "blames the first call of a batch for a death in it",
+        NODE + "_settle_death",
+        "piece.work.careful or len(piece) == 1",
+        "True",
+    ),
+    Mutant(
+        "lets a dead session's workers live",
+        NODE + "_on_closed",
+        "worker.session == session_id and ",
+        "False and ",
+    ),
+    Mutant(
+        "waits for ever for an interrupt to be heeded",
+        NODE + "_on_cancel",
+        "worker.kill_at = now + self.policy.cancel_grace_s",
+        "pass",
+    ),
+    Mutant(
+        "takes bystanders for late",
+        NODE + "_why",
+        "worker.overdue == piece.lo",
+        "True",
+    ),
+    Mutant(
+        "keeps its queue when it drains",
+        NODE + "_on_drain",
+        "while session.queue",
+        "while False",
+        witness=(test_node.test_a_draining_node_returns_its_queue_finishes_what_runs_and_says_so),
+    ),
+    Mutant(
+        "serves whoever comes first",
+        "goliath.core.fairness:DeficitRoundRobin.charge",
+        "-= seconds",
+        "-= 0",
+        witness=test_fairness.test_who_used_more_waits_longer,
+    ),
+    Mutant(
+        "forgets the bytes of a batch that is done",
+        "goliath.core.placement:NodeView.drop",
+        "self.held_bytes -= batch.nbytes",
+        "pass",
+        witness=test_placement.test_a_dropped_batch_gives_its_bytes_back,
+    ),
+    Mutant(
+        "ignores gaps in a session", SESSION + "accept", "seq == self.seen + 1", "seq > self.seen"
+    ),
+    Mutant("accepts a frame twice", SESSION + "accept", "return False", "return True"),
+    Mutant("forgets what is in doubt", SESSION + "in_doubt", "self._kept)", "())"),
+    Mutant(
+        "forgets a frame before it is acknowledged", SESSION + "acknowledge", "<= ack", "<= ack + 1"
+    ),
+    Mutant("does not miss a lost tail", SESSION + "check_tail", "peer_sent > self.seen", "False"),
+    Mutant("keeps a session for longer than the other end waits", SIM, "session_kill_s", "200.0"),
+]
+
+
+@contextmanager
+def sabotaged(mutant: Mutant) -> Iterator[None]:
+    """Put the mutant in place of the original for a while."""
+    module_name, path = mutant.target.split(":")
+    owner: Any = import_module(module_name)
+    *outer, name = path.split(".")
+    for part in outer:
+        owner = getattr(owner, part)
+    original = inspect.getattr_static(owner, name)
+    setattr(owner, name, _mutate(mutant, original))
+    try:
+        yield
+    finally:
+        setattr(owner, name, original)
+
+
+def _mutate(mutant: Mutant, original: Any) -> Any:
+    if original is endpoint.CONFIG:
+        return replace(original, **{mutant.old: float(mutant.new)})
+    function = inspect.unwrap(getattr(original, "__func__", original))
+    source = textwrap.dedent(inspect.getsource(function))
+    assert mutant.old in source, f"{mutant.name!r} does not fit {mutant.target} any more"
+    module = vars(import_module(function.__module__))
+    scope: dict[str, Any] = {}
+    exec(compile(source.replace(mutant.old, mutant.new), mutant.target, "exec"), module, scope)
+    return scope[function.__name__]
+
+
+def hunt(mutant: Mutant) -> str:
+    """Who caught it; empty if it survived."""
+    with sabotaged(mutant):
+        if mutant.witness is not None:
+            return _caught_by_test(mutant.witness)
+        for seed in range(SEEDS_MAX):
+            if not _survives(seed):
+                return f"seed {seed}"
+    return ""
+
+
+def _caught_by_test(witness: Witness) -> str:
+    try:
+        witness()
+    except Exception:  # noqa: BLE001 - whatever breaks gives it away
+        return witness.__name__
+    return ""
+
+
+def _survives(seed: int) -> bool:
+    try:
+        Cluster(seed).run(STEPS_MAX)
+    except Exception:  # noqa: BLE001 - whatever breaks gives it away
+        return False
+    return True
+
+
+def main() -> int:
+    """Hunt them all, and print a table."""
+    survivors = 0
+    for mutant in MUTANTS:
+        began = time.perf_counter()
+        hunter = hunt(mutant)
+        survivors += not hunter
+        took = time.perf_counter() - began
+        sys.stdout.write(f"{mutant.name:<52} {hunter or 'SURVIVED'}  ({took:.1f} s)\n")
+    sys.stdout.write(f"{len(MUTANTS)} mutants, {survivors} survived\n")
+    return bool(survivors)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
