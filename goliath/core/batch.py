@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum, auto
+from enum import IntEnum, auto
 
 from goliath.core.ids import Attempt, BatchId, JobId, NodeId, Span
 
@@ -17,8 +17,8 @@ ParcelId = int
 """Which encoded chunk of its job; chosen by whoever submits it, unique in the Commander."""
 
 
-class BatchState(Enum):
-    """Where a batch is in its life."""
+class BatchState(IntEnum):
+    """Where a batch is in its life. (An int, because it hashes at C speed.)"""
 
     READY = auto()  # in the backlog
     ASSIGNED = auto()  # on a node, which will report it call by call

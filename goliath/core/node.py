@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
+from math import inf
 from typing import assert_never
 
 from goliath.core.fairness import DeficitRoundRobin
@@ -93,6 +94,7 @@ class Node:
     _fair: DeficitRoundRobin = field(default_factory=DeficitRoundRobin)
     _worker_ids: Iterator[int] = field(default_factory=lambda: count(1))
     _serials: Iterator[int] = field(default_factory=lambda: count(1))
+    _look_again_at: float = inf
     _draining: bool = False
     _drained: bool = False
 
@@ -100,14 +102,12 @@ class Node:
         """Take one event in; what is to be done about it, in order."""
         commands = list(self._on(event, now))
         commands += self._start(now)
-        commands += self._split_for_the_idle(now)
-        commands += self._keep_time(now)
-        if self._draining and not self._drained and not self._occupied():
+        commands += self._tend(now)
+        if self._draining and not self._drained and not self._running():
             self._drained = True
             commands.append(Drained())
-        deadline = self._next_deadline(now)
-        if deadline is not None:
-            commands.append(NodeWakeAt(deadline))
+        if self._look_again_at < inf:
+            commands.append(NodeWakeAt(self._look_again_at))
         return commands
 
     def _on(self, event: NodeEvent, now: float) -> Iterator[NodeCommand]:  # noqa: C901, PLR0912
@@ -262,14 +262,14 @@ class Node:
         for piece in [piece for piece in session.queue if piece.work is work]:
             session.queue.remove(piece)
             yield from self._return(piece, "cancelled")
-        for worker in self._running(work):
+        for worker in self._runners(work):
             if event.force or worker.state is WorkerState.STARTING:
                 yield self._kill(worker, now)
             elif worker.kill_at is None:
                 worker.kill_at = now + self.policy.cancel_grace_s
                 yield InterruptRange(worker.id, worker.serial)
 
-    def _running(self, work: Work) -> list[Worker]:
+    def _runners(self, work: Work) -> list[Worker]:
         return [
             worker
             for worker in self._workers.values()
@@ -334,8 +334,9 @@ class Node:
         found = [
             worker
             for worker in self._workers.values()
-            if worker.state is WorkerState.BUSY
-            and worker.rest() > 1
+            if worker.piece is not None
+            and len(worker.piece) > 1
+            and worker.state is WorkerState.BUSY
             and not worker.split_asked
             and not worker.barren
             and worker.kill_at is None
@@ -428,13 +429,13 @@ class Node:
                 )
         worker.retire_after |= event.dirty
         if event.final:
-            yield from self._free(worker, now)
+            yield from self._finish(worker, now)
         else:
             worker.call_since = now
             timeout_s = piece.work.timeout_s
             worker.inspect_at = None if timeout_s is None else now + timeout_s
 
-    def _free(self, worker: Worker, now: float) -> Iterator[NodeCommand]:
+    def _finish(self, worker: Worker, now: float) -> Iterator[NodeCommand]:
         """The worker is done with its piece, or with as much of it as it will do."""
         piece = worker.piece
         assert piece is not None
@@ -535,21 +536,32 @@ class Node:
 
     # -- decisions -----------------------------------------------------------------------
 
-    def _occupied(self) -> float:
-        """CPUs that calls hold now."""
-        return sum(w.piece.work.cpus for w in self._workers.values() if w.piece is not None)
+    def _running(self) -> list[Piece]:
+        """What workers have to do now."""
+        return [w.piece for w in self._workers.values() if w.piece is not None]
+
+    def _free(self) -> float:
+        """CPUs that no call holds; less than none while a starved session has an extra one."""
+        free = float(self.slots)
+        for piece in self._running():
+            free -= piece.work.cpus
+        return free
 
     def _start(self, now: float) -> Iterator[NodeCommand]:
         """Hand out pieces while there are free slots, to whoever's turn it is."""
         while True:
-            waiting = [s.id for s in self._sessions.values() if self._next_piece(s, now)]
+            queued = [s for s in self._sessions.values() if s.queue]
+            if not queued:
+                return
+            free = self._free()
+            waiting = [s.id for s in queued if self._next_piece(s, free, now)]
             if not waiting:
                 return
             running_s: dict[SessionId, float] = {}
             if len(waiting) > 1:
                 running_s = self._running_seconds(now)
             session = self._sessions[self._fair.pick(waiting, running_s)]
-            piece = self._next_piece(session, now)
+            piece = self._next_piece(session, free, now)
             assert piece is not None
             session.queue.remove(piece)
             session.waiting_since = now if session.queue else None
@@ -563,12 +575,11 @@ class Node:
                 running[worker.session] = running.get(worker.session, 0.0) + elapsed
         return running
 
-    def _next_piece(self, session: Session, now: float) -> Piece | None:
+    def _next_piece(self, session: Session, free: float, now: float) -> Piece | None:
         """The first piece of a session whose directory is ready, if a slot is free for it."""
         for piece in session.queue:
             if piece.work.environment not in session.ready:
                 continue
-            free = self.slots - self._occupied()
             if piece.work.cpus <= free and self._has_resources(piece.work):
                 return piece
             return piece if self._is_starved(session, now) else None
@@ -631,44 +642,19 @@ class Node:
             self._begin_timing(worker, now)
         yield Run(worker.id, worker.serial, *work.key, piece.lo, piece.hi, work.careful)
 
-    def _split_for_the_idle(self, now: float) -> Iterator[NodeCommand]:
-        """While slots are idle and nothing is queued, have running pieces split."""
-        if self._draining:
-            return
-        free = self.slots - self._occupied()
-        asked = sum(worker.split_asked for worker in self._workers.values())
-        for worker in self._splittable():
-            assert worker.piece is not None
-            if free - asked < worker.piece.work.cpus:
-                return
-            if now - worker.since >= SPLIT_AFTER_S:
-                asked += 1
-                yield self._split(worker)
-
-    def _keep_time(self, now: float) -> Iterator[NodeCommand]:
-        """Do what is due: flush, look for calls that run too long, kill, let the parked go."""
-        for worker in self._workers.values():
-            if worker.flush_at is not None and worker.flush_at <= now:
-                worker.flush_at = now + self.policy.flush_interval_s if worker.rest() > 1 else None
-                yield FlushRange(worker.id, worker.serial)
-            if worker.inspect_at is not None and worker.inspect_at <= now:
-                worker.inspect_at = None
-                yield Inspect(worker.id)
-            if worker.kill_at is not None and worker.kill_at <= now:
-                yield self._kill(worker, now)
-            if worker.state is WorkerState.IDLE and now - worker.since >= self.policy.parked_max_s:
-                yield self._retire(worker, now)
-
-    def _next_deadline(self, now: float) -> float | None:
+    def _tend(self, now: float) -> Iterator[NodeCommand]:
+        """Do what is due for each worker, and find out when to look again."""
         times: list[float] = []
         for worker in self._workers.values():
-            times += [
-                at for at in (worker.flush_at, worker.inspect_at, worker.kill_at) if at is not None
-            ]
-            if worker.state is WorkerState.IDLE:
-                times.append(worker.since + self.policy.parked_max_s)
-        if not self._draining and self.slots > self._occupied():
-            times += [worker.since + SPLIT_AFTER_S for worker in self._splittable()]
+            if worker.piece is not None:
+                yield from self._keep_time(worker, now)
+                times += worker.deadlines()
+            elif worker.state is WorkerState.IDLE:
+                leaves_at = worker.since + self.policy.parked_max_s
+                times.append(leaves_at)
+                if leaves_at <= now:
+                    yield self._retire(worker, now)
+        yield from self._split_for_the_idle(times, now)
         if len(self._sessions) > 1:
             times += [
                 session.waiting_since + self.policy.starved_after_s
@@ -676,7 +662,34 @@ class Node:
                 if session.waiting_since is not None
             ]
         # What is due already was done just now, or waits for something else than time.
-        return min((at for at in times if at > now), default=None)
+        self._look_again_at = min([at for at in times if at > now], default=inf)
+
+    def _keep_time(self, worker: Worker, now: float) -> Iterator[NodeCommand]:
+        """Flush, look for a call that runs too long, kill what ignores its cancel."""
+        if worker.flush_at is not None and worker.flush_at <= now:
+            worker.flush_at = now + self.policy.flush_interval_s if worker.rest() > 1 else None
+            yield FlushRange(worker.id, worker.serial)
+        if worker.inspect_at is not None and worker.inspect_at <= now:
+            worker.inspect_at = None
+            yield Inspect(worker.id)
+        if worker.kill_at is not None and worker.kill_at <= now:
+            yield self._kill(worker, now)
+
+    def _split_for_the_idle(self, times: list[float], now: float) -> Iterator[NodeCommand]:
+        """While slots are idle and nothing is queued, have running pieces split; when that
+        may become worth it for others is added to ``times``."""
+        if self._draining or not (laden := self._splittable()):
+            return
+        free = self._free() - sum(worker.split_asked for worker in self._workers.values())
+        for worker in laden:
+            assert worker.piece is not None
+            if free < worker.piece.work.cpus:
+                return
+            ripe_at = worker.since + SPLIT_AFTER_S
+            times.append(ripe_at)
+            if ripe_at <= now:
+                free -= 1
+                yield self._split(worker)
 
     def _on_drain(self) -> Iterator[NodeCommand]:
         if self._draining:
@@ -692,13 +705,13 @@ class Node:
     def load(self) -> tuple[float, int, int]:
         """CPUs in use, batches queued, worker processes."""
         queued = sum(len(session.queue) for session in self._sessions.values())
-        return self._occupied(), queued, len(self._workers)
+        return self.slots - self._free(), queued, len(self._workers)
 
     def check(self) -> None:
         """Raise `AssertionError` if the books do not agree with each other."""
         pieces: dict[BatchKey, int] = {}
         queued = [piece for session in self._sessions.values() for piece in session.queue]
-        running = [w.piece for w in self._workers.values() if w.piece is not None]
+        running = self._running()
         for piece in queued + running:
             key = piece.work.key
             pieces[key] = pieces.get(key, 0) + 1
@@ -709,6 +722,5 @@ class Node:
             assert worker.state is not WorkerState.IDLE or worker.piece is None, worker
         # Each of them may have got one when it was starved, even if the others have left since.
         starved = len({w.session for w in self._workers.values() if w.piece is not None})
-        assert self._occupied() <= self.slots + starved * max(
-            (piece.work.cpus for piece in running), default=1.0
-        ), "more calls run than there are slots"
+        extra = starved * max((piece.work.cpus for piece in running), default=1.0)
+        assert self._free() + extra >= 0, "more calls run than there are slots"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum, auto
+from enum import IntEnum, auto
 
 from goliath.core.ids import Attempt, BatchId, Serial, SessionId, WorkerId
 from goliath.core.policy import RestartIntensity
@@ -46,8 +46,8 @@ class Piece:
         return self.hi - self.lo
 
 
-class WorkerState(Enum):
-    """Where a worker process is in its life."""
+class WorkerState(IntEnum):
+    """Where a worker process is in its life. (An int, because it hashes at C speed.)"""
 
     STARTING = auto()  # forked; may have a piece to run already
     IDLE = auto()
@@ -90,6 +90,12 @@ class Worker:
         assert to in WORKER_MOVES[self.state], f"worker {self.id}: {self.state.name} to {to.name}"
         self.state = to
         self.since = now
+
+    def deadlines(self) -> list[float]:
+        """When something of it is due."""
+        if self.flush_at is self.inspect_at is self.kill_at is None:
+            return []
+        return [at for at in (self.flush_at, self.inspect_at, self.kill_at) if at is not None]
 
     def rest(self) -> int:
         """How many calls of its piece are not reported yet."""
