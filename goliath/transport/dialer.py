@@ -9,6 +9,7 @@ import secrets
 import socket
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, cast
 
 import aiohttp
@@ -96,6 +97,7 @@ class Dialer:
         self._client_id = secrets.token_hex(8)
         self._channel: SessionChannel | None = None
         self._ticket: Ticket | None = None
+        self._link: WebSocketLink | None = None
         self._attempts = 0
         self._closing = False
         self._work: asyncio.Task[None] | None = None
@@ -123,17 +125,19 @@ class Dialer:
     async def close(self) -> None:
         """Say goodbye, so that the Lieutenant ends the session now, and stop `run`."""
         self._closing = True
-        if self._channel is not None:
-            await self._channel.leave()
-        work = self._work
+        work, channel = self._work, self._channel
+        if channel is not None and work is not None:
+            answered = channel.linked
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_MAX_S):
+                    await channel.leave()
+                    if answered:  # by the Lieutenant, which closes the link
+                        await asyncio.wait({work})
         if work is not None and not work.done():
-            # The Lieutenant closes the link in answer to the goodbye, and the work ends.
-            await asyncio.wait({work}, timeout=CLOSE_MAX_S if self._linked else 0)
+            if self._link is not None:
+                self._link.abort()
             work.cancel()
-
-    @property
-    def _linked(self) -> bool:
-        return self._channel is not None and self._channel.linked
+            await asyncio.wait({work})
 
     # -- attempts --------------------------------------------------------------------------
 
@@ -154,6 +158,7 @@ class Dialer:
                     self._report(exc)
                 if not self._closing:
                     await asyncio.sleep(self._backoff())
+        await asyncio.sleep(0)  # closed transports tell so a turn later
 
     def _report(self, exc: Exception) -> None:
         if isinstance(exc, AuthenticationError | VersionMismatchError):
@@ -170,8 +175,8 @@ class Dialer:
 
     async def _attempt(self, http: aiohttp.ClientSession) -> None:
         """One connection from dialling to its end. Returns if it ended after a login."""
-        link, binding = await self._connect(http)
-        code, reason = CLOSE_OK, ""
+        self._link, binding = await self._connect(http)
+        link, code, reason = self._link, CLOSE_OK, ""
         try:
             # Looked for only now: where nobody listens, that is what has to be said.
             token = self._credentials.token_for(self._address)
@@ -184,6 +189,7 @@ class Dialer:
             code, reason = CLOSE_PROTOCOL, str(exc)[:100]
             raise
         finally:
+            self._link = None
             await link.close(code, reason)
 
     # -- the connection ----------------------------------------------------------------------

@@ -128,16 +128,21 @@ class Listener:
         patience = self._config.handshake_max_s if context is not None else None
         sockets = await sockets_on(self._host, self._port)
         self._port = sockets[0].getsockname()[1]
-        for sock in sockets:
-            # Not by an aiohttp runner: that has no deadline for the TLS handshake.
-            server = await loop.create_server(
-                self._server,
-                sock=sock,
-                ssl=context,
-                backlog=BACKLOG,
-                ssl_handshake_timeout=patience,
-            )
-            self._sockets.append(server)
+        try:
+            for sock in sockets:
+                # Not by an aiohttp runner: that has no deadline for the TLS handshake.
+                server = await loop.create_server(
+                    self._server,
+                    sock=sock,
+                    ssl=context,
+                    backlog=BACKLOG,
+                    ssl_handshake_timeout=patience,
+                )
+                self._sockets.append(server)
+        except BaseException:
+            for sock in sockets:
+                sock.close()
+            raise
         # Owned by the listener: close() ends it.
         self._sweeper = loop.create_task(self._sweep())
 

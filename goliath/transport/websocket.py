@@ -92,7 +92,14 @@ class WebSocketLink:
             self._transport.abort()
             raise
         else:
+            # Both have said that they end. TLS would say it once more, and wait for the answer.
+            self._end()
+
+    def _end(self) -> None:
+        if self.needs_checksum:
             self._transport.close()
+        else:
+            self._transport.abort()
 
 
 def message_limit(config: TransportConfig) -> int:
