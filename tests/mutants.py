@@ -56,6 +56,7 @@ def foreign_report() -> None:
 
 
 SCHEDULER, NODE = "goliath.core.scheduler:Scheduler.", "goliath.core.node:Node."
+QUEUES, SURRENDER = "goliath.core.queues:Queues.", "goliath.core.surrender:Surrender."
 SESSION, SIM = "goliath.core.session:Session.", "tests.sim.endpoint:CONFIG"
 
 MUTANTS = [
@@ -157,28 +158,31 @@ MUTANTS = [
     ),
     Mutant(
         "ignores cancels that overtook their batch",
-        NODE + "_refusal",
-        "self._tombstones.pop(work.key, self) is None",
+        QUEUES + "refusal",
+        "self.tombstones.pop(work.key, self) is None",
         "False",
         witness=test_node.test_a_cancel_that_overtakes_its_batch_is_remembered,
     ),
     Mutant(
         "leaves a steal unanswered when the worker dies",
         NODE + "_on_exited",
-        "steal.awaited.discard(worker.id)",
+        "yield from self._surrender.forget(worker)",
         "pass",
         witness=test_node.test_a_steal_is_answered_even_if_the_worker_dies_first,
     ),
     Mutant(
         "forgets the rest after a split",
-        NODE + "_on_yielded",
-        "yield from self._requeue(rest)",
-        "yield from self._drop(rest)",
+        SURRENDER + "on_yielded",
+        "yield from self.queues.requeue(rest)",
+        "yield from self.queues.drop(rest)",
     ),
     Mutant(
-        "gives the rest away and keeps it too", NODE + "_on_yielded", "piece.hi = event.at", "pass"
+        "gives the rest away and keeps it too",
+        SURRENDER + "on_yielded",
+        "piece.hi = event.at",
+        "pass",
     ),
-    Mutant("runs a cancelled piece again", NODE + "_requeue", "piece.work.cancelled", "False"),
+    Mutant("runs a cancelled piece again", QUEUES + "requeue", "piece.work.cancelled", "False"),
     Mutant("believes every worker", NODE + "_on_progressed", "if not honest", "if False"),
     Mutant(
         "blames the first call of a batch for a death in it",
@@ -195,7 +199,7 @@ MUTANTS = [
     Mutant(
         "waits for ever for an interrupt to be heeded",
         NODE + "_on_cancel",
-        "worker.kill_at = now + self.policy.cancel_grace_s",
+        "worker.kill_at = now + self._policy.cancel_grace_s",
         "pass",
     ),
     Mutant(
@@ -206,7 +210,7 @@ MUTANTS = [
     ),
     Mutant(
         "keeps its queue when it drains",
-        NODE + "_on_drain",
+        QUEUES + "drain",
         "while session.queue",
         "while False",
         witness=(test_node.test_a_draining_node_returns_its_queue_finishes_what_runs_and_says_so),

@@ -11,15 +11,14 @@ the batch's own attempt, so the Commander need not know.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from itertools import count
+from dataclasses import InitVar, dataclass, field
 from math import inf
 from typing import assert_never
 
+from goliath.core.crew import Crew
 from goliath.core.fairness import DeficitRoundRobin
-from goliath.core.ids import Serial, SessionId, WorkerId
+from goliath.core.ids import SessionId
 from goliath.core.node_events import (
     AnnounceDraining,
     BatchArrived,
@@ -29,54 +28,30 @@ from goliath.core.node_events import (
     EnvironmentBroke,
     EnvironmentForgotten,
     EnvironmentReady,
-    FlushRange,
     Fork,
-    Inspect,
     InterruptRange,
-    Kill,
     NodeCommand,
     NodeEvent,
     NodeTimerFired,
     NodeWakeAt,
-    Release,
     ReportDone,
     ReportEnvironmentBroken,
-    ReportReturned,
-    ReportSurrendered,
     RestYielded,
-    Retire,
     Run,
     SessionClosed,
     SessionOpened,
-    SplitRange,
     StealArrived,
     WorkerExited,
     WorkerInspected,
     WorkerProgressed,
     WorkerStarted,
 )
-from goliath.core.policy import RestartIntensity
-from goliath.core.work import BatchKey, Piece, Session, StealInProgress, Work, Worker, WorkerState
+from goliath.core.policy import NodePolicy, RestartIntensity
+from goliath.core.queues import Queues
+from goliath.core.surrender import Surrender
+from goliath.core.work import Piece, Session, Work, Worker, WorkerState
 
-SPLIT_AFTER_S = 0.004
-"""A piece younger than this is not split: the worker needs up to one GIL switch (5 ms) to
-answer, and the next batch is usually here sooner."""
-
-TOMBSTONES_MAX = 10_000
-"""Cancels that may be remembered because they overtook their batch."""
-
-
-@dataclass(frozen=True, slots=True)
-class NodePolicy:
-    """The knobs of `goliath.config.NodeConfig` that decide something."""
-
-    flush_interval_s: float = 0.010
-    cancel_grace_s: float = 4.0
-    parked_max_s: float = 60.0
-    starved_after_s: float = 1.0
-    restart_max: int = 5
-    restart_window_s: float = 10.0
-    tasks_per_worker_max: int | None = None
+__all__ = ["Node", "NodePolicy"]
 
 
 @dataclass(slots=True)
@@ -85,29 +60,33 @@ class Node:
 
     slots: int
     resources: Mapping[str, float] = field(default_factory=dict)
-    policy: NodePolicy = field(default_factory=NodePolicy)
+    policy: InitVar[NodePolicy | None] = None
 
-    _sessions: dict[SessionId, Session] = field(default_factory=dict)
-    _workers: dict[WorkerId, Worker] = field(default_factory=dict)
-    _works: dict[BatchKey, Work] = field(default_factory=dict)
-    _tombstones: OrderedDict[BatchKey, None] = field(default_factory=OrderedDict)
+    _policy: NodePolicy = field(init=False)
+    _crew: Crew = field(init=False)
+    _queues: Queues = field(default_factory=Queues)
+    _surrender: Surrender = field(init=False)
     _fair: DeficitRoundRobin = field(default_factory=DeficitRoundRobin)
-    _worker_ids: Iterator[int] = field(default_factory=lambda: count(1))
-    _serials: Iterator[int] = field(default_factory=lambda: count(1))
-    _look_again_at: float = inf
-    _draining: bool = False
     _drained: bool = False
+
+    def __post_init__(self, policy: NodePolicy | None) -> None:
+        self._policy = policy or NodePolicy()
+        self._crew = Crew(self.slots, self.resources, self._policy)
+        self._surrender = Surrender(self._queues, self._crew)
 
     def handle(self, event: NodeEvent, now: float) -> list[NodeCommand]:
         """Take one event in; what is to be done about it, in order."""
         commands = list(self._on(event, now))
         commands += self._start(now)
-        commands += self._tend(now)
-        if self._draining and not self._drained and not self._running():
+        if not self._queues.draining:
+            commands += self._crew.split_for_the_idle(now)
+        elif not self._drained and not self._crew.occupied():
             self._drained = True
             commands.append(Drained())
-        if self._look_again_at < inf:
-            commands.append(NodeWakeAt(self._look_again_at))
+        commands += self._crew.keep_time(now)
+        deadline = self._next_deadline(now)
+        if deadline < inf:
+            commands.append(NodeWakeAt(deadline))
         return commands
 
     def _on(self, event: NodeEvent, now: float) -> Iterator[NodeCommand]:  # noqa: C901, PLR0912
@@ -148,30 +127,25 @@ class Node:
     # -- sessions and their environments -------------------------------------------------
 
     def _on_opened(self, session: SessionId) -> Iterator[NodeCommand]:
-        assert session not in self._sessions, f"session {session} opened twice"
-        self._sessions[session] = Session(session)
+        assert session not in self._queues.sessions, f"session {session} opened twice"
+        self._queues.sessions[session] = Session(session)
         self._fair.join(session)
-        if self._draining:
+        if self._queues.draining:
             yield AnnounceDraining()
 
     def _on_closed(self, session_id: SessionId, now: float) -> Iterator[NodeCommand]:
-        session = self._sessions.pop(session_id, None)
-        if session is None:
+        if self._queues.sessions.pop(session_id, None) is None:
             return
         self._fair.leave(session_id)
-        for worker in self._workers.values():
+        for worker in self._crew.workers.values():
             if worker.session == session_id and worker.state is not WorkerState.LEAVING:
-                yield self._kill(worker, now)
-        for key in [key for key in self._works if key[0] == session_id]:
-            del self._works[key]
-            yield Release(*key)
-        for key in [key for key in self._tombstones if key[0] == session_id]:
-            del self._tombstones[key]
+                yield self._crew.kill(worker, now)
+        yield from self._queues.close(session_id)
 
     def _on_environment_ready(
         self, session_id: SessionId, environment: str
     ) -> Iterator[NodeCommand]:
-        session = self._sessions.get(session_id)
+        session = self._queues.sessions.get(session_id)
         if session is not None:
             session.ready.add(environment)
         yield from ()
@@ -179,35 +153,32 @@ class Node:
     def _on_environment_broke(
         self, session_id: SessionId, environment: str, error: str
     ) -> Iterator[NodeCommand]:
-        session = self._sessions.get(session_id)
+        session = self._queues.sessions.get(session_id)
         if session is None or environment in session.broken:
             return
         session.broken[environment] = error
         yield ReportEnvironmentBroken(session_id, environment, error)
-        for piece in list(session.queue):
-            if piece.work.environment == environment:
-                session.queue.remove(piece)
-                yield from self._return(piece, "environment")
+        yield from self._queues.break_environment(session, environment)
 
     def _on_environment_forgotten(
         self, session_id: SessionId, environment: str, now: float
     ) -> Iterator[NodeCommand]:
-        session = self._sessions.get(session_id)
+        session = self._queues.sessions.get(session_id)
         if session is None:
             return
         session.ready.discard(environment)
         session.broken.pop(environment, None)
         session.deaths_at_start.pop(environment, None)
-        for worker in self._workers.values():
+        for worker in self._crew.workers.values():
             if (worker.session, worker.environment) == (session_id, environment):
                 worker.retire_after = True
                 if worker.state is WorkerState.IDLE:
-                    yield self._retire(worker, now)
+                    yield self._crew.retire(worker, now)
 
     # -- batches -------------------------------------------------------------------------
 
     def _on_arrived(self, event: BatchArrived, now: float) -> Iterator[NodeCommand]:
-        session = self._sessions.get(event.session)
+        session = self._queues.sessions.get(event.session)
         if session is None:
             return
         work = Work(
@@ -220,191 +191,60 @@ class Node:
             event.cpus,
             event.resources,
         )
-        assert work.key not in self._works, f"{work.key} arrived twice"
-        self._works[work.key] = work
-        piece = self._piece(work, event.lo, event.hi)
-        refusal = self._refusal(session, work)
-        if refusal:
-            yield from self._return(piece, refusal)
+        self._queues.open(work)
+        piece = self._queues.cut(work, event.lo, event.hi)
+        refusal = self._queues.refusal(session, work)
+        if refusal or not self._crew.could_ever_run(work):
+            yield from self._queues.give_back(piece, refusal or "unstarted")
             return
         session.queue.append(piece)
         if session.waiting_since is None:
             session.waiting_since = now
 
-    def _refusal(self, session: Session, work: Work) -> str:
-        """Why an arriving batch is not even queued; empty if it is."""
-        if self._tombstones.pop(work.key, self) is None:
-            return "cancelled"
-        if work.environment in session.broken:
-            return "environment"
-        if self._draining or not self._could_ever_run(work):
-            return "unstarted"
-        return ""
-
-    def _could_ever_run(self, work: Work) -> bool:
-        return work.cpus <= self.slots and all(
-            amount <= self.resources.get(name, 0.0) for name, amount in work.resources.items()
-        )
-
     def _on_cancel(self, event: CancelArrived, now: float) -> Iterator[NodeCommand]:
         key = (event.session, event.batch, event.attempt)
-        session = self._sessions.get(event.session)
-        work = self._works.get(key)
+        session = self._queues.sessions.get(event.session)
+        work = self._queues.works.get(key)
         if session is None:
             return
         if work is None:
-            # It overtook its batch, or crossed its last report: remember it, within bounds.
-            self._tombstones[key] = None
-            if len(self._tombstones) > TOMBSTONES_MAX:
-                self._tombstones.popitem(last=False)
+            self._queues.bury(key)
             return
-        work.cancelled = True
-        for piece in [piece for piece in session.queue if piece.work is work]:
-            session.queue.remove(piece)
-            yield from self._return(piece, "cancelled")
-        for worker in self._runners(work):
+        yield from self._queues.cancel(session, work)
+        for worker in self._crew.running(work):
             if event.force or worker.state is WorkerState.STARTING:
-                yield self._kill(worker, now)
+                yield self._crew.kill(worker, now)
             elif worker.kill_at is None:
-                worker.kill_at = now + self.policy.cancel_grace_s
+                worker.kill_at = now + self._policy.cancel_grace_s
                 yield InterruptRange(worker.id, worker.serial)
 
-    def _runners(self, work: Work) -> list[Worker]:
-        return [
-            worker
-            for worker in self._workers.values()
-            if worker.piece is not None
-            and worker.piece.work is work
-            and worker.state is not WorkerState.LEAVING
-        ]
-
-    def _piece(self, work: Work, lo: int, hi: int) -> Piece:
-        work.pieces += 1
-        return Piece(work, lo, hi)
-
-    def _drop(self, piece: Piece) -> Iterator[NodeCommand]:
-        """One piece less; with the last, the arguments are forgotten."""
-        work = piece.work
-        work.pieces -= 1
-        if not work.pieces and self._works.pop(work.key, None) is not None:
-            yield Release(*work.key)
-
-    def _return(
-        self, piece: Piece, why: str, guilty: int = -1, worker: WorkerId | None = None
-    ) -> Iterator[NodeCommand]:
-        """Give a whole piece back to its Commander."""
-        work = piece.work
-        if work.session in self._sessions and piece.lo < piece.hi:
-            yield ReportReturned(*work.key, piece.lo, piece.hi, why, guilty, worker)
-        yield from self._drop(piece)
-
-    def _requeue(self, piece: Piece) -> Iterator[NodeCommand]:
-        """Put back what did not start here: in front, for it was first."""
-        session = self._sessions.get(piece.work.session)
-        if session is None or piece.lo >= piece.hi:
-            yield from self._drop(piece)
-        elif piece.work.cancelled:
-            yield from self._return(piece, "cancelled")
-        elif self._draining:
-            yield from self._return(piece, "unstarted")
-        elif piece.work.environment in session.broken:
-            yield from self._return(piece, "environment")
-        else:
-            session.queue.appendleft(piece)
-
-    # -- stealing ------------------------------------------------------------------------
-
     def _on_steal(self, event: StealArrived) -> Iterator[NodeCommand]:
-        session = self._sessions.get(event.session)
-        if session is None:
-            return
-        steal = StealInProgress(event.count, [], set())
-        while session.queue and len(steal.ranges) < event.count:
-            piece = session.queue.pop()
-            steal.ranges.append((piece.work.batch, piece.work.attempt, piece.lo, piece.hi))
-            yield from self._drop(piece)
-        for worker in self._splittable(event.session)[: event.count - len(steal.ranges)]:
-            steal.awaited.add(worker.id)
-            yield self._split(worker)
-        session.steals.append(steal)
-        yield from self._answer_steals(session)
-
-    def _splittable(self, session: SessionId | None = None) -> list[Worker]:
-        """Workers with more than the running call to do, the most laden first."""
-        found = [
-            worker
-            for worker in self._workers.values()
-            if worker.piece is not None
-            and len(worker.piece) > 1
-            and worker.state is WorkerState.BUSY
-            and not worker.split_asked
-            and not worker.barren
-            and worker.kill_at is None
-            and (session is None or worker.session == session)
-        ]
-        return sorted(found, key=lambda worker: -worker.rest())
-
-    def _split(self, worker: Worker) -> SplitRange:
-        worker.split_asked = True
-        return SplitRange(worker.id, worker.serial, 2)
+        session = self._queues.sessions.get(event.session)
+        if session is not None:
+            yield from self._surrender.begin(session, event.count)
 
     def _on_yielded(self, event: RestYielded) -> Iterator[NodeCommand]:
-        worker = self._workers.get(event.worker)
-        if worker is None:
-            return
-        steal = self._steal_awaiting(worker)
-        piece = worker.piece
-        if piece is not None and worker.serial == event.serial:
-            worker.split_asked = False
-            worker.barren = not piece.lo <= event.at < piece.hi
-            if not worker.barren:
-                rest = self._piece(piece.work, event.at, piece.hi)
-                piece.hi = event.at
-                if steal is None or rest.work.cancelled:
-                    yield from self._requeue(rest)
-                else:
-                    steal.ranges.append((rest.work.batch, rest.work.attempt, rest.lo, rest.hi))
-                    yield from self._drop(rest)
-        if steal is not None:
-            steal.awaited.discard(worker.id)
-            yield from self._answer_steals(self._sessions[worker.session])
-
-    def _steal_awaiting(self, worker: Worker) -> StealInProgress | None:
-        session = self._sessions.get(worker.session)
-        steals = session.steals if session is not None else ()
-        return next((steal for steal in steals if worker.id in steal.awaited), None)
-
-    def _answer_steals(self, session: Session) -> Iterator[NodeCommand]:
-        for steal in [steal for steal in session.steals if not steal.awaited]:
-            session.steals.remove(steal)
-            yield ReportSurrendered(session.id, steal.asked, tuple(steal.ranges))
+        worker = self._crew.workers.get(event.worker)
+        if worker is not None:
+            yield from self._surrender.on_yielded(worker, event)
 
     # -- workers -------------------------------------------------------------------------
 
     def _on_started(self, event: WorkerStarted, now: float) -> Iterator[NodeCommand]:
-        worker = self._workers.get(event.worker)
+        worker = self._crew.workers.get(event.worker)
         if worker is None or worker.state is not WorkerState.STARTING:
             return
         if event.error:
             yield from self._on_environment_broke(worker.session, worker.environment, event.error)
-            yield self._kill(worker, now)
+            yield self._crew.kill(worker, now)
         elif worker.piece is None:
             worker.move(WorkerState.IDLE, now)
         else:
             worker.move(WorkerState.BUSY, now)
-            self._begin_timing(worker, now)
-
-    def _begin_timing(self, worker: Worker, now: float) -> None:
-        piece = worker.piece
-        assert piece is not None
-        worker.since = worker.call_since = now
-        careful = piece.work.careful
-        worker.flush_at = None if careful or len(piece) < 2 else now + self.policy.flush_interval_s
-        timeout_s = piece.work.timeout_s
-        worker.inspect_at = None if timeout_s is None else now + timeout_s
+            self._crew.begin_timing(worker, now)
 
     def _on_progressed(self, event: WorkerProgressed, now: float) -> Iterator[NodeCommand]:
-        worker = self._workers.get(event.worker)
+        worker = self._crew.workers.get(event.worker)
         if worker is None or worker.piece is None:
             return
         piece = worker.piece
@@ -412,13 +252,13 @@ class Node:
         if not honest:
             # User code can write to its own socket. What it says is not believed: the
             # process goes, and its calls count as if it had crashed.
-            yield self._kill(worker, now)
+            yield self._crew.kill(worker, now)
             return
         if event.hi > event.lo:
             self._fair.charge(worker.session, event.elapsed_s)
             worker.calls += event.hi - event.lo
             piece.lo = event.hi
-            if worker.session in self._sessions:
+            if worker.session in self._queues.sessions:
                 yield ReportDone(
                     *piece.work.key,
                     event.lo,
@@ -429,31 +269,21 @@ class Node:
                 )
         worker.retire_after |= event.dirty
         if event.final:
-            yield from self._finish(worker, now)
+            yield from self._free(worker, now)
         else:
-            worker.call_since = now
-            timeout_s = piece.work.timeout_s
-            worker.inspect_at = None if timeout_s is None else now + timeout_s
+            self._crew.time_call(worker, now)
 
-    def _finish(self, worker: Worker, now: float) -> Iterator[NodeCommand]:
+    def _free(self, worker: Worker, now: float) -> Iterator[NodeCommand]:
         """The worker is done with its piece, or with as much of it as it will do."""
-        piece = worker.piece
-        assert piece is not None
-        self._stop_timing(worker)
-        yield from self._requeue(piece)
+        yield from self._queues.requeue(self._crew.release(worker))
         if worker.state is WorkerState.LEAVING:
             return
         worker.move(WorkerState.IDLE, now)
-        limit = self.policy.tasks_per_worker_max
-        if worker.retire_after or (limit is not None and worker.calls >= limit):
-            yield self._retire(worker, now)
-
-    def _stop_timing(self, worker: Worker) -> None:
-        worker.piece = None
-        worker.flush_at = worker.inspect_at = worker.kill_at = None
+        if self._crew.is_worn(worker):
+            yield self._crew.retire(worker, now)
 
     def _on_inspected(self, event: WorkerInspected, now: float) -> Iterator[NodeCommand]:
-        worker = self._workers.get(event.worker)
+        worker = self._crew.workers.get(event.worker)
         if worker is None or worker.piece is None or worker.state is WorkerState.LEAVING:
             return
         timeout_s = worker.piece.work.timeout_s
@@ -463,12 +293,12 @@ class Node:
             worker.inspect_at = now + timeout_s  # between two calls
         elif now >= event.started_at + timeout_s:  # the very sum that the timer was set to
             worker.overdue = event.index
-            yield self._kill(worker, now)
+            yield self._crew.kill(worker, now)
         else:
             worker.inspect_at = event.started_at + timeout_s
 
     def _on_exited(self, event: WorkerExited, now: float) -> Iterator[NodeCommand]:
-        worker = self._workers.pop(event.worker, None)
+        worker = self._crew.workers.pop(event.worker, None)
         if worker is None:
             return
         piece = worker.piece
@@ -476,14 +306,9 @@ class Node:
             self._fair.charge(worker.session, now - worker.call_since)
             began = event.serial == worker.serial
             yield from self._settle_death(worker, piece, began, event.index)
-        session = self._sessions.get(worker.session)
-        if session is None:
-            return
-        steal = self._steal_awaiting(worker)
-        if steal is not None:
-            steal.awaited.discard(worker.id)
-            yield from self._answer_steals(session)
-        if worker.state is WorkerState.STARTING:
+        yield from self._surrender.forget(worker)
+        session = self._queues.sessions.get(worker.session)
+        if session is not None and worker.state is WorkerState.STARTING:
             yield from self._count_death_at_start(session, worker, now)
 
     def _settle_death(
@@ -491,16 +316,16 @@ class Node:
     ) -> Iterator[NodeCommand]:
         """Who answers for the death of a worker in the middle of a piece."""
         if piece.work.cancelled:
-            yield from self._return(piece, "cancelled")
+            yield from self._queues.give_back(piece, "cancelled")
         elif not began or piece.lo >= piece.hi or (piece.work.careful and index < piece.lo):
-            yield from self._requeue(piece)  # it died between two calls: nobody's doing
+            yield from self._queues.requeue(piece)  # it died between two calls: nobody's doing
         elif piece.work.careful or len(piece) == 1:
-            rest = self._piece(piece.work, piece.lo + 1, piece.hi)
+            rest = self._queues.cut(piece.work, piece.lo + 1, piece.hi)
             piece.hi = piece.lo + 1
-            yield from self._return(piece, self._why(worker, piece), piece.lo, worker.id)
-            yield from self._requeue(rest)
+            yield from self._queues.give_back(piece, self._why(worker, piece), piece.lo, worker.id)
+            yield from self._queues.requeue(rest)
         else:
-            yield from self._return(piece, "crashed", -1, worker.id)
+            yield from self._queues.give_back(piece, "crashed", -1, worker.id)
 
     @staticmethod
     def _why(worker: Worker, piece: Piece) -> str:
@@ -514,213 +339,95 @@ class Node:
     ) -> Iterator[NodeCommand]:
         deaths = session.deaths_at_start.setdefault(
             worker.environment,
-            RestartIntensity(self.policy.restart_max, self.policy.restart_window_s),
+            RestartIntensity(self._policy.restart_max, self._policy.restart_window_s),
         )
         if not deaths.allows(now):
             yield from self._on_environment_broke(
                 session.id,
                 worker.environment,
-                f"{self.policy.restart_max + 1} worker processes died before they were ready, "
-                f"within {self.policy.restart_window_s:g} s",
+                f"{self._policy.restart_max + 1} worker processes died before they were ready, "
+                f"within {self._policy.restart_window_s:g} s",
             )
 
-    def _kill(self, worker: Worker, now: float) -> Kill:
-        if worker.state is not WorkerState.LEAVING:
-            worker.move(WorkerState.LEAVING, now)
-        worker.flush_at = worker.inspect_at = worker.kill_at = None
-        return Kill(worker.id)
-
-    def _retire(self, worker: Worker, now: float) -> Retire:
-        worker.move(WorkerState.LEAVING, now)
-        return Retire(worker.id)
-
     # -- decisions -----------------------------------------------------------------------
-
-    def _running(self) -> list[Piece]:
-        """What workers have to do now."""
-        return [w.piece for w in self._workers.values() if w.piece is not None]
-
-    def _free(self) -> float:
-        """CPUs that no call holds; less than none while a starved session has an extra one."""
-        free = float(self.slots)
-        for piece in self._running():
-            free -= piece.work.cpus
-        return free
 
     def _start(self, now: float) -> Iterator[NodeCommand]:
         """Hand out pieces while there are free slots, to whoever's turn it is."""
         while True:
-            queued = [s for s in self._sessions.values() if s.queue]
-            if not queued:
-                return
-            free = self._free()
-            waiting = [s.id for s in queued if self._next_piece(s, free, now)]
+            free = self.slots - self._crew.occupied()
+            waiting: dict[SessionId, Piece] = {}
+            for session in self._queues.sessions.values():
+                piece = self._next_piece(session, free, now) if session.queue else None
+                if piece is not None:
+                    waiting[session.id] = piece
             if not waiting:
                 return
-            running_s: dict[SessionId, float] = {}
-            if len(waiting) > 1:
-                running_s = self._running_seconds(now)
-            session = self._sessions[self._fair.pick(waiting, running_s)]
-            piece = self._next_piece(session, free, now)
-            assert piece is not None
+            running_s = self._crew.running_seconds(now) if len(waiting) > 1 else {}
+            chosen = self._fair.pick(waiting, running_s)
+            session, piece = self._queues.sessions[chosen], waiting[chosen]
             session.queue.remove(piece)
             session.waiting_since = now if session.queue else None
             yield from self._run(session, piece, now)
-
-    def _running_seconds(self, now: float) -> dict[SessionId, float]:
-        running: dict[SessionId, float] = {}
-        for worker in self._workers.values():
-            if worker.piece is not None:
-                elapsed = now - worker.call_since
-                running[worker.session] = running.get(worker.session, 0.0) + elapsed
-        return running
 
     def _next_piece(self, session: Session, free: float, now: float) -> Piece | None:
         """The first piece of a session whose directory is ready, if a slot is free for it."""
         for piece in session.queue:
             if piece.work.environment not in session.ready:
                 continue
-            if piece.work.cpus <= free and self._has_resources(piece.work):
+            if piece.work.cpus <= free and self._crew.has_resources(piece.work):
                 return piece
-            return piece if self._is_starved(session, now) else None
+            return piece if self._is_starved(session, piece, now) else None
         return None
 
-    def _has_resources(self, work: Work) -> bool:
-        for name, amount in work.resources.items():
-            used = sum(
-                worker.piece.work.resources.get(name, 0.0)
-                for worker in self._workers.values()
-                if worker.piece is not None
-            )
-            if used + amount > self.resources.get(name, 0.0):
-                return False
-        return True
-
-    def _is_starved(self, session: Session, now: float) -> bool:
+    def _is_starved(self, session: Session, piece: Piece, now: float) -> bool:
         """Whether a session may have one worker beyond the slots: a running call cannot be
         preempted, and another Commander's may take hours."""
         return (
             session.waiting_since is not None
-            and now - session.waiting_since >= self.policy.starved_after_s
-            and len(self._sessions) > 1
-            and not any(
-                worker.session == session.id and worker.piece is not None
-                for worker in self._workers.values()
-            )
-            and self._has_resources(session.queue[0].work)
+            and now >= session.waiting_since + self._policy.starved_after_s
+            and len(self._queues.sessions) > 1
+            and not self._crew.serves(session.id)
+            and self._crew.has_resources(piece.work)
         )
 
     def _run(self, session: Session, piece: Piece, now: float) -> Iterator[NodeCommand]:
         work = piece.work
-        worker = next(
-            (
-                worker
-                for worker in self._workers.values()
-                if worker.state is WorkerState.IDLE
-                and (worker.session, worker.environment) == (session.id, work.environment)
-            ),
-            None,
-        )
+        worker = self._crew.idle(session.id, work.environment)
         if worker is None:
-            worker = Worker(
-                WorkerId(next(self._worker_ids)), session.id, work.environment, work.cpus
-            )
-            worker.since = worker.call_since = now
-            self._workers[worker.id] = worker
+            worker = self._crew.hire(session.id, work, now)
             yield Fork(worker.id, session.id, work.environment, work.cpus)
-        limit = self.policy.tasks_per_worker_max
-        if limit is not None and worker.calls + len(piece) > limit:
-            cut = piece.lo + max(limit - worker.calls, 1)
-            session.queue.appendleft(self._piece(work, cut, piece.hi))
-            piece.hi = cut
-        worker.piece = piece
-        worker.serial = Serial(next(self._serials))
-        worker.split_asked = worker.barren = False
-        worker.overdue = None
-        if worker.state is WorkerState.IDLE:
-            worker.move(WorkerState.BUSY, now)
-            self._begin_timing(worker, now)
+        limit = self._crew.calls_left(worker)
+        if limit is not None and len(piece) > limit:
+            session.queue.appendleft(self._queues.cut(work, piece.lo + limit, piece.hi))
+            piece.hi = piece.lo + limit
+        self._crew.hand(worker, piece, now)
         yield Run(worker.id, worker.serial, *work.key, piece.lo, piece.hi, work.careful)
 
-    def _tend(self, now: float) -> Iterator[NodeCommand]:
-        """Do what is due for each worker, and find out when to look again."""
-        times: list[float] = []
-        for worker in self._workers.values():
-            if worker.piece is not None:
-                yield from self._keep_time(worker, now)
-                times += worker.deadlines()
-            elif worker.state is WorkerState.IDLE:
-                leaves_at = worker.since + self.policy.parked_max_s
-                times.append(leaves_at)
-                if leaves_at <= now:
-                    yield self._retire(worker, now)
-        yield from self._split_for_the_idle(times, now)
-        if len(self._sessions) > 1:
-            times += [
-                session.waiting_since + self.policy.starved_after_s
-                for session in self._sessions.values()
-                if session.waiting_since is not None
-            ]
-        # What is due already was done just now, or waits for something else than time.
-        self._look_again_at = min([at for at in times if at > now], default=inf)
-
-    def _keep_time(self, worker: Worker, now: float) -> Iterator[NodeCommand]:
-        """Flush, look for a call that runs too long, kill what ignores its cancel."""
-        if worker.flush_at is not None and worker.flush_at <= now:
-            worker.flush_at = now + self.policy.flush_interval_s if worker.rest() > 1 else None
-            yield FlushRange(worker.id, worker.serial)
-        if worker.inspect_at is not None and worker.inspect_at <= now:
-            worker.inspect_at = None
-            yield Inspect(worker.id)
-        if worker.kill_at is not None and worker.kill_at <= now:
-            yield self._kill(worker, now)
-
-    def _split_for_the_idle(self, times: list[float], now: float) -> Iterator[NodeCommand]:
-        """While slots are idle and nothing is queued, have running pieces split; when that
-        may become worth it for others is added to ``times``."""
-        if self._draining or not (laden := self._splittable()):
-            return
-        free = self._free() - sum(worker.split_asked for worker in self._workers.values())
-        for worker in laden:
-            assert worker.piece is not None
-            if free < worker.piece.work.cpus:
-                return
-            ripe_at = worker.since + SPLIT_AFTER_S
-            times.append(ripe_at)
-            if ripe_at <= now:
-                free -= 1
-                yield self._split(worker)
+    def _next_deadline(self, now: float) -> float:
+        deadline = self._crew.next_deadline()
+        if not self._queues.draining:
+            deadline = min(deadline, self._crew.next_split(now))
+        if len(self._queues.sessions) > 1:
+            for session in self._queues.sessions.values():
+                if session.waiting_since is not None:
+                    at = session.waiting_since + self._policy.starved_after_s
+                    if now < at < deadline:  # what is due already waits for something else
+                        deadline = at
+        return deadline
 
     def _on_drain(self) -> Iterator[NodeCommand]:
-        if self._draining:
-            return
-        self._draining = True
-        yield AnnounceDraining()
-        for session in self._sessions.values():
-            while session.queue:
-                yield from self._return(session.queue.popleft(), "unstarted")
+        if not self._queues.draining:
+            yield AnnounceDraining()
+            yield from self._queues.drain()
 
     # -- what others may know, and invariants ---------------------------------------------
 
     def load(self) -> tuple[float, int, int]:
         """CPUs in use, batches queued, worker processes."""
-        queued = sum(len(session.queue) for session in self._sessions.values())
-        return self.slots - self._free(), queued, len(self._workers)
+        queued = sum(len(session.queue) for session in self._queues.sessions.values())
+        return self._crew.occupied(), queued, len(self._crew.workers)
 
     def check(self) -> None:
         """Raise `AssertionError` if the books do not agree with each other."""
-        pieces: dict[BatchKey, int] = {}
-        queued = [piece for session in self._sessions.values() for piece in session.queue]
-        running = self._running()
-        for piece in queued + running:
-            key = piece.work.key
-            pieces[key] = pieces.get(key, 0) + 1
-        for key, work in self._works.items():
-            assert pieces.get(key, 0) == work.pieces, f"{key} counts {work.pieces} pieces"
-        for worker in self._workers.values():
-            assert (worker.piece is not None) or worker.state is not WorkerState.BUSY, worker
-            assert worker.state is not WorkerState.IDLE or worker.piece is None, worker
-        # Each of them may have got one when it was starved, even if the others have left since.
-        starved = len({w.session for w in self._workers.values() if w.piece is not None})
-        extra = starved * max((piece.work.cpus for piece in running), default=1.0)
-        assert self._free() + extra >= 0, "more calls run than there are slots"
+        self._queues.check([w.piece for w in self._crew.workers.values() if w.piece is not None])
+        self._crew.check()

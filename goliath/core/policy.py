@@ -81,3 +81,16 @@ class RestartIntensity:
             self._times.popleft()
         self._times.append(now)
         return len(self._times) <= self.max_restarts
+
+
+@dataclass(frozen=True, slots=True)
+class NodePolicy:
+    """The knobs of `goliath.config.NodeConfig` that decide something."""
+
+    flush_interval_s: float = 0.010
+    cancel_grace_s: float = 4.0
+    parked_max_s: float = 60.0
+    starved_after_s: float = 1.0
+    restart_max: int = 5
+    restart_window_s: float = 10.0
+    tasks_per_worker_max: int | None = None

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from enum import IntEnum, auto
 
 from goliath.core.ids import Attempt, BatchId, Serial, SessionId, WorkerId
+from goliath.core.node_events import SplitRange
 from goliath.core.policy import RestartIntensity
 
 BatchKey = tuple[SessionId, BatchId, Attempt]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Work:
     """A batch as it arrived: what all its pieces have in common."""
 
@@ -34,7 +35,7 @@ class Work:
         return self.session, self.batch, self.attempt
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Piece:
     """Calls ``lo <= i < hi`` of a batch that one worker runs, or will."""
 
@@ -63,7 +64,7 @@ WORKER_MOVES: Mapping[WorkerState, frozenset[WorkerState]] = {
 }
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Worker:
     """One worker process. It belongs to one session and one environment for life."""
 
@@ -96,6 +97,11 @@ class Worker:
         if self.flush_at is self.inspect_at is self.kill_at is None:
             return []
         return [at for at in (self.flush_at, self.inspect_at, self.kill_at) if at is not None]
+
+    def split(self) -> SplitRange:
+        """Ask for half of what it has not started."""
+        self.split_asked = True
+        return SplitRange(self.id, self.serial, 2)
 
     def rest(self) -> int:
         """How many calls of its piece are not reported yet."""

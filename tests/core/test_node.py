@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from goliath.core import node_events as ne
+from goliath.core.crew import SPLIT_AFTER_S
 from goliath.core.ids import Serial, WorkerId
-from goliath.core.node import SPLIT_AFTER_S, TOMBSTONES_MAX, Node, NodePolicy
+from goliath.core.node import Node, NodePolicy
+from goliath.core.queues import TOMBSTONES_MAX
 from tests.core.books import ONE, S, T, arrive, batch, node_with, untimed
 
 W, V = WorkerId(1), WorkerId(2)
@@ -179,7 +181,7 @@ def test_no_more_cancels_are_remembered_than_the_limit():
     node = node_with()
     for number in range(TOMBSTONES_MAX + 5):
         node.handle(ne.CancelArrived(S, batch(number), ONE), 0.0)
-    assert len(node._tombstones) == TOMBSTONES_MAX
+    assert len(node._queues.tombstones) == TOMBSTONES_MAX
 
 
 def test_a_death_in_a_batch_of_many_blames_nobody():

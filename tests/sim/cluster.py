@@ -108,7 +108,7 @@ class Cluster:
         return (
             self.world.now >= max(self._healed_at, 21.0)
             and all(job.ended for job in self.ledger.jobs.values())
-            and not any(node.node._works or node.node.load()[0] for node in self.lieutenants)
+            and not any(node.node._queues.works or node.node.load()[0] for node in self.lieutenants)
         )
 
     def _verify(self) -> None:
@@ -120,10 +120,10 @@ class Cluster:
                 f"without outcome: {open_calls[:5]}",
             )
         for node in self.lieutenants:
-            works = list(node.node._works)
+            works = list(node.node._queues.works)
             require(not works, f"{node.name} still holds {works}")
             busy, queued, _ = node.node.load()
             require(not busy and not queued, f"{node.name} is busy with {busy}, {queued} wait")
-            tombstones = len(node.node._tombstones)
+            tombstones = len(node.node._queues.tombstones)
             require(tombstones <= TOMBSTONES_MAX, f"{node.name} keeps {tombstones} tombstones")
         self.ledger.verify_good_calls()

@@ -194,7 +194,7 @@ class Lieutenant(Host):
     ) -> None:
         if (self.incarnation, self.slept_s) != before:
             return
-        for worker in self.node._workers.values():
+        for worker in self.node._crew.workers.values():
             process = self.processes.get(worker.id)
             if worker.piece is None or process is None or process.execution is None:
                 continue

@@ -1,0 +1,240 @@
+"""The worker processes of a node: who is free, who runs what, and what time asks of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from math import inf
+
+from goliath.core.ids import Serial, SessionId, WorkerId
+from goliath.core.node_events import FlushRange, Inspect, Kill, NodeCommand, Retire
+from goliath.core.policy import NodePolicy
+from goliath.core.work import Piece, Work, Worker, WorkerState
+
+SPLIT_AFTER_S = 0.004
+"""A piece younger than this is not split: the worker needs up to one GIL switch (5 ms) to
+answer, and the next batch is usually here sooner."""
+
+
+@dataclass(slots=True)
+class Crew:
+    """All workers of a node, from fork to exit."""
+
+    slots: int
+    resources: Mapping[str, float]
+    policy: NodePolicy
+    workers: dict[WorkerId, Worker] = field(default_factory=dict)
+    _ids: Iterator[int] = field(default_factory=lambda: count(1))
+    _serials: Iterator[int] = field(default_factory=lambda: count(1))
+
+    # -- who does what -------------------------------------------------------------------
+
+    def occupied(self) -> float:
+        """CPUs that calls hold now."""
+        held = 0.0
+        for worker in self.workers.values():
+            if worker.piece is not None:
+                held += worker.piece.work.cpus
+        return held
+
+    def has_resources(self, work: Work) -> bool:
+        """Whether what the batch needs beside CPUs is free."""
+        for name, amount in work.resources.items():
+            used = sum(
+                worker.piece.work.resources.get(name, 0.0)
+                for worker in self.workers.values()
+                if worker.piece is not None
+            )
+            if used + amount > self.resources.get(name, 0.0):
+                return False
+        return True
+
+    def could_ever_run(self, work: Work) -> bool:
+        """Whether the node is big enough for the batch."""
+        return work.cpus <= self.slots and all(
+            amount <= self.resources.get(name, 0.0) for name, amount in work.resources.items()
+        )
+
+    def running(self, work: Work) -> list[Worker]:
+        """Workers that have a piece of the batch and have not been told to go."""
+        return [
+            worker
+            for worker in self.workers.values()
+            if worker.piece is not None
+            and worker.piece.work is work
+            and worker.state is not WorkerState.LEAVING
+        ]
+
+    def serves(self, session: SessionId) -> bool:
+        """Whether anything of the session runs."""
+        return any(
+            worker.session == session and worker.piece is not None
+            for worker in self.workers.values()
+        )
+
+    def running_seconds(self, now: float) -> dict[SessionId, float]:
+        """How long the calls of each session have been running."""
+        running: dict[SessionId, float] = {}
+        for worker in self.workers.values():
+            if worker.piece is not None:
+                elapsed = now - worker.call_since
+                running[worker.session] = running.get(worker.session, 0.0) + elapsed
+        return running
+
+    def splittable(self, session: SessionId | None = None) -> list[Worker]:
+        """Workers with more than the running call to do, the most laden first."""
+        found = [
+            worker
+            for worker in self.workers.values()
+            if worker.state is WorkerState.BUSY
+            and worker.rest() > 1
+            and not worker.split_asked
+            and not worker.barren
+            and worker.kill_at is None
+            and (session is None or worker.session == session)
+        ]
+        return sorted(found, key=lambda worker: -worker.rest())
+
+    # -- a worker's life -----------------------------------------------------------------
+
+    def idle(self, session: SessionId, environment: str) -> Worker | None:
+        """A parked worker of this session and environment."""
+        for worker in self.workers.values():
+            if (
+                worker.state is WorkerState.IDLE
+                and worker.session == session
+                and worker.environment == environment
+            ):
+                return worker
+        return None
+
+    def hire(self, session: SessionId, work: Work, now: float) -> Worker:
+        """A new worker; it must still be forked."""
+        worker = Worker(WorkerId(next(self._ids)), session, work.environment, work.cpus)
+        worker.since = worker.call_since = now
+        self.workers[worker.id] = worker
+        return worker
+
+    def hand(self, worker: Worker, piece: Piece, now: float) -> None:
+        """Give a worker something to do; if it is only starting, it will find it."""
+        worker.piece = piece
+        worker.serial = Serial(next(self._serials))
+        worker.split_asked = worker.barren = False
+        worker.overdue = None
+        if worker.state is WorkerState.IDLE:
+            worker.move(WorkerState.BUSY, now)
+            self.begin_timing(worker, now)
+
+    def begin_timing(self, worker: Worker, now: float) -> None:
+        """The worker starts its piece."""
+        piece = worker.piece
+        assert piece is not None
+        worker.since = now
+        careful = piece.work.careful
+        worker.flush_at = None if careful or len(piece) < 2 else now + self.policy.flush_interval_s
+        self.time_call(worker, now)
+
+    @staticmethod
+    def time_call(worker: Worker, now: float) -> None:
+        """The worker starts a call, as far as is known."""
+        assert worker.piece is not None
+        worker.call_since = now
+        timeout_s = worker.piece.work.timeout_s
+        worker.inspect_at = None if timeout_s is None else now + timeout_s
+
+    @staticmethod
+    def release(worker: Worker) -> Piece:
+        """The worker is done with its piece; what it has not run is still in it."""
+        piece = worker.piece
+        assert piece is not None
+        worker.piece = None
+        worker.flush_at = worker.inspect_at = worker.kill_at = None
+        return piece
+
+    def is_worn(self, worker: Worker) -> bool:
+        """Whether it should be replaced before it runs anything else."""
+        limit = self.policy.tasks_per_worker_max
+        return worker.retire_after or (limit is not None and worker.calls >= limit)
+
+    def calls_left(self, worker: Worker) -> int | None:
+        """How many calls it may still run; None if any number."""
+        limit = self.policy.tasks_per_worker_max
+        return None if limit is None else max(limit - worker.calls, 1)
+
+    @staticmethod
+    def kill(worker: Worker, now: float) -> Kill:
+        """End it, whatever it does."""
+        if worker.state is not WorkerState.LEAVING:
+            worker.move(WorkerState.LEAVING, now)
+        worker.flush_at = worker.inspect_at = worker.kill_at = None
+        return Kill(worker.id)
+
+    @staticmethod
+    def retire(worker: Worker, now: float) -> Retire:
+        """Let it go; it has nothing to do."""
+        worker.move(WorkerState.LEAVING, now)
+        return Retire(worker.id)
+
+    # -- time ----------------------------------------------------------------------------
+
+    def split_for_the_idle(self, now: float) -> Iterator[NodeCommand]:
+        """While slots are idle and nothing is queued, have running pieces split."""
+        free = self.slots - self.occupied()
+        if free <= 0:
+            return
+        asked = sum(worker.split_asked for worker in self.workers.values())
+        for worker in self.splittable():
+            assert worker.piece is not None
+            if free - asked < worker.piece.work.cpus:
+                return
+            if now >= worker.since + SPLIT_AFTER_S:
+                asked += 1
+                yield worker.split()
+
+    def keep_time(self, now: float) -> Iterator[NodeCommand]:
+        """Do what is due: flush, look for calls that run too long, kill, let the parked go."""
+        for worker in self.workers.values():
+            if worker.flush_at is not None and worker.flush_at <= now:
+                worker.flush_at = now + self.policy.flush_interval_s if worker.rest() > 1 else None
+                yield FlushRange(worker.id, worker.serial)
+            if worker.inspect_at is not None and worker.inspect_at <= now:
+                worker.inspect_at = None
+                yield Inspect(worker.id)
+            if worker.kill_at is not None and worker.kill_at <= now:
+                yield self.kill(worker, now)
+            if worker.state is WorkerState.IDLE and now >= worker.since + self.policy.parked_max_s:
+                yield self.retire(worker, now)
+
+    def next_deadline(self) -> float:
+        """When something will be due that has no other cause than time."""
+        next_at = inf
+        for worker in self.workers.values():
+            if worker.flush_at is not None and worker.flush_at < next_at:
+                next_at = worker.flush_at
+            if worker.inspect_at is not None and worker.inspect_at < next_at:
+                next_at = worker.inspect_at
+            if worker.kill_at is not None and worker.kill_at < next_at:
+                next_at = worker.kill_at
+            if worker.state is WorkerState.IDLE:
+                next_at = min(next_at, worker.since + self.policy.parked_max_s)
+        return next_at
+
+    def next_split(self, now: float) -> float:
+        """When a piece that runs beside an idle slot will be old enough to be split."""
+        if self.slots <= self.occupied():
+            return inf
+        ripe = (worker.since + SPLIT_AFTER_S for worker in self.splittable())
+        return min((at for at in ripe if at > now), default=inf)
+
+    def check(self) -> None:
+        """Raise `AssertionError` if the books do not agree with each other."""
+        running = [w.piece for w in self.workers.values() if w.piece is not None]
+        for worker in self.workers.values():
+            assert (worker.piece is not None) or worker.state is not WorkerState.BUSY, worker
+            assert worker.state is not WorkerState.IDLE or worker.piece is None, worker
+        # Each of them may have got one when it was starved, even if the others have left since.
+        starved = len({w.session for w in self.workers.values() if w.piece is not None})
+        assert self.occupied() <= self.slots + starved * max(
+            (piece.work.cpus for piece in running), default=1.0
+        ), "more calls run than there are slots"

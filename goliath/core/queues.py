@@ -1,0 +1,117 @@
+"""The batches on a node, in pieces: what waits for a worker, what goes back, what is forgotten."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from goliath.core.ids import SessionId, WorkerId
+from goliath.core.node_events import NodeCommand, Release, ReportReturned
+from goliath.core.work import BatchKey, Piece, Session, Work
+
+TOMBSTONES_MAX = 10_000
+"""Cancels that may be remembered because they overtook their batch."""
+
+
+@dataclass(slots=True)
+class Queues:
+    """A queue for each session, and the books of every batch in them or on a worker."""
+
+    sessions: dict[SessionId, Session] = field(default_factory=dict)
+    works: dict[BatchKey, Work] = field(default_factory=dict)
+    tombstones: OrderedDict[BatchKey, None] = field(default_factory=OrderedDict)
+    draining: bool = False
+
+    def open(self, work: Work) -> None:
+        """A batch has arrived."""
+        assert work.key not in self.works, f"{work.key} arrived twice"
+        self.works[work.key] = work
+
+    def bury(self, key: BatchKey) -> None:
+        """Remember, within bounds, a cancel that overtook its batch, or crossed its last report."""
+        self.tombstones[key] = None
+        if len(self.tombstones) > TOMBSTONES_MAX:
+            self.tombstones.popitem(last=False)
+
+    def refusal(self, session: Session, work: Work) -> str:
+        """Why an arriving batch is not even queued; empty if it is."""
+        if self.tombstones.pop(work.key, self) is None:
+            return "cancelled"
+        if work.environment in session.broken:
+            return "environment"
+        return "unstarted" if self.draining else ""
+
+    @staticmethod
+    def cut(work: Work, lo: int, hi: int) -> Piece:
+        """A piece of a batch."""
+        work.pieces += 1
+        return Piece(work, lo, hi)
+
+    def drop(self, piece: Piece) -> Iterator[NodeCommand]:
+        """One piece less; with the last, the arguments are forgotten."""
+        work = piece.work
+        work.pieces -= 1
+        if not work.pieces and self.works.pop(work.key, None) is not None:
+            yield Release(*work.key)
+
+    def give_back(
+        self, piece: Piece, why: str, guilty: int = -1, worker: WorkerId | None = None
+    ) -> Iterator[NodeCommand]:
+        """Give a whole piece back to its Commander."""
+        work = piece.work
+        if work.session in self.sessions and piece.lo < piece.hi:
+            yield ReportReturned(*work.key, piece.lo, piece.hi, why, guilty, worker)
+        yield from self.drop(piece)
+
+    def requeue(self, piece: Piece) -> Iterator[NodeCommand]:
+        """Put back what did not start here: in front, for it was first."""
+        session = self.sessions.get(piece.work.session)
+        if session is None or piece.lo >= piece.hi:
+            yield from self.drop(piece)
+        elif piece.work.cancelled:
+            yield from self.give_back(piece, "cancelled")
+        elif self.draining:
+            yield from self.give_back(piece, "unstarted")
+        elif piece.work.environment in session.broken:
+            yield from self.give_back(piece, "environment")
+        else:
+            session.queue.appendleft(piece)
+
+    def cancel(self, session: Session, work: Work) -> Iterator[NodeCommand]:
+        """Return what of a batch has not started; nobody wants the rest either."""
+        work.cancelled = True
+        for piece in [piece for piece in session.queue if piece.work is work]:
+            session.queue.remove(piece)
+            yield from self.give_back(piece, "cancelled")
+
+    def break_environment(self, session: Session, environment: str) -> Iterator[NodeCommand]:
+        """Return what waits for an environment that cannot be had."""
+        for piece in list(session.queue):
+            if piece.work.environment == environment:
+                session.queue.remove(piece)
+                yield from self.give_back(piece, "environment")
+
+    def drain(self) -> Iterator[NodeCommand]:
+        """Return everything that waits, now and later."""
+        self.draining = True
+        for session in self.sessions.values():
+            while session.queue:
+                yield from self.give_back(session.queue.popleft(), "unstarted")
+
+    def close(self, session: SessionId) -> Iterator[NodeCommand]:
+        """Forget everything of a session."""
+        for key in [key for key in self.works if key[0] == session]:
+            del self.works[key]
+            yield Release(*key)
+        for key in [key for key in self.tombstones if key[0] == session]:
+            del self.tombstones[key]
+
+    def check(self, running: list[Piece]) -> None:
+        """Raise `AssertionError` if the books do not agree with each other."""
+        pieces: dict[BatchKey, int] = {}
+        queued = [piece for session in self.sessions.values() for piece in session.queue]
+        for piece in queued + running:
+            pieces[piece.work.key] = pieces.get(piece.work.key, 0) + 1
+        for key, work in self.works.items():
+            assert pieces.get(key, 0) == work.pieces, f"{key} counts {work.pieces} pieces"
