@@ -325,11 +325,12 @@ class _EachCall:
             self._worker.say(self._range.serial, self._range.next_index)
 
     def after(self) -> None:
-        if self._careful:
-            self._worker.say(self._range.serial, NOBODY)
         self.dirty = self._worker.tidy(self._function) or self.dirty
         if self._careful and not self._range.exhausted:
             self._worker.report()
+            # Only now: a worker that dies before has begun this call, for all that is known,
+            # and a call that may run once must not be taken for one that never did.
+            self._worker.say(self._range.serial, NOBODY)
 
 
 def become_worker(
