@@ -210,7 +210,7 @@ class Dialer:
         except (aiohttp.ClientError, OSError, TimeoutError) as exc:
             raise self._no_connection(exc, secure=secure) from exc
         client = cast("ClientSocket", websocket)
-        if client.transport is None:
+        if client.transport is None or client.transport.is_closing():
             raise ConnectionError(f"{address} took the connection and dropped it again")
         link = WebSocketLink(client, client.transport, secure=secure)
         return link, self._binding(client)

@@ -176,7 +176,11 @@ class Listener:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_INTERVAL_S)
-            live = {c: _address_of(c.transport) for c in self._server.connections if c.transport}
+            live = {
+                connection: _address_of(connection.transport)
+                for connection in self._server.connections
+                if _is_open(connection.transport)
+            }
             for connection in self._guard.sweep(live, self._clock.now()):
                 if connection.transport is not None:
                     connection.transport.abort()
@@ -193,7 +197,7 @@ class Listener:
         )
         await websocket.prepare(request)
         transport = request.transport
-        if transport is not None:
+        if transport is not None and _is_open(transport):
             tune(transport.get_extra_info("socket"), self._config)
             link = WebSocketLink(websocket, transport, secure=self._tls is not None)
             await self._serve_counted(link, request.protocol, transport)
@@ -202,13 +206,15 @@ class Listener:
     async def _serve_counted(
         self, link: WebSocketLink, connection: Connection, transport: asyncio.Transport
     ) -> None:
+        address = _address_of(transport)
+        port = transport.get_extra_info("sockname")[1]
         self._serving += 1
         self._quiet.clear()
         try:
-            await self._serve(link, connection, transport)
+            await self._serve(link, connection, address, self._bindings(port))
         except Exception:
             # Not the peer's fault: the session's receiver failed, and its session has ended.
-            logger.exception("the session of %s ended by an error here", _address_of(transport))
+            logger.exception("the session of %s ended by an error here", address)
         finally:
             self._serving -= 1
             if not self._serving:
@@ -239,35 +245,38 @@ class Listener:
     # -- the login -------------------------------------------------------------------------
 
     async def _serve(
-        self, link: WebSocketLink, connection: Connection, transport: asyncio.Transport
+        self,
+        link: WebSocketLink,
+        connection: Connection,
+        address: str,
+        bindings: tuple[str, ...],
     ) -> None:
         code, reason = CLOSE_OK, ""
         try:
             async with asyncio.timeout(self._config.handshake_max_s):
-                handshake, caller = await self._authenticate(link, transport)
+                handshake, caller = await self._authenticate(link, bindings)
                 self._guard.trust(connection)
-                held, peer_seen = await self._admit(link, handshake, caller)
+                held, peer_seen = await self._admit(link, handshake, caller, address)
             if held is not None:
                 proved_at = self._clock.now()
                 await held.channel.carry(link, peer_seen=peer_seen, proved_at=proved_at)
         except (AuthenticationError, _Nonsense, TimeoutError) as exc:
-            address = _address_of(transport)
             logger.warning("refused a login from %s: %r", address, exc)
             self._guard.failed(address, self._clock.now())
             await asyncio.sleep(self._config.refusal_delay_s)
             code, reason = CLOSE_UNAUTHENTICATED, REFUSED
         except ProtocolError as exc:
-            logger.warning("cut a link to %s: %s", _address_of(transport), exc)
+            logger.warning("cut a link to %s: %s", address, exc)
             code, reason = CLOSE_PROTOCOL, str(exc)[:100]
         finally:
             await link.close(code, reason)
 
     async def _authenticate(
-        self, link: WebSocketLink, transport: asyncio.Transport
+        self, link: WebSocketLink, bindings: tuple[str, ...]
     ) -> tuple[ServerHandshake, Caller]:
         handshake = ServerHandshake(
             self._keyring,
-            self._bindings(transport),
+            bindings,
             nonce=secrets.token_bytes(NONCE_BYTES),
             versions=self._versions,
         )
@@ -285,16 +294,15 @@ class Listener:
             raise ProtocolError(f"{len(message)} bytes before login")
         return message
 
-    def _bindings(self, transport: asyncio.Transport) -> tuple[str, ...]:
+    def _bindings(self, port: int) -> tuple[str, ...]:
         if self._certificate is not None:
             return (tls_binding(self._certificate),)
-        port = transport.get_extra_info("sockname")[1]
         return plain_binding(port, loopback=True), plain_binding(port, loopback=False)
 
     # -- sessions --------------------------------------------------------------------------
 
     async def _admit(
-        self, link: WebSocketLink, handshake: ServerHandshake, caller: Caller
+        self, link: WebSocketLink, handshake: ServerHandshake, caller: Caller, address: str
     ) -> tuple[_Held | None, int]:
         """Take up the caller's session or grant a new one; None if it is turned away."""
         session_id, held = self._find(caller)
@@ -319,7 +327,7 @@ class Listener:
             return None, 0
         # After the welcome has left: a session that nobody knows of must not exist.
         if held is None:
-            return self._open(session_id, caller, repr(link)), 0
+            return self._open(session_id, caller, address), 0
         return held, caller.seen
 
     def _find(self, caller: Caller) -> tuple[str, _Held | None]:
@@ -359,6 +367,13 @@ class _Nonsense(Exception):  # noqa: N818 - internal, and the name says it
     """A stranger said something that is not a login."""
 
 
+def _is_open(transport: asyncio.BaseTransport | None) -> bool:
+    """Whether it can be asked for anything: a closed TLS transport raises at every question."""
+    return transport is not None and not transport.is_closing()
+
+
 def _address_of(transport: asyncio.BaseTransport | None) -> str:
-    peer = transport.get_extra_info("peername") if transport is not None else None
+    if transport is None or not _is_open(transport):
+        return "?"
+    peer = transport.get_extra_info("peername")
     return str(peer[0]) if peer else "?"

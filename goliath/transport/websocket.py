@@ -56,7 +56,7 @@ class WebSocketLink:
         self.needs_checksum = not secure
 
     def __repr__(self) -> str:
-        return f"<WebSocketLink {self._transport.get_extra_info('peername')}>"
+        return f"<WebSocketLink {'closed' if self._transport.is_closing() else 'open'}>"
 
     @property
     def close_code(self) -> int | None:

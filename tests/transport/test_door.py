@@ -21,7 +21,7 @@ from goliath.errors import (
 )
 from goliath.transport.address import Address
 from goliath.transport.credentials import Credentials, Token
-from goliath.transport.listener import Listener
+from goliath.transport.listener import Listener, _address_of
 from goliath.transport.versions import Versions
 from goliath.transport.websocket import ServerTls
 from tests.transport.ends import TOKEN, Sessions, control, dialing, listening, make_dialer
@@ -363,3 +363,16 @@ async def test_sockets_send_at_once_queue_little_and_give_up_on_the_dead():
 async def test_whoever_does_not_finish_the_tls_handshake_is_dropped_too():
     async with listening(Sessions(), QUICK, tls=TLS) as listener:
         await raw(listener.port, b"\x16\x03\x01", patience_s=3.0)
+
+
+def test_a_closed_transport_is_not_asked_for_its_address():
+    class Closed(asyncio.BaseTransport):
+        """As asyncio's TLS transport: once closed, it raises at every question."""
+
+        def is_closing(self) -> bool:
+            return True
+
+        def get_extra_info(self, name: str, default: object = None) -> object:
+            raise AttributeError(name)
+
+    assert _address_of(Closed()) == _address_of(None) == "?"
