@@ -66,6 +66,10 @@ class Mailbox:
             )
         self._envelopes.append(envelope)
 
+    def put_anyway(self, envelope: Envelope) -> None:
+        """Add what must not be refused: the order to stop."""
+        self._envelopes.append(envelope)
+
     def take(self) -> Envelope:
         """The oldest envelope; the mailbox must not be empty."""
         return self._envelopes.popleft()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from goliath.actors.actor import Actor
@@ -18,9 +19,6 @@ from goliath.actors.mailbox import ActorStoppedError, Envelope, Mailbox
 from goliath.actors.ref import ActorRef
 from goliath.actors.supervisor import Child, Exit, Lifetime, Supervisor
 from goliath.clock import BootClock, Clock
-
-BURST = 64
-"""Messages an actor handles before others have their turn."""
 
 
 class LocalRef:
@@ -60,7 +58,7 @@ class LocalRef:
 
     def stop(self) -> None:
         """End the actor after the messages it has been told so far."""
-        self._cell.post(Envelope(_STOP))
+        self._cell.end_soon()
 
 
 _STOP = object()
@@ -96,24 +94,42 @@ class _Cell:
         self._stopping = False
 
     def start(self) -> None:
-        self._children = Supervisor(
-            self.name, on_exit=self._on_child_exit, escalate=self._crash, now=self.now
-        )
+        self._system.enter(self)
+        self._children = self._supervisor()
         self._error = None
         self._stopping = False
         self.alive = True
+        self._actor = Actor()  # until there is the real one: the factory may raise
+        self._guarded(self._begin)
+
+    def _begin(self) -> None:
         self._actor = self._factory()
         self._actor.context = self
-        self._guarded(self._actor.started)
+        self._actor.started()
+
+    def _supervisor(self) -> Supervisor:
+        """Its children. Those of an earlier life are no news to a later one."""
+        supervisor: Supervisor
+
+        def on_exit(child: Child, exit: Exit) -> None:  # noqa: A002 - Erlang's word
+            self._on_child_exit(child, exit, supervisor)
+
+        supervisor = Supervisor(self.name, on_exit=on_exit, escalate=self._crash, now=self.now)
+        return supervisor
 
     # -- the mailbox -------------------------------------------------------------------
 
     def post(self, envelope: Envelope) -> None:
-        if self._busy or self._mailbox or envelope.message is _STOP:
+        if self._busy or self._mailbox:
             self._mailbox.put_nowait(envelope)
             self._schedule()
         else:
             self._deliver(envelope)
+
+    def end_soon(self) -> None:
+        if self.alive:
+            self._mailbox.put_anyway(Envelope(_STOP))
+            self._schedule()
 
     def _schedule(self) -> None:
         if not self._scheduled:
@@ -122,7 +138,9 @@ class _Cell:
 
     def _drain(self) -> None:
         self._scheduled = False
-        for _ in range(BURST):
+        # All that is here now, however much: if only so many were handled, somebody who says
+        # more than that in each turn of the loop would fill the mailbox for everybody else.
+        for _ in range(len(self._mailbox)):
             if not self.alive or not self._mailbox:
                 return
             envelope = self._mailbox.take()
@@ -178,10 +196,7 @@ class _Cell:
             self._guarded(self._actor.on_timer)
 
     def spawn(self, factory: Callable[[], Actor], name: str, lifetime: Lifetime) -> ActorRef:
-        cell = _Cell(self._system, factory, f"{self.name}/{name}", lifetime, self._children)
-        self._children.adopt(cell)
-        cell.start()
-        return cell.ref
+        return self._system.spawn_under(self._children, factory, f"{self.name}/{name}", lifetime)
 
     def adopt(self, child: Child) -> None:
         self._children.adopt(child)
@@ -190,26 +205,36 @@ class _Cell:
         self._children.exited(child, exit)
 
     def run(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
+        if not self.alive:
+            coroutine.close()
+            return
         task = self.loop.create_task(coroutine, name=f"{self.name}: {name}")
         self._tasks.add(task)
-        task.add_done_callback(self._on_task_done)
+        task.add_done_callback(partial(self._on_task_done, self._children))
 
-    def _on_task_done(self, task: asyncio.Task[None]) -> None:
+    def _on_task_done(self, life: Supervisor, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         self._system.changed()
-        if not task.cancelled() and task.exception() is not None and self.alive:
+        if task.cancelled() or task.exception() is None:
+            return
+        if self.alive and life is self._children:
             self._crash(task.exception())
 
     def stop(self) -> None:
         if self.alive and not self._stopping:
             self._stopping = True
-            self.post(Envelope(_STOP))
+            self.end_soon()
 
     # -- the end -----------------------------------------------------------------------
 
-    def _on_child_exit(self, child: Child, exit: Exit) -> None:  # noqa: A002 - Erlang's word
+    def _on_child_exit(
+        self,
+        child: Child,
+        exit: Exit,  # noqa: A002 - Erlang's word
+        of: Supervisor,
+    ) -> None:
         self._system.changed()
-        if self.alive:
+        if self.alive and of is self._children:
             self._guarded(lambda: self._actor.on_child_exit(child, exit))
 
     def _crash(self, error: BaseException | None) -> None:
@@ -262,7 +287,7 @@ class ActorSystem:
         self.clock = clock or BootClock()
         self.failure: BaseException | None = None
         self._on_failure = on_failure
-        self._cells: list[_Cell] = []
+        self._cells: set[_Cell] = set()
         self._changed = asyncio.Event()
         self._root = Supervisor(
             "the system", on_exit=self._on_exit, escalate=self._fail, now=self.clock.now
@@ -272,22 +297,32 @@ class ActorSystem:
         self, factory: Callable[[], Actor], name: str, lifetime: Lifetime = Lifetime.TEMPORARY
     ) -> LocalRef:
         """Start an actor at the root."""
-        cell = _Cell(self, factory, name, lifetime, self._root)
-        self._cells.append(cell)
-        self._root.adopt(cell)
+        return self.spawn_under(self._root, factory, name, lifetime)
+
+    def spawn_under(
+        self, above: Supervisor, factory: Callable[[], Actor], name: str, lifetime: Lifetime
+    ) -> LocalRef:
+        """Start an actor as somebody's child."""
+        cell = _Cell(self, factory, name, lifetime, above)
+        above.adopt(cell)
         cell.start()
         assert isinstance(cell.ref, LocalRef)
         return cell.ref
 
+    def enter(self, cell: _Cell) -> None:
+        """An actor starts, or starts again: `stop` has to wait for it."""
+        self._cells.add(cell)
+
     async def stop(self) -> None:
         """Stop all actors, and wait until nothing of them runs."""
         self._root.close()
-        while not all(cell.quiet() for cell in self._cells):
+        while self._cells:
             self._changed.clear()
             await self._changed.wait()
 
     def changed(self) -> None:
-        """Something ended; `stop` looks again."""
+        """Something ended: forget those of whom nothing is left."""
+        self._cells = {cell for cell in self._cells if not cell.quiet()}
         self._changed.set()
 
     def _on_exit(self, child: Child, exit: Exit) -> None:  # noqa: A002 - Erlang's word
