@@ -37,7 +37,9 @@ class ThreadBell:
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Sleep until it rings; False if ``timeout_s`` seconds passed before."""
-        return self._lock.acquire(timeout=-1 if timeout_s is None else max(timeout_s, 0.0))
+        if timeout_s is None:
+            return self._lock.acquire()
+        return self._lock.acquire(timeout=min(max(timeout_s, 0.0), _thread.TIMEOUT_MAX))
 
 
 class LoopBell:

@@ -20,6 +20,13 @@ from goliath.errors import GoliathError
 
 T = TypeVar("T")
 
+BURST = 64
+"""What is posted is done so much at a time: a thread that posts faster than the loop can follow
+must not keep the loop from everything else."""
+
+CANCEL_MAX_S = 1.0
+"""How long what still runs in the loop when it is stopped may take to be cancelled."""
+
 
 class PortalClosedError(GoliathError):
     """The background loop has ended, or belongs to the parent of this forked process."""
@@ -60,6 +67,7 @@ class Portal:
         try:
             self._loop.run_forever()
         finally:
+            self._loop.run_until_complete(self._do_the_rest())
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.close()
 
@@ -72,29 +80,74 @@ class Portal:
         self._check()
         self._posted.append((function, args))
         if not self._kicked:
-            self._kicked = True
+            self.kick()
+        if self._closed:  # since the check: it may or may not have been done
+            self._check()
+
+    def kick(self) -> None:
+        """Wake the loop for what is posted, even if somebody seems to have done so: a
+        KeyboardInterrupt may have struck between the flag and the deed.
+
+        Raises:
+            PortalClosedError: the loop is gone.
+        """
+        self._check()
+        self._kicked = True
+        try:
             self._loop.call_soon_threadsafe(self._drain)
+        except RuntimeError:  # it was closed since the check
+            self._closed = True
+            self._check()
 
     def _drain(self) -> None:
         # First the flag, then the queue: whoever posts in between kicks once too often.
         self._kicked = False
         posted = self._posted
-        while posted:
-            function, args = posted.popleft()
-            function(*args)
+        try:
+            for _ in range(min(len(posted), BURST)):
+                function, args = posted.popleft()
+                function(*args)
+        finally:
+            if posted and not self._kicked:
+                self._kicked = True
+                self._loop.call_soon(self._drain)
+
+    async def _do_the_rest(self) -> None:
+        """What was posted before the end is done; what still runs is cancelled."""
+        while self._posted:
+            self._loop.call_soon(self._drain)
+            await asyncio.sleep(0)
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in rest:
+            task.cancel()
+        if rest:
+            await asyncio.wait(rest, timeout=CANCEL_MAX_S)
 
     def call(self, coroutine: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
-        """Run a coroutine in the loop and wait for its result."""
+        """Run a coroutine in the loop and wait for its result.
+
+        Raises:
+            PortalClosedError: the loop is gone.
+            RuntimeError: the caller is the loop's own thread, which would wait for itself.
+        """
+        try:
+            self.forbid_inside()
+        except RuntimeError:
+            coroutine.close()
+            raise
         return self.start(coroutine).result(timeout)
 
     def start(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
         """Run a coroutine in the loop; a future that any thread may wait for."""
         try:
             self._check()
+            return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         except PortalClosedError:
             coroutine.close()
             raise
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        except RuntimeError as exc:  # it was closed since the check
+            coroutine.close()
+            raise PortalClosedError(f"{self._name} is closed; make a new one") from exc
 
     def ask(self, question: Callable[[], Awaitable[T]], timeout: float | None = None) -> T:
         """Call ``question`` in the loop's thread and wait for what it awaits."""
@@ -107,6 +160,18 @@ class Portal:
     def inside(self) -> bool:
         """Whether the caller is the loop's own thread."""
         return threading.get_ident() == self._thread.ident
+
+    def forbid_inside(self) -> None:
+        """Refuse what waits for the loop to those whom the loop waits for.
+
+        Raises:
+            RuntimeError: the caller is the loop's own thread.
+        """
+        if self.inside():
+            raise RuntimeError(
+                f"this was called back by {self._name} in its own thread, and would wait for "
+                "itself: hand the work to a thread of yours"
+            )
 
     @property
     def closed(self) -> bool:
@@ -126,6 +191,7 @@ class Portal:
         """Stop the loop and join the thread. Idempotent."""
         if self.closed:
             return
+        self.forbid_inside()
         self._closed = True
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
