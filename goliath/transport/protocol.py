@@ -68,7 +68,9 @@ class SessionProtocol:
         self._peer = peer
         self._config = config
         self._session: Session[Frame] = (
-            Session(life_s=config.session_lost_s, echo_s=config.session_kill_s, now=now)
+            # Both with the same margin: what was sent last takes its time to arrive, and killing
+            # the work takes the Lieutenant some, before another node may be given it.
+            Session(life_s=config.session_lost_s, echo_s=config.session_lost_s, now=now)
             if side is Side.COMMANDER
             else Session(life_s=config.session_kill_s, now=now)
         )
