@@ -313,7 +313,7 @@ class Commander(Host):
     def _wake(self, deadline: float) -> None:
         if deadline != self._wake_at:
             self._wake_at = deadline
-            self.world.at(max(deadline - self.world.now, 0.0), self._fire, deadline)
+            self.world.on(max(deadline, self.world.now), self._fire, deadline)
 
     def _fire(self, deadline: float) -> None:
         if deadline == self._wake_at and not self.asleep(self._fire, deadline):

@@ -145,7 +145,7 @@ class Endpoint:
         at = max(self.protocol.next_deadline(), self._world.now + LEAST_S)
         if not self.over and at < self._timer_at:
             self._timer_at = at
-            self._world.at(at - self._world.now, self._on_timer, at)
+            self._world.on(at, self._on_timer, at)
 
     def _on_timer(self, at: float) -> None:
         if self.over or at != self._timer_at or self.host.asleep(self._on_timer, at):

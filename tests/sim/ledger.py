@@ -105,7 +105,10 @@ class Ledger:
         """A worker starts a call."""
         for other in call.executions:
             if other.end is None:
-                excused = other.host.slept_s - other.slept_before_s >= LONG_SLEEP_S
+                excused = (
+                    other.host.slept_s - other.slept_before_s >= LONG_SLEEP_S
+                    or host.slept_s >= LONG_SLEEP_S
+                )
                 require(
                     excused and other.session != session,
                     f"{call} runs twice: in session {other.session} since {other.began:.3f}, "
@@ -177,7 +180,8 @@ class Ledger:
             case Verdict.TIMED_OUT:
                 limit = options.timeout_s
                 return limit is not None and any(
-                    e.end in (End.STOPPED, End.DIED) and e.ended - e.began >= limit - EARLY_S
+                    e.end in (End.STOPPED, End.DIED)
+                    and (e.ended - e.began >= limit - EARLY_S or e.host.slept_s > limit)
                     for e in call.executions
                 )
             case Verdict.CRASHED:

@@ -327,7 +327,7 @@ class Lieutenant(Host):
         if deadline == self._wake_at:
             return
         self._wake_at = deadline
-        self.world.at(max(deadline - self.world.now, 0.0), self._fire, deadline, self.incarnation)
+        self.world.on(max(deadline, self.world.now), self._fire, deadline, self.incarnation)
 
     def _fire(self, deadline: float, incarnation: int) -> None:
         if (deadline, incarnation) != (self._wake_at, self.incarnation) or not self.up:

@@ -66,7 +66,7 @@ class Link:
         for _ in range(copies):
             arrival = world.now + route.latency_s * (0.5 + world.rng.random())
             self._last[to] = arrival = max(arrival, self._last[to])
-            world.at(arrival - world.now, self._deliver, to, frame)
+            world.on(arrival, self._deliver, to, frame)
 
     def _deliver(self, to: int, frame: Frame) -> None:
         if self.alive and not self._route.deaf[to]:

@@ -249,4 +249,4 @@ class FakeProcess:
 
     def _tell(self, event: NodeEvent, outcomes: Outcomes | None = None) -> None:
         self._last_out = max(self._last_out, self._world.now + self._pipe_s())
-        self._world.at(self._last_out - self._world.now, self._deliver, self, event, outcomes or [])
+        self._world.on(self._last_out, self._deliver, self, event, outcomes or [])

@@ -27,8 +27,13 @@ class World:
 
     def at(self, delay_s: float, do: Callable[..., None], *args: Any) -> None:
         """Have ``do(*args)`` happen after a while."""
+        self.on(self.now + delay_s, do, *args)
+
+    def on(self, time: float, do: Callable[..., None], *args: Any) -> None:
+        """Have ``do(*args)`` happen at a time: what keeps its order must be told so, because
+        the sum of now and a difference to now is not quite the same for all."""
         self._entries += 1
-        heappush(self._agenda, (self.now + delay_s, self._entries, do, args))
+        heappush(self._agenda, (time, self._entries, do, args))
 
     def step(self) -> None:
         """The next thing happens."""
@@ -84,12 +89,12 @@ class Host:
         """Whether the host sleeps; if so, ``do(*args)`` happens when it wakes."""
         if self.world.now >= self.awake_at:
             return False
-        self.world.at(self.awake_at - self.world.now, do, *args)
+        self.world.on(self.awake_at, do, *args)
         return True
 
     def machine_asleep(self, do: Callable[..., None], *args: Any) -> bool:
         """The same for the machine."""
         if self.world.now >= self.machine_awake_at:
             return False
-        self.world.at(self.machine_awake_at - self.world.now, do, *args)
+        self.world.on(self.machine_awake_at, do, *args)
         return True
