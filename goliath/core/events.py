@@ -42,10 +42,15 @@ class JobExhausted:
 
 @dataclass(frozen=True, slots=True)
 class JobCancelled:
-    """Nobody wants the rest. Every call not settled yet is failed as ``CANCELLED``."""
+    """Nobody wants the rest. Every call not settled yet is failed as ``CANCELLED``.
+
+    If it is not its owner who says so, calls that he still submits are failed likewise, until
+    he says that there are no more.
+    """
 
     job: JobId
     force: bool = False
+    by_owner: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,10 +102,10 @@ class Scheduler:
             commands += self._place(now)
         if len(self._nodes) > 1 and not self._backlog:
             commands += self._rob(now)
-        if self._fed:
-            commands += self._grant()
         if self._backlog or self._stuck_since:
             commands += self._give_up_infeasible(now)
+        if self._fed:
+            commands += self._grant()
         if self._wake_at is not None:
             commands.append(WakeAt(self._wake_at))
         return commands
@@ -151,11 +151,12 @@ class Scheduler:
 
     def _on_submitted(self, event: ParcelSubmitted) -> Iterator[Command]:
         job = self._jobs.get(event.job)
+        if job is not None:
+            job.granted = max(job.granted - 1, 0)
         if job is None or job.abandoned is not None:
             why, detail = (job and job.abandoned) or (Verdict.CANCELLED, "")
             yield Fail(event.job, event.parcel, 0, event.count, why, Attempt(0), detail)
             return
-        job.granted = max(job.granted - 1, 0)
         if job.remaining is not None:
             job.remaining = max(job.remaining - event.count, 0)
         job.nbytes += event.nbytes
@@ -173,6 +174,8 @@ class Scheduler:
         job = self._jobs.get(event.job)
         if job is not None:
             yield from self._abandon(job, Verdict.CANCELLED, "", force=event.force)
+            if event.by_owner:
+                yield from self._on_exhausted(job.id)
 
     def _on_environment_broken(self, event: EnvironmentBroken) -> Iterator[Command]:
         for job in list(self._jobs.values()):
@@ -182,13 +185,13 @@ class Scheduler:
     def _abandon(
         self, job: _Job, verdict: Verdict, detail: str, *, force: bool = False
     ) -> Iterator[Command]:
-        """Fail everything of the job that is not settled, and take it off the nodes."""
+        """Fail everything of the job that is not settled, and take it off the nodes.
+
+        Its owner is still asked for calls, and each is failed: only he knows how many there are.
+        """
         if job.abandoned is not None:
             return
         job.abandoned = (verdict, detail)
-        job.exhausted = True
-        self._fed.pop(job.id, None)
-        job.granted = 0
         for batch in self._backlog.drop(job.id):
             yield self._fail(batch, batch.lo, batch.hi, verdict, detail)
             self._finish(batch)
@@ -486,6 +489,8 @@ class Scheduler:
                 yield Demand(job.id, wanted, self._size(job, slots))
 
     def _size(self, job: _Job, slots: int) -> int:
+        if job.abandoned is not None:
+            return self.policy.calls_max
         if job.options.batch_size is not None:
             return job.options.batch_size
         return self.policy.size(

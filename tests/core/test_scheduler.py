@@ -191,9 +191,33 @@ def test_a_cancelled_job_fails_what_is_open_and_ends_when_its_nodes_have_answere
 def test_calls_submitted_to_a_job_that_was_given_up_end_for_the_same_reason():
     scheduler = scheduler_with(JobOptions(environment="env"), 1, nodes={A: 1})
     scheduler.handle(EnvironmentBroken("env", "disk full"), 1.0)
-    assert scheduler.handle(ParcelSubmitted(JOB, 2, 3, 30), 1.0) == [
+    assert plain(scheduler.handle(ParcelSubmitted(JOB, 2, 3, 30), 1.0)) == [
         Fail(JOB, 2, 0, 3, Verdict.ENVIRONMENT, Attempt(0), "disk full")
     ]
+
+
+@pytest.mark.parametrize(
+    "reason", [EnvironmentBroken("env", "disk full"), JobCancelled(JOB, by_owner=False)]
+)
+def test_the_owner_of_a_job_that_was_given_up_is_asked_for_calls_until_it_has_none(reason):
+    scheduler = scheduler_with(JobOptions(environment="env", batch_size=2), 1, nodes={A: 1})
+    scheduler.handle(reason, 1.0)
+    scheduler.handle(RangeReturned(A, batch(1), ONE, 0, 1, "cancelled"), 1.0)
+    asked = 0
+    for parcel in range(2, 20):
+        said = scheduler.handle(ParcelSubmitted(JOB, parcel, 3, 30), 1.0)
+        assert [type(command) for command in plain(said)] == [Fail]
+        asked += sum(command.batches for command in said if isinstance(command, Demand))
+        scheduler.check()
+    assert asked >= 15
+    assert scheduler.handle(JobExhausted(JOB), 1.0) == [JobEnded(JOB)]
+
+
+def test_an_owner_may_cancel_a_job_that_was_given_up_before():
+    scheduler = scheduler_with(JobOptions(environment="env"), 1, nodes={A: 1})
+    scheduler.handle(EnvironmentBroken("env", "disk full"), 1.0)
+    scheduler.handle(RangeReturned(A, batch(1), ONE, 0, 1, "cancelled"), 1.0)
+    assert scheduler.handle(JobCancelled(JOB), 1.0) == [JobEnded(JOB)]
 
 
 def test_a_job_no_node_could_run_is_failed_after_a_while_and_not_before():
@@ -203,6 +227,14 @@ def test_a_job_no_node_could_run_is_failed_after_a_while_and_not_before():
     failed = scheduler.handle(TimerFired(), 5.0)
     assert isinstance(failed[0], Fail)
     assert failed[0].verdict is Verdict.INFEASIBLE
+
+
+def test_the_owner_of_an_infeasible_job_is_asked_for_the_rest_at_once():
+    scheduler = scheduler_with(JobOptions(cpus=4.0), 1, nodes={A: 1})
+    scheduler.handle(TimerFired(), 0.0)
+    failed, *asked = scheduler.handle(TimerFired(), 5.0)
+    assert isinstance(failed, Fail)
+    assert [type(command) for command in asked] == [Demand]
 
 
 def test_the_timer_of_an_infeasible_job_is_due_when_it_fires():
