@@ -184,7 +184,8 @@ class RangeReturned(Message):
 
     ``why`` is ``"cancelled"``, ``"timeout"`` (one call, it was killed), ``"crashed"`` (its
     worker died; ``guilty`` is the call that was running, -1 if it may be any of them),
-    ``"unstarted"`` (never began, nobody's fault) or ``"environment"``.
+    ``"unstarted"`` (never began, nobody's fault), ``"bystander"`` (one call, it had just begun
+    when its worker was killed because the call before it ran too long) or ``"environment"``.
     ``report`` describes a death: ``pid, signal, exit_code, stderr_tail, oom, worker``.
     """
 
