@@ -6,9 +6,7 @@ neither asyncio nor aiohttp comes along before a Commander is made.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # importing typing would take longer than all the rest
 if TYPE_CHECKING:
     from goliath.actors.commander import NodeInfo as NodeInfo
     from goliath.actors.printing import OutputLine as OutputLine
@@ -67,11 +65,13 @@ _HOMES = {
 __all__ = ["__version__", *sorted(_HOMES)]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'goliath' has no attribute {name!r}")
-    value = getattr(importlib.import_module(home), name)
+    from importlib import import_module
+
+    value = getattr(import_module(home), name)
     # Users import it from here, so that is what tracebacks and pickles should say.
     value.__module__ = "goliath"
     globals()[name] = value

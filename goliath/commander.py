@@ -419,7 +419,13 @@ class Commander:
                 return_exceptions=options.get("return_exceptions", False),
             )
         plan = make_plan(
-            function, args, files, ordered=ordered, buffersize=buffersize or BUFFERED, **options
+            function,
+            args,
+            files,
+            ordered=ordered,
+            fail_fast=False,
+            buffersize=buffersize or BUFFERED,
+            **options,
         )
         bell = ThreadBell()
         stretches = drive(
@@ -462,7 +468,15 @@ class Commander:
         on_result: OnResult | None,
         options: RunOptions,
     ) -> AsyncGenerator[Stretch, None]:
-        plan = make_plan(function, args, files, ordered=ordered, buffersize=buffersize, **options)
+        plan = make_plan(
+            function,
+            args,
+            files,
+            ordered=ordered,
+            fail_fast=buffersize is None,
+            buffersize=buffersize,
+            **options,
+        )
         bell = LoopBell()
         portal, commander = await asyncio.to_thread(self._cluster.start)
         stretches = adrive(

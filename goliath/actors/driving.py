@@ -20,7 +20,7 @@ from itertools import islice
 from typing import Any, Protocol
 
 from goliath.actors.bell import LoopBell, ThreadBell
-from goliath.actors.job import Job, Stretch
+from goliath.actors.job import Job, Raised, Stretch
 from goliath.errors import DeadlineExceededError
 from goliath.transport.serialization import Row
 
@@ -119,7 +119,7 @@ def drive(
         while True:
             while (wanted := job.wanted()) and trouble is None:
                 trouble = _feed(job, rows, wanted)
-            yield from _report(job.take_in(), on_result)
+            yield from _report(job, job.take_in(), on_result)
             if job.over:
                 break
             if job.wanted() and trouble is None:
@@ -161,12 +161,27 @@ def _expire(job: Job, rows: Rows, *, drain: bool) -> None:
         job.fail_unsent(len(taken))
 
 
-def _report(stretches: list[Stretch], on_result: OnResult | None) -> Iterator[Stretch]:
+def _report(job: Job, stretches: list[Stretch], on_result: OnResult | None) -> Iterator[Stretch]:
+    """Hand the outcomes on, up to the first that is to be raised."""
     for first, outcomes in stretches:
+        error = _first_raised(outcomes) if job.failed else None
         if on_result is not None:
             for place, outcome in enumerate(outcomes):
                 on_result(first + place, outcome)
         yield first, outcomes
+        if error is not None:
+            if on_result is not None:
+                on_result(first + len(outcomes), error)
+            raise error
+
+
+def _first_raised(outcomes: list[Any]) -> BaseException | None:
+    """The first exception that is not to be returned; it and what follows are taken away."""
+    for place, outcome in enumerate(outcomes):
+        if type(outcome) is Raised:
+            del outcomes[place:]
+            return outcome.error
+    return None
 
 
 class AsyncRows:
@@ -209,7 +224,7 @@ async def adrive(
         while True:
             while (wanted := job.wanted()) and trouble is None:
                 trouble = await _afeed(job, rows, wanted)
-            for stretch in _report(job.take_in(), on_result):
+            for stretch in _report(job, job.take_in(), on_result):
                 yield stretch
             if job.over:
                 break

@@ -47,7 +47,15 @@ class Plan:
     total: int | None
     ordered: bool = True
     return_exceptions: bool = False
+    fail_fast: bool = True  # the first failure is raised as soon as it is heard of
     buffersize: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """In the place of an outcome: what is to be raised when an iterator comes to it."""
+
+    error: BaseException
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +97,7 @@ class Job:
         self._over = False
         self._broken: Exception | None = None
         self._expired = False
+        self.failed = False  # whether a `Raised` stands among the outcomes
         self._post(
             desk.OpenJob(self.id, self, plan.pickled, plan.surroundings, plan.options, plan.total)
         )
@@ -259,10 +268,13 @@ class Job:
             )
         return explain(news.setback, news.where, index)
 
-    def _failure(self, error: BaseException) -> BaseException:
-        if not self._plan.return_exceptions and not self._expired:
+    def _failure(self, error: BaseException) -> BaseException | Raised:
+        if self._plan.return_exceptions:
+            return error
+        if self._plan.fail_fast:
             raise error
-        return error
+        self.failed = True
+        return Raised(error)
 
     # -- ending early ------------------------------------------------------------------
 

@@ -36,6 +36,7 @@ def make_plan(
     files: Iterable[str | os.PathLike[str]],
     *,
     ordered: bool = True,
+    fail_fast: bool = True,
     buffersize: int | None = None,
     static: Mapping[str, Any] | None = None,
     return_exceptions: bool = False,
@@ -86,6 +87,7 @@ def make_plan(
         total,
         ordered,
         return_exceptions,
+        fail_fast,
         buffersize,
     )
 

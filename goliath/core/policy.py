@@ -54,8 +54,8 @@ class BatchPolicy:
             return 1
         target_s = self.target_fast_s if per_call_s < FAST_CALL_S else self.target_slow_s
         size = min(int(target_s / per_call_s), self.calls_max)
-        if bytes_per_call:
-            size = min(size, int(self.bytes_max / bytes_per_call))
+        if bytes_per_call * size > self.bytes_max:
+            size = int(self.bytes_max / bytes_per_call)
         if remaining is not None:
             size = min(size, ceil(remaining / (2 * max(slots, 1))))
         return max(size, 1)
