@@ -22,21 +22,19 @@ STORE_MAX_BYTES = 1 << 30
 
 FILE_MAX_BYTES = 16 << 30
 
+ATTEMPTS = 100
+
 
 class Workshop:
     """The node's directory."""
 
     def __init__(self) -> None:
-        base = Path(tempfile.gettempdir(), f"goliath-{os.getuid()}")
-        base.mkdir(mode=0o700, exist_ok=True)
-        _check_private(base)
-        _sweep(base)
-        self._root = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=base))
+        self._root = _make_root(Path(tempfile.gettempdir(), f"goliath-{os.getuid()}"))
         self._store = self._root / "store"
         self._store.mkdir()
         self._numbers = count(1)
         self._sizes: dict[str, int] = {}  # of stored contents, the oldest first
-        self._arriving: dict[str, _Arrival] = {}
+        self._arriving: dict[tuple[str, str], _Arrival] = {}  # by sender and digest
 
     @property
     def root(self) -> Path:
@@ -52,35 +50,47 @@ class Workshop:
         wanted = {_checked(record)[2] for record in files}
         return {digest for digest in wanted if digest not in self._sizes}
 
-    def add_piece(self, digest: str, offset: int, size: int, piece: bytes | memoryview) -> bool:
-        """Take in one piece of contents; whether they are complete now.
+    def add_piece(
+        self, sender: str, digest: str, offset: int, size: int, piece: bytes | memoryview
+    ) -> bool:
+        """Take in one piece of contents; whether they are complete now. Several senders may
+        send the same contents at once.
 
         Raises:
             ProtocolError: out of order, too long, or not what the digest promises.
             OSError: the disk is full.
         """
         if offset == 0:
-            self._forget_arrival(digest)
-            self._arriving[digest] = _Arrival(self._store / f"{digest}.part", size)
-        arrival = self._arriving.get(digest)
+            self.abort(sender, digest)
+            _check_digest(digest)
+            path = self._store / f"{digest}.{next(self._numbers)}.part"
+            self._arriving[sender, digest] = _Arrival(path, size)
+        arrival = self._arriving.get((sender, digest))
         if arrival is None:
             raise ProtocolError(f"a piece of a file at {offset} without its beginning")
-        arrival.add(offset, piece)
-        if not arrival.complete:
-            return False
-        del self._arriving[digest]
-        arrival.finish(digest, self._store / digest)
+        try:
+            arrival.add(offset, piece)
+            if not arrival.complete:
+                return False
+            arrival.finish(digest, self._store / digest)
+        except BaseException:
+            self.abort(sender, digest)
+            raise
+        del self._arriving[sender, digest]
         self._sizes[digest] = size
         return True
 
-    def abort(self, digest: str) -> None:
+    def abort(self, sender: str, digest: str) -> None:
         """The rest of these contents will not come."""
-        self._forget_arrival(digest)
-
-    def _forget_arrival(self, digest: str) -> None:
-        arrival = self._arriving.pop(digest, None)
+        arrival = self._arriving.pop((sender, digest), None)
         if arrival is not None:
             arrival.abandon()
+
+    def forget(self, sender: str) -> None:
+        """Nothing more will come from there."""
+        for known, digest in list(self._arriving):
+            if known == sender:
+                self.abort(sender, digest)
 
     def new_directory(self) -> Path:
         """An empty directory."""
@@ -120,8 +130,8 @@ class Workshop:
 
     def close(self) -> None:
         """Remove everything."""
-        for digest in list(self._arriving):
-            self._forget_arrival(digest)
+        for sender, digest in list(self._arriving):
+            self.abort(sender, digest)
         _remove_tree(self._root)
         with contextlib.suppress(OSError):
             self._root.parent.rmdir()  # only if no other Lieutenant is there
@@ -145,7 +155,6 @@ class _Arrival:
 
     def add(self, offset: int, piece: bytes | memoryview) -> None:
         if offset != self._got or offset + len(piece) > self._size:
-            self.abandon()
             raise ProtocolError(f"a piece at {offset} where {self._got} of {self._size} are here")
         self._file.write(piece)
         self._hash.update(piece)
@@ -154,12 +163,12 @@ class _Arrival:
     def finish(self, digest: str, target: Path) -> None:
         self._file.close()
         if self._hash.hexdigest() != digest:
-            self._path.unlink()
             raise ProtocolError("a file changed on the Commander's side while it was sent")
         self._path.rename(target)
 
     def abandon(self) -> None:
-        self._file.close()
+        with contextlib.suppress(OSError):  # a full disk refuses what is still to be written
+            self._file.close()
         self._path.unlink(missing_ok=True)
 
 
@@ -169,8 +178,8 @@ def _checked(record: Sequence[str | int]) -> tuple[str, int, str, int]:
     Raises:
         ProtocolError: it is not.
     """
-    if len(record) != 4:
-        raise ProtocolError(f"a file record of {len(record)} parts")
+    if not isinstance(record, list | tuple) or len(record) != 4:
+        raise ProtocolError("a file record that is not [path, mode, sha256, size]")
     path, mode, digest, size = record
     if not (isinstance(path, str) and isinstance(digest, str)):
         raise ProtocolError("a file record without path or digest")
@@ -179,9 +188,26 @@ def _checked(record: Sequence[str | int]) -> tuple[str, int, str, int]:
     parts = path.split("/")
     if not path or {"", ".", ".."} & set(parts) or "\0" in path or len(path) > 4096:
         raise ProtocolError(f"a file may not be put at {path!r}")
-    if len(digest) != 64 or set(digest) - set("0123456789abcdef"):
-        raise ProtocolError("a file record whose digest is no SHA-256")
+    _check_digest(digest)
     return path, mode, digest, size
+
+
+def _check_digest(digest: str) -> None:
+    if len(digest) != 64 or set(digest) - set("0123456789abcdef"):
+        raise ProtocolError("the contents of a file are named by something that is no SHA-256")
+
+
+def _make_root(base: Path) -> Path:
+    """A directory of this process's own, once what the dead have left is swept away."""
+    for _ in range(ATTEMPTS):
+        base.mkdir(mode=0o700, exist_ok=True)
+        try:
+            _check_private(base)
+            _sweep(base)
+            return Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=base))
+        except FileNotFoundError:
+            continue  # the last other Lieutenant there has just removed it
+    raise FileNotFoundError(f"{base} is removed as often as it is made; set TMPDIR")
 
 
 def _check_private(base: Path) -> None:
