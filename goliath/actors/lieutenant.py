@@ -8,6 +8,7 @@ only the mind knows whether a dead one has to be replaced.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from goliath.actors.filesending import GONE
 from goliath.actors.nursery import Nursery
 from goliath.actors.process import ExitReport, Process
 from goliath.actors.remoting import Inbound, RemoteRef
+from goliath.actors.scrutiny import are_amounts, are_calls, are_strings
 from goliath.actors.spec import INITIALIZER, WorkerSpec
 from goliath.actors.supervisor import Child, Exit, Lifetime
 from goliath.actors.workshop import Workshop
@@ -33,6 +35,8 @@ from goliath.transport.messages import Message, Payload
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 SECRET_PREFIX = "GOLIATH_TOKEN"
+
+_log = logging.getLogger("goliath.lieutenant")
 
 
 # -- what the actor is told -----------------------------------------------------------------
@@ -91,6 +95,7 @@ class DirectoryFurnished:
 
     session: SessionId
     environment: str
+    directory: Path
     error: str = ""
 
 
@@ -145,6 +150,7 @@ class _Environment:
     message: msg.DefineEnvironment
     lacking: set[str] = field(default_factory=set)
     directory: Path | None = None
+    furnished: bool = False  # whether nobody writes into the directory any more
 
 
 @dataclass(slots=True)
@@ -154,6 +160,7 @@ class _Session:
     functions: dict[str, msg.DefineFunction] = field(default_factory=dict)
     environments: dict[str, _Environment] = field(default_factory=dict)
     batches: dict[tuple[BatchId, Attempt], msg.AssignBatch] = field(default_factory=dict)
+    asked: set[str] = field(default_factory=set)  # contents that it owes us
     scratch: Path | None = None  # the current directory of jobs without files
 
 
@@ -198,6 +205,7 @@ class LieutenantActor(Actor):
         self._sessions: dict[SessionId, _Session] = {}
         self._workers: dict[WorkerId, _Worker] = {}
         self._draining = False
+        self._furnishing = 0
         # What the report being handled brought with it.
         self._payload: Payload = b""
         self._exit: ExitReport | None = None
@@ -279,7 +287,8 @@ class LieutenantActor(Actor):
         if session is None:
             return
         self._decide(nd.SessionClosed(session_id))
-        directories = [e.directory for e in session.environments.values()]
+        self._workshop.forget(session_id)
+        directories = [e.directory for e in session.environments.values() if e.furnished]
         self._remove([*directories, session.scratch])
 
     def _remove(self, directories: list[Path | None]) -> None:
@@ -324,6 +333,9 @@ class LieutenantActor(Actor):
         batch, attempt = BatchId(said.batch), Attempt(said.attempt)
         if (batch, attempt) in session.batches or not 0 <= said.lo < said.hi:
             return self._accuse(session, "a batch sent twice, or without calls")
+        never = said.timeout_s is not None and said.timeout_s <= 0
+        if never or said.cpus < 0 or not are_amounts(said.resources):
+            return self._accuse(session, "a batch that asks for what cannot be")
         session.batches[batch, attempt] = said
         self._decide(
             nd.BatchArrived(
@@ -349,36 +361,45 @@ class LieutenantActor(Actor):
     # -- environments ------------------------------------------------------------------
 
     def _on_environment(self, session: _Session, said: msg.DefineEnvironment) -> None:
+        if said.environment in session.environments:
+            return self._accuse(session, "an environment defined twice")
+        named = [*said.sys_path, *said.variables, *said.variables.values()]
+        if not are_strings(named) or any("\0" in name for name in [*named, said.cwd]):
+            return self._accuse(session, "an environment whose variables or paths are no strings")
         environment = _Environment(said)
         session.environments[said.environment] = environment
         try:
             environment.lacking = self._workshop.lacks(said.files)
         except ProtocolError as exc:
             self._break(session, said.environment, str(exc))
-            return
+            return None
         if environment.lacking:
-            arriving = set().union(
-                *(e.lacking for e in session.environments.values() if e is not environment)
-            )
-            session.ref.tell(msg.NeedFiles(sorted(environment.lacking - arriving)))
+            needed = environment.lacking - session.asked
+            session.asked |= needed
+            session.ref.tell(msg.NeedFiles(sorted(needed)))
         else:
             self._furnish(session, environment)
+        return None
 
     def _on_file(self, session: _Session, said: msg.FileData) -> None:
+        if said.sha256 not in session.asked:
+            return  # the rest of what has failed already, or what nobody wanted
         try:
             if said.size == GONE:
-                self._workshop.abort(said.sha256)
+                self._workshop.abort(session.id, said.sha256)
                 raise ProtocolError("a file vanished on the Commander's side before it was sent")
             complete = self._workshop.add_piece(
-                said.sha256, said.offset, said.size, memoryview(said.payload)
+                session.id, said.sha256, said.offset, said.size, memoryview(said.payload)
             )
         except (OSError, ProtocolError) as exc:
+            session.asked.discard(said.sha256)
             for key, environment in list(session.environments.items()):
                 if said.sha256 in environment.lacking:
                     self._break(session, key, str(exc))
             return
         if complete:
-            for environment in session.environments.values():
+            session.asked.discard(said.sha256)
+            for environment in list(session.environments.values()):
                 if said.sha256 in environment.lacking:
                     environment.lacking.discard(said.sha256)
                     if not environment.lacking:
@@ -388,6 +409,7 @@ class LieutenantActor(Actor):
         said = environment.message
         try:
             if not said.files:
+                environment.furnished = True
                 if not said.cwd and session.scratch is None:
                     session.scratch = self._workshop.new_directory()
                 self._decide(nd.EnvironmentReady(session.id, said.environment))
@@ -396,6 +418,7 @@ class LieutenantActor(Actor):
         except OSError as exc:
             self._break(session, said.environment, str(exc))
             return
+        self._furnishing += 1
         work = self._furnish_in_thread(session.id, said, environment.directory)
         self.context.run(work, "furnish a directory")
 
@@ -407,13 +430,18 @@ class LieutenantActor(Actor):
             await asyncio.to_thread(self._workshop.furnish, directory, said.files)
         except (OSError, ProtocolError) as exc:
             error = str(exc)
-        self.context.ref.tell(DirectoryFurnished(session, said.environment, error))
+        self.context.ref.tell(DirectoryFurnished(session, said.environment, directory, error))
 
     def _on_furnished(self, news: DirectoryFurnished) -> None:
+        self._furnishing -= 1
+        if not self._furnishing:
+            self._workshop.trim()
         session = self._sessions.get(news.session)
-        self._workshop.trim()
-        if session is None:
+        environment = session.environments.get(news.environment) if session is not None else None
+        if session is None or environment is None or environment.directory != news.directory:
+            self._remove([news.directory])  # its job ended while it was filled
             return
+        environment.furnished = True
         if news.error:
             self._break(session, news.environment, news.error)
         else:
@@ -426,7 +454,7 @@ class LieutenantActor(Actor):
     def _on_forget(self, session: _Session, key: str) -> None:
         environment = session.environments.pop(key, None)
         self._decide(nd.EnvironmentForgotten(session.id, key))
-        if environment is not None:
+        if environment is not None and environment.furnished:
             self._remove([environment.directory])
 
     # -- workers -----------------------------------------------------------------------
@@ -456,6 +484,9 @@ class LieutenantActor(Actor):
             return
         match said:
             case msg.Progress():
+                if said.elapsed_us < 0 or not are_calls(said.retryable, said.lo, said.hi):
+                    worker.process.kill()
+                    return
                 self._payload = said.payload
                 self._decide(
                     nd.WorkerProgressed(
@@ -519,7 +550,8 @@ class LieutenantActor(Actor):
             case nd.Inspect(worker):
                 self._inspect(worker)
             case nd.Kill(worker):
-                self._workers[worker].process.kill()
+                if worker in self._workers:
+                    self._workers[worker].process.kill()
             case nd.Retire(worker):
                 self._workers[worker].process.dismiss()
             case nd.ReportReturned():
@@ -547,7 +579,13 @@ class LieutenantActor(Actor):
     def _fork(self, command: nd.Fork) -> None:
         session = self._sessions[command.session]
         environment = session.environments[command.environment]
-        process = self._nursery.fork(command.worker, self._spec(session, environment), self)
+        try:
+            process = self._nursery.fork(command.worker, self._spec(session, environment), self)
+        except OSError as exc:
+            # Too many open files: it is as if it had died at birth, and may be tried again.
+            _log.warning("worker %d could not be started: %s", command.worker, exc)
+            self.context.ref.tell(WorkerGone(command.worker, ExitReport()))
+            return
         child = WorkerChild(command.worker, process)
         self.context.adopt(child)
         self._workers[command.worker] = _Worker(child, session.id)
@@ -568,7 +606,9 @@ class LieutenantActor(Actor):
         return WorkerSpec(str(cwd), shipped, said.sys_path, variables, said.initializer)
 
     def _run(self, command: nd.Run) -> None:
-        worker = self._workers[command.worker]
+        worker = self._workers.get(command.worker)
+        if worker is None:
+            return  # it could not be started; that it is gone will be heard next
         session = self._sessions[command.session]
         batch = session.batches[command.batch, command.attempt]
         function = session.functions[batch.function]

@@ -1,0 +1,40 @@
+"""A second look at messages from outside: the codec knows a list from a number, not what is in it.
+
+All of it costs once a batch or less; an empty list costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def are_calls(calls: Sequence[Any], lo: int, hi: int) -> bool:
+    """Whether these are calls of ``lo <= i < hi``, each once and in order."""
+    before = lo - 1
+    for call in calls:
+        if type(call) is not int or not before < call < hi:
+            return False
+        before = call
+    return True
+
+
+def are_ranges(ranges: Sequence[Any]) -> bool:
+    """Whether each is a ``[batch, attempt, lo, hi]``."""
+    return all(
+        isinstance(entry, list | tuple) and len(entry) == 4 and all(type(n) is int for n in entry)
+        for entry in ranges
+    )
+
+
+def are_strings(values: Sequence[Any]) -> bool:
+    """Whether there are strings only."""
+    return all(type(value) is str for value in values)
+
+
+def are_amounts(amounts: Mapping[Any, Any]) -> bool:
+    """Whether names are mapped to numbers that are not negative."""
+    return all(
+        type(name) is str and type(amount) in (int, float) and amount >= 0
+        for name, amount in amounts.items()
+    )

@@ -1,0 +1,652 @@
+"""The Lieutenant actor: messages in, messages out, with fake workers and fake Commanders."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from goliath.actors.filesending import GONE
+from goliath.actors.lieutenant import Drain, LieutenantActor, SessionUp
+from goliath.actors.page import PageState
+from goliath.actors.process import ExitReport, ProcessEvents
+from goliath.actors.spec import INITIALIZER, WorkerSpec
+from goliath.actors.system import ActorSystem
+from goliath.actors.workshop import Workshop
+from goliath.config import TransportConfig
+from goliath.core.ids import SessionId, WorkerId
+from goliath.core.node import Node
+from goliath.transport import memory, messages as msg
+from tests.actors.runtime import turns, until
+
+DATA = b"print('hello')\n"
+DIGEST = hashlib.sha256(DATA).hexdigest()
+
+
+class FakeProcess:
+    """A worker that does what the test says."""
+
+    def __init__(self, worker: WorkerId, spec: WorkerSpec, events: ProcessEvents) -> None:
+        self.worker = worker
+        self.spec = spec
+        self.heard: list[Any] = []
+        self.killed = self.dismissed = self.paused = False
+        self.now = PageState()
+        self._events = events
+        self._ended = False
+
+    def send(self, message: msg.Message) -> None:
+        self.heard.append(message)
+
+    control = send
+
+    def kill(self) -> None:
+        self.killed = True
+        asyncio.get_running_loop().call_soon(self.end)
+
+    def dismiss(self) -> None:
+        self.dismissed = True
+        asyncio.get_running_loop().call_soon(self.end)
+
+    def end(self, **report: Any) -> None:
+        if not self._ended:
+            self._ended = True
+            self._events.on_worker_exit(self.worker, ExitReport(page=self.now, **report))
+
+    def pause_output(self) -> None:
+        self.paused = True
+
+    def resume_output(self) -> None:
+        self.paused = False
+
+    def drain_output(self) -> None:
+        pass
+
+    def page(self) -> PageState:
+        return self.now
+
+    def say(self, message: msg.Message) -> None:
+        self._events.on_worker_message(self.worker, message)
+
+    def print(self, text: bytes) -> None:
+        self._events.on_worker_output(self.worker, "stdout", text)
+
+    def run(self) -> msg.RunRange:
+        """The last range it was given."""
+        return next(m for m in reversed(self.heard) if isinstance(m, msg.RunRange))
+
+    def do(self) -> None:
+        """Finish what it was given."""
+        range_ = self.run()
+        self.say(
+            msg.Progress(range_.serial, range_.lo, range_.hi, 10, True, payload=range_.payload)
+        )
+
+
+class FakeNursery:
+    """Forks fakes."""
+
+    def __init__(self) -> None:
+        self.processes: list[FakeProcess] = []
+        self.starts = 0
+        self.fork_error: OSError | None = None
+
+    async def start(self) -> None:
+        self.starts += 1
+
+    def fork(self, worker: WorkerId, spec: WorkerSpec, events: ProcessEvents) -> FakeProcess:
+        if self.fork_error is not None:
+            raise self.fork_error
+        self.processes.append(FakeProcess(worker, spec, events))
+        return self.processes[-1]
+
+
+class FakeCommander:
+    """The other end of a session."""
+
+    def __init__(self, channel: memory.MemoryChannel) -> None:
+        self.channel = channel
+        self.heard: list[Any] = []
+        self.closed = False
+        channel.attach(self)
+
+    def on_message(self, message: msg.Message) -> None:
+        self.heard.append(message)
+
+    def on_closed(self, error: Exception | None) -> None:
+        self.closed = True
+
+    def on_writable(self) -> None:
+        pass
+
+    def say(self, *messages: msg.Message) -> None:
+        for message in messages:
+            self.channel.send(message)
+
+    async def next(self, kind: type) -> Any:
+        """The first message of this kind, taken out."""
+        await until(lambda: any(isinstance(message, kind) for message in self.heard))
+        found = next(message for message in self.heard if isinstance(message, kind))
+        self.heard.remove(found)
+        return found
+
+
+class House:
+    """A Lieutenant with everything around it."""
+
+    def __init__(self, system: ActorSystem, slots: int, resources: dict[str, float]) -> None:
+        self.nursery = FakeNursery()
+        self.workshop = Workshop()
+        self.drained = asyncio.Event()
+        self.actor = LieutenantActor(
+            Node(slots, resources),
+            self.nursery,  # type: ignore[arg-type]
+            self.workshop,
+            on_drained=self.drained.set,
+            check=True,
+        )
+        self.system = system
+        self.ref = system.spawn(lambda: self.actor, "lieutenant")
+        self._sessions = 0
+
+    def commander(self) -> FakeCommander:
+        """One more, logged in."""
+        self._sessions += 1
+        ours, theirs = memory.pair(TransportConfig(), through_codec=True)
+        self.ref.tell(SessionUp(SessionId(f"s{self._sessions}"), ours))
+        return FakeCommander(theirs)
+
+    async def worker(self, number: int = 0) -> FakeProcess:
+        """The worker forked as the n-th, ready to work."""
+        await until(lambda: len(self.nursery.processes) > number)
+        process = self.nursery.processes[number]
+        process.say(msg.WorkerReady())
+        return process
+
+    def alive(self) -> bool:
+        return self.ref._cell.alive
+
+    def directories(self) -> list[Path]:
+        return sorted(self.workshop.root.glob("job-*"))
+
+
+@asynccontextmanager
+async def a_house(
+    slots: int = 2, resources: dict[str, float] | None = None
+) -> AsyncIterator[House]:
+    failures: list[BaseException] = []
+    system = ActorSystem(on_failure=failures.append)
+    house = House(system, slots, resources or {})
+    try:
+        yield house
+        assert not failures, failures
+        assert house.alive(), "the Lieutenant has ended"
+    finally:
+        async with asyncio.timeout(5):
+            await system.stop()
+        house.workshop.close()
+
+
+FUNCTION = msg.DefineFunction("f", "foo", b"pickled")
+ENVIRONMENT = msg.DefineEnvironment("e", [], {"A": "1"})
+
+
+def assign(batch: int = 1, lo: int = 0, hi: int = 3, **changes: Any) -> msg.AssignBatch:
+    fields = {"function": "f", "environment": "e", "form": "rows", "payload": b"calls"}
+    return msg.AssignBatch(batch, 1, lo, hi, **{**fields, **changes})
+
+
+# -- messages out for messages in ------------------------------------------------------
+
+
+async def test_a_batch_is_run_by_a_worker_in_its_environment_and_reported():
+    async with a_house() as house:
+        commander = house.commander()
+        commander.say(FUNCTION, ENVIRONMENT, assign())
+        worker = await house.worker()
+        assert worker.spec.variables["A"] == "1"
+        assert worker.spec.variables["OMP_NUM_THREADS"] == "1"
+        assert Path(worker.spec.cwd).parent == house.workshop.root
+        await until(lambda: len(worker.heard) == 2)
+        assert worker.heard == [
+            FUNCTION,
+            msg.RunRange(1, 0, 3, "f", "rows", False, b"calls"),
+        ]
+        worker.do()
+        done = await commander.next(msg.RangeDone)
+        assert (done.batch, done.attempt, done.lo, done.hi) == (1, 1, 0, 3)
+        assert (done.worker, bytes(done.payload)) == (1, b"calls")
+
+
+async def test_a_function_is_sent_to_a_worker_once():
+    async with a_house(slots=1) as house:
+        commander = house.commander()
+        commander.say(FUNCTION, ENVIRONMENT, assign(1), assign(2))
+        worker = await house.worker()
+        await until(lambda: len(worker.heard) == 2)
+        worker.do()
+        await until(lambda: len(worker.heard) == 3)
+        assert [type(m) for m in worker.heard] == [msg.DefineFunction, msg.RunRange, msg.RunRange]
+
+
+async def test_an_initializer_is_sent_before_anything_else():
+    async with a_house() as house:
+        commander = house.commander()
+        environment = msg.DefineEnvironment("e", [], {}, initializer=True, payload=b"init")
+        commander.say(FUNCTION, environment, assign())
+        worker = await house.worker()
+        assert worker.heard[0] == msg.DefineFunction(INITIALIZER, INITIALIZER, b"init")
+        assert worker.spec.has_initializer
+
+
+async def test_a_worker_that_dies_is_described_to_its_commander():
+    async with a_house() as house:
+        commander = house.commander()
+        commander.say(FUNCTION, ENVIRONMENT, assign(hi=1))
+        worker = await house.worker()
+        worker.now = PageState(1, 0, 0.0)
+        worker.end(pid=17, signal=11, stderr_tail="Segmentation fault")
+        returned = await commander.next(msg.RangeReturned)
+        assert (returned.why, returned.guilty) == ("crashed", 0)
+        assert returned.report == {
+            "worker": 1,
+            "pid": 17,
+            "signal": 11,
+            "exit_code": None,
+            "stderr_tail": "Segmentation fault",
+            "oom": False,
+        }
+
+
+async def test_what_a_worker_prints_goes_to_the_commander_it_works_for():
+    async with a_house() as house:
+        commander, other = house.commander(), house.commander()
+        commander.say(FUNCTION, ENVIRONMENT, assign())
+        worker = await house.worker()
+        await until(lambda: worker.heard)
+        worker.print(b"hello\n")
+        output = await commander.next(msg.Output)
+        assert (output.stream, output.function, output.worker) == ("stdout", "foo", 1)
+        assert bytes(output.payload) == b"hello\n"
+        assert other.heard == []
+
+
+async def test_a_commander_that_does_not_read_makes_its_workers_wait_with_their_output():
+    async with a_house() as house:
+        commander = house.commander()
+        commander.say(FUNCTION, ENVIRONMENT, assign())
+        worker = await house.worker()
+        await until(lambda: worker.heard)
+        piece = bytes(1 << 20)
+        for _ in range(65):
+            worker.print(piece)
+        assert worker.paused
+        await until(lambda: not worker.paused)
+
+
+async def test_a_cancelled_batch_is_interrupted_and_by_force_killed():
+    async with a_house(slots=1) as house:
+        commander = house.commander()
+        commander.say(FUNCTION, ENVIRONMENT, assign(1), assign(2))
+        worker = await house.worker()
+        await until(lambda: worker.heard)
+        commander.say(msg.CancelBatch(2, 1))
+        assert (await commander.next(msg.RangeReturned)).why == "cancelled"
+        commander.say(msg.CancelBatch(1, 1))
+        await until(lambda: worker.heard[-1] == msg.Interrupt(1))
+        assert not worker.killed
+        commander.say(msg.CancelBatch(1, 1, force=True))
+        await until(lambda: worker.killed)
+        assert (await commander.next(msg.RangeReturned)).why == "cancelled"
+
+
+async def test_a_node_tells_how_it_is_and_gives_up_what_has_not_started():
+    async with a_house(slots=1) as house:
+        commander = house.commander()
+        commander.say(FUNCTION, ENVIRONMENT, assign(1), assign(2), assign(3))
+        commander.say(msg.AskStatus(), msg.StealBatches(2))
+        status = await commander.next(msg.Status)
+        assert (status.busy, status.slots, status.queued, status.processes) == (1, 1, 2, 1)
+        surrendered = await commander.next(msg.Surrendered)
+        assert surrendered.ranges == [[3, 1, 0, 3], [2, 1, 0, 3]]
+
+
+async def test_a_draining_node_returns_its_queue_and_is_done_when_nothing_runs():
+    async with a_house(slots=1) as house:
+        commander = house.commander()
+        commander.say(FUNCTION, ENVIRONMENT, assign(1), assign(2))
+        worker = await house.worker()
+        await until(lambda: worker.heard)
+        house.ref.tell(Drain())
+        await commander.next(msg.Draining)
+        assert (await commander.next(msg.RangeReturned)).why == "unstarted"
+        assert not house.drained.is_set()
+        worker.do()
+        await until(house.drained.is_set)
+
+
+async def test_the_workers_and_directories_of_a_session_go_with_it():
+    async with a_house() as house:
+        commander = house.commander()
+        commander.say(FUNCTION, ENVIRONMENT, assign())
+        worker = await house.worker()
+        assert house.directories()
+        commander.channel.close()
+        await until(lambda: worker.killed)
+        await until(lambda: not house.directories())
+        assert house.actor._sessions == {}
+        await until(lambda: house.actor._workers == {})
+
+
+async def test_a_zygote_that_dies_is_replaced():
+    async with a_house() as house:
+        for deaths in (1, 2):
+            house.actor.zygote_died()
+            await until(lambda deaths=deaths: house.nursery.starts == deaths)
+
+
+# -- files -----------------------------------------------------------------------------
+
+
+def with_files(key: str = "e", *paths: str, digest: str = DIGEST) -> msg.DefineEnvironment:
+    files: list[list[str | int]] = [[p, 0o644, digest, len(DATA)] for p in paths or ("a.py",)]
+    return msg.DefineEnvironment(key, files, {})
+
+
+def piece(lo: int, hi: int, size: int = len(DATA)) -> msg.FileData:
+    return msg.FileData(DIGEST, lo, size, DATA[lo:hi])
+
+
+async def test_files_are_asked_for_once_and_stand_in_the_job_s_own_directory():
+    async with a_house() as house:
+        commander = house.commander()
+        commander.say(FUNCTION, with_files("e"), with_files("other"), assign())
+        assert (await commander.next(msg.NeedFiles)).sha256s == [DIGEST]
+        assert (await commander.next(msg.NeedFiles)).sha256s == []
+        assert house.nursery.processes == []
+        commander.say(piece(0, 5), piece(5, len(DATA)))
+        worker = await house.worker()
+        assert (Path(worker.spec.cwd) / "a.py").read_bytes() == DATA
+        assert worker.spec.sys_path == [worker.spec.cwd]
+        assert len(house.directories()) == 2
+        commander.say(msg.ForgetEnvironment("other"))
+        await until(lambda: len(house.directories()) == 1)
+
+
+async def test_two_commanders_may_send_the_same_file_at_the_same_time():
+    async with a_house() as house:
+        one, two = house.commander(), house.commander()
+        for commander in (one, two):
+            commander.say(FUNCTION, with_files(), assign())
+            assert (await commander.next(msg.NeedFiles)).sha256s == [DIGEST]
+        one.say(piece(0, 5))
+        await turns(3)
+        two.say(piece(0, 3))
+        await turns(3)
+        one.say(piece(5, len(DATA)))
+        two.say(piece(3, len(DATA)))
+        await until(lambda: len(house.nursery.processes) == 2)
+        for commander in (one, two):
+            assert not any(isinstance(m, msg.EnvironmentFailed) for m in commander.heard)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        piece(5, 9),
+        msg.FileData(DIGEST, 0, GONE),
+        msg.FileData(DIGEST, 0, len(DATA), b"x" * len(DATA)),
+        msg.FileData(DIGEST, 0, 3, DATA),
+    ],
+)
+async def test_a_file_that_does_not_come_as_promised_breaks_its_environment_only(bad: Any):
+    async with a_house() as house:
+        commander = house.commander()
+        commander.say(FUNCTION, with_files("e"), msg.DefineEnvironment("good", [], {}))
+        commander.say(assign(1), assign(2, environment="good"))
+        await commander.next(msg.NeedFiles)
+        commander.say(bad, bad)
+        assert (await commander.next(msg.EnvironmentFailed)).environment == "e"
+        assert (await commander.next(msg.RangeReturned)).why == "environment"
+        (await house.worker()).do()
+        assert (await commander.next(msg.RangeDone)).batch == 2
+
+
+async def test_contents_that_nobody_asked_for_are_not_taken():
+    async with a_house() as house:
+        commander = house.commander()
+        commander.say(msg.FileData("../../evil", 0, 3, b"abc"), piece(0, len(DATA)))
+        commander.say(msg.AskStatus())
+        await commander.next(msg.Status)
+        assert list((house.workshop.root / "store").iterdir()) == []
+
+
+async def test_an_upload_goes_on_when_its_job_ends_and_serves_the_next_one():
+    async with a_house() as house:
+        commander = house.commander()
+        commander.say(FUNCTION, with_files("e"))
+        await commander.next(msg.NeedFiles)
+        commander.say(piece(0, 5), msg.ForgetEnvironment("e"), with_files("next"))
+        assert (await commander.next(msg.NeedFiles)).sha256s == []
+        commander.say(piece(5, len(DATA)), assign(environment="next"))
+        worker = await house.worker()
+        assert (Path(worker.spec.cwd) / "a.py").read_bytes() == DATA
+
+
+async def test_a_job_may_end_while_its_directory_is_filled(monkeypatch: pytest.MonkeyPatch):
+    async with a_house() as house:
+        furnish = house.workshop.furnish
+        gate = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def slowly(directory: Path, files: Any) -> None:
+            asyncio.run_coroutine_threadsafe(gate.wait(), loop).result(5)
+            furnish(directory, files)
+
+        monkeypatch.setattr(house.workshop, "furnish", slowly)
+        commander = house.commander()
+        commander.say(with_files("e"))
+        await commander.next(msg.NeedFiles)
+        commander.say(piece(0, len(DATA)))
+        await until(house.directories)
+        commander.say(msg.ForgetEnvironment("e"), msg.AskStatus())
+        await commander.next(msg.Status)
+        gate.set()
+        await until(lambda: not house.directories())
+
+
+async def test_half_a_file_goes_with_the_session_that_sent_it():
+    async with a_house() as house:
+        commander = house.commander()
+        commander.say(with_files())
+        await commander.next(msg.NeedFiles)
+        commander.say(piece(0, 5))
+        await until(lambda: list((house.workshop.root / "store").iterdir()))
+        commander.channel.close()
+        await until(lambda: not list((house.workshop.root / "store").iterdir()))
+
+
+# -- hostile Commanders ----------------------------------------------------------------
+
+
+def unchecked(message: msg.Message, **fields: Any) -> msg.Message:
+    """A message whose insides are not what its hints say."""
+    for name, value in fields.items():
+        setattr(message, name, value)
+    return message
+
+
+HOSTILE: dict[str, Callable[[], list[msg.Message]]] = {
+    "unknown function": lambda: [assign(function="g")],
+    "unknown environment": lambda: [assign(environment="x")],
+    "batch sent twice": lambda: [assign(7), assign(7)],
+    "batch without calls": lambda: [assign(lo=3, hi=3)],
+    "batch before the first call": lambda: [assign(lo=-1, hi=3)],
+    "batch backwards": lambda: [assign(lo=3, hi=1)],
+    "resources of words": lambda: [unchecked(assign(), resources={"gpu": "two"})],
+    "resources of lists": lambda: [unchecked(assign(), resources={"gpu": [1]})],
+    "resources of nothing": lambda: [unchecked(assign(), resources={"gpu": None})],
+    "resources of truth": lambda: [unchecked(assign(), resources={"gpu": True})],
+    "negative resources": lambda: [assign(resources={"gpu": -1.0})],
+    "negative cpus": lambda: [assign(cpus=-1.0)],
+    "no time": lambda: [assign(timeout_s=0.0)],
+    "negative time": lambda: [assign(timeout_s=-1.0)],
+    "environment defined twice": lambda: [ENVIRONMENT],
+    "variables of numbers": lambda: [
+        unchecked(msg.DefineEnvironment("x", [], {}), variables={"A": 1})
+    ],
+    "variables of lists": lambda: [
+        unchecked(msg.DefineEnvironment("x", [], {}), variables={"A": ["b"]})
+    ],
+    "variables with a zero": lambda: [msg.DefineEnvironment("x", [], {"A\0": "b"})],
+    "paths of numbers": lambda: [unchecked(msg.DefineEnvironment("x", [], {}), sys_path=[1, None])],
+    "a directory with a zero": lambda: [msg.DefineEnvironment("x", [], {}, cwd="a\0b")],
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+async def test_a_commander_that_breaks_the_rules_loses_its_session_and_nobody_else(name: str):
+    async with a_house() as house:
+        honest, hostile = house.commander(), house.commander()
+        for commander in (honest, hostile):
+            commander.say(FUNCTION, ENVIRONMENT)
+        hostile.say(*HOSTILE[name]())
+        await until(lambda: hostile.closed)
+        honest.say(assign())
+        await until(lambda: any(not p.killed for p in house.nursery.processes))
+        worker = next(p for p in house.nursery.processes if not p.killed)
+        worker.say(msg.WorkerReady())
+        worker.do()
+        assert (await honest.next(msg.RangeDone)).batch == 1
+        assert not honest.closed
+
+
+HARMLESS: dict[str, Callable[[], list[msg.Message]]] = {
+    "cancel of nothing": lambda: [msg.CancelBatch(99, 99), msg.CancelBatch(-1, -1, force=True)],
+    "steal of nothing": lambda: [
+        msg.StealBatches(-5),
+        msg.StealBatches(0),
+        msg.StealBatches(10**9),
+    ],
+    "forget of nothing": lambda: [msg.ForgetEnvironment("x")],
+    "forget in use": lambda: [assign(), msg.ForgetEnvironment("e")],
+    "piece of nothing": lambda: [msg.FileData("x", -1, -5, b"")],
+    "more than there is": lambda: [assign(cpus=1e9), assign(2, resources={"gpu": 1.0})],
+    "messages for others": lambda: [msg.Draining(), msg.WorkerReady(), msg.Yielded(1, 1)],
+    "files by numbers": lambda: [
+        unchecked(msg.DefineEnvironment("x", [], {}), files=[5, "abcd", None, ["a"]])
+    ],
+    "files that climb": lambda: [
+        msg.DefineEnvironment("x", [["../a", 0o644, DIGEST, 1]], {}),
+        msg.DefineEnvironment("y", [["a", 0o644, "../x", 1]], {}),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+async def test_what_makes_no_sense_but_harms_nobody_is_survived(name: str):
+    async with a_house() as house:
+        commander = house.commander()
+        commander.say(FUNCTION, ENVIRONMENT, *HARMLESS[name](), msg.AskStatus())
+        await commander.next(msg.Status)
+        assert not commander.closed
+
+
+# -- hostile workers -------------------------------------------------------------------
+
+
+def progress(serial: int, lo: int, hi: int, **fields: Any) -> msg.Message:
+    return unchecked(msg.Progress(serial, lo, hi, 10, True), **fields)
+
+
+FORGED: dict[str, msg.Message] = {
+    "another range": progress(99, 0, 3),
+    "calls it was not given": progress(1, 0, 4),
+    "calls backwards": progress(1, 2, 1),
+    "not from the beginning": progress(1, 1, 3),
+    "negative time": progress(1, 0, 3, elapsed_us=-(10**12)),
+    "words to be retried": progress(1, 0, 3, retryable=["a"]),
+    "strangers to be retried": progress(1, 0, 3, retryable=[7]),
+    "twice to be retried": progress(1, 0, 3, retryable=[1, 1]),
+    "truths to be retried": progress(1, 0, 3, retryable=[True]),
+    "lists to be retried": progress(1, 0, 3, retryable=[[1]]),
+    "an order": assign(),
+    "a secret": msg.DefineFunction("f", "evil", b"pickle"),
+    "results of its own": msg.RangeDone(1, 1, 0, 3, 10),
+    "output of its own": msg.Output("stdout", "f", 1, b"x"),
+}
+
+
+@pytest.mark.parametrize("name", FORGED)
+async def test_a_worker_that_forges_messages_costs_its_own_calls_only(name: str):
+    async with a_house(slots=2) as house:
+        commander = house.commander()
+        commander.say(FUNCTION, ENVIRONMENT, assign(1), assign(2))
+        bad, good = await house.worker(0), await house.worker(1)
+        await until(lambda: good.heard)
+        bad.now = PageState(1)
+        bad.say(FORGED[name])
+        await until(lambda: bad.killed)
+        good.do()
+        assert (await commander.next(msg.RangeDone)).batch == 2
+        returned = await commander.next(msg.RangeReturned)
+        assert (returned.batch, returned.why) == (1, "crashed")
+        assert not commander.closed
+
+
+async def test_a_worker_that_talks_without_end_does_not_fill_the_mailbox():
+    async with a_house(slots=2) as house:
+        commander = house.commander()
+        commander.say(FUNCTION, ENVIRONMENT, assign(1), assign(2))
+        bad, good = await house.worker(0), await house.worker(1)
+        await until(lambda: good.heard)
+        house.ref._cell._busy = True  # so that all of it has to wait
+        for _ in range(30):
+            for _ in range(5000):
+                bad.say(msg.Yielded(1, 99))
+            house.ref._cell._busy = False
+            await turns(1)
+        good.do()
+        assert (await commander.next(msg.RangeDone)).batch == 2
+
+
+async def test_what_a_dead_or_unknown_worker_says_is_not_heard():
+    async with a_house() as house:
+        commander = house.commander()
+        commander.say(FUNCTION, ENVIRONMENT, assign(hi=1))
+        worker = await house.worker()
+        worker.end()
+        await until(lambda: len(house.nursery.processes) == 2)
+        worker.do()
+        worker.print(b"from the grave")
+        worker.say(msg.WorkerReady("I am not well"))
+        (await house.worker(1)).do()
+        await commander.next(msg.RangeDone)
+
+
+async def test_an_initializer_that_fails_breaks_its_environment():
+    async with a_house() as house:
+        commander = house.commander()
+        commander.say(FUNCTION, ENVIRONMENT, assign())
+        await until(lambda: house.nursery.processes)
+        house.nursery.processes[0].say(msg.WorkerReady("ValueError: no such table"))
+        failed = await commander.next(msg.EnvironmentFailed)
+        assert (failed.environment, failed.error) == ("e", "ValueError: no such table")
+        assert (await commander.next(msg.RangeReturned)).why == "environment"
+
+
+async def test_a_node_without_descriptors_left_fails_the_job_and_lives():
+    async with a_house() as house:
+        house.nursery.fork_error = OSError(24, "Too many open files")
+        commander = house.commander()
+        commander.say(FUNCTION, ENVIRONMENT, assign())
+        assert (await commander.next(msg.EnvironmentFailed)).environment == "e"
+        house.nursery.fork_error = None
+        commander.say(msg.DefineEnvironment("better", [], {}), assign(2, environment="better"))
+        (await house.worker()).do()
+        assert (await commander.next(msg.RangeDone)).batch == 2
