@@ -300,7 +300,7 @@ class LieutenantActor(Actor):
         for path in paths:
             await asyncio.to_thread(self._workshop.remove, path)
 
-    def _on_session_heard(self, session_id: SessionId, said: Message) -> None:
+    def _on_session_heard(self, session_id: SessionId, said: Message) -> None:  # noqa: C901
         session = self._sessions.get(session_id)
         if session is None:
             return
@@ -313,6 +313,8 @@ class LieutenantActor(Actor):
                 self._decide(nd.StealArrived(session_id, wanted))
             case msg.DefineFunction(digest):
                 session.functions[digest] = said
+            case msg.ForgetFunction(digest):
+                self._on_forget_function(session, digest)
             case msg.DefineEnvironment():
                 self._on_environment(session, said)
             case msg.FileData():
@@ -326,6 +328,16 @@ class LieutenantActor(Actor):
                 )
             case _:
                 pass  # of a newer Commander: nothing we could act on
+
+    def _on_forget_function(self, session: _Session, digest: str) -> None:
+        if any(batch.function == digest for batch in session.batches.values()):
+            return self._accuse(session, "a function to be forgotten that is in use")
+        session.functions.pop(digest, None)
+        for worker in self._workers.values():
+            if worker.session == session.id and digest in worker.known:
+                worker.known.discard(digest)
+                worker.process.send(msg.ForgetFunction(digest))
+        return None
 
     def _on_assign(self, session: _Session, said: msg.AssignBatch) -> None:
         if said.function not in session.functions or said.environment not in session.environments:

@@ -36,6 +36,7 @@ from goliath.transport.blocking import BlockingPipe
 from goliath.transport.messages import (
     DefineFunction,
     Flush,
+    ForgetFunction,
     Interrupt,
     Message,
     RunRange,
@@ -127,6 +128,8 @@ class Worker:
                     self._run(message)
                 case DefineFunction():
                     self._functions[message.digest] = Function(message)
+                case ForgetFunction(digest):
+                    self._functions.pop(digest, None)
                 case _:
                     raise AssertionError(f"a worker cannot be sent {message!r}")
         return 0

@@ -48,6 +48,18 @@ class DefineFunction(Message):
 
 
 @dataclass(slots=True)
+class ForgetFunction(Message):
+    """No batch of this function will follow, unless it is defined again.
+
+    In the bulk lane, so that it stays between the definitions.
+    """
+
+    kind: ClassVar[str] = "forget-function"
+    lane: ClassVar[Lane] = Lane.BULK
+    digest: str
+
+
+@dataclass(slots=True)
 class DefineEnvironment(Message):
     """What the workers of a job need around them: sent once, before its first batch.
 

@@ -650,3 +650,24 @@ async def test_a_node_without_descriptors_left_fails_the_job_and_lives():
         commander.say(msg.DefineEnvironment("better", [], {}), assign(2, environment="better"))
         (await house.worker()).do()
         assert (await commander.next(msg.RangeDone)).batch == 2
+
+
+async def test_a_function_may_be_forgotten_and_defined_again():
+    async with a_house(slots=1) as house:
+        commander = house.commander()
+        commander.say(FUNCTION, ENVIRONMENT, assign(1))
+        worker = await house.worker()
+        await until(lambda: worker.heard)
+        worker.do()
+        await commander.next(msg.RangeDone)
+        commander.say(msg.ForgetFunction("f"), FUNCTION, assign(2))
+        await until(lambda: len(worker.heard) == 5)
+        assert worker.heard[2:4] == [msg.ForgetFunction("f"), FUNCTION]
+        assert worker.run().serial == 2
+
+
+async def test_a_function_in_use_cannot_be_forgotten():
+    async with a_house() as house:
+        commander = house.commander()
+        commander.say(FUNCTION, ENVIRONMENT, assign(), msg.ForgetFunction("f"))
+        await until(lambda: commander.closed)
