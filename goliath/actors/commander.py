@@ -6,24 +6,26 @@ which node has been told which function, and the refs of the nodes.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, assert_never
 
 from goliath.actors import desk
+from goliath.actors.acquaintance import ENVIRONMENTS_KEPT, FUNCTIONS_KEPT, Acquaintance
 from goliath.actors.actor import Actor
-from goliath.actors.filesending import send_files
+from goliath.actors.filesending import Way, send_files
 from goliath.actors.outcomes import Report, Setback, Where
 from goliath.actors.remoting import Inbound, RemoteRef
+from goliath.actors.scrutiny import are_calls, are_ranges, are_strings
+from goliath.actors.surroundings import ShippedFile
 from goliath.core import commands as do, events as ev
 from goliath.core.batch import JobOptions
 from goliath.core.commands import Command, Verdict
 from goliath.core.ids import Attempt, BatchId, JobId, NodeId
 from goliath.core.observation import Journal
 from goliath.core.scheduler import Scheduler
-from goliath.errors import LocalError, TaskCancelledError
+from goliath.errors import LocalError, ProtocolError, TaskCancelledError
 from goliath.transport import messages as msg
 from goliath.transport.messages import Message, Payload
 
@@ -63,11 +65,11 @@ class _Node:
     id: NodeId
     up: desk.NodeUp
     ref: RemoteRef
-    functions: set[str] = field(default_factory=set)
-    environments: set[str] = field(default_factory=set)
+    functions: Acquaintance = field(default_factory=lambda: Acquaintance(FUNCTIONS_KEPT))
+    environments: Acquaintance = field(default_factory=lambda: Acquaintance(ENVIRONMENTS_KEPT))
     status: msg.Status | None = None
     draining: bool = False
-    writable: asyncio.Event = field(default_factory=asyncio.Event)
+    way: Way = field(default_factory=Way)
 
 
 class CommanderActor(Actor):
@@ -128,7 +130,7 @@ class CommanderActor(Actor):
                 self._decide(ev.JobCancelled(job, force))
             case desk.CancelAll():
                 for job in list(self._jobs):
-                    self._decide(ev.JobCancelled(job))
+                    self._decide(ev.JobCancelled(job, by_owner=False))
             case desk.NodeUp():
                 self._on_up(message)
             case desk.NodeDown(node, _):
@@ -137,7 +139,11 @@ class CommanderActor(Actor):
                 self._troubles[address] = str(error)
                 self._on_nodes(message)
             case desk.NodeWritable(node):
-                self._nodes[NodeId(node)].writable.set()
+                if node in self._nodes:
+                    self._nodes[NodeId(node)].way.writable()
+            case desk.BreakDown(error):
+                self._broken = error
+                self.context.stop()
             case desk.DescribeNodes():
                 return self._describe()
             case _:
@@ -182,6 +188,7 @@ class CommanderActor(Actor):
     def _on_down(self, node_id: NodeId, down: desk.NodeDown) -> None:
         node = self._nodes.pop(node_id, None)
         if node is not None:
+            node.way.end()
             self._troubles[node.up.address] = str(down.error or "it ended the session")
             self._on_nodes(down)
             self._decide(ev.NodeLost(node_id))
@@ -189,10 +196,12 @@ class CommanderActor(Actor):
     def _on_heard(self, node_id: NodeId, said: Message) -> None:
         node = self._nodes.get(node_id)
         if node is None:
-            return  # it spoke before it knew that its session was given up
+            return None  # it spoke before it knew that its session was given up
         self._speaker = node_id
         match said:
             case msg.RangeDone():
+                if said.elapsed_us < 0 or not are_calls(said.retryable, said.lo, said.hi):
+                    return self._accuse(node, "outcomes of calls that are none of theirs")
                 self._payload, self._worker = said.payload, said.worker
                 self._decide(
                     ev.RangeFinished(
@@ -207,8 +216,11 @@ class CommanderActor(Actor):
                 )
                 self._payload = b""
             case msg.RangeReturned():
+                if said.guilty != -1 and not said.lo <= said.guilty < said.hi:
+                    return self._accuse(node, "a call that is to blame for others")
                 self._report = said.report
-                self._worker = int(said.report.get("worker") or 0)
+                worker = said.report.get("worker")
+                self._worker = worker if isinstance(worker, int) else 0
                 self._decide(
                     ev.RangeReturned(
                         node_id,
@@ -225,10 +237,18 @@ class CommanderActor(Actor):
                 self._on_output(node.up.address, said)
             case _:
                 self._on_heard_rarely(node, said)
+        return None
+
+    def _accuse(self, node: _Node, of: str) -> None:
+        """An honest Lieutenant does not say this: end its session."""
+        node.ref.channel.close()
+        self.context.ref.tell(desk.NodeDown(node.id, ProtocolError(f"it reported {of}")))
 
     def _on_heard_rarely(self, node: _Node, said: Message) -> None:
         match said:
             case msg.Surrendered():
+                if not are_ranges(said.ranges):
+                    return self._accuse(node, "surrendered ranges that are none")
                 self._decide(
                     ev.StealAnswered(
                         node.id,
@@ -239,7 +259,9 @@ class CommanderActor(Actor):
                     )
                 )
             case msg.NeedFiles(sha256s):
-                self.context.run(self._send_files(node, set(sha256s)), "send files")
+                if not are_strings(sha256s):
+                    return self._accuse(node, "files that it needs without their names")
+                self.context.run(self._send_files(node, sha256s), "send files")
             case msg.EnvironmentFailed(environment, error):
                 self._decide(ev.EnvironmentBroken(environment, f"on {node.id}: {error}"))
             case msg.Status():
@@ -249,11 +271,13 @@ class CommanderActor(Actor):
                 self._decide(ev.NodeDraining(node.id))
             case _:
                 pass  # of a newer Lieutenant, or meant for it: nothing we could act on
+        return None
 
-    async def _send_files(self, node: _Node, wanted: set[str]) -> None:
+    async def _send_files(self, node: _Node, wanted: list[str]) -> None:
+        found: dict[str, ShippedFile | None] = dict.fromkeys(wanted)
         files = [f for job in self._jobs.values() for f in job.surroundings.files]
-        found = {f.sha256: f for f in files if f.sha256 in wanted}
-        await send_files(node.ref.channel, found.values(), node.writable)
+        found.update((f.sha256, f) for f in files if f.sha256 in found)
+        await send_files(node.ref.channel, found, node.way)
 
     def _describe(self) -> list[NodeInfo]:
         infos = [
@@ -319,7 +343,7 @@ class CommanderActor(Actor):
         job = self._jobs[command.job]
         parcel = self._parcels[command.job, command.parcel]
         if job.function.digest not in node.functions:
-            node.functions.add(job.function.digest)
+            node.functions.add(job.function.digest, len(job.function.payload))
             node.ref.tell(
                 msg.DefineFunction(
                     job.function.digest, job.function.name, payload=job.function.payload
@@ -360,7 +384,8 @@ class CommanderActor(Actor):
     def _fail(self, command: do.Fail) -> None:
         job = self._jobs.get(command.job)
         if job is None:
-            return  # a parcel that was on its way when its job ended
+            self._parcels.pop((command.job, command.parcel), None)
+            return  # a parcel that was on its way when its owner ended its job
         setback = Setback(
             Verdict(command.verdict), command.detail, job.options.timeout_s, self._report
         )
@@ -380,8 +405,17 @@ class CommanderActor(Actor):
         job = self._jobs.pop(job_id)
         for key in [key for key in self._parcels if key[0] == job_id]:
             del self._parcels[key]
-        if job.surroundings.private:
-            for node in self._nodes.values():
-                if job.surroundings.key in node.environments:
-                    node.environments.discard(job.surroundings.key)
-                    node.ref.tell(msg.ForgetEnvironment(job.surroundings.key))
+        around = job.surroundings
+        for node in self._nodes.values():
+            if around.private and node.environments.discard(around.key):
+                node.ref.tell(msg.ForgetEnvironment(around.key))
+            self._forget_surplus(node)
+
+    def _forget_surplus(self, node: _Node) -> None:
+        """What no open job uses is kept for the next one, but not for ever."""
+        functions = {job.function.digest for job in self._jobs.values()}
+        for digest in node.functions.forget_surplus(functions):
+            node.ref.tell(msg.ForgetFunction(digest))
+        environments = {job.surroundings.key for job in self._jobs.values()}
+        for key in node.environments.forget_surplus(environments):
+            node.ref.tell(msg.ForgetEnvironment(key))

@@ -91,6 +91,13 @@ class CancelAll:
 
 
 @dataclass(frozen=True, slots=True)
+class BreakDown:
+    """What the Commander runs on is broken: whoever waits for it waits in vain."""
+
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
 class NodeUp:
     """A new session with a Lieutenant."""
 

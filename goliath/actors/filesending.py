@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 from goliath.actors.surroundings import ShippedFile
 from goliath.transport.channel import Channel
@@ -14,26 +14,51 @@ GONE = -1
 """The size that tells a node that a file it asked for cannot be read any more."""
 
 
-async def send_files(
-    channel: Channel, files: Iterable[ShippedFile], writable: asyncio.Event
-) -> None:
-    """Send each file's contents.
+class Way:
+    """What the channel's receiver hears of it while files are sent."""
+
+    def __init__(self) -> None:
+        self.ended = False
+        self._writable = asyncio.Event()
+
+    def writable(self) -> None:
+        """The channel is no longer congested."""
+        self._writable.set()
+
+    def end(self) -> None:
+        """The channel has ended: who waits need not wait any more."""
+        self.ended = True
+        self._writable.set()
+
+    async def clear(self) -> None:
+        """Wait until there is room, or nobody to send to."""
+        if not self.ended:
+            self._writable.clear()
+            await self._writable.wait()
+
+
+async def send_files(channel: Channel, files: Mapping[str, ShippedFile | None], way: Way) -> None:
+    """Send the contents of each file; what there is not, is said to be gone.
 
     A file that has changed since it was hashed fails at the node, which compares.
 
     Args:
         channel: to the node.
-        files: what it lacks.
-        writable: set by the channel's receiver when the channel is no longer congested.
+        files: what it lacks, by SHA-256.
+        way: whether there is room in the channel, and anybody at its end.
     """
-    for file in files:
+    for sha256, file in files.items():
         try:
-            await _send_file(channel, file, writable)
+            if file is None:
+                raise FileNotFoundError(sha256)
+            await _send_file(channel, file, way)
         except OSError:
-            channel.send(FileData(file.sha256, 0, GONE))
+            channel.send(FileData(sha256, 0, GONE))
+        if way.ended:
+            return
 
 
-async def _send_file(channel: Channel, file: ShippedFile, writable: asyncio.Event) -> None:
+async def _send_file(channel: Channel, file: ShippedFile, way: Way) -> None:
     with file.source.open("rb") as source:
         offset = 0
         while True:
@@ -44,5 +69,6 @@ async def _send_file(channel: Channel, file: ShippedFile, writable: asyncio.Even
                 return
             await asyncio.sleep(0)  # others have their turn
             if channel.congested:
-                writable.clear()
-                await writable.wait()
+                await way.clear()
+            if way.ended:
+                return

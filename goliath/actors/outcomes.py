@@ -87,8 +87,9 @@ def _cancelled(_: Setback, __: Where, call: str) -> GoliathError:
 
 
 def _timed_out(setback: Setback, where: Where, call: str) -> GoliathError:
+    limit = "it was given" if setback.timeout_s is None else f"timeout={setback.timeout_s:g} s"
     return TaskTimeoutError(
-        f"{call} ran longer than timeout={setback.timeout_s:g} s on {where.node}; its worker "
+        f"{call} ran longer than {limit} on {where.node}; its worker "
         "was killed. Allow it more time, or cut its work into smaller calls"
     )
 

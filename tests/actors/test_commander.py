@@ -1,0 +1,530 @@
+"""The Commander actor: messages out for messages in, with fake Lieutenants and fake owners."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from goliath.actors import acquaintance, desk
+from goliath.actors.acquaintance import Acquaintance
+from goliath.actors.commander import CommanderActor, NodeInfo
+from goliath.actors.filesending import GONE
+from goliath.actors.outcomes import Setback, Where, explain
+from goliath.actors.surroundings import ShippedFile, Surroundings
+from goliath.actors.system import ActorSystem
+from goliath.config import TransportConfig
+from goliath.core.batch import JobOptions
+from goliath.core.commands import Verdict
+from goliath.core.ids import JobId
+from goliath.core.scheduler import Scheduler
+from goliath.errors import GoliathError, LocalError, TaskCancelledError
+from goliath.transport import memory, messages as msg
+from goliath.transport.serialization import Function
+from tests.actors.runtime import turns, until
+
+
+@dataclass
+class FakeOwner:
+    """Wants the outcomes of a job."""
+
+    demands: list[tuple[int, int]] = field(default_factory=list)
+    settled: list[tuple[int, int, int, bytes, tuple[int, ...]]] = field(default_factory=list)
+    failed: list[tuple[int, int, int, Setback, Where]] = field(default_factory=list)
+    broken: list[Exception] = field(default_factory=list)
+    where: Where | None = None
+
+    def on_demand(self, batches: int, calls: int) -> None:
+        self.demands.append((batches, calls))
+
+    def on_settled(
+        self, parcel: int, lo: int, hi: int, payload: Any, excepted: Sequence[int], where: Where
+    ) -> None:
+        self.settled.append((parcel, lo, hi, bytes(payload), tuple(excepted)))
+        self.where = where
+
+    def on_failed(self, parcel: int, lo: int, hi: int, setback: Setback, where: Where) -> None:
+        explain(setback, where, parcel + lo)  # as every owner does
+        self.failed.append((parcel, lo, hi, setback, where))
+
+    def on_broken(self, error: Exception) -> None:
+        self.broken.append(error)
+
+
+class FakeNode:
+    """The Lieutenant's end of a session."""
+
+    def __init__(self, channel: memory.MemoryChannel) -> None:
+        self.channel = channel
+        self.heard: list[Any] = []
+        self.closed = False
+        channel.attach(self)
+
+    def on_message(self, message: msg.Message) -> None:
+        self.heard.append(message)
+
+    def on_closed(self, error: Exception | None) -> None:
+        self.closed = True
+
+    def on_writable(self) -> None:
+        pass
+
+    def say(self, *messages: msg.Message) -> None:
+        for message in messages:
+            self.channel.send(message)
+
+    async def next(self, kind: type) -> Any:
+        """The first message of this kind, taken out."""
+        await until(lambda: any(isinstance(message, kind) for message in self.heard))
+        found = next(message for message in self.heard if isinstance(message, kind))
+        self.heard.remove(found)
+        return found
+
+    async def finish(self, **changes: Any) -> msg.AssignBatch:
+        """Report the next batch as done."""
+        batch = await self.next(msg.AssignBatch)
+        fields = {"elapsed_us": 10, "worker": 4, "payload": b"outcomes", **changes}
+        self.say(msg.RangeDone(batch.batch, batch.attempt, batch.lo, batch.hi, **fields))
+        return batch
+
+
+class House:
+    """A Commander actor with everything around it."""
+
+    def __init__(self, system: ActorSystem) -> None:
+        self.news: list[Any] = []
+        self.output: list[tuple[str, msg.Output]] = []
+        self.actor = CommanderActor(
+            Scheduler(),
+            ["a:1"],
+            on_output=lambda node, output: self.output.append((node, output)),
+            on_nodes=self.news.append,
+            check=True,
+        )
+        self.ref = system.spawn(lambda: self.actor, "commander")
+        self._jobs = 0
+
+    def node(self, address: str = "a:1", slots: int = 1, **fields: Any) -> FakeNode:
+        ours, theirs = memory.pair(TransportConfig(), through_codec=True)
+        self.ref.tell(desk.NodeUp(address, ours, "server", "3.11", slots, {}, **fields))
+        return FakeNode(theirs)
+
+    def job(
+        self, *, around: Surroundings | None = None, name: str = "foo", **options: Any
+    ) -> tuple[JobId, FakeOwner]:
+        self._jobs += 1
+        job, owner = JobId(self._jobs), FakeOwner()
+        around = around or Surroundings("env")
+        digest = hashlib.sha256(name.encode()).hexdigest()
+        function = Function(digest, name, options.pop("pickled", b"pickled"))
+        self.ref.tell(
+            desk.OpenJob(job, owner, function, around, JobOptions(digest, around.key, **options))
+        )
+        return job, owner
+
+    def submit(self, job: JobId, first: int = 0, calls: int = 3) -> None:
+        self.ref.tell(desk.SubmitParcel(desk.Parcel(job, first, calls, "rows", b"calls")))
+
+    def alive(self) -> bool:
+        return self.ref._cell.alive
+
+
+@asynccontextmanager
+async def a_house() -> AsyncIterator[House]:
+    failures: list[BaseException] = []
+    system = ActorSystem(on_failure=failures.append)
+    house = House(system)
+    try:
+        yield house
+        assert not failures, failures
+    finally:
+        async with asyncio.timeout(5):
+            await system.stop()
+
+
+# -- messages out for messages in ------------------------------------------------------
+
+
+async def test_a_node_is_told_of_function_and_environment_once_before_their_first_batch():
+    async with a_house() as house:
+        node = house.node(slots=2)
+        job, owner = house.job()
+        house.submit(job, 0)
+        house.submit(job, 3)
+        await until(lambda: len(node.heard) == 4)
+        kinds = [type(message) for message in node.heard]
+        assert kinds == [
+            msg.DefineFunction,
+            msg.DefineEnvironment,
+            msg.AssignBatch,
+            msg.AssignBatch,
+        ]
+        for first in (0, 3):
+            batch = await node.finish()
+            assert (batch.lo, batch.hi, bytes(batch.payload)) == (0, 3, b"calls")
+            await until(lambda first=first: len(owner.settled) == first // 3 + 1)
+        assert owner.settled == [(0, 0, 3, b"outcomes", ()), (3, 0, 3, b"outcomes", ())]
+        assert owner.where == Where("foo", "a:1#1", 4, 1)
+        assert house.actor._parcels == {}
+
+
+async def test_an_owner_is_asked_for_parcels_as_there_is_room():
+    async with a_house() as house:
+        _, owner = house.job()
+        assert owner.demands == [(1, 1)]
+        house.node(slots=2)
+        await turns()
+        assert sum(batches for batches, _ in owner.demands) == 6
+
+
+async def test_a_job_and_its_own_environment_are_forgotten_when_it_is_over():
+    async with a_house() as house:
+        node = house.node()
+        job, owner = house.job(around=Surroundings("job-1", private=True))
+        house.submit(job)
+        house.ref.tell(desk.ExhaustJob(job))
+        await node.finish()
+        assert (await node.next(msg.ForgetEnvironment)).environment == "job-1"
+        assert (house.actor._jobs, house.actor._parcels) == ({}, {})
+        assert len(owner.settled) == 1
+
+
+async def test_a_cancelled_job_is_cancelled_on_its_nodes_and_its_parcels_are_forgotten():
+    async with a_house() as house:
+        node = house.node()
+        job, owner = house.job()
+        house.submit(job)
+        house.ref.tell(desk.CancelJob(job, force=True))
+        house.submit(job, 3)
+        assert (await node.next(msg.CancelBatch)).force
+        batch = await node.next(msg.AssignBatch)
+        node.say(msg.RangeReturned(batch.batch, 1, 0, 3, "cancelled"))
+        await until(lambda: not house.actor._jobs)
+        house.submit(job, 6)
+        assert house.actor._parcels == {}
+        assert [(parcel, s.verdict) for parcel, _, _, s, _ in owner.failed] == [
+            (0, Verdict.CANCELLED),
+            (3, Verdict.CANCELLED),
+        ]
+
+
+async def test_cancelling_all_fails_what_is_there_and_what_its_owner_still_submits():
+    async with a_house() as house:
+        house.node()
+        job, owner = house.job()
+        house.submit(job)
+        house.ref.tell(desk.CancelAll())
+        house.submit(job, 3)
+        assert [parcel for parcel, *_ in owner.failed] == [0, 3]
+        assert {s.verdict for _, _, _, s, _ in owner.failed} == {Verdict.CANCELLED}
+
+
+async def test_retried_calls_keep_their_parcel_until_the_last_is_settled():
+    async with a_house() as house:
+        node = house.node()
+        job, owner = house.job(retry_exceptions=True)
+        house.submit(job)
+        await node.finish(retryable=[0, 2])
+        await until(lambda: owner.settled)
+        assert owner.settled == [(0, 0, 3, b"outcomes", (0, 2))]
+        assert house.actor._parcels[job, 0].open_calls == 2
+        await node.finish()
+        await node.finish()
+        await until(lambda: len(owner.settled) == 3)
+        assert sorted(owner.settled)[1:] == [
+            (0, 0, 3, b"outcomes", (0, 2)),
+            (0, 2, 3, b"outcomes", ()),
+        ]
+        assert house.actor._parcels == {}
+
+
+async def test_the_calls_of_a_lost_node_move_to_another():
+    async with a_house() as house:
+        lost = house.node("a:1")
+        job, owner = house.job()
+        house.submit(job)
+        await lost.next(msg.AssignBatch)
+        other = house.node("b:1")
+        lost.channel.close()
+        await other.finish()
+        await until(lambda: owner.settled)
+        assert isinstance(house.news[-1], desk.NodeDown)
+
+
+async def test_a_worker_s_death_is_told_with_its_report():
+    async with a_house() as house:
+        node = house.node()
+        job, owner = house.job(max_retries=0)
+        house.submit(job, calls=1)
+        batch = await node.next(msg.AssignBatch)
+        report = {"worker": 7, "pid": 12, "signal": 9, "stderr_tail": "bye", "oom": False}
+        node.say(msg.RangeReturned(batch.batch, 1, 0, 1, "crashed", 0, report))
+        await until(lambda: owner.failed)
+        _, _, _, setback, where = owner.failed[0]
+        assert (setback.verdict, setback.report) == (Verdict.CRASHED, report)
+        assert where == Where("foo", "a:1#1", 7, 1)
+
+
+async def test_output_is_handed_on_with_the_address_of_its_node():
+    async with a_house() as house:
+        node = house.node()
+        node.say(msg.Output("stdout", "foo", 1, b"hello\n"))
+        await until(lambda: house.output)
+        assert house.output[0][0] == "a:1"
+
+
+async def test_nodes_are_described_whether_they_are_up_or_down():
+    async with a_house() as house:
+        node = house.node("b:2", slots=4)
+        house.ref.tell(desk.NodeTrouble("a:1", ConnectionError("refused")))
+        node.say(msg.Status(2, 4, 1, 3), msg.Draining())
+        await until(lambda: house.actor._nodes["b:2#1"].draining)
+        up, down = await house.ref.ask(desk.DescribeNodes())
+        assert up == NodeInfo("b:2#1", "b:2", 4, 2, 1, True, "3.11", 3, {}, True)
+        assert down == NodeInfo("a:1", "a:1", error="refused")
+        assert await node.next(msg.AskStatus)
+
+
+# -- files -----------------------------------------------------------------------------
+
+
+def shipped(path: Path) -> ShippedFile:
+    data = path.read_bytes()
+    return ShippedFile(path.name, 0o644, hashlib.sha256(data).hexdigest(), len(data), path)
+
+
+async def test_files_that_a_node_needs_are_sent_and_what_is_not_there_is_said_to_be_gone(
+    tmp_path: Path,
+):
+    (tmp_path / "a").write_bytes(b"a" * 3_000_000)
+    (tmp_path / "b").write_bytes(b"b")
+    a, b = shipped(tmp_path / "a"), shipped(tmp_path / "b")
+    (tmp_path / "b").unlink()
+    async with a_house() as house:
+        node = house.node()
+        house.job(around=Surroundings("job", (a, b)))
+        node.say(msg.NeedFiles([a.sha256, b.sha256, "0" * 64]))
+        pieces = [await node.next(msg.FileData) for _ in range(5)]
+        assert b"".join(bytes(p.payload) for p in pieces if p.sha256 == a.sha256) == b"a" * 3000000
+        assert [(p.sha256, p.size) for p in pieces[3:]] == [(b.sha256, GONE), ("0" * 64, GONE)]
+
+
+async def test_sending_files_ends_with_the_session(tmp_path: Path):
+    (tmp_path / "a").write_bytes(bytes(200 << 20))
+    a = shipped(tmp_path / "a")
+    before = asyncio.all_tasks()
+    async with a_house() as house:
+        ours, theirs = memory.pair(TransportConfig())
+        house.ref.tell(desk.NodeUp("a:1", ours, "server", "3.11", 1, {}))
+        house.job(around=Surroundings("job", (a,)))
+        house.ref.tell(desk.NodeHeard("a:1#1", msg.NeedFiles([a.sha256])))
+        await until(lambda: ours.congested)  # nobody reads at the other end
+        assert asyncio.all_tasks() != before
+        theirs.close()
+        await until(lambda: asyncio.all_tasks() == before)
+
+
+# -- what is forgotten -----------------------------------------------------------------
+
+
+async def test_functions_nobody_uses_are_forgotten_when_there_are_too_many():
+    async with a_house() as house:
+        node = house.node()
+        kept, _ = house.job(name="in use")
+        house.submit(kept)
+        await node.finish()
+        for number in range(acquaintance.FUNCTIONS_KEPT + 2):
+            job, owner = house.job(name=f"f{number}")
+            house.submit(job)
+            house.ref.tell(desk.ExhaustJob(job))
+            await node.finish()
+            await until(lambda owner=owner: owner.settled)
+        forgotten = [m.digest for m in node.heard if isinstance(m, msg.ForgetFunction)]
+        assert forgotten == [hashlib.sha256(f"f{n}".encode()).hexdigest() for n in (0, 1)]
+        job, _ = house.job(name="f0")
+        house.submit(job)
+        node.heard.clear()
+        assert (await node.next(msg.DefineFunction)).name == "f0"
+
+
+def test_what_is_big_is_forgotten_sooner_and_what_is_used_never():
+    known = Acquaintance(kept=3, kept_bytes=100)
+    for name, size in (("a", 60), ("b", 60), ("used", 1000), ("c", 10), ("d", 10), ("e", 10)):
+        known.add(name, size)
+    assert known.forget_surplus({"used"}) == ["a", "b"]
+    assert known.forget_surplus({"used"}) == []
+    assert known.forget_surplus(()) == ["used"]
+    assert "c" in known
+    assert known.discard("c")
+    assert not known.discard("c")
+
+
+# -- hostile Lieutenants ---------------------------------------------------------------
+
+
+def unchecked(message: msg.Message, **fields: Any) -> msg.Message:
+    """A message whose insides are not what its hints say."""
+    for name, value in fields.items():
+        setattr(message, name, value)
+    return message
+
+
+def done(**fields: Any) -> msg.Message:
+    return unchecked(msg.RangeDone(1, 1, 0, 3, 10, payload=b"x"), **fields)
+
+
+def returned(**fields: Any) -> msg.Message:
+    return unchecked(msg.RangeReturned(1, 1, 0, 3, "crashed"), **fields)
+
+
+HOSTILE: dict[str, Callable[[], msg.Message]] = {
+    "retry strangers": lambda: done(retryable=[3]),
+    "retry the past": lambda: done(retryable=[-1]),
+    "retry twice": lambda: done(retryable=[1, 1]),
+    "retry words": lambda: done(retryable=["1"]),
+    "retry lists": lambda: done(retryable=[[1]]),
+    "retry truths": lambda: done(retryable=[True]),
+    "negative time": lambda: done(elapsed_us=-1),
+    "blame a stranger": lambda: returned(guilty=17),
+    "blame the past": lambda: returned(guilty=-17),
+    "surrender numbers": lambda: msg.Surrendered(1, [1, 2]),  # type: ignore[list-item]
+    "surrender short ranges": lambda: msg.Surrendered(1, [[1, 1, 0]]),
+    "surrender words": lambda: msg.Surrendered(1, [["1", 1, 0, 3]]),  # type: ignore[list-item]
+    "surrender lists": lambda: msg.Surrendered(1, [[[], 1, 0, 3]]),  # type: ignore[list-item]
+    "surrender nothing": lambda: msg.Surrendered(1, [None]),  # type: ignore[list-item]
+    "need lists": lambda: msg.NeedFiles([["a"]]),  # type: ignore[list-item]
+    "need numbers": lambda: msg.NeedFiles([1, None]),  # type: ignore[list-item]
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+async def test_a_lieutenant_that_breaks_the_rules_is_lost_and_its_calls_move_on(name: str):
+    async with a_house() as house:
+        hostile = house.node("a:1")
+        job, owner = house.job()
+        house.submit(job)
+        await hostile.next(msg.AssignBatch)
+        honest = house.node("b:2")
+        hostile.say(HOSTILE[name]())
+        await until(lambda: hostile.closed)
+        await honest.finish()
+        await until(lambda: owner.settled)
+        assert owner.settled == [(0, 0, 3, b"outcomes", ())]
+        assert house.alive()
+
+
+HARMLESS: dict[str, Callable[[], msg.Message]] = {
+    "another batch": lambda: done(batch=99),
+    "another attempt": lambda: done(attempt=2),
+    "calls it does not have": lambda: done(hi=4),
+    "calls backwards": lambda: done(lo=3, hi=0),
+    "an unknown reason": lambda: returned(why="weather"),
+    "a worker that is a word": lambda: returned(why="unstarted", report={"worker": "x"}),
+    "a worker that is a list": lambda: returned(why="unstarted", report={"worker": [1]}),
+    "a range of another batch": lambda: msg.Surrendered(5, [[99, 1, 0, 3], [1, 1, 0, 9]]),
+    "nothing surrendered": lambda: msg.Surrendered(-1, []),
+    "an unknown environment": lambda: msg.EnvironmentFailed("x", "y"),
+    "a strange stream": lambda: msg.Output("stdfoo", "f", -1, b"\xff\xfe"),
+    "a message for others": lambda: msg.StealBatches(1),
+    "a strange status": lambda: msg.Status(-1.5, -3, -1, -1),
+}
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+async def test_what_makes_no_sense_but_harms_nobody_is_survived(name: str):
+    async with a_house() as house:
+        node = house.node()
+        job, owner = house.job()
+        house.submit(job)
+        await until(lambda: any(isinstance(m, msg.AssignBatch) for m in node.heard))
+        node.say(HARMLESS[name]())
+        await turns(5)
+        batch = [m for m in node.heard if isinstance(m, msg.AssignBatch)][-1]
+        node.say(msg.RangeDone(batch.batch, batch.attempt, 0, 3, 10, payload=b"outcomes"))
+        await until(lambda: owner.settled)
+        assert not node.closed
+        assert await house.ref.ask(desk.DescribeNodes())
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        {"signal": "x"},
+        {"signal": [1]},
+        {"signal": {}},
+        {"signal": 9999, "pid": []},
+        {"exit_code": "x", "stderr_tail": [1], "oom": "yes"},
+        {"worker": {}},
+    ],
+)
+async def test_the_strangest_report_of_a_death_can_be_explained(report: Any):
+    async with a_house() as house:
+        node = house.node()
+        job, owner = house.job(max_retries=0)
+        house.submit(job, calls=1)
+        await node.next(msg.AssignBatch)
+        node.say(unchecked(returned(hi=1, guilty=0), report=report))
+        await until(lambda: owner.failed)
+        assert house.alive()
+
+
+async def test_a_timeout_that_nobody_asked_for_can_be_explained():
+    async with a_house() as house:
+        node = house.node()
+        job, owner = house.job()
+        house.submit(job, calls=1)
+        await node.next(msg.AssignBatch)
+        node.say(returned(hi=1, why="timeout"))
+        await until(lambda: owner.failed)
+        assert house.alive()
+
+
+async def test_a_node_that_is_gone_is_not_heard_any_more():
+    async with a_house() as house:
+        house.ref.tell(desk.NodeHeard("a:1#9", msg.Draining()))
+        house.ref.tell(desk.NodeWritable("a:1#9"))
+        house.ref.tell(desk.NodeDown("a:1#9", None))
+        assert await house.ref.ask(desk.DescribeNodes())
+
+
+# -- the end ---------------------------------------------------------------------------
+
+
+async def test_nobody_waits_for_a_commander_that_has_ended():
+    async with a_house() as house:
+        node = house.node()
+        _, owner = house.job()
+        house.ref.stop()
+        await until(lambda: node.closed)
+        assert [type(error) for error in owner.broken] == [TaskCancelledError]
+
+
+async def test_nobody_waits_for_a_commander_whose_ground_has_broken():
+    async with a_house() as house:
+        _, owner = house.job()
+        error = GoliathError("the Lieutenant is no more")
+        house.ref.tell(desk.BreakDown(error))
+        await until(lambda: not house.alive())
+        assert owner.broken == [error]
+
+
+async def test_a_mind_that_breaks_tells_every_owner_with_its_journal():
+    failures: list[BaseException] = []
+    system = ActorSystem(on_failure=failures.append)
+    house = House(system)
+    _, owner = house.job()
+    house.ref.tell(
+        desk.OpenJob(JobId(1), owner, Function("d", "f", b""), Surroundings("e"), JobOptions())
+    )
+    assert not house.alive()
+    assert isinstance(failures[0], LocalError)
+    assert "job 1 opened twice" in str(failures[0])
+    assert "JobOpened" in str(failures[0])
+    assert owner.broken == [failures[0]]
+    await system.stop()
