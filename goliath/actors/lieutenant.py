@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -169,7 +170,15 @@ class _Worker:
     child: WorkerChild
     session: SessionId
     known: set[str] = field(default_factory=set)  # functions it has been sent
-    function: str = ""  # the name of what it runs now
+    # What it ran last, runs, and has ahead: serials and names of functions.
+    names: deque[tuple[Serial, str]] = field(default_factory=lambda: deque(maxlen=3))
+    finished: Serial = Serial(0)  # noqa: RUF009 - an int
+
+    @property
+    def function(self) -> str:
+        """The name of what it runs now, or ran last."""
+        last = self.names[-1][1] if self.names else ""
+        return next((name for serial, name in self.names if serial > self.finished), last)
 
     @property
     def process(self) -> Process:
@@ -514,6 +523,8 @@ class LieutenantActor(Actor):
                     )
                 )
                 self._payload = b""
+                if said.final:
+                    worker.finished = Serial(said.serial)
             case msg.Yielded(serial, at):
                 self._decide(nd.RestYielded(worker_id, Serial(serial), at))
             case msg.WorkerReady(error):
@@ -627,7 +638,7 @@ class LieutenantActor(Actor):
         if batch.function not in worker.known:
             worker.known.add(batch.function)
             worker.process.send(function)
-        worker.function = function.name
+        worker.names.append((command.serial, function.name))
         worker.process.send(
             msg.RunRange(
                 command.serial,

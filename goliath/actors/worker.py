@@ -48,6 +48,7 @@ from goliath.transport.serialization import LoadedFunction, load_function, load_
 
 INTERRUPT_SIGNAL = signal.SIGINT
 INTERRUPT_AGAIN_S = 0.02  # a signal can arrive just before a call blocks, and be slept over
+NOT_BEGUN = -1  # the whole of a range that was revoked in time
 NOTHING_AT = (1 << 53) - 1
 """`Yielded.at` for a range that ended long ago: no call was given back."""
 _ENDS_KEPT = 64
@@ -108,6 +109,7 @@ class Worker:
         self._ends: dict[int, int] = {}
         self._early_splits: dict[int, list[int]] = {}
         self._early_interrupts: set[int] = set()
+        self._revoked: set[int] = set()  # ranges that must not begin any more
         self._strike = 0  # the serial that the next signal is meant for
         self._forked_away = False
         signal.signal(INTERRUPT_SIGNAL, self._on_interrupt)
@@ -125,7 +127,8 @@ class Worker:
         while (message := self._pipe.receive()) is not None:
             match message:
                 case RunRange():
-                    self._run(message)
+                    if self._run(message):
+                        return 0  # what it left behind cannot be cleaned: others go on
                 case DefineFunction():
                     self._functions[message.digest] = Function(message)
                 case ForgetFunction(digest):
@@ -148,9 +151,12 @@ class Worker:
         self._housekeeper.flush()
         return True
 
-    def _run(self, message: RunRange) -> None:
+    def _run(self, message: RunRange) -> bool:
+        """Run a range; whether this process should run no other."""
         function = self._functions[message.function]
         range_ = self._begin(message)
+        if range_ is None:
+            return False
         self._page.write(range_.serial, NOBODY, 0.0)
         each = _EachCall(self, range_, function, message.careful)
 
@@ -165,6 +171,7 @@ class Worker:
         self._finish(range_, dirty)
         # Last: whoever dies before this has begun the range and may have lost its outcomes.
         self._page.write(0, NOBODY, 0.0)
+        return dirty
 
     def tidy(self, function: Function) -> bool:
         """Clean up behind a function; whether something could not be cleaned.
@@ -176,10 +183,16 @@ class Worker:
         function.untidy = function.untidy or changed
         return dirty
 
-    def _begin(self, message: RunRange) -> Range:
+    def _begin(self, message: RunRange) -> Range | None:
+        """The range, unless it has been revoked."""
         range_ = Range(message)
         serial = range_.serial
         with self._lock:
+            if serial in self._revoked:
+                self._revoked.discard(serial)
+                self._begun = serial
+                self._ends[serial] = range_.lo
+                return None
             self._running, self._begun = range_, serial
             if serial in self._early_interrupts:
                 range_.interrupt()
@@ -254,6 +267,9 @@ class Worker:
             at = self._running.give_back(keep)
         elif serial <= self._begun:
             at = self._ends.get(serial, NOTHING_AT)
+        elif keep == 0:
+            self._revoked.add(serial)
+            at = NOT_BEGUN
         else:
             self._early_splits.setdefault(serial, []).append(keep)
             return

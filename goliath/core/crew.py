@@ -17,6 +17,10 @@ SPLIT_AFTER_S = 0.004
 answer, and the next batch is usually here sooner."""
 
 
+AHEAD_MAX_S = 0.020
+"""A worker whose last piece took longer gets nothing ahead: it would wait there for too long."""
+
+
 @dataclass(slots=True)
 class Crew:
     """All workers of a node, from fork to exit."""
@@ -90,6 +94,7 @@ class Crew:
             if worker.state is WorkerState.BUSY
             and worker.rest() > 1
             and not worker.split_asked
+            and not worker.revoking
             and not worker.barren
             and worker.kill_at is None
             and (session is None or worker.session == session)
@@ -126,6 +131,57 @@ class Crew:
             worker.move(WorkerState.BUSY, now)
             self.begin_timing(worker, now)
 
+    def hand_ahead(self, worker: Worker, piece: Piece) -> None:
+        """Give a busy worker what it shall do next, so that it need not wait for it."""
+        worker.ahead = piece
+        worker.ahead_serial = Serial(next(self._serials))
+        worker.revoking = False
+
+    def promote(self, worker: Worker, now: float) -> None:
+        """The worker has begun, or is about to begin, what was ahead."""
+        assert worker.ahead is not None
+        worker.piece, worker.serial = worker.ahead, worker.ahead_serial
+        worker.ahead = None
+        worker.split_asked = worker.barren = False
+        worker.overdue = None
+        self.begin_timing(worker, now)
+
+    @staticmethod
+    def take_ahead(worker: Worker) -> Piece:
+        """Take back what is ahead: the worker will not begin it."""
+        piece = worker.ahead
+        assert piece is not None
+        worker.ahead = None
+        worker.revoking = False
+        return piece
+
+    def free_to_plan(self, session: SessionId) -> list[Worker]:
+        """Busy workers of a session that will soon be done and have nothing ahead."""
+        if self.policy.tasks_per_worker_max is not None:
+            return []
+        return [
+            worker
+            for worker in self.workers.values()
+            if worker.pace_s <= AHEAD_MAX_S
+            and worker.ahead is None
+            and worker.state is WorkerState.BUSY
+            and worker.session == session
+            and not worker.retire_after
+            and worker.kill_at is None
+        ]
+
+    def revocable(self, session: SessionId | None = None) -> list[Worker]:
+        """Workers that could be asked to give back what is ahead."""
+        return [
+            worker
+            for worker in self.workers.values()
+            if worker.ahead is not None
+            and not worker.revoking
+            and not worker.split_asked
+            and worker.state is WorkerState.BUSY
+            and (session is None or worker.session == session)
+        ]
+
     def begin_timing(self, worker: Worker, now: float) -> None:
         """The worker starts its piece."""
         piece = worker.piece
@@ -144,11 +200,12 @@ class Crew:
         worker.inspect_at = None if timeout_s is None else now + timeout_s
 
     @staticmethod
-    def release(worker: Worker) -> Piece:
+    def release(worker: Worker, now: float) -> Piece:
         """The worker is done with its piece; what it has not run is still in it."""
         piece = worker.piece
         assert piece is not None
         worker.piece = None
+        worker.pace_s = now - worker.since
         worker.flush_at = worker.inspect_at = worker.kill_at = None
         return piece
 
@@ -183,14 +240,14 @@ class Crew:
         free = self.slots - self.occupied()
         if free <= 0:
             return
-        asked = sum(worker.split_asked for worker in self.workers.values())
-        for worker in self.splittable():
+        free -= sum(worker.split_asked or worker.revoking for worker in self.workers.values())
+        for worker in self.revocable() + self.splittable():
             assert worker.piece is not None
-            if free - asked < worker.piece.work.cpus:
+            if free < worker.piece.work.cpus:
                 return
             if now >= worker.since + SPLIT_AFTER_S:
-                asked += 1
-                yield worker.split()
+                free -= 1
+                yield worker.revoke() if worker.ahead is not None else worker.split()
 
     def keep_time(self, now: float) -> Iterator[NodeCommand]:
         """Do what is due: flush, look for calls that run too long, kill, let the parked go."""
@@ -224,7 +281,8 @@ class Crew:
         """When a piece that runs beside an idle slot will be old enough to be split."""
         if self.slots <= self.occupied():
             return inf
-        ripe = (worker.since + SPLIT_AFTER_S for worker in self.splittable())
+        laden = self.revocable() + self.splittable()
+        ripe = (worker.since + SPLIT_AFTER_S for worker in laden)
         return min((at for at in ripe if at > now), default=inf)
 
     def check(self) -> None:

@@ -100,7 +100,7 @@ class Node:
             case StealArrived():
                 return self._on_steal(event)
             case RestYielded():
-                return self._on_yielded(event)
+                return self._on_yielded(event, now)
             case WorkerStarted():
                 return self._on_started(event, now)
             case WorkerInspected():
@@ -211,6 +211,9 @@ class Node:
             self._queues.bury(key)
             return
         yield from self._queues.cancel(session, work)
+        for worker in self._crew.revocable(session.id):
+            if worker.ahead is not None and worker.ahead.work is work:
+                yield worker.revoke()
         for worker in self._crew.running(work):
             if event.force or worker.state is WorkerState.STARTING:
                 yield self._crew.kill(worker, now)
@@ -223,10 +226,10 @@ class Node:
         if session is not None:
             yield from self._surrender.begin(session, event.count)
 
-    def _on_yielded(self, event: RestYielded) -> Iterator[NodeCommand]:
+    def _on_yielded(self, event: RestYielded, now: float) -> Iterator[NodeCommand]:
         worker = self._crew.workers.get(event.worker)
         if worker is not None:
-            yield from self._surrender.on_yielded(worker, event)
+            yield from self._surrender.on_yielded(worker, event, now)
 
     # -- workers -------------------------------------------------------------------------
 
@@ -269,14 +272,29 @@ class Node:
                 )
         worker.retire_after |= event.dirty
         if event.final:
-            yield from self._free(worker, now)
+            yield from self._free(worker, now, dirty=event.dirty)
         else:
             self._crew.time_call(worker, now)
 
-    def _free(self, worker: Worker, now: float) -> Iterator[NodeCommand]:
+    def _go_on(self, worker: Worker, now: float, *, dirty: bool) -> Iterator[NodeCommand]:
+        """The worker goes on with what was ahead; a dirty one leaves it, and leaves."""
+        if dirty:
+            yield from self._queues.requeue(self._crew.take_ahead(worker))
+            yield self._crew.kill(worker, now)
+            return
+        self._crew.promote(worker, now)
+        assert worker.piece is not None
+        if worker.piece.work.cancelled:
+            worker.kill_at = now + self._policy.cancel_grace_s
+            yield InterruptRange(worker.id, worker.serial)
+
+    def _free(self, worker: Worker, now: float, *, dirty: bool) -> Iterator[NodeCommand]:
         """The worker is done with its piece, or with as much of it as it will do."""
-        yield from self._queues.requeue(self._crew.release(worker))
+        yield from self._queues.requeue(self._crew.release(worker, now))
         if worker.state is WorkerState.LEAVING:
+            return
+        if worker.ahead is not None:
+            yield from self._go_on(worker, now, dirty=dirty)
             return
         worker.move(WorkerState.IDLE, now)
         if self._crew.is_worn(worker):
@@ -306,6 +324,8 @@ class Node:
             self._fair.charge(worker.session, now - worker.call_since)
             began = event.serial == worker.serial
             yield from self._settle_death(worker, piece, began, event.index)
+        if worker.ahead is not None:
+            yield from self._queues.requeue(self._crew.take_ahead(worker))
         yield from self._surrender.forget(worker)
         session = self._queues.sessions.get(worker.session)
         if session is not None and worker.state is WorkerState.STARTING:
@@ -361,6 +381,7 @@ class Node:
                 if piece is not None:
                     waiting[session.id] = piece
             if not waiting:
+                yield from self._plan_ahead()
                 return
             running_s = self._crew.running_seconds(now) if len(waiting) > 1 else {}
             chosen = self._fair.pick(waiting, running_s)
@@ -368,6 +389,37 @@ class Node:
             session.queue.remove(piece)
             session.waiting_since = now if session.queue else None
             yield from self._run(session, piece, now)
+
+    def _plan_ahead(self) -> Iterator[NodeCommand]:
+        """Put what waits into the sockets of workers that will soon ask for it.
+
+        Only while one Commander waits: what is ahead has had its turn.
+        """
+        queued = [session for session in self._queues.sessions.values() if session.queue]
+        if len(queued) != 1 or self._queues.draining:
+            return
+        (session,) = queued
+        for worker in self._crew.free_to_plan(session.id):
+            piece = session.queue[0] if session.queue else None
+            if piece is None or not self._may_follow(worker, piece):
+                return
+            session.queue.popleft()
+            self._crew.hand_ahead(worker, piece)
+            key = piece.work.key
+            yield Run(worker.id, worker.ahead_serial, *key, piece.lo, piece.hi, False)
+
+    @staticmethod
+    def _may_follow(worker: Worker, piece: Piece) -> bool:
+        """Whether a worker may begin a piece without anybody taking note of the moment."""
+        work = piece.work
+        return (
+            not work.careful
+            and work.timeout_s is None
+            and not work.resources
+            and work.environment == worker.environment
+            and worker.piece is not None
+            and work.cpus == worker.piece.work.cpus
+        )
 
     def _next_piece(self, session: Session, free: float, now: float) -> Piece | None:
         """The first piece of a session whose directory is ready, if a slot is free for it."""
@@ -429,5 +481,7 @@ class Node:
 
     def check(self) -> None:
         """Raise `AssertionError` if the books do not agree with each other."""
-        self._queues.check([w.piece for w in self._crew.workers.values() if w.piece is not None])
+        workers = self._crew.workers.values()
+        held = [piece for w in workers for piece in (w.piece, w.ahead) if piece is not None]
+        self._queues.check(held)
         self._crew.check()

@@ -110,7 +110,10 @@ class WorkerProgressed:
 
 @dataclass(frozen=True, slots=True)
 class RestYielded:
-    """The answer to `SplitRange`: from call ``at`` on nothing was run, nor will be."""
+    """The answer to `SplitRange`: from call ``at`` on nothing was run, nor will be.
+
+    Below 0: the worker had not begun the range and will not.
+    """
 
     worker: WorkerId
     serial: Serial
@@ -201,7 +204,8 @@ class InterruptRange:
 
 @dataclass(frozen=True, slots=True)
 class SplitRange:
-    """Have the worker give back the un-started rest but for one part in ``keep``."""
+    """Have the worker give back the un-started rest but for one part in ``keep``; with 0
+    the whole range if it has not begun it, else all of the rest."""
 
     worker: WorkerId
     serial: Serial

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from math import ceil
 
 FAST_CALL_S = 10e-6
+WORTH_SENDING_S = 0.0005
+"""Worker time of the smallest batch that is cut on purpose: about what one costs on its way."""
+
 NODE_LOSSES_MAX = 10
 """A call that was on so many lost nodes is given up: it may be what kills them."""
 
@@ -57,7 +60,10 @@ class BatchPolicy:
         if bytes_per_call * size > self.bytes_max:
             size = int(self.bytes_max / bytes_per_call)
         if remaining is not None:
-            size = min(size, ceil(remaining / (2 * max(slots, 1))))
+            # Shares get smaller towards the end, so that all workers end together, but not so
+            # small that they cost more than they run.
+            share = ceil(remaining / (2 * max(slots, 1)))
+            size = min(size, max(share, int(WORTH_SENDING_S / per_call_s)))
         return max(size, 1)
 
     def window(self, capacity: int, rtt_s: float, batch_s: float | None) -> int:

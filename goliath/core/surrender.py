@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from goliath.core.crew import Crew
 from goliath.core.node_events import NodeCommand, ReportSurrendered, RestYielded
 from goliath.core.queues import Queues
-from goliath.core.work import Session, StealInProgress, Worker
+from goliath.core.work import Piece, Session, StealInProgress, Worker, WorkerState
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,28 +25,50 @@ class Surrender:
             piece = session.queue.pop()
             steal.ranges.append((piece.work.batch, piece.work.attempt, piece.lo, piece.hi))
             yield from self.queues.drop(piece)
-        for worker in self.crew.splittable(session.id)[: count - len(steal.ranges)]:
+        laden = self.crew.revocable(session.id)
+        laden += [w for w in self.crew.splittable(session.id) if w.ahead is None]
+        for worker in laden[: count - len(steal.ranges)]:
             steal.awaited.add(worker.id)
-            yield worker.split()
+            yield worker.revoke() if worker.ahead is not None else worker.split()
         session.steals.append(steal)
         yield from self._answer(session)
 
-    def on_yielded(self, worker: Worker, event: RestYielded) -> Iterator[NodeCommand]:
+    def on_yielded(self, worker: Worker, event: RestYielded, now: float) -> Iterator[NodeCommand]:
         """A worker says what it can spare: for a steal, or for an idle slot of this node."""
         steal = self._awaiting(worker)
         piece = worker.piece
-        if piece is not None and worker.serial == event.serial:
+        if event.at < 0:
+            revoked = self._revoked(worker, event, now)
+            if revoked is not None:
+                yield from self._pass_on(revoked, steal)
+        elif piece is not None and worker.serial == event.serial:
+            worker.revoking = False
             worker.split_asked = False
             worker.barren = not piece.lo <= event.at < piece.hi
             if not worker.barren:
                 rest = self.queues.cut(piece.work, event.at, piece.hi)
                 piece.hi = event.at
-                if steal is None or rest.work.cancelled:
-                    yield from self.queues.requeue(rest)
-                else:
-                    steal.ranges.append((rest.work.batch, rest.work.attempt, rest.lo, rest.hi))
-                    yield from self.queues.drop(rest)
+                yield from self._pass_on(rest, steal)
         yield from self.forget(worker)
+
+    def _revoked(self, worker: Worker, event: RestYielded, now: float) -> Piece | None:
+        """The piece that the worker had not begun; it may have been its turn already."""
+        worker.revoking = False
+        if worker.ahead is not None and worker.ahead_serial == event.serial:
+            return self.crew.take_ahead(worker)
+        if worker.piece is None or worker.serial != event.serial:
+            return None
+        piece = self.crew.release(worker, now)
+        if worker.state is WorkerState.BUSY:
+            worker.move(WorkerState.IDLE, now)
+        return piece
+
+    def _pass_on(self, piece: Piece, steal: StealInProgress | None) -> Iterator[NodeCommand]:
+        if steal is None or piece.work.cancelled:
+            yield from self.queues.requeue(piece)
+        else:
+            steal.ranges.append((piece.work.batch, piece.work.attempt, piece.lo, piece.hi))
+            yield from self.queues.drop(piece)
 
     def forget(self, worker: Worker) -> Iterator[NodeCommand]:
         """Nothing more is to be expected of this worker."""

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, auto
+from math import inf
 
 from goliath.core.ids import Attempt, BatchId, Serial, SessionId, WorkerId
 from goliath.core.node_events import SplitRange
@@ -84,6 +85,10 @@ class Worker:
     barren: bool = False  # asked, and nothing of its piece was un-started
     overdue: int | None = None  # the call that it is being killed for: it ran too long
     calls: int = 0
+    pace_s: float = inf  # what its last piece took
+    ahead: Piece | None = None  # in its socket already: it begins this without asking
+    ahead_serial: Serial = Serial(0)  # noqa: RUF009 - an int
+    revoking: bool = False  # asked to give back what is ahead
     retire_after: bool = False  # leave when the piece is done
 
     def move(self, to: WorkerState, now: float) -> None:
@@ -91,6 +96,11 @@ class Worker:
         assert to in WORKER_MOVES[self.state], f"worker {self.id}: {self.state.name} to {to.name}"
         self.state = to
         self.since = now
+
+    def revoke(self) -> SplitRange:
+        """Have it give back what is ahead; all of it, unless it has begun."""
+        self.revoking = True
+        return SplitRange(self.id, self.ahead_serial, 0)
 
     def deadlines(self) -> list[float]:
         """When something of it is due."""

@@ -287,7 +287,10 @@ class Interrupt(Message):
 
 @dataclass(slots=True)
 class Split(Message):
-    """Give back the un-started rest of the running range, all but ``1/keep`` of it."""
+    """Give back the un-started rest of the running range, all but ``1/keep`` of it.
+
+    With ``keep == 0`` a range that waits in the socket is not begun at all.
+    """
 
     kind: ClassVar[str] = "split"
     serial: int
@@ -336,7 +339,8 @@ class Progress(Message):
 
 @dataclass(slots=True)
 class Yielded(Message):
-    """The answer to `Split`: calls from ``at`` on will not be run here (``at == hi``: none)."""
+    """The answer to `Split`: calls from ``at`` on will not be run here (``at == hi``: none;
+    below 0: the range had not begun, and will not)."""
 
     kind: ClassVar[str] = "yielded"
     lane: ClassVar[Lane] = Lane.BULK

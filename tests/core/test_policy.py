@@ -20,7 +20,11 @@ def test_a_batch_takes_some_milliseconds(per_call_s: float, calls: int):
 
 
 def test_the_last_batches_are_small_enough_to_be_shared():
-    assert BatchPolicy().size(1e-6, 0.0, 100, 2) == 25
+    assert BatchPolicy().size(1e-5, 0.0, 1000, 2) == 250
+
+
+def test_the_last_batches_are_not_so_small_that_they_cost_more_than_they_run():
+    assert BatchPolicy().size(1e-6, 0.0, 100, 2) in (499, 500)
 
 
 def test_a_batch_is_not_bigger_than_its_bytes_allow():

@@ -61,7 +61,9 @@ class FakeProcess:
         self._job = job
         self._deliver = deliver
         self._ready = False
-        self._waiting: Range | None = None
+        self._waiting: list[Range] = []
+        self._revoked: set[Serial] = set()
+        self._leaving = False
         self._range: Range | None = None
         self._begun = 0
         self._ends: dict[Serial, int] = {}
@@ -69,6 +71,7 @@ class FakeProcess:
         self._early_interrupts: set[Serial] = set()
         self._forged = False
         self._page = (Serial(0), NOBODY, 0.0)
+        self._last_in = 0.0
         self._last_out = 0.0
 
     def start(self, dies: bool) -> None:
@@ -84,7 +87,8 @@ class FakeProcess:
     def run(self, order: Run, calls: dict[int, CallRecord]) -> None:
         """Run a range as soon as possible."""
         range_ = Range(order, calls, order.lo, order.hi, order.lo, self._world.now)
-        self._world.at(self._pipe_s(), self._receive, range_)
+        self._last_in = max(self._last_in, self._world.now + self._pipe_s())
+        self._world.on(self._last_in, self._receive, range_)
 
     def order(self, obey: Callable[..., None], *args: object) -> None:
         """By the control socket, which may be faster than the other one."""
@@ -96,6 +100,9 @@ class FakeProcess:
             self._give_back(self._range, keep)
         elif serial <= self._begun:
             self._tell(RestYielded(self.worker, serial, self._ends[serial]))
+        elif keep == 0:
+            self._revoked.add(serial)
+            self._tell(RestYielded(self.worker, serial, -1))
         else:
             self._early_splits.append((serial, keep))
 
@@ -155,16 +162,22 @@ class FakeProcess:
         self._tell(WorkerStarted(self.worker, "the initializer raised" if broken else ""))
         if not broken:
             self._ready = True
-            if self._waiting is not None:
-                self._begin(self._waiting)
+            self._begin_next()
 
     def _receive(self, range_: Range) -> None:
         if self.dead or self.host.machine_asleep(self._receive, range_):
             return
-        if self._ready:
-            self._begin(range_)
-        else:
-            self._waiting = range_
+        self._waiting.append(range_)
+        self._begin_next()
+
+    def _begin_next(self) -> None:
+        while self._ready and self._waiting and self._range is None and not self._leaving:
+            range_ = self._waiting.pop(0)
+            serial = range_.order.serial
+            if serial in self._revoked:
+                self._begun, self._ends[serial] = serial, range_.at
+            else:
+                self._begin(range_)
 
     def _begin(self, range_: Range) -> None:
         serial = range_.order.serial
@@ -221,11 +234,12 @@ class FakeProcess:
         self._ends[range_.order.serial] = range_.end
         self._report(range_, final=True)
         self._page = (Serial(0), NOBODY, 0.0)
+        self._begin_next()
 
     def _give_back(self, range_: Range, keep: int) -> None:
         started = range_.at + (self.execution is not None)
         rest = range_.end - started
-        kept = 0 if keep <= 1 else -(-rest // keep)
+        kept = 0 if keep <= 1 else rest // keep
         range_.end = min(range_.end, started + kept)
         self._tell(RestYielded(self.worker, range_.order.serial, range_.end))
 
@@ -243,6 +257,7 @@ class FakeProcess:
             dirty=final and self._world.chance(0.01),
             retryable=tuple(range_.retryable),
         )
+        self._leaving = self._leaving or progress.dirty
         outcomes, range_.outcomes, range_.retryable = range_.outcomes, [], []
         range_.reported, range_.reported_at = range_.at, now
         self._tell(progress, outcomes)
