@@ -7,14 +7,17 @@ the loop's thread.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from goliath.actors.outcomes import Setback, Where
+from goliath.actors.ref import AskableRef
 from goliath.actors.surroundings import Surroundings
 from goliath.core.batch import JobOptions
 from goliath.core.ids import JobId
+from goliath.errors import TaskCancelledError
 from goliath.transport.channel import Channel
 from goliath.transport.messages import Message, Payload
 from goliath.transport.serialization import Function
@@ -49,6 +52,22 @@ class OpenJob:
     options: JobOptions
     total: int | None = None
     fed: bool = True
+
+
+def open_job(commander: AskableRef, job: OpenJob) -> None:
+    """Have the Commander take a job on, in its loop's thread.
+
+    It is a question, because there is a moment in which an owner does not know that the
+    Commander has just ended: then he must not wait for outcomes.
+    """
+
+    def on_answer(answer: asyncio.Future[Any]) -> None:
+        if not answer.cancelled() and answer.exception() is not None:
+            job.owner.on_broken(
+                TaskCancelledError("the Commander was closed before it had taken the call on")
+            )
+
+    commander.ask(job).add_done_callback(on_answer)
 
 
 @dataclass(slots=True)

@@ -7,10 +7,12 @@ calls that are there already.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
+    AsyncIterator,
     Callable,
     Generator,
     Iterable,
@@ -26,6 +28,9 @@ from goliath.transport.serialization import Row
 
 SLICE = 32
 """Items pulled between two looks at the clock (a look costs 50 ns)."""
+
+UNSENT = 8192
+"""Calls that are failed at a time when the deadline has passed."""
 
 PULL_MAX_S = 0.002
 """A parcel that took so long to pull goes off with what it has."""
@@ -60,16 +65,28 @@ class RowStream:
     def __init__(self, items: Iterable[Row]) -> None:
         self._items = iter(items)
         self._slow = True
+        self._error: BaseException | None = None
 
     def take(self, count: int) -> list[Row]:
-        """See `Rows.take`. A slow source gives fewer than asked, but at least one."""
+        """See `Rows.take`. A slow source gives fewer than asked, but at least one.
+
+        What it raises is raised when everything it gave before has been taken.
+        """
+        if self._error is not None:
+            raise self._error
         rows: list[Row] = []
         start = time.perf_counter()
         step = 1 if self._slow else SLICE
         while len(rows) < count:
-            piece = list(islice(self._items, min(step, count - len(rows))))
-            rows += piece
-            if len(piece) < step:
+            wanted = min(len(rows) + step, count)
+            try:
+                rows.extend(islice(self._items, wanted - len(rows)))
+            except Exception as exc:
+                if not rows:
+                    raise
+                self._error = exc
+                break
+            if len(rows) < wanted:
                 break
             self._slow = time.perf_counter() - start > PULL_MAX_S
             if self._slow:
@@ -115,19 +132,23 @@ def drive(
     """
     until = None if deadline_s is None else time.monotonic() + deadline_s
     trouble: InputError | None = None
+    draining = False
     try:
+        job.open()
         while True:
-            while (wanted := job.wanted()) and trouble is None:
-                trouble = _feed(job, rows, wanted)
+            if trouble is None:
+                trouble = _feed(job, rows, until)
             yield from _report(job, job.take_in(), on_result)
             if job.over:
-                break
-            if job.wanted() and trouble is None:
-                continue
-            left = None if until is None else until - time.monotonic()
-            if not bell.wait(left):
+                if not draining or trouble is not None:
+                    break
+                draining, trouble = _fail_more(job, rows)
+            elif _late(until):
                 until = None
-                _expire(job, rows, drain=drain)
+                _expire(job, drain=drain)
+                draining = True
+            elif trouble is not None or not job.wanted():
+                bell.wait(None if until is None else until - time.monotonic())
         if trouble is not None:
             raise trouble.error
     except BaseException as exc:
@@ -135,30 +156,48 @@ def drive(
         raise
 
 
-def _feed(job: Job, rows: Rows, wanted: int) -> InputError | None:
-    try:
-        taken = rows.take(wanted)
-    except BaseException as exc:
-        job.exhaust()
-        if isinstance(exc, KeyboardInterrupt):
-            raise
-        return InputError(exc, job.submitted)
-    if taken:
-        job.submit(taken)
-    else:
-        job.exhaust()
+def _late(until: float | None) -> bool:
+    return until is not None and time.monotonic() >= until
+
+
+def _feed(job: Job, rows: Rows, until: float | None) -> InputError | None:
+    """Submit what is asked for now. What is asked for meanwhile has to wait: outcomes come first,
+    or workers that are as fast as the input would never let the user see one."""
+    for _ in range(job.granted):
+        wanted = job.wanted()
+        if not wanted or _late(until):
+            break
+        try:
+            taken = rows.take(wanted)
+        except BaseException as exc:
+            job.exhaust()
+            if isinstance(exc, KeyboardInterrupt):
+                raise
+            return InputError(exc, job.submitted)
+        if taken:
+            job.submit(taken)
+        else:
+            job.exhaust()
     return None
 
 
-def _expire(job: Job, rows: Rows, *, drain: bool) -> None:
+def _expire(job: Job, *, drain: bool) -> None:
     job.expire()
     if not drain:
         raise DeadlineExceededError(
             f"the deadline of the run passed with {job.submitted} calls sent and not all of them "
             "finished; the rest was cancelled"
         )
-    while taken := rows.take(8192):
-        job.fail_unsent(len(taken))
+
+
+def _fail_more(job: Job, rows: Rows) -> tuple[bool, InputError | None]:
+    """Fail some calls that were not sent in time; whether there may be more."""
+    try:
+        taken = rows.take(UNSENT)
+    except Exception as exc:  # noqa: BLE001 - the user's generator; raised when all is in
+        return False, InputError(exc, job.submitted)
+    job.fail_unsent(len(taken))
+    return bool(taken), None
 
 
 def _report(job: Job, stretches: list[Stretch], on_result: OnResult | None) -> Iterator[Stretch]:
@@ -190,22 +229,42 @@ class AsyncRows:
     def __init__(self, items: Iterable[Row] | AsyncIterable[Row]) -> None:
         self._rows = None if isinstance(items, AsyncIterable) else rows_of(items)
         self._items = aiter(items) if isinstance(items, AsyncIterable) else None
+        self._error: Exception | None = None
 
-    async def take(self, count: int) -> list[Row]:
-        """See `Rows.take`."""
-        if self._rows is not None:
+    async def take(self, count: int, until: float | None = None) -> list[Row] | None:
+        """See `Rows.take`. None: the time was up before there was an item."""
+        if self._items is None:
+            assert self._rows is not None
             return self._rows.take(count)
-        assert self._items is not None
         rows: list[Row] = []
+        left = None if until is None else max(until - time.monotonic(), 0.0)
+        try:
+            async with asyncio.timeout(left) as limit:
+                await self._pull(self._items, rows, count)
+        except TimeoutError as exc:
+            if not limit.expired():
+                self._error = exc
+            elif not rows:
+                while not _late(until):
+                    await asyncio.sleep(0.001)  # loops round their timers
+                return None
+        except Exception as exc:  # noqa: BLE001 - it is raised when what came before it is taken
+            self._error = exc
+        if self._error is not None and not rows:
+            raise self._error
+        return rows
+
+    async def _pull(self, items: AsyncIterator[Row], rows: list[Row], count: int) -> None:
+        if self._error is not None:
+            return
         start = time.perf_counter()
         while len(rows) < count:
             try:
-                rows.append(await anext(self._items))
+                rows.append(await anext(items))
             except StopAsyncIteration:
-                break
+                return
             if time.perf_counter() - start > PULL_MAX_S:
-                break
-        return rows
+                return
 
 
 async def adrive(
@@ -220,20 +279,24 @@ async def adrive(
     """`drive` for a coroutine of any running loop."""
     until = None if deadline_s is None else time.monotonic() + deadline_s
     trouble: InputError | None = None
+    draining = False
     try:
+        job.open()
         while True:
-            while (wanted := job.wanted()) and trouble is None:
-                trouble = await _afeed(job, rows, wanted)
+            if trouble is None:
+                trouble = await _afeed(job, rows, until)
             for stretch in _report(job, job.take_in(), on_result):
                 yield stretch
             if job.over:
-                break
-            if job.wanted() and trouble is None:
-                continue
-            left = None if until is None else until - time.monotonic()
-            if not await bell.wait(left):
+                if not draining or trouble is not None:
+                    break
+                draining, trouble = await _afail_more(job, rows)
+            elif _late(until):
                 until = None
-                await _aexpire(job, rows, drain=drain)
+                _expire(job, drain=drain)
+                draining = True
+            elif trouble is not None or not job.wanted():
+                await bell.wait(None if until is None else until - time.monotonic())
         if trouble is not None:
             raise trouble.error
     except BaseException as exc:
@@ -241,25 +304,28 @@ async def adrive(
         raise
 
 
-async def _afeed(job: Job, rows: AsyncRows, wanted: int) -> InputError | None:
-    try:
-        taken = await rows.take(wanted)
-    except Exception as exc:  # noqa: BLE001 - the user's generator; raised when all is in
-        job.exhaust()
-        return InputError(exc, job.submitted)
-    if taken:
-        job.submit(taken)
-    else:
-        job.exhaust()
+async def _afeed(job: Job, rows: AsyncRows, until: float | None) -> InputError | None:
+    for _ in range(job.granted):
+        wanted = job.wanted()
+        if not wanted or _late(until):
+            break
+        try:
+            taken = await rows.take(wanted, until)
+        except Exception as exc:  # noqa: BLE001 - the user's generator; raised when all is in
+            job.exhaust()
+            return InputError(exc, job.submitted)
+        if taken:
+            job.submit(taken)
+        elif taken is not None:
+            job.exhaust()
+        await asyncio.sleep(0)  # others have their turn, however fast the input is
     return None
 
 
-async def _aexpire(job: Job, rows: AsyncRows, *, drain: bool) -> None:
-    job.expire()
-    if not drain:
-        raise DeadlineExceededError(
-            f"the deadline of the run passed with {job.submitted} calls sent and not all of them "
-            "finished; the rest was cancelled"
-        )
-    while taken := await rows.take(8192):
-        job.fail_unsent(len(taken))
+async def _afail_more(job: Job, rows: AsyncRows) -> tuple[bool, InputError | None]:
+    try:
+        taken = await rows.take(UNSENT) or []
+    except Exception as exc:  # noqa: BLE001 - the user's generator; raised when all is in
+        return False, InputError(exc, job.submitted)
+    job.fail_unsent(len(taken))
+    return bool(taken), None

@@ -17,7 +17,7 @@ from goliath.actors import desk
 from goliath.actors.bell import Bell
 from goliath.actors.outcomes import Setback, Where, explain, rebuild
 from goliath.actors.portal import Portal, PortalClosedError
-from goliath.actors.ref import ActorRef
+from goliath.actors.ref import AskableRef
 from goliath.actors.signatures import Checker, at
 from goliath.actors.surroundings import Surroundings
 from goliath.core.batch import JobOptions
@@ -80,7 +80,7 @@ class _Failed:
 class Job:
     """One run, from the first item to the last outcome."""
 
-    def __init__(self, plan: Plan, portal: Portal, commander: ActorRef, bell: Bell) -> None:
+    def __init__(self, plan: Plan, portal: Portal, commander: AskableRef, bell: Bell) -> None:
         self.id = JobId(next(job_ids))
         self._plan = plan
         self._portal = portal
@@ -98,12 +98,20 @@ class Job:
         self._broken: Exception | None = None
         self._expired = False
         self.failed = False  # whether a `Raised` stands among the outcomes
-        self._post(
-            desk.OpenJob(self.id, self, plan.pickled, plan.surroundings, plan.options, plan.total)
-        )
+
+    def open(self) -> None:
+        """Have the Commander take it on. From now on it must be driven to its end, or cancelled."""
+        plan = self._plan
+        job = desk.OpenJob(self.id, self, plan.pickled, plan.surroundings, plan.options, plan.total)
+        self._portal.post(desk.open_job, self._commander, job)
 
     def _post(self, message: Any) -> None:
-        self._portal.post(self._commander.tell, message)
+        try:
+            self._portal.post(self._commander.tell, message)
+        except PortalClosedError:
+            if self._broken is not None:
+                raise self._broken from None  # the reason, and not what it has led to
+            raise
 
     # -- what the Commander actor says, in the loop's thread ----------------------------
 
@@ -127,10 +135,15 @@ class Job:
 
     def on_broken(self, error: Exception) -> None:
         """See `desk.Owner.on_broken`."""
-        self._broken = error
+        self._broken = self._broken or error
         self._bell.ring()
 
     # -- feeding, in the driver's thread -------------------------------------------------
+
+    @property
+    def granted(self) -> int:
+        """How many parcels may be submitted, as far as is known now."""
+        return self._granted
 
     def wanted(self) -> int:
         """How many calls the next parcel should have; 0: none now."""
@@ -189,7 +202,7 @@ class Job:
                 self._send(good, serialization.ROWS, serialization.encode_rows(good, self._shipped))
             index = self._collector.expected
             error = SerializationError(f"{self._plan.pickled.name}, call {index}: {exc.error}")
-            error.__cause__ = exc.error.__cause__
+            error.__cause__ = exc.__cause__
             return exc.position, error
         self._send(rows, serialization.ROWS, payload)
         return len(rows), None
@@ -237,7 +250,7 @@ class Job:
         return ready
 
     def _settle(self, news: _Settled) -> None:
-        outcomes, failures = serialization.decode_outcomes(news.payload)
+        outcomes, failures = self._decoded(news)
         first = news.parcel + news.lo
         for place, record in failures.items():
             if news.lo + place not in news.excepted:
@@ -249,6 +262,20 @@ class Job:
                 part = outcomes[start:stop] if news.excepted else outcomes
                 self._collector.fill(first + start, part)
             start = stop + 1
+
+    @staticmethod
+    def _decoded(news: _Settled) -> tuple[list[Any], dict[int, serialization.FailureRecord]]:
+        """The outcomes; what is no list of so many is a failure of them all."""
+        calls = news.hi - news.lo
+        try:
+            outcomes, failures = serialization.decode_outcomes(news.payload)
+            if len(outcomes) == calls:
+                return outcomes, failures
+            problem = f"{len(outcomes)} outcomes came for {calls} calls"
+        except Exception as exc:  # noqa: BLE001 - whatever a damaged payload may raise
+            problem = f"its outcome cannot be read here ({type(exc).__name__}: {exc})"
+        record = serialization.serialization_record(f"{problem}; run it again")
+        return [None] * calls, dict.fromkeys(range(calls), record)
 
     def _fail(self, news: _Failed) -> None:
         first = news.parcel + news.lo
@@ -291,7 +318,8 @@ class Job:
     def _call_off(self, *, force: bool) -> None:
         self._exhausted = True
         try:
-            self._post(desk.CancelJob(self.id, force))
+            self._portal.post(self._commander.tell, desk.CancelJob(self.id, force))
+            self._portal.kick()  # this may be the way out of a KeyboardInterrupt in a post
         except PortalClosedError:
             return  # the Commander has ended, and the job with it
 
