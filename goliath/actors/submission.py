@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from goliath.actors import desk
@@ -17,7 +18,7 @@ from goliath.actors.bell import LoopBell, ThreadBell
 from goliath.actors.job import job_ids
 from goliath.actors.outcomes import Setback, Where, explain, rebuild
 from goliath.actors.portal import Portal
-from goliath.actors.ref import ActorRef
+from goliath.actors.ref import AskableRef
 from goliath.actors.surroundings import Surroundings
 from goliath.core.batch import JobOptions
 from goliath.core.ids import JobId
@@ -50,6 +51,10 @@ class _Call:
         self._news = (payload, place, where)
         self._finish()
 
+    def set_value(self, value: Any) -> None:
+        self._value = value
+        self._finish()
+
     def fail(self, error: BaseException) -> None:
         self._error = error
         self._finish()
@@ -68,6 +73,11 @@ class _Call:
                 self._waiters.append(waiter)
                 return
         waiter()
+
+    def stop_waiting(self, waiter: Callable[[], None]) -> None:
+        """Forget a waiter that has lost its patience."""
+        with _lock, suppress(ValueError):
+            self._waiters.remove(waiter)
 
     def value(self) -> Any:
         """The value, or the exception raised; only when done."""
@@ -124,7 +134,11 @@ class ObjectRef(Generic[T]):
         if not call.done:
             bell = ThreadBell()
             call.when_done(bell.ring)
-            if not bell.wait(timeout):
+            try:
+                rung = bell.wait(timeout)
+            finally:
+                call.stop_waiting(bell.ring)
+            if not rung:
                 raise GetTimeoutError(
                     f"{self.name} ({self.task_id}) had no result within {timeout:g} s; it goes on: "
                     "ask again, or give it a timeout= of its own to end it"
@@ -138,7 +152,10 @@ class ObjectRef(Generic[T]):
         if not self._call.done:
             bell = LoopBell()
             self._call.when_done(bell.ring)
-            await bell.wait()
+            try:
+                await bell.wait()
+            finally:
+                self._call.stop_waiting(bell.ring)
         return self._call.value()  # type: ignore[no-any-return]  # as above
 
     def future(self) -> Future[T]:
@@ -156,6 +173,16 @@ class ObjectRef(Generic[T]):
         return future
 
 
+def made_here(function: Callable[..., T], args: tuple[Any, ...], kwargs: Any) -> ObjectRef[T]:
+    """The ref of a call that is made at once, in this thread."""
+    call = _Call(serialization.function_name(function), 0)
+    try:
+        call.set_value(function(*args, **kwargs))
+    except Exception as exc:  # noqa: BLE001 - it belongs to whoever asks for the result
+        call.fail(exc)
+    return ObjectRef(call, "here-0")
+
+
 class Submission:
     """The standing job of one function: every call is a parcel of its own."""
 
@@ -165,7 +192,7 @@ class Submission:
         surroundings: Surroundings,
         options: JobOptions,
         portal: Portal,
-        commander: ActorRef,
+        commander: AskableRef,
     ) -> None:
         self.id = JobId(next(job_ids))
         self._function = function
@@ -173,29 +200,42 @@ class Submission:
         self._commander = commander
         self._calls: dict[int, _Call] = {}
         self._next = 0
-        self._lock = threading.Lock()
-        self._post(desk.OpenJob(self.id, self, function, surroundings, options, fed=False))
+        # Reentrant: a signal handler of the user's may submit, too, at any moment.
+        self._lock = threading.RLock()
+        self._closed = False
+        self._broken: Exception | None = None
+        job = desk.OpenJob(self.id, self, function, surroundings, options, fed=False)
+        portal.post(desk.open_job, commander, job)
 
     def _post(self, message: Any) -> None:
         self._portal.post(self._commander.tell, message)
 
-    def submit(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ObjectRef[Any]:
-        """Send one call off.
+    def submit(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ObjectRef[Any] | None:
+        """Send one call off; None if it was closed before.
 
         Raises:
             SerializationError: an argument cannot be pickled.
         """
         form, payload = serialization.encode_call(args, kwargs)
         with self._lock:
+            if self._closed:
+                return None
             index = self._next
             self._next += 1
-        call = self._calls[index] = _Call(self._function.name, index)
-        self._post(desk.SubmitParcel(desk.Parcel(self.id, index, 1, form, payload)))
+            call = _Call(self._function.name, index)
+            if self._broken is None:
+                self._calls[index] = call
+                self._post(desk.SubmitParcel(desk.Parcel(self.id, index, 1, form, payload)))
+            else:
+                call.fail(self._broken)
         return ObjectRef(call, f"{self.id}-{index}")
 
     def close(self) -> None:
         """No more calls; those on their way go on."""
-        self._post(desk.ExhaustJob(self.id))
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._post(desk.ExhaustJob(self.id))
 
     # -- what the Commander actor says, in the loop's thread ----------------------------
 
@@ -215,6 +255,8 @@ class Submission:
 
     def on_broken(self, error: Exception) -> None:
         """See `desk.Owner.on_broken`."""
-        calls, self._calls = self._calls, {}
+        with self._lock:
+            self._broken = self._broken or error
+            calls, self._calls = self._calls, {}
         for call in calls.values():
             call.fail(error)

@@ -1,0 +1,240 @@
+"""Single calls and their refs: waited for in threads and loops, and freed when nobody cares."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+import weakref
+from typing import Any
+
+import pytest
+
+from goliath.actors.outcomes import Setback, Where
+from goliath.actors.submission import ObjectRef, Submission, made_here
+from goliath.actors.surroundings import Surroundings
+from goliath.core.batch import JobOptions
+from goliath.core.commands import Verdict
+from goliath.errors import GetTimeoutError, SerializationError, TaskCancelledError
+from goliath.transport.serialization import dump_function
+from tests.actors.desks import FakeCommander
+from tests.actors.runtime import on_both_loops
+
+
+def double(x: Any) -> Any:
+    if x == "bad":
+        raise ValueError("bad")
+    return [x, x]
+
+
+def submission_of(commander: FakeCommander, function: Any = double) -> Submission:
+    return Submission(
+        dump_function(function),
+        Surroundings("env"),
+        JobOptions(),
+        commander.portal,  # type: ignore[arg-type]
+        commander,  # type: ignore[arg-type]
+    )
+
+
+def submitted(submission: Submission, *args: Any) -> ObjectRef[Any]:
+    ref = submission.submit(args, {})
+    assert ref is not None
+    return ref
+
+
+def test_a_call_is_a_parcel_of_its_own_and_its_ref_knows_its_name():
+    commander = FakeCommander(endless=False)
+    submission = submission_of(commander)
+    first, second = submitted(submission, 1), submitted(submission, 2)
+    assert commander.log == ["open", "parcel of 1", "parcel of 1"]
+    assert first.result() == [1, 1]
+    assert second.result(timeout=0) == [2, 2]
+    assert (first.name, first.task_id) == ("double", f"{submission.id}-0")
+    assert repr(first) == f"<ObjectRef {first.task_id} of double, done>"
+    assert first.result() is first.result(), "it is unpickled once"
+
+
+def test_what_a_call_raised_is_raised_by_its_ref_each_time():
+    ref = submitted(submission_of(FakeCommander()), "bad")
+    for _ in range(2):
+        with pytest.raises(ValueError, match="bad"):
+            ref.result()
+
+
+def test_an_argument_that_cannot_be_pickled_is_refused_at_once():
+    submission = submission_of(FakeCommander())
+    with pytest.raises(SerializationError):
+        submission.submit((threading.Lock(),), {})
+    assert submission._calls == {}
+
+
+def test_a_result_that_does_not_come_in_time_may_be_asked_for_again():
+    commander = FakeCommander(lazy=True)
+    ref = submitted(submission_of(commander), 1)
+    assert repr(ref).endswith("pending>")
+    for _ in range(100):
+        with pytest.raises(GetTimeoutError, match="had no result within 0 s; it goes on"):
+            ref.result(timeout=0)
+    assert ref._call._waiters == [], "who has given up does not wait for ever"
+    assert not ref.done()
+    commander.run_all()
+    assert ref.done()
+    assert ref.result(timeout=float("inf")) == [1, 1]
+
+
+def test_many_threads_may_wait_for_one_call():
+    commander = FakeCommander(lazy=True)
+    ref = submitted(submission_of(commander), 1)
+    results: list[Any] = []
+    threads = [threading.Thread(target=lambda: results.append(ref.result(5))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    commander.run_all()
+    for thread in threads:
+        thread.join()
+    assert results == [[1, 1]] * 8
+
+
+@on_both_loops
+async def test_a_ref_can_be_awaited_many_times_before_and_behind_its_end():
+    commander = FakeCommander(lazy=True)
+    ref = submitted(submission_of(commander), 1)
+    asyncio.get_running_loop().call_later(0.005, commander.run_all)
+    assert await asyncio.gather(ref, ref, ref) == [[1, 1]] * 3
+    assert await ref == [1, 1]
+
+
+def test_a_ref_can_be_awaited_from_two_loops_at_once():
+    commander = FakeCommander(lazy=True)
+    ref = submitted(submission_of(commander), 1)
+    waiting = threading.Barrier(3)
+
+    async def wait() -> Any:
+        waiting.wait(5)
+        return await ref
+
+    results: list[Any] = []
+    threads = [
+        threading.Thread(target=lambda: results.append(asyncio.run(wait()))) for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    waiting.wait(5)
+    commander.run_all()
+    for thread in threads:
+        thread.join()
+    assert results == [[1, 1]] * 2
+
+
+@on_both_loops
+async def test_a_cancelled_await_does_not_cancel_the_call():
+    commander = FakeCommander(lazy=True)
+    ref = submitted(submission_of(commander), 1)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.005):
+            await ref
+    assert ref._call._waiters == []
+    commander.run_all()
+    assert await ref == [1, 1]
+
+
+def test_a_future_is_a_real_one_with_the_same_outcome():
+    commander = FakeCommander(lazy=True)
+    submission = submission_of(commander)
+    good, bad = submitted(submission, 1), submitted(submission, "bad")
+    future, failing = good.future(), bad.future()
+    told: list[Any] = []
+    future.add_done_callback(lambda f: told.append(f.result()))
+    assert not future.cancel(), "it is running already"
+    commander.run_all()
+    assert told == [[1, 1]]
+    with pytest.raises(ValueError, match="bad"):
+        failing.result(5)
+    assert good.future().result(0) == [1, 1]
+
+
+def test_a_callback_that_raises_harms_nobody(caplog: pytest.LogCaptureFixture):
+    commander = FakeCommander(lazy=True)
+    ref = submitted(submission_of(commander), 1)
+    ref.future().add_done_callback(lambda _: 1 / 0)
+    commander.run_all()
+    assert ref.result() == [1, 1]
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_dropped_ref_frees_its_result_and_not_its_call():
+    commander = FakeCommander(lazy=True)
+    submission = submission_of(commander)
+    ref = submitted(submission, 1)
+    call = ref._call
+    del ref
+    commander.run_all()
+    assert call.done
+    assert submission._calls == {}
+    result = weakref.ref(_Tracked(call))
+    del call
+    gc.collect()
+    assert result() is None
+
+
+class _Tracked:
+    def __init__(self, held: Any) -> None:
+        self.held = held
+
+
+def test_a_verdict_is_explained_to_the_call_it_ends():
+    commander = FakeCommander(lazy=True)
+    submission = submission_of(commander)
+    ref = submitted(submission, 1)
+    submission.on_failed(0, 0, 1, Setback(Verdict.CANCELLED), Where("double"))
+    with pytest.raises(TaskCancelledError, match="double, call 0, was cancelled"):
+        ref.result()
+
+
+def test_a_call_that_is_tried_again_is_not_settled_yet():
+    commander = FakeCommander(lazy=True)
+    submission = submission_of(commander)
+    ref = submitted(submission, 1)
+    submission.on_settled(0, 0, 1, b"", (0,), Where("double"))
+    assert not ref.done()
+    commander.run_all()
+    assert ref.result() == [1, 1]
+
+
+def test_nobody_waits_for_a_commander_that_has_ended():
+    commander = FakeCommander(lazy=True)
+    submission = submission_of(commander)
+    before = submitted(submission, 1)
+    commander.end(TaskCancelledError("closed"))
+    behind = submitted(submission, 2)
+    for ref in (before, behind):
+        with pytest.raises(TaskCancelledError, match="closed"):
+            ref.result(0)
+
+
+def test_nobody_waits_for_a_commander_that_ended_before_it_heard_of_him():
+    commander = FakeCommander()
+    commander.ended = True
+    with pytest.raises(TaskCancelledError, match="the Commander was closed"):
+        submitted(submission_of(commander), 1).result(0)
+
+
+def test_a_closed_submission_takes_no_more_and_finishes_what_it_has():
+    commander = FakeCommander(lazy=True)
+    submission = submission_of(commander)
+    ref = submitted(submission, 1)
+    submission.close()
+    submission.close()
+    assert commander.log.count("exhaust") == 1
+    assert submission.submit((2,), {}) is None
+    commander.run_all()
+    assert ref.result() == [1, 1]
+
+
+def test_a_call_made_here_has_its_outcome_at_once():
+    assert made_here(double, (1,), {}).result() == [1, 1]
+    failed = made_here(double, (), {"x": "bad"})
+    assert failed.done()
+    with pytest.raises(ValueError, match="bad"):
+        failed.result()
