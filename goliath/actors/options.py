@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sized
 from typing import Any, Literal, TypedDict
 
 from goliath.actors.job import Plan
+from goliath.actors.scrutiny import are_amounts
 from goliath.actors.surroundings import surroundings
 from goliath.core.batch import JobOptions
 from goliath.transport import serialization
@@ -73,7 +74,7 @@ def make_plan(
         max_retries=max_retries,
         timeout_s=timeout,
         cpus=num_cpus,
-        resources=dict(resources or {}),
+        resources=_checked_resources(resources),
         batch_size=None if batch_size == "auto" else batch_size,
         retry_exceptions=bool(retry_on),
     )
@@ -90,6 +91,21 @@ def make_plan(
         fail_fast,
         buffersize,
     )
+
+
+def check_deadline(deadline: Any) -> None:
+    """Refuse what is no number of seconds.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it is negative.
+    """
+    if deadline is None:
+        return
+    if isinstance(deadline, bool) or not isinstance(deadline, int | float):
+        raise TypeError(f"deadline={deadline!r}; it is a number of seconds, or None")
+    if not deadline >= 0:
+        raise ValueError(f"deadline={deadline!r}; it is 0 or a positive number of seconds")
 
 
 def _check_ranges(
@@ -110,6 +126,15 @@ def _check_ranges(
         raise ValueError(f"num_cpus={num_cpus!r}; it is 0 or a positive number")
     if buffersize is not None and buffersize < 1:
         raise ValueError(f"buffersize={buffersize!r}; it is a positive integer, or None")
+
+
+def _checked_resources(resources: Any) -> dict[str, float]:
+    wanted = dict(resources or {})
+    if not are_amounts(wanted) or float("inf") in wanted.values():
+        raise ValueError(
+            f"resources={resources!r}; it maps names to numbers that are 0 or positive"
+        )
+    return wanted
 
 
 def _retry_on(wanted: Any) -> tuple[type[BaseException], ...]:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import Literal
 
+from goliath.errors import describe
 from goliath.transport.messages import Output
 
 Target = Literal["prefix", "raw", "off"] | Callable[["OutputLine"], object]
@@ -51,7 +52,7 @@ class Printer:
             return
         text = bytes(output.payload).decode("utf-8", "replace")
         if self._target == "raw":
-            self._write(output.stream, text)
+            write_to(output.stream, text)
             return
         # Pieces are whole lines where possible; what is not is the last thing that was printed.
         for line in text.removesuffix("\n").split("\n"):
@@ -62,20 +63,26 @@ class Printer:
         line.stream, line.function, line.text = output.stream, output.function, text
         line.node, line.worker = node, output.worker
         if not callable(self._target):
-            self._write(output.stream, f"{line}\n")
+            write_to(output.stream, f"{line}\n")
             return
         try:
             self._target(line)
-        except Exception as exc:  # noqa: BLE001 - the user's callable must not end the run
-            self._write("stderr", f"goliath: output={self._target!r} raised {exc!r}\n")
+        except BaseException as exc:  # noqa: BLE001 - the user's callable must not end the loop
+            write_to("stderr", f"goliath: {describe(self._target)}, given as output=, raised ")
+            write_to("stderr", f"{describe(exc)}\n")
 
-    @staticmethod
-    def _write(stream: str, text: str) -> None:
-        target = sys.stdout if stream == "stdout" else sys.stderr
-        if target is None:
-            return
+
+def write_to(stream: str, text: str) -> None:
+    """Write to this process's ``"stdout"`` or ``"stderr"``, whatever the user has made of it."""
+    target = sys.stdout if stream == "stdout" else sys.stderr
+    if target is None:
+        return
+    try:
         try:
             target.write(text)
-            target.flush()
-        except (OSError, ValueError):
-            return  # the user closed it: there is nobody to tell
+        except UnicodeEncodeError:
+            encoding = getattr(target, "encoding", None) or "ascii"
+            target.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        target.flush()
+    except Exception:  # noqa: BLE001 - closed, or an object of the user's: there is nobody to tell
+        return

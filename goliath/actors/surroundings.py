@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from goliath.transport import serialization
@@ -85,7 +85,8 @@ def surroundings(
     shipped = tuple(_collect(files))
     variables = _checked_variables(env_vars or {})
     threads = max(int(cpus), 1)
-    cwd, sys_path = os.getcwd(), tuple(os.path.abspath(p) if p == "" else p for p in sys.path)
+    cwd = os.getcwd()
+    sys_path = tuple(os.path.abspath(p) if p == "" else p for p in sys.path if _is_text(p))
     payload = b""
     if initializer is not None:
         names = Surroundings("", shipped).shipped_modules
@@ -96,7 +97,8 @@ def surroundings(
     else:
         text = repr((sorted(variables.items()), threads, cwd, sys_path))
         key = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-    return Surroundings(key, shipped, variables, threads, payload, cwd, sys_path, private)
+    known = cwd if _is_text(cwd) else ""
+    return Surroundings(key, shipped, variables, threads, payload, known, sys_path, private)
 
 
 def _checked_variables(variables: Mapping[Any, Any]) -> dict[str, str]:
@@ -105,6 +107,8 @@ def _checked_variables(variables: Mapping[Any, Any]) -> dict[str, str]:
             raise TypeError(
                 f"env_vars must map strings to strings; {name!r} maps to a {type(value).__name__}"
             )
+        if not name or "=" in name or "\0" in name + value or not _is_text(name + value):
+            raise ValueError(f"env_vars: no process can be given {name!r} as {value!r}")
     return dict(variables)
 
 
@@ -112,6 +116,7 @@ def _collect(files: Iterable[str | os.PathLike[str]]) -> Iterable[ShippedFile]:
     if isinstance(files, str | os.PathLike):
         raise TypeError(f"files must be a list of paths, not the single path {files!r}: use [path]")
     seen: dict[str, Path] = {}
+    folders: set[str] = set()
     for given in files:
         path = Path(given)
         place = path.name if path.is_absolute() else os.path.normpath(path).replace(os.sep, "/")
@@ -122,7 +127,10 @@ def _collect(files: Iterable[str | os.PathLike[str]]) -> Iterable[ShippedFile]:
             )
         if not path.exists():
             raise FileNotFoundError(f"file {str(given)!r} to be shipped does not exist")
+        if not (path.is_file() or path.is_dir()):
+            raise ValueError(f"{str(given)!r} to be shipped is neither a file nor a directory")
         for source, relative in _expand(path, "" if place == "." else place):
+            _check_place(relative, seen, folders)
             other = seen.setdefault(relative, source)
             if other.resolve() != source.resolve():
                 raise ValueError(
@@ -131,6 +139,24 @@ def _collect(files: Iterable[str | os.PathLike[str]]) -> Iterable[ShippedFile]:
                 )
             if other is source:
                 yield _described(source, relative)
+
+
+def _check_place(relative: str, seen: Mapping[str, Path], folders: set[str]) -> None:
+    if not _is_text(relative):
+        raise ValueError(f"the name of file {relative!r} is not UTF-8 and cannot be sent")
+    above = {parent.as_posix() for parent in PurePosixPath(relative).parents}
+    folders |= above
+    for place in above & seen.keys() or {relative} & folders:
+        raise ValueError(f"{place!r} would be a file and a directory in the job's directory")
+
+
+def _is_text(name: str) -> bool:
+    """Whether it can stand in a message (file names may hold any bytes)."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _expand(path: Path, place: str) -> Iterable[tuple[Path, str]]:
