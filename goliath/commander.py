@@ -14,6 +14,8 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import threading
+import weakref
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -24,7 +26,9 @@ from collections.abc import (
     Iterator,
     Mapping,
 )
-from contextlib import aclosing, closing
+from contextlib import aclosing, closing, suppress
+from functools import partial
+from itertools import count
 from operator import itemgetter
 from typing import Any, Literal, Self, TypeVar, Unpack
 
@@ -33,17 +37,18 @@ from goliath.actors.cluster import Cluster, OnSession
 from goliath.actors.commander import NodeInfo
 from goliath.actors.desk import CancelAll
 from goliath.actors.driving import AsyncRows, OnResult, adrive, drive, rows_of
-from goliath.actors.inline import iterate_inline
+from goliath.actors.inline import InlineCalls
 from goliath.actors.job import Job, Plan, Stretch
 from goliath.actors.link import Dialing
-from goliath.actors.options import RetryExceptions, RunOptions, make_plan
+from goliath.actors.options import RetryExceptions, RunOptions, check_deadline, make_plan
 from goliath.actors.printing import Printer, Target
 from goliath.actors.spec import in_worker
-from goliath.actors.submission import ObjectRef, Submission
+from goliath.actors.submission import ObjectRef, Submission, made_here
 from goliath.actors.surroundings import surroundings
 from goliath.clock import BootClock
 from goliath.config import TransportConfig
 from goliath.core.batch import JobOptions
+from goliath.errors import GoliathError
 from goliath.transport import serialization
 from goliath.transport.address import Address
 from goliath.transport.credentials import Credentials
@@ -108,40 +113,22 @@ class Commander:
         if lieutenants is not None and not named:
             raise ValueError("no Lieutenant was named; leave the list out for an embedded one")
         addresses = {str(address): address for address in map(Address.parse, named)}
-        self._credentials = Credentials(token, token_file)
-        self._tls = tls
         self._addresses = addresses
         self._cluster = Cluster(
             list(addresses),
-            self._dial,
+            partial(_dial, addresses, Credentials(token, token_file), tls),
             workers=workers or usable_cpus(),
             connect_timeout_s=connect_timeout,
             printer=Printer(output),
             name=name or "goliath-commander",
         )
         self._submissions: dict[Callable[..., Any], Submission] = {}
+        self._lock = threading.RLock()
+        # Whoever drops a Commander without closing it: what is in flight is finished first.
+        weakref.finalize(self, _close_forgotten, self._cluster, self._submissions).atexit = False
 
     def __repr__(self) -> str:
         return f"<Commander of {', '.join(self._addresses) or 'an embedded Lieutenant'}>"
-
-    def _dial(
-        self, address: str, on_session: OnSession, on_trouble: Callable[[Exception], None]
-    ) -> Dialing:
-        # Here, because it imports aiohttp: 0.2 s that an embedded Lieutenant does not need.
-        from goliath.transport.dialer import Dialer
-
-        return Dialer(
-            self._addresses[address],
-            self._credentials,
-            TransportConfig.from_environ(),
-            BootClock(),
-            random.Random(),
-            on_session=lambda channel, peer: on_session(
-                channel, peer.server_id, peer.python, dict(peer.limits)
-            ),
-            on_trouble=on_trouble,
-            tls=self._tls,
-        )
 
     # -- sets of calls -----------------------------------------------------------------
 
@@ -201,9 +188,9 @@ class Commander:
             BaseException: what the first failing call raised (likewise).
         """
         if in_worker():
-            return list(
-                iterate_inline(function, args, static=static, return_exceptions=return_exceptions)
-            )
+            calls = InlineCalls(function, static, return_exceptions, on_result)
+            return list(calls.iterate(args))
+        check_deadline(deadline)
         bell = ThreadBell()
         plan = make_plan(
             function,
@@ -223,7 +210,7 @@ class Commander:
             initargs=initargs,
         )
         stretches = drive(
-            self._open(plan, bell),
+            self._job(plan, bell),
             rows_of(args),
             bell,
             deadline_s=deadline,
@@ -348,31 +335,62 @@ class Commander:
         Returns:
             A ref: ask for its ``result()``, or await it.
         """
-        submission = self._submissions.get(function)
-        if submission is None:
-            submission = self._submission(function)
-        return submission.submit(args, kwargs)
+        if in_worker():
+            return made_here(function, args, kwargs)
+        while True:  # one that another thread has just closed takes no more: a new one does
+            try:
+                submission = self._submissions.get(function)
+            except TypeError:
+                return self._submit_unhashable(function, args, kwargs)
+            if submission is None:
+                submission = self._keep_submission(function)
+            ref = submission.submit(args, kwargs)
+            if ref is not None:
+                return ref
+
+    def _submit_unhashable(
+        self, function: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> ObjectRef[T]:
+        submission = self._submission(function)
+        ref = submission.submit(args, kwargs)
+        submission.close()
+        assert ref is not None
+        return ref
+
+    def _keep_submission(self, function: Callable[..., Any]) -> Submission:
+        with self._lock:
+            submission = self._submissions.get(function)
+            if submission is None:
+                submission = self._submission(function)
+                while len(self._submissions) >= SUBMISSIONS_KEPT:
+                    self._submissions.pop(next(iter(self._submissions))).close()
+                self._submissions[function] = submission
+            return submission
 
     def _submission(self, function: Callable[..., Any]) -> Submission:
         portal, commander = self._cluster.start()
         pickled = serialization.dump_function(function)
         options = JobOptions(pickled.digest, (around := surroundings()).key)
-        submission = Submission(pickled, around, options, portal, commander)
-        while len(self._submissions) >= SUBMISSIONS_KEPT:
-            self._submissions.pop(next(iter(self._submissions))).close()
-        self._submissions[function] = submission
-        return submission
+        return Submission(pickled, around, options, portal, commander)
 
     # -- the Commander itself ----------------------------------------------------------
 
     def nodes(self) -> list[NodeInfo]:
         """What is known of each Lieutenant, those that are down included."""
-        return self._cluster.nodes()
+        return [] if in_worker() else self._cluster.nodes()
 
     def cancel(self) -> None:
         """Cancel everything in flight: its callers get `TaskCancelledError`."""
-        portal, commander = self._cluster.start()
-        portal.post(commander.tell, CancelAll())
+        running = self._cluster.running()
+        if running is None:
+            return  # nothing has begun
+        portal, commander = running
+        with self._lock:
+            submissions = list(self._submissions.values())
+            self._submissions.clear()
+            portal.post(commander.tell, CancelAll())
+            for submission in submissions:
+                submission.close()
 
     def close(self) -> None:
         """End the sessions and, if it is embedded, the Lieutenant. Idempotent.
@@ -396,8 +414,9 @@ class Commander:
 
     # -- wiring ------------------------------------------------------------------------
 
-    def _open(self, plan: Plan, bell: ThreadBell | LoopBell) -> Job:
+    def _job(self, plan: Plan, bell: ThreadBell) -> Job:
         portal, commander = self._cluster.start()
+        portal.forbid_inside()
         return Job(plan, portal, commander, bell)
 
     def _iterate(
@@ -412,12 +431,8 @@ class Commander:
         options: RunOptions,
     ) -> Iterator[T]:
         if in_worker():
-            return iterate_inline(
-                function,
-                args,
-                static=options.get("static"),
-                return_exceptions=options.get("return_exceptions", False),
-            )
+            return _inline(function, on_result, options).iterate(args)
+        check_deadline(deadline)
         plan = make_plan(
             function,
             args,
@@ -429,14 +444,14 @@ class Commander:
         )
         bell = ThreadBell()
         stretches = drive(
-            self._open(plan, bell),
+            self._job(plan, bell),
             rows_of(args),
             bell,
             deadline_s=deadline,
             on_result=on_result,
             drain=plan.return_exceptions,
         )
-        return _flattened(stretches)
+        return _flattened(stretches, self)
 
     async def _aiterate(
         self,
@@ -468,6 +483,12 @@ class Commander:
         on_result: OnResult | None,
         options: RunOptions,
     ) -> AsyncGenerator[Stretch, None]:
+        check_deadline(deadline)
+        if in_worker():
+            place = count()
+            async for outcome in _inline(function, on_result, options).aiterate(args):
+                yield next(place), [outcome]
+            return
         plan = make_plan(
             function,
             args,
@@ -513,7 +534,48 @@ def _assembled(stretches: list[Stretch], *, ordered: bool) -> list[Any]:
     return results
 
 
-def _flattened(stretches: Generator[Stretch, None, None]) -> Iterator[Any]:
+def _inline(
+    function: Callable[..., Any], on_result: OnResult | None, options: RunOptions
+) -> InlineCalls:
+    returned = options.get("return_exceptions", False)
+    return InlineCalls(function, options.get("static"), returned, on_result)
+
+
+def _dial(
+    addresses: Mapping[str, Address],
+    credentials: Credentials,
+    tls: str,
+    address: str,
+    on_session: OnSession,
+    on_trouble: Callable[[Exception], None],
+) -> Dialing:
+    # Here, because it imports aiohttp: 0.2 s that an embedded Lieutenant does not need.
+    from goliath.transport.dialer import Dialer
+
+    return Dialer(
+        addresses[address],
+        credentials,
+        TransportConfig.from_environ(),
+        BootClock(),
+        random.Random(),
+        on_session=lambda channel, peer: on_session(
+            channel, peer.server_id, peer.python, dict(peer.limits)
+        ),
+        on_trouble=on_trouble,
+        tls=tls,
+    )
+
+
+def _close_forgotten(
+    cluster: Cluster, submissions: Mapping[Callable[..., Any], Submission]
+) -> None:
+    for submission in list(submissions.values()):
+        with suppress(GoliathError):  # it was closed, or is its parent's in a forked process
+            submission.close()
+    cluster.close_when_idle()
+
+
+def _flattened(stretches: Generator[Stretch, None, None], _alive: Commander) -> Iterator[Any]:
     with closing(stretches):
         for _, outcomes in stretches:
             yield from outcomes

@@ -20,7 +20,8 @@ from goliath.actors.commander import CommanderActor, NodeInfo
 from goliath.actors.embedded import EmbeddedLieutenant
 from goliath.actors.link import Dialing, LinkActor
 from goliath.actors.portal import Portal
-from goliath.actors.printing import Printer
+from goliath.actors.printing import Printer, write_to
+from goliath.actors.scrutiny import are_amounts
 from goliath.actors.supervisor import Lifetime
 from goliath.actors.system import ActorSystem, LocalRef
 from goliath.config import NodeConfig, SchedulingConfig
@@ -30,11 +31,15 @@ from goliath.errors import (
     AuthenticationError,
     ConnectionError as NoConnectionError,
     GoliathError,
+    LocalError,
     VersionMismatchError,
 )
 from goliath.transport.channel import Channel
 
 CLOSE_MAX_S = 10.0
+
+SLOTS_MAX = 65_536
+"""More are not believed: what is sent ahead grows with them."""
 
 OnSession = Callable[[Channel, str, str, dict[str, Any]], None]
 """Channel, server id, Python version, limits."""
@@ -76,12 +81,15 @@ class Cluster:
         self._commander: LocalRef | None = None
         self._closed = False
         self._dialers: dict[str, Dialing] = {}
+        self._system: ActorSystem | None = None
+        self._embedded: EmbeddedLieutenant | None = None
         # What is known of the nodes, written in the loop's thread.
         self._news = threading.Condition()
         self._up: dict[str, int] = {}
         self._troubles: dict[str, Exception] = {}
         self._said: set[str] = set()
         self._ready = False
+        self._failure: BaseException | None = None
 
     # -- starting ----------------------------------------------------------------------
 
@@ -94,22 +102,43 @@ class Cluster:
             VersionMismatchError: every Lieutenant runs another Python.
             GoliathError: the Commander is closed.
         """
-        if self._ready and self._portal is not None and self._commander is not None:
-            return self._portal, self._commander
+        if self._ready and (running := self.running()) is not None:
+            return running
         with self._lock:
             if self._closed:
                 raise GoliathError(f"{self._name} is closed; make a new Commander")
             if self._portal is None:
-                self._portal = Portal(self._name)
+                self._portal = portal = Portal(self._name)
                 _open.add(self)
-                self._commander = self._portal.call(self._begin())
+                try:
+                    self._commander = portal.call(self._begin())
+                except BaseException:
+                    self._portal = None
+                    self._end_all(portal)
+                    raise
         self._await_first_node()
-        assert self._commander is not None
-        return self._portal, self._commander
+        running = self.running()
+        if running is None:
+            raise GoliathError(f"{self._name} was closed while it connected")
+        return running
+
+    def running(self) -> tuple[Portal, LocalRef] | None:
+        """The portal and the Commander actor, if they have been started and not been closed.
+
+        Raises:
+            GoliathError: they have broken down.
+        """
+        portal, commander = self._portal, self._commander
+        if portal is None or commander is None:
+            return None
+        if self._failure is not None:
+            raise GoliathError(
+                f"{self._name} has broken down; make a new Commander: {self._failure}"
+            )
+        return portal, commander
 
     async def _begin(self) -> LocalRef:
-        self._system = ActorSystem(on_failure=self._on_failure)
-        self._embedded: EmbeddedLieutenant | None = None
+        self._system = system = ActorSystem(on_failure=self._on_failure)
         config = SchedulingConfig.from_environ()
         scheduler = Scheduler(
             BatchPolicy(
@@ -125,8 +154,8 @@ class Cluster:
         if not self._addresses:
             # First of all, so that it makes itself ready while the rest goes on.
             self._embedded = EmbeddedLieutenant(self._workers, NodeConfig.from_environ())
-            channel = await self._embedded.start(self._system)
-        commander = self._system.spawn(
+            channel = await self._embedded.start(system)
+        commander = system.spawn(
             lambda: CommanderActor(
                 scheduler,
                 self._addresses,
@@ -141,7 +170,7 @@ class Cluster:
                 desk.NodeUp("embedded", channel, "", python, self._workers, {}, embedded=True)
             )
         for address in self._addresses:
-            self._system.spawn(
+            system.spawn(
                 partial(self._link, address, commander), f"link {address}", Lifetime.PERMANENT
             )
         return commander
@@ -150,16 +179,8 @@ class Cluster:
         def on_session(
             channel: Channel, server_id: str, python: str, limits: dict[str, Any]
         ) -> None:
-            commander.tell(
-                desk.NodeUp(
-                    address,
-                    channel,
-                    server_id,
-                    python,
-                    int(limits.get("slots", 1)),
-                    dict(limits.get("resources", {})),
-                )
-            )
+            slots, resources = _offered(limits)
+            commander.tell(desk.NodeUp(address, channel, server_id, python, slots, resources))
 
         def on_trouble(error: Exception) -> None:
             commander.tell(desk.NodeTrouble(address, error))
@@ -199,22 +220,21 @@ class Cluster:
 
     @staticmethod
     def _tell_user(text: str) -> None:
-        if sys.stderr is not None:
-            print(f"goliath: {text}", file=sys.stderr, flush=True)  # noqa: T201
+        write_to("stderr", f"goliath: {text}\n")
 
     def _await_first_node(self) -> None:
         until = time.monotonic() + self._connect_timeout_s
         with self._news:
             while not any(self._up.values()):
-                if self._closed:
-                    raise GoliathError(f"{self._name} was closed while it connected")
+                if self._closed or self._failure is not None:
+                    return  # which is said by whoever asks for what runs
                 errors = [self._troubles.get(address) for address in self._addresses]
                 hopeless = errors and all(
                     isinstance(e, AuthenticationError | VersionMismatchError) for e in errors
                 )
                 if hopeless or not self._news.wait(until - time.monotonic()):
                     raise self._no_node()
-            self._ready = True
+            self._ready = not self._closed
             self._say_troubles()
 
     def _no_node(self) -> GoliathError:
@@ -239,17 +259,43 @@ class Cluster:
 
     def _on_failure(self, error: BaseException) -> None:
         self._tell_user(f"{self._name} has broken down: {error}")
+        with self._news:
+            self._failure = self._failure or error
+            self._news.notify_all()
+        if self._commander is not None:
+            # Whatever it was that broke: nobody is to wait for ever.
+            self._commander.tell(desk.BreakDown(_as_exception(error)))
 
     def close(self) -> None:
         """End everything this Commander started; idempotent."""
+        if self._portal is not None and self._portal.closed:
+            return  # it is the parent's of this forked process, whose locks may be held for ever
+        if self._portal is not None:
+            self._portal.forbid_inside()
         with self._lock:
             self._closed = True
             portal, self._portal = self._portal, None
             self._ready = False
         with self._news:
             self._news.notify_all()
-        if portal is None or portal.closed:
+        if portal is not None and not portal.closed:
+            self._end_all(portal)
+
+    def close_when_idle(self) -> None:
+        """Nobody can use it any more: end it, in a thread of its own, when no job is open.
+        Never blocks; may be called by the garbage collector, in any thread."""
+        portal, commander = self._portal, self._commander
+        if portal is None or commander is None or portal.closed:
             return
+
+        def close_soon() -> None:
+            with contextlib.suppress(RuntimeError):  # the interpreter ends, and closes it itself
+                threading.Thread(target=self.close, name=f"{self._name}-close").start()
+
+        with contextlib.suppress(GoliathError):  # it is being closed
+            portal.post(commander.tell, desk.TellWhenIdle(close_soon))
+
+    def _end_all(self, portal: Portal) -> None:
         try:
             with contextlib.suppress(TimeoutError):
                 portal.call(self._end(), CLOSE_MAX_S)
@@ -259,9 +305,22 @@ class Cluster:
     async def _end(self) -> None:
         for dialer in list(self._dialers.values()):
             await dialer.close()
-        await self._system.stop()
+        if self._system is not None:
+            await self._system.stop()
         if self._embedded is not None:
             await self._embedded.close()
+
+
+def _offered(limits: dict[str, Any]) -> tuple[int, dict[str, float]]:
+    """The slots and resources that a Lieutenant says it has; it may say anything."""
+    slots, resources = limits.get("slots", 1), limits.get("resources", {})
+    if not isinstance(slots, int) or not isinstance(resources, dict) or not are_amounts(resources):
+        return 1, {}
+    return min(max(slots, 0), SLOTS_MAX), resources
+
+
+def _as_exception(error: BaseException) -> Exception:
+    return error if isinstance(error, Exception) else LocalError(repr(error))
 
 
 _open: weakref.WeakSet[Cluster] = weakref.WeakSet()

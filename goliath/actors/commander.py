@@ -107,6 +107,7 @@ class CommanderActor(Actor):
         self._worker = 0
         self._speaker = ""
         self._broken: Exception | None = None
+        self._on_idle: Callable[[], None] | None = None
 
     # -- what it is told ---------------------------------------------------------------
 
@@ -141,6 +142,9 @@ class CommanderActor(Actor):
             case desk.NodeWritable(node):
                 if node in self._nodes:
                     self._nodes[NodeId(node)].way.writable()
+            case desk.TellWhenIdle(tell):
+                self._on_idle = tell
+                self._tell_if_idle()
             case desk.BreakDown(error):
                 self._broken = error
                 self.context.stop()
@@ -410,6 +414,12 @@ class CommanderActor(Actor):
             if around.private and node.environments.discard(around.key):
                 node.ref.tell(msg.ForgetEnvironment(around.key))
             self._forget_surplus(node)
+        self._tell_if_idle()
+
+    def _tell_if_idle(self) -> None:
+        if self._on_idle is not None and not self._jobs:
+            tell, self._on_idle = self._on_idle, None
+            tell()
 
     def _forget_surplus(self, node: _Node) -> None:
         """What no open job uses is kept for the next one, but not for ever."""

@@ -8,7 +8,7 @@ the loop's thread.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -107,6 +107,13 @@ class CancelJob:
 @dataclass(frozen=True, slots=True)
 class CancelAll:
     """Nobody wants anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class TellWhenIdle:
+    """A wish to hear, once, that no job is open (any more)."""
+
+    tell: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -245,8 +245,9 @@ class AsyncRows:
             if not limit.expired():
                 self._error = exc
             elif not rows:
-                while not _late(until):
-                    await asyncio.sleep(0.001)  # loops round their timers
+                assert until is not None
+                # Loops round their timers: not a moment too early.
+                await asyncio.sleep(max(until - time.monotonic(), 0.0) + 0.002)
                 return None
         except Exception as exc:  # noqa: BLE001 - it is raised when what came before it is taken
             self._error = exc

@@ -53,7 +53,7 @@ def test_a_thread_that_posts_much_does_not_keep_the_loop_from_everything_else(po
     gate.set()
     task.result(5)
     wait_for(portal)
-    assert order.index("something else") <= 2 * BURST
+    assert order.index("something else") <= 10 * BURST
     assert order.count("posted") == 100 * BURST
 
 
