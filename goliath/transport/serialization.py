@@ -321,7 +321,8 @@ def _all_scalars(column: list[Any]) -> bool:
 
 
 def _dump_row(row: Row, position: int, shipped: Collection[str]) -> bytes:
-    args, kwargs = (row, {}) if isinstance(row, tuple) else ((), dict(row))
+    # A plain tuple even of a named one: its class may be unknown to the node.
+    args, kwargs = (tuple(row), {}) if isinstance(row, tuple) else ((), dict(row))
     try:
         if all(map(_is_flat, args or kwargs.values())):
             return pickle.dumps((args, kwargs), PROTOCOL)

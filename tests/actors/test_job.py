@@ -83,6 +83,13 @@ def test_rows_of_other_shapes_share_a_run():
     assert job.take_in() == [(0, [1, 5, 2, 9])]
 
 
+def test_a_named_tuple_is_a_tuple_to_a_node_that_may_not_know_its_class():
+    commander = FakeCommander(lazy=True)
+    job = opened(commander)
+    job.submit([Point(4, 5)])
+    assert b"Point" not in commander.parcels[0].payload
+
+
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
