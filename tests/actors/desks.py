@@ -122,7 +122,7 @@ class FakeCommander:
         for place, (args, kwargs) in enumerate(calls_of(parcel)):
             try:
                 value = function.call(*args, **kwargs, **function.static)
-            except Exception as exc:
+            except Exception as exc:  # noqa: BLE001 - as in a worker
                 values.append(None)
                 failures[place] = {
                     "kind": "raised",

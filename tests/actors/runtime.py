@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -37,8 +38,6 @@ def on_both_loops(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 
 
 def _with_loop(test: Callable[..., Any]) -> Any:
-    import inspect
-
     signature = inspect.signature(test)
     loop = inspect.Parameter("loop", inspect.Parameter.KEYWORD_ONLY)
     return signature.replace(parameters=[*signature.parameters.values(), loop])
@@ -53,7 +52,7 @@ async def turns(count: int = 5) -> None:
 async def until(condition: Callable[[], Any]) -> None:
     """Let the loop turn until something is so."""
     async with asyncio.timeout(5):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - whatever it is that comes true
             await asyncio.sleep(0.001)
 
 

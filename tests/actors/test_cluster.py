@@ -31,7 +31,6 @@ from goliath.errors import (
 )
 from goliath.transport import memory, messages as msg
 from goliath.transport.serialization import (
-    Function,
     dump_function,
     encode_outcomes,
     load_function,
@@ -152,7 +151,7 @@ def in_thread(function: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]
     def body() -> None:
         try:
             outcome.append(function())
-        except BaseException as exc:
+        except BaseException as exc:  # noqa: BLE001 - looked at by the test
             outcome.append(exc)
 
     thread = threading.Thread(target=body)
@@ -488,7 +487,7 @@ def test_a_callback_may_not_wait_for_the_thread_it_is_called_in(commander: Any):
 def test_an_input_that_is_not_iterable_leaves_no_job_behind(commander: Any):
     with pytest.raises(TypeError):
         commander.run(double, 5)
-    portal, ref = commander._cluster.start()
+    _, ref = commander._cluster.start()
     assert ref._cell._actor._jobs == {}
 
 

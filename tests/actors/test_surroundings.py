@@ -61,7 +61,7 @@ def test_a_path_that_climbs_out_is_refused(path: str, here: Path):
 def test_two_files_of_one_name_are_refused_and_the_same_file_twice_is_not(here: Path):
     (here / "other").mkdir()
     (here / "other/foo.py").write_text("other")
-    with pytest.raises(ValueError, match="two files would both be 'foo.py'"):
+    with pytest.raises(ValueError, match=r"two files would both be 'foo\.py'"):
         surroundings(["foo.py", here / "other/foo.py"])
     assert paths("foo.py", "./foo.py", here / "foo.py", "pkg", "pkg/sub/mod.py") == [
         "foo.py",
@@ -79,7 +79,7 @@ def test_a_file_cannot_stand_where_a_directory_does(here: Path):
 
 
 def test_what_does_not_exist_or_is_no_file_is_refused(here: Path):
-    with pytest.raises(FileNotFoundError, match="'nothing.py' to be shipped does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"'nothing\.py' to be shipped does not exist"):
         surroundings(["nothing.py"])
     os.mkfifo(here / "pipe")
     with pytest.raises(ValueError, match="neither a file nor a directory"):
