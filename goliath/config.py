@@ -84,9 +84,9 @@ class NodeConfig(_Knobs):
 class SchedulingConfig(_Knobs):
     """How a Commander cuts and spreads calls."""
 
-    target_fast_s: float = 0.004  # worker time of one batch while a call takes under 10 µs
+    target_fast_s: float = 0.008  # worker time of one batch while a call takes under 10 µs
     target_slow_s: float = 0.010  # ... and beyond
-    batch_calls_max: int = 8192
+    batch_calls_max: int = 32_768
     batch_bytes_max: int = MIB
     window_bytes: int = 64 * MIB  # payload that may be on its way to one node
     placement_timeout_s: float = 5.0  # no node can ever run it: said after this

@@ -33,6 +33,7 @@ from goliath.core.node import Node
 from goliath.errors import AuthenticationError, GoliathError
 from goliath.transport.address import is_loopback
 from goliath.transport.credentials import RuntimeFile, Token, read_token_file
+from goliath.transport.malloc import keep_freed_memory
 
 if TYPE_CHECKING:
     from goliath.transport.listener import Listener
@@ -336,6 +337,7 @@ def _configure_logging(level: str, format_: str) -> None:
 def main(argv: Sequence[str] | None = None, program: str = "python -m goliath.lieutenant") -> int:
     """Run a Lieutenant until it is told to stop; its exit code."""
     arguments = parser(program).parse_args(argv)
+    keep_freed_memory()
     _configure_logging(arguments.log_level, arguments.log_format)
     try:
         options = options_from(arguments)

@@ -18,7 +18,7 @@ from importlib import import_module
 from typing import Any
 
 from goliath.core import events as ev
-from tests.core import books, test_fairness, test_node, test_placement, test_scheduler
+from tests.core import books, test_ahead, test_fairness, test_node, test_placement, test_scheduler
 from tests.sim import endpoint
 from tests.sim.cluster import Cluster
 
@@ -57,6 +57,7 @@ def foreign_report() -> None:
 
 SCHEDULER, NODE = "goliath.core.scheduler:Scheduler.", "goliath.core.node:Node."
 QUEUES, SURRENDER = "goliath.core.queues:Queues.", "goliath.core.surrender:Surrender."
+CREW = "goliath.core.crew:Crew."
 SESSION, SIM = "goliath.core.session:Session.", "tests.sim.endpoint:CONFIG"
 
 MUTANTS = [
@@ -172,9 +173,9 @@ MUTANTS = [
     ),
     Mutant(
         "forgets the rest after a split",
-        SURRENDER + "on_yielded",
-        "yield from self.queues.requeue(rest)",
-        "yield from self.queues.drop(rest)",
+        SURRENDER + "_pass_on",
+        "yield from self.queues.requeue(piece)",
+        "yield from self.queues.drop(piece)",
     ),
     Mutant(
         "gives the rest away and keeps it too",
@@ -236,6 +237,32 @@ MUTANTS = [
     Mutant("forgets what is in doubt", SESSION + "in_doubt", "self._kept)", "())"),
     Mutant(
         "forgets a frame before it is acknowledged", SESSION + "acknowledge", "<= ack", "<= ack + 1"
+    ),
+    Mutant(
+        "puts a piece behind one that may have been revoked",
+        CREW + "free_to_plan",
+        "and not worker.revoking",
+        "",
+        test_ahead.test_nothing_is_put_behind_a_piece_that_may_have_been_revoked,
+    ),
+    Mutant(
+        "forgets what was ahead of a worker that died",
+        NODE + "_on_exited",
+        "if worker.ahead is not None:",
+        "if False:",
+    ),
+    Mutant(
+        "starts what was ahead of a dirty worker twice",
+        NODE + "_go_on",
+        "yield self._crew.kill(worker, now)",
+        "",
+        test_ahead.test_a_dirty_worker_does_not_go_on,
+    ),
+    Mutant(
+        "keeps what a thief has revoked",
+        SURRENDER + "_revoked",
+        "return self.crew.take_ahead(worker)",
+        "return None",
     ),
     Mutant("does not miss a lost tail", SESSION + "check_tail", "peer_sent > self.seen", "False"),
     Mutant("keeps a session for longer than the other end waits", SIM, "session_kill_s", "200.0"),

@@ -188,7 +188,11 @@ class _Cell:
                 return
             self._timer.cancel()
         self._timer_at = deadline
-        self._timer = self.loop.call_later(max(deadline - self.now(), 0.0), self._on_timer)
+        # uvloop rounds to milliseconds, down too: a timer that fires early would be set again
+        # for the rest, which rounds to nothing, and so spin until the time has come.
+        # (A wish for never is looked at again in a day.)
+        milliseconds = int(min(max(deadline - self.now(), 0.0), 86_400.0) * 1000) + 1
+        self._timer = self.loop.call_later(milliseconds / 1000, self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None

@@ -135,7 +135,6 @@ class Crew:
         """Give a busy worker what it shall do next, so that it need not wait for it."""
         worker.ahead = piece
         worker.ahead_serial = Serial(next(self._serials))
-        worker.revoking = False
 
     def promote(self, worker: Worker, now: float) -> None:
         """The worker has begun, or is about to begin, what was ahead."""
@@ -152,7 +151,6 @@ class Crew:
         piece = worker.ahead
         assert piece is not None
         worker.ahead = None
-        worker.revoking = False
         return piece
 
     def free_to_plan(self, session: SessionId) -> list[Worker]:
@@ -164,6 +162,7 @@ class Crew:
             for worker in self.workers.values()
             if worker.pace_s <= AHEAD_MAX_S
             and worker.ahead is None
+            and not worker.revoking
             and worker.state is WorkerState.BUSY
             and worker.session == session
             and not worker.retire_after
@@ -289,6 +288,7 @@ class Crew:
         """Raise `AssertionError` if the books do not agree with each other."""
         running = [w.piece for w in self.workers.values() if w.piece is not None]
         for worker in self.workers.values():
+            assert worker.ahead is None or worker.piece is not None, worker
             assert (worker.piece is not None) or worker.state is not WorkerState.BUSY, worker
             assert worker.state is not WorkerState.IDLE or worker.piece is None, worker
         # Each of them may have got one when it was starved, even if the others have left since.

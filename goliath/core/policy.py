@@ -40,9 +40,9 @@ class Cost:
 class BatchPolicy:
     """How many calls make a batch."""
 
-    target_fast_s: float = 0.004
+    target_fast_s: float = 0.008
     target_slow_s: float = 0.010
-    calls_max: int = 8192
+    calls_max: int = 32_768
     bytes_max: int = 1024 * 1024
 
     def size(

@@ -37,12 +37,13 @@ class Surrender:
         """A worker says what it can spare: for a steal, or for an idle slot of this node."""
         steal = self._awaiting(worker)
         piece = worker.piece
+        if event.serial == worker.ahead_serial:
+            worker.revoking = False
         if event.at < 0:
             revoked = self._revoked(worker, event, now)
             if revoked is not None:
                 yield from self._pass_on(revoked, steal)
         elif piece is not None and worker.serial == event.serial:
-            worker.revoking = False
             worker.split_asked = False
             worker.barren = not piece.lo <= event.at < piece.hi
             if not worker.barren:
@@ -53,7 +54,6 @@ class Surrender:
 
     def _revoked(self, worker: Worker, event: RestYielded, now: float) -> Piece | None:
         """The piece that the worker had not begun; it may have been its turn already."""
-        worker.revoking = False
         if worker.ahead is not None and worker.ahead_serial == event.serial:
             return self.crew.take_ahead(worker)
         if worker.piece is None or worker.serial != event.serial:

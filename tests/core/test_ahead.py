@@ -114,6 +114,15 @@ def test_a_piece_revoked_when_its_turn_had_come_leaves_the_worker_idle():
     node.check()
 
 
+def test_nothing_is_put_behind_a_piece_that_may_have_been_revoked():
+    node = planned()
+    node.handle(ne.StealArrived(S, 1), SOON)
+    node.handle(progress(0, 5, serial=2), SOON)  # its turn has come, as far as the node knows
+    assert untimed(node.handle(arrive(4), SOON)) == []
+    assert run(4, 0, 1, serial=4) in node.handle(yielded(-1), SOON)
+    node.check()
+
+
 def test_a_cancel_takes_back_what_is_ahead():
     node = planned()
     assert untimed(node.handle(ne.CancelArrived(S, batch(3), ONE), SOON)) == [
