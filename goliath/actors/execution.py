@@ -246,8 +246,16 @@ class Execution:
         load: Callable[[], Callee],
         open_range: Callable[[Callee, Callable[[Any], None]], Step],
         each: EachCall | None,
+        stays_so: Callable[[], bool] = lambda: True,
     ) -> None:
-        """Run what is left of the range; never raises on account of user code."""
+        """Run what is left of the range; never raises on account of user code.
+
+        Args:
+            load: the function.
+            open_range: what runs its calls.
+            each: what is done around each call, if anything is.
+            stays_so: asked after the first call, whether that must go on.
+        """
         region, serial = self._region, self._range.serial
         try:
             region.serial = serial
@@ -258,7 +266,7 @@ class Execution:
             if each is None:
                 self._run_all(step, callee.retry_on)
             else:
-                self._run_each(step, callee.retry_on, each)
+                self._run_each(step, callee.retry_on, each, stays_so)
             region.serial = 0
         except CallInterrupted:
             # Raised once, and only while the region was set: from here on nothing strikes.
@@ -274,6 +282,7 @@ class Execution:
         step: Step,
         retry_on: tuple[type[BaseException], ...],
         each: EachCall,
+        stays_so: Callable[[], bool],
     ) -> None:
         region, range_ = self._region, self._range
         while not range_.exhausted:
@@ -283,6 +292,10 @@ class Execution:
             self._guarded(step, True, retry_on)
             region.serial = 0
             each.after()
+            if not stays_so():
+                region.serial = range_.serial
+                self._run_all(step, retry_on)
+                return
 
     def _guarded(self, step: Step, single: bool, retry_on: tuple[type[BaseException], ...]) -> bool:
         """Whether the loop must be entered again."""

@@ -57,11 +57,12 @@ _ENDS_KEPT = 64
 class Function:
     """One function of the job; unpickled by its first range, for that can be interrupted."""
 
-    __slots__ = ("_loaded", "_payload", "name", "untidy")
+    __slots__ = ("_loaded", "_payload", "name", "untidy", "vetted")
 
     def __init__(self, message: DefineFunction) -> None:
         self.name = message.name
         self.untidy = False
+        self.vetted = False  # whether a call of it was looked at for what it left behind
         self._payload = bytes(message.payload)
         self._loaded: Callee | None = None
 
@@ -165,8 +166,12 @@ class Worker:
                 return range_.open(message, callee, box)
 
         Execution(range_, function.name, self._region, self._coroutines, self.report).run(
-            function.load, open_range, each if message.careful or function.untidy else None
+            function.load,
+            open_range,
+            each if message.careful or function.untidy or not function.vetted else None,
+            lambda: message.careful or function.untidy,
         )
+        function.vetted = True
         dirty = self.tidy(function) or each.dirty
         self._finish(range_, dirty)
         # Last: whoever dies before this has begun the range and may have lost its outcomes.

@@ -21,7 +21,6 @@ Over `goliath.actors.rights` it is asked, and answers, with the descriptors in b
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import os
 import select
@@ -41,10 +40,9 @@ from goliath.actors.rights import (
     send_with_fds,
 )
 from goliath.actors.spec import WorkerSpec
+from goliath.transport.malloc import keep_freed_memory
 
 END_MAX_S = 2.0  # for burying everybody; then init has to do the rest
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
-_MIB = 1 << 20
 _READ_BYTES = 1 << 16
 
 
@@ -249,22 +247,11 @@ def _kill_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
-def _tune_malloc() -> None:
-    """Big buffers from memory that is there already: 1 MiB messages go 4 times as fast."""
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
-        return  # not glibc
-    mallopt(_M_MMAP_THRESHOLD, 32 * _MIB)
-    mallopt(_M_TRIM_THRESHOLD, 1024 * _MIB)
-    mallopt(_M_TOP_PAD, 16 * _MIB)
-
-
 def main(control_fd: int, lieutenant: int) -> None:
     """Be a zygote: everything a worker needs is imported by now, and shared by all of them."""
     os.set_inheritable(control_fd, False)
     birth.name_process("goliath-zygote")
-    _tune_malloc()
+    keep_freed_memory()
     gc.collect()
     gc.freeze()
     if os.getppid() == lieutenant:  # else it is gone already
