@@ -5,12 +5,17 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 
+import hypothesis
 import pytest
 
 from tests import processes
 from tests.leaks import leaves_nothing_behind, private_home, pytest_runtest_setup
 
 __all__ = ["leaves_nothing_behind", "private_home", "pytest_runtest_setup"]
+
+# A machine that pauses is no property of the code: hangs are caught by pytest-timeout.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 
 
 @pytest.fixture

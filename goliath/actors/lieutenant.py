@@ -13,6 +13,7 @@ import os
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, assert_never
 
@@ -185,6 +186,17 @@ class _Worker:
         return self.child.process
 
 
+async def _off_loop(function: Callable[..., None], *args: Any) -> None:
+    """Call ``function`` in a thread, or right here while the interpreter is exiting: then
+    there are no new threads to be had, and nobody is left to be kept waiting."""
+    try:
+        work = asyncio.get_running_loop().run_in_executor(None, partial(function, *args))
+    except RuntimeError:
+        function(*args)
+    else:
+        await work
+
+
 class LieutenantActor(Actor):
     """See the module's description.
 
@@ -307,7 +319,7 @@ class LieutenantActor(Actor):
 
     async def _remove_in_thread(self, paths: list[Path]) -> None:
         for path in paths:
-            await asyncio.to_thread(self._workshop.remove, path)
+            await _off_loop(self._workshop.remove, path)
 
     def _on_session_heard(self, session_id: SessionId, said: Message) -> None:  # noqa: C901
         session = self._sessions.get(session_id)
@@ -448,7 +460,7 @@ class LieutenantActor(Actor):
     ) -> None:
         error = ""
         try:
-            await asyncio.to_thread(self._workshop.furnish, directory, said.files)
+            await _off_loop(self._workshop.furnish, directory, said.files)
         except (OSError, ProtocolError) as exc:
             error = str(exc)
         self.context.ref.tell(DirectoryFurnished(session, said.environment, directory, error))

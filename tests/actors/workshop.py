@@ -122,6 +122,10 @@ class Workshop:
         if ready:
             message = await self.next(process)
             assert message == WorkerReady(), message
+            # It may be ready before the zygote has said that it was born.
+            async with asyncio.timeout(WAIT_S):
+                while process.pid is None:  # noqa: ASYNC110 - a Process tells nobody of its birth
+                    await asyncio.sleep(0)
         return process
 
     async def next(self, process: Process) -> Message:
