@@ -46,7 +46,7 @@ from goliath.actors.spec import in_worker
 from goliath.actors.submission import ObjectRef, Submission, made_here
 from goliath.actors.surroundings import surroundings
 from goliath.clock import BootClock
-from goliath.config import TransportConfig
+from goliath.config import TransportConfig, usable_cpus
 from goliath.core.batch import JobOptions
 from goliath.errors import GoliathError
 from goliath.transport import serialization
@@ -511,13 +511,6 @@ class Commander:
         async with aclosing(stretches):
             async for stretch in stretches:
                 yield stretch
-
-
-def usable_cpus() -> int:
-    """CPUs this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _from_environ() -> list[Target_]:

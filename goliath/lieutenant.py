@@ -27,7 +27,7 @@ from goliath.actors.portal import new_event_loop
 from goliath.actors.system import ActorSystem
 from goliath.actors.workshop import Workshop
 from goliath.clock import BootClock
-from goliath.config import NodeConfig, TransportConfig
+from goliath.config import NodeConfig, TransportConfig, usable_cpus
 from goliath.core.ids import SessionId
 from goliath.core.node import Node
 from goliath.errors import AuthenticationError, GoliathError
@@ -159,7 +159,7 @@ def options_from(arguments: argparse.Namespace) -> LieutenantOptions:
     return LieutenantOptions(
         arguments.host,
         arguments.port,
-        arguments.workers or _usable_cpus(),
+        arguments.workers or usable_cpus(),
         token or Token.make(),
         arguments.tls_cert,
         arguments.tls_key,
@@ -180,12 +180,6 @@ def _token(path: Path | None) -> Token | None:
         return Token.parse(given["GOLIATH_TOKEN"]) if given["GOLIATH_TOKEN"] else None
     except (AuthenticationError, OSError) as exc:
         raise RefusedConfigurationError(str(exc)) from exc
-
-
-def _usable_cpus() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class _Server:
