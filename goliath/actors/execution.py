@@ -51,6 +51,9 @@ class EachCall(Protocol):
     def after(self) -> None:
         """It has ended, and its outcome stands in the range."""
 
+    def goes_on(self) -> bool:
+        """Whether the same has to be done around the calls that are left."""
+
 
 class Region:
     """Whether the main thread is inside user code, and of which range: only there may an
@@ -64,6 +67,21 @@ class Region:
 
 class Range:
     """Calls ``lo <= i < end``; ``end`` comes down when the rest is given back."""
+
+    __slots__ = (
+        "_calls",
+        "_interrupted_before",
+        "_reported",
+        "_reported_at",
+        "_retryable",
+        "_waiting_bytes",
+        "boxed",
+        "end",
+        "failures",
+        "lo",
+        "serial",
+        "values",
+    )
 
     def __init__(self, message: RunRange) -> None:
         self.serial = message.serial
@@ -139,26 +157,31 @@ class Range:
         now = time.perf_counter()
         elapsed, self._reported, self._reported_at = now - self._reported_at, last, now
         self._waiting_bytes = 0
-        retryable = sorted(place for place in list(self._retryable) if place < last)
-        self._retryable.difference_update(retryable)
+        # A range that is over and was never reported goes as it is: its list is not copied.
         payload = encode_outcomes(
-            self.values[first:last],
-            _taken(self.boxed, first, last),
-            _taken(self.failures, first, last),
+            self.values if final and not first else self.values[first:last],
+            _taken(self.boxed, first, last) if self.boxed else {},
+            _taken(self.failures, first, last) if self.failures else {},
         )
         if len(payload) > RESULT_MAX_BYTES:
             payload = _too_large(last - first, len(payload))
+        # By position: with keywords it takes 0.9 µs instead of 0.4.
         return Progress(
-            serial=self.serial,
-            lo=self.lo + first,
-            hi=self.lo + last,
-            elapsed_us=int(elapsed * 1e6),
-            final=final,
-            interrupted=final and self.lo + last < (self._interrupted_before or 0),
-            dirty=dirty,
-            retryable=[self.lo + place for place in retryable],
-            payload=payload,
+            self.serial,
+            self.lo + first,
+            self.lo + last,
+            int(elapsed * 1e6),
+            final,
+            final and self.lo + last < (self._interrupted_before or 0),
+            dirty,
+            self._take_retryable(last) if self._retryable else [],
+            payload,
         )
+
+    def _take_retryable(self, last: int) -> list[int]:
+        retryable = sorted(place for place in list(self._retryable) if place < last)
+        self._retryable.difference_update(retryable)
+        return [self.lo + place for place in retryable]
 
     # -- by the main thread --------------------------------------------------------------
 
@@ -246,7 +269,6 @@ class Execution:
         load: Callable[[], Callee],
         open_range: Callable[[Callee, Callable[[Any], None]], Step],
         each: EachCall | None,
-        stays_so: Callable[[], bool] = lambda: True,
     ) -> None:
         """Run what is left of the range; never raises on account of user code.
 
@@ -254,36 +276,28 @@ class Execution:
             load: the function.
             open_range: what runs its calls.
             each: what is done around each call, if anything is.
-            stays_so: asked after the first call, whether that must go on.
         """
-        region, serial = self._region, self._range.serial
+        region, range_ = self._region, self._range
+        serial = range_.serial
         try:
             region.serial = serial
             callee = load()
             region.serial = 0
             step = open_range(callee, self._box)
             region.serial = serial
-            if each is None:
-                self._run_all(step, callee.retry_on)
-            else:
-                self._run_each(step, callee.retry_on, each, stays_so)
+            if each is None or self._run_each(step, callee.retry_on, each):
+                while self._guarded(step, False, callee.retry_on):
+                    pass
             region.serial = 0
         except CallInterrupted:
             # Raised once, and only while the region was set: from here on nothing strikes.
             region.serial = 0
-            self._range.forget_unfinished()
-
-    def _run_all(self, step: Step, retry_on: tuple[type[BaseException], ...]) -> None:
-        while self._guarded(step, False, retry_on):
-            pass
+            range_.forget_unfinished()
 
     def _run_each(
-        self,
-        step: Step,
-        retry_on: tuple[type[BaseException], ...],
-        each: EachCall,
-        stays_so: Callable[[], bool],
-    ) -> None:
+        self, step: Step, retry_on: tuple[type[BaseException], ...], each: EachCall
+    ) -> bool:
+        """Run calls one by one; whether that is no longer necessary for the rest."""
         region, range_ = self._region, self._range
         while not range_.exhausted:
             region.serial = 0
@@ -292,10 +306,10 @@ class Execution:
             self._guarded(step, True, retry_on)
             region.serial = 0
             each.after()
-            if not stays_so():
+            if not each.goes_on():
                 region.serial = range_.serial
-                self._run_all(step, retry_on)
-                return
+                return True
+        return False
 
     def _guarded(self, step: Step, single: bool, retry_on: tuple[type[BaseException], ...]) -> bool:
         """Whether the loop must be entered again."""

@@ -20,6 +20,7 @@ import signal
 import socket
 import threading
 import traceback
+from collections import OrderedDict
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -107,7 +108,7 @@ class Worker:
         self._lock = threading.Lock()
         self._running: Range | None = None
         self._begun = 0  # the serial of the newest range; they only grow
-        self._ends: dict[int, int] = {}
+        self._ends: OrderedDict[int, int] = OrderedDict()
         self._early_splits: dict[int, list[int]] = {}
         self._early_interrupts: set[int] = set()
         self._revoked: set[int] = set()  # ranges that must not begin any more
@@ -159,24 +160,40 @@ class Worker:
         if range_ is None:
             return False
         self._page.write(range_.serial, NOBODY, 0.0)
-        each = _EachCall(self, range_, function, message.careful)
+        each = None
+        if message.careful or function.untidy or not function.vetted:
+            each = _EachCall(self, range_, function, message.careful)
 
         def open_range(callee: Callee, box: Callable[[Any], None]) -> Step:
             with self._lock:
                 return range_.open(message, callee, box)
 
         Execution(range_, function.name, self._region, self._coroutines, self.report).run(
-            function.load,
-            open_range,
-            each if message.careful or function.untidy or not function.vetted else None,
-            lambda: message.careful or function.untidy,
+            function.load, open_range, each
         )
         function.vetted = True
-        dirty = self.tidy(function) or each.dirty
+        return self._conclude(range_, function, dirty=each is not None and each.dirty)
+
+    def _conclude(self, range_: Range, function: Function, *, dirty: bool) -> bool:
+        """Answer for a range, then tidy up; whether this process should run no other.
+
+        Tidying takes as long as a small range, and nobody need wait for it: it only has to be
+        done when the next range begins, or when this process ends.
+        """
+        left_behind, busy = self._housekeeper.settle()
+        dirty = dirty or busy
         self._finish(range_, dirty)
-        # Last: whoever dies before this has begun the range and may have lost its outcomes.
+        # Not before: whoever dies up to here has begun the range and may have lost its outcomes.
+        # From here on nobody is to blame: what the node has handed ahead has another serial.
         self._page.write(0, NOBODY, 0.0)
-        return dirty
+        changed, lost = self._housekeeper.restore()
+        if left_behind or changed:
+            function.untidy = True
+        if lost and not dirty:
+            # The node takes this worker for clean and may have handed it more. It sees the end
+            # of the socket, and does not wait for what still runs here at the exit.
+            self._pipe.finish()
+        return dirty or lost
 
     def tidy(self, function: Function) -> bool:
         """Clean up behind a function; whether something could not be cleaned.
@@ -184,9 +201,11 @@ class Worker:
         A function that needed it once runs call by call from then on, so that its calls
         do not disturb each other either.
         """
-        changed, dirty = self._housekeeper.restore()
-        function.untidy = function.untidy or changed
-        return dirty
+        left_behind, busy = self._housekeeper.settle()
+        changed, lost = self._housekeeper.restore()
+        if left_behind or changed:
+            function.untidy = True
+        return busy or lost
 
     def _begin(self, message: RunRange) -> Range | None:
         """The range, unless it has been revoked."""
@@ -199,11 +218,13 @@ class Worker:
                 self._ends[serial] = range_.lo
                 return None
             self._running, self._begun = range_, serial
-            if serial in self._early_interrupts:
-                range_.interrupt()
-            for keep in self._early_splits.pop(serial, ()):
-                self._send_locked(Yielded(serial, range_.give_back(keep)))
-            self._early_interrupts = {s for s in self._early_interrupts if s > serial}
+            if self._early_interrupts:
+                if serial in self._early_interrupts:
+                    range_.interrupt()
+                self._early_interrupts = {s for s in self._early_interrupts if s > serial}
+            if self._early_splits:
+                for keep in self._early_splits.pop(serial, ()):
+                    self._send_locked(Yielded(serial, range_.give_back(keep)))
         return range_
 
     def _finish(self, range_: Range, dirty: bool) -> None:
@@ -212,8 +233,8 @@ class Worker:
             progress = range_.progress(final=True, dirty=dirty)
             assert progress is not None, "a final progress always says something"
             self._ends[range_.serial] = range_.end
-            if len(self._ends) > _ENDS_KEPT:
-                del self._ends[min(self._ends)]
+            while len(self._ends) > _ENDS_KEPT:
+                self._ends.popitem(last=False)  # serials only grow
             self._send_locked(progress)
 
     def report(self) -> None:
@@ -349,12 +370,17 @@ class _EachCall:
             self._worker.say(self._range.serial, self._range.next_index)
 
     def after(self) -> None:
+        if self._range.exhausted:
+            return  # the range is answered for and tidied up after at once
         self.dirty = self._worker.tidy(self._function) or self.dirty
-        if self._careful and not self._range.exhausted:
+        if self._careful:
             self._worker.report()
             # Only now: a worker that dies before has begun this call, for all that is known,
             # and a call that may run once must not be taken for one that never did.
             self._worker.say(self._range.serial, NOBODY)
+
+    def goes_on(self) -> bool:
+        return self._careful or self._function.untidy
 
 
 def become_worker(

@@ -51,6 +51,10 @@ class BlockingPipe:
         """Close the socket; nothing can be received or sent any more."""
         self._sock.close()
 
+    def finish(self) -> None:
+        """Tell the other end that nothing more comes from here."""
+        self._sock.shutdown(socket.SHUT_WR)
+
     def receive(self, timeout: float | None = None) -> Message | None:
         """The next message; None when the other end has closed.
 
@@ -62,12 +66,16 @@ class BlockingPipe:
         if timeout != self._timeout:
             self._sock.settimeout(timeout)
             self._timeout = timeout
-        if not self._have(LENGTH.size):
-            return None
-        (length,) = LENGTH.unpack_from(self._view, self._begin)
-        if not self._have(LENGTH.size + length):
-            return None
-        start = self._begin + LENGTH.size
+        wanted = LENGTH.size
+        while True:
+            start = self._begin + LENGTH.size
+            if start <= self._end:
+                (length,) = LENGTH.unpack_from(self._view, self._begin)
+                wanted = LENGTH.size + length
+                if self._begin + wanted <= self._end:
+                    break
+            if not self._read(wanted):
+                return None
         self._begin = start + length
         return from_header(*unpack_frame(self._view[start : self._begin], checksum=False))
 
@@ -85,8 +93,8 @@ class BlockingPipe:
         if sent < len(head) + len(payload):
             self._sock.sendall(memoryview(payload)[sent - len(head) :])
 
-    def _have(self, wanted: int) -> bool:
-        """Read until ``wanted`` bytes of the current frame are there; False at the end."""
+    def _read(self, wanted: int) -> bool:
+        """Read what is there, with room for ``wanted`` bytes of this frame; False at the end."""
         if self._begin == self._end:
             self._begin = self._end = 0
             if len(self._view) > _KEPT_BYTES:
@@ -95,12 +103,9 @@ class BlockingPipe:
             self._move_to(
                 self._view if wanted <= len(self._view) else _memory(wanted + _USUAL_BYTES)
             )
-        while self._end - self._begin < wanted:
-            count = self._sock.recv_into(self._view[self._end :])
-            if count == 0:
-                return False
-            self._end += count
-        return True
+        count = self._sock.recv_into(self._view[self._end :] if self._end else self._view)
+        self._end += count
+        return count > 0
 
     def _move_to(self, buffer: mmap.mmap | memoryview) -> None:
         """Bring the unread bytes to the front of ``buffer`` and use it from now on."""

@@ -250,6 +250,9 @@ def test_each_call_is_announced_outside_of_user_code() -> None:
             assert stage.region.serial == 0
             said.append(f"after {stage.range.next_index}")
 
+        def goes_on(self) -> bool:
+            return True
+
     def call(x: int) -> None:
         assert stage.region.serial == 1
         said.append(f"call {x}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import signal
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from goliath.actors.page import PageState
 from goliath.actors.process import Process
 from goliath.actors.spec import INITIALIZER, WorkerSpec
 from goliath.transport import serialization
@@ -516,6 +518,74 @@ async def test_a_thread_left_running_asks_for_another_worker(what: str, dirty: b
         process = await shop.fork()
         outcomes = await shop.run(process, mess, [{"x": what}])
         assert outcomes.final.dirty is dirty
+
+
+async def test_nobody_waits_for_the_tidying(tmp_path: Path) -> None:
+    permit = tmp_path / "permit"
+
+    def hinder(path: str) -> int:
+        look, deadline = os.getcwd, time.monotonic() + 30
+
+        def hindered() -> str:
+            while not os.path.exists(path) and time.monotonic() < deadline:
+                time.sleep(0.001)
+            return look()
+
+        os.getcwd = hindered
+        return 1
+
+    async with workshop() as shop:
+        process = await shop.fork()
+        outcomes = await shop.run(process, hinder, [{"path": str(permit)}])
+        assert (outcomes.values, permit.exists()) == ({0: 1}, False)
+        permit.touch()
+        assert (await shop.run(process, lambda: 2, [{}])).values == {0: 2}
+
+
+async def test_a_worker_that_lost_its_directory_begins_nothing_more(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+
+    def burn_down() -> int:
+        os.rmdir(os.getcwd())
+        return 1
+
+    async with workshop() as shop:
+        process = await shop.fork(WorkerSpec(cwd=str(home)))
+        first = shop.start(process, burn_down, [{}])
+        shop.start(process, look_around, [{}])
+        outcomes = await shop.gather(process, first)
+        assert (outcomes.values, outcomes.final.dirty) == ({0: 1}, False)
+        report = await shop.owner.exit_of(process)
+        assert report.page == PageState()
+        assert shop.owner.inboxes[process.worker].empty()
+
+
+async def test_what_was_written_to_a_stream_that_was_replaced_comes_before_the_result() -> None:
+    def replace(x: int) -> int:
+        print("half a line", end="")
+        sys.stdout = io.StringIO()
+        return x
+
+    async with workshop() as shop:
+        process = await shop.fork()
+        await shop.run(process, replace, [{"x": 1}])
+        assert shop.owner.log[-2][1:] == ("stdout", b"half a line")
+        assert isinstance(shop.owner.log[-1][2], Progress)
+
+
+async def test_a_stream_of_the_users_that_cannot_be_flushed_disturbs_nobody() -> None:
+    class Odd:
+        def flush(self) -> None:
+            raise RuntimeError("not today")
+
+    def replace(x: int) -> int:
+        sys.stdout = Odd()  # type: ignore[assignment]
+        return x
+
+    async with workshop() as shop:
+        process = await shop.fork()
+        assert (await shop.run(process, replace, [{"x": 1}, {"x": 2}])).values == {0: 1, 1: 2}
 
 
 # -- what it finds around it -----------------------------------------------------------------
