@@ -44,14 +44,14 @@ class LocalRef:
             MailboxFullError: the actor is hopelessly behind.
         """
         if self._cell.alive:
-            self._cell.post(Envelope(message))
+            self._cell.tell(message)
 
     def ask(self, message: Any) -> asyncio.Future[Any]:
         """See `AskableRef.ask`."""
         envelope = Envelope(message, self._cell.loop.create_future())
         assert envelope.reply is not None
         if self._cell.alive:
-            self._cell.post(envelope)
+            self._cell.ask(envelope)
         else:
             envelope.refuse(ActorStoppedError(f"{self.name} has ended"))
         return envelope.reply
@@ -119,12 +119,19 @@ class _Cell:
 
     # -- the mailbox -------------------------------------------------------------------
 
-    def post(self, envelope: Envelope) -> None:
+    def tell(self, message: Any) -> None:
+        if self._busy or self._mailbox:
+            self._mailbox.put_nowait(Envelope(message))
+            self._schedule()
+        else:
+            self._handle(message)
+
+    def ask(self, envelope: Envelope) -> None:
         if self._busy or self._mailbox:
             self._mailbox.put_nowait(envelope)
             self._schedule()
         else:
-            self._deliver(envelope)
+            self._handle(envelope.message, envelope)
 
     def end_soon(self) -> None:
         if self.alive:
@@ -147,21 +154,22 @@ class _Cell:
             if envelope.message is _STOP:
                 self._end()
                 return
-            self._deliver(envelope)
+            self._handle(envelope.message, envelope)
         if self._mailbox:
             self._schedule()
 
-    def _deliver(self, envelope: Envelope) -> None:
+    def _handle(self, message: Any, envelope: Envelope | None = None) -> None:
         self._busy = True
         try:
-            answer = self._actor.receive(envelope.message)
+            answer = self._actor.receive(message)
         except Exception as exc:  # noqa: BLE001 - whatever it is, the supervisor decides
-            envelope.refuse(exc)
+            if envelope is not None:
+                envelope.refuse(exc)
             self._crash(exc)
             return
         finally:
             self._busy = False
-        if envelope.reply is not None:
+        if envelope is not None:
             envelope.answer(answer)
         if self._stopping:
             self._end()

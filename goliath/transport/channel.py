@@ -13,7 +13,8 @@ from goliath.transport.messages import Message
 
 
 class Receiver(Protocol):
-    """What the owner of a channel end offers to it: called in the loop, never reentrantly."""
+    """What the owner of a channel end offers to it: called in the loop, and never inside one of
+    its own calls to the channel (but maybe inside the other end's)."""
 
     def on_message(self, message: Message) -> None:
         """The next message of the other end."""

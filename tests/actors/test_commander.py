@@ -345,11 +345,15 @@ async def test_functions_nobody_uses_are_forgotten_when_there_are_too_many():
             house.ref.tell(desk.ExhaustJob(job))
             await node.finish()
             await until(lambda owner=owner: owner.settled)
-        forgotten = [m.digest for m in node.heard if isinstance(m, msg.ForgetFunction)]
-        assert forgotten == [hashlib.sha256(f"f{n}".encode()).hexdigest() for n in (0, 1)]
+
+        def forgotten() -> list[str]:
+            return [m.digest for m in node.heard if isinstance(m, msg.ForgetFunction)]
+
+        await until(lambda: len(forgotten()) == 2)
+        assert forgotten() == [hashlib.sha256(f"f{n}".encode()).hexdigest() for n in (0, 1)]
         job, _ = house.job(name="f0")
-        house.submit(job)
         node.heard.clear()
+        house.submit(job)
         assert (await node.next(msg.DefineFunction)).name == "f0"
 
 

@@ -113,10 +113,12 @@ class FakeCommander:
         self.channel = channel
         self.heard: list[Any] = []
         self.closed = False
+        self.while_reading = lambda: None  # nothing else reaches this end meanwhile
         channel.attach(self)
 
     def on_message(self, message: msg.Message) -> None:
         self.heard.append(message)
+        self.while_reading()
 
     def on_closed(self, error: Exception | None) -> None:
         self.closed = True
@@ -282,10 +284,17 @@ async def test_a_commander_that_does_not_read_makes_its_workers_wait_with_their_
         commander.say(FUNCTION, ENVIRONMENT, assign())
         worker = await house.worker()
         await until(lambda: worker.heard)
-        piece = bytes(1 << 20)
-        for _ in range(65):
-            worker.print(piece)
-        assert worker.paused
+        paused = []
+
+        def flood() -> None:
+            commander.while_reading = lambda: None
+            for _ in range(65):
+                worker.print(bytes(1 << 20))
+            paused.append(worker.paused)
+
+        commander.while_reading = flood
+        worker.print(b"the first line\n")
+        assert paused == [True]
         await until(lambda: not worker.paused)
 
 

@@ -11,6 +11,7 @@ import pytest
 from goliath.config import KIB, MIB, TransportConfig
 from goliath.errors import LocalError
 from goliath.transport import memory
+from goliath.transport.messages import Message
 from tests.transport.ends import PAIRS, End, assign, bulk, control
 
 
@@ -55,11 +56,28 @@ async def test_a_message_much_bigger_than_a_chunk_arrives(connected: Pair):
         assert right.batches == [1, 2]
 
 
-async def test_nothing_is_delivered_before_send_returns(connected: Pair):
+async def test_no_answer_is_delivered_before_send_returns(connected: Pair):
     async with connected(QUICK) as (left, right):
+        right.on_each = lambda message: right.send(bulk(message.count))
         left.send(control(1))
-        assert right.messages == []
-        await right.received(1)
+        assert left.messages == []
+        await left.received(1)
+
+
+async def test_what_is_sent_while_a_message_is_read_is_not_delivered_meanwhile(connected: Pair):
+    async with connected(QUICK) as (left, right):
+        heard_meanwhile = []
+
+        def answer_twice(message: Message) -> None:
+            right.send(bulk(1))
+            right.send(bulk(2))
+            heard_meanwhile.extend(left.messages)
+
+        right.on_each = answer_twice
+        left.send(control(1))
+        await left.received(2)
+        assert heard_meanwhile == []
+        assert left.batches == [1, 2]
 
 
 async def test_an_answer_may_be_sent_while_a_message_is_read(connected: Pair):
@@ -121,10 +139,15 @@ async def test_a_channel_has_one_receiver(connected: Pair):
 
 async def test_too_much_at_once_is_congestion_and_its_end_is_told(connected: Pair):
     async with connected(QUICK) as (left, right):
-        for n in range(64):
-            assert not left.channel.congested or n > 3
-            left.send(bulk(n, bytes(256 * KIB)))
-        assert left.channel.congested
+
+        def flood(_: Message) -> None:  # told something, so that nothing is delivered meanwhile
+            for n in range(64):
+                assert not left.channel.congested or n > 3
+                left.send(bulk(n, bytes(256 * KIB)))
+            assert left.channel.congested
+
+        left.on_each = flood
+        right.send(control(1))
         await right.received(64)
         await left.until(lambda: left.writable)
         assert not left.channel.congested
