@@ -69,7 +69,6 @@ class TransportConfig(_Knobs):
 class NodeConfig(_Knobs):
     """A Lieutenant and its worker processes."""
 
-    flush_interval_s: float = 0.010  # finished calls of a long batch are reported this often
     cancel_grace_s: float = 4.0  # interrupted first, killed after this
     parked_max_s: float = 60.0  # an idle worker process is kept this long for its session
     parked_keep: int = 0  # ... and this many for ever (0: as many as there are slots)
@@ -85,7 +84,8 @@ class SchedulingConfig(_Knobs):
     """How a Commander cuts and spreads calls."""
 
     target_fast_s: float = 0.008  # worker time of one batch while a call takes under 10 µs
-    target_slow_s: float = 0.010  # ... and beyond
+    linger_s: float = 0.1  # ... and beyond; also how long a finished result may wait to be reported
+    linger_watched_s: float = 0.010  # ... where somebody takes them as they come
     batch_calls_max: int = 32_768
     batch_bytes_max: int = MIB
     window_bytes: int = 64 * MIB  # payload that may be on its way to one node

@@ -143,7 +143,8 @@ class Cluster:
         scheduler = Scheduler(
             BatchPolicy(
                 config.target_fast_s,
-                config.target_slow_s,
+                config.linger_s,
+                config.linger_watched_s,
                 config.batch_calls_max,
                 config.batch_bytes_max,
             ),

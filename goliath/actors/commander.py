@@ -370,6 +370,7 @@ class CommanderActor(Actor):
                 options.timeout_s,
                 options.cpus,
                 dict(options.resources),
+                command.linger_s,
                 parcel.payload,
             )
         )

@@ -41,7 +41,7 @@ class Owner(Protocol):
         """The Commander itself has ended: nothing will come any more."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class OpenJob:
     """A user wants calls of one function made; ``fed`` as in `events.JobOpened`."""
 
@@ -82,21 +82,21 @@ class Parcel:
     open_calls: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SubmitParcel:
     """Calls that are ready to be sent."""
 
     parcel: Parcel
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ExhaustJob:
     """No further parcel will come."""
 
     job: JobId
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CancelJob:
     """Nobody wants the rest."""
 
@@ -104,26 +104,26 @@ class CancelJob:
     force: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CancelAll:
     """Nobody wants anything."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TellWhenIdle:
     """A wish to hear, once, that no job is open (any more)."""
 
     tell: Callable[[], None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class BreakDown:
     """What the Commander runs on is broken: whoever waits for it waits in vain."""
 
     error: Exception
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NodeUp:
     """A new session with a Lieutenant."""
 
@@ -137,7 +137,7 @@ class NodeUp:
     embedded: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NodeTrouble:
     """An attempt to reach a Lieutenant failed; it will be repeated."""
 
@@ -145,7 +145,7 @@ class NodeTrouble:
     error: Exception
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NodeHeard:
     """A Lieutenant said something."""
 
@@ -153,7 +153,7 @@ class NodeHeard:
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NodeDown:
     """A session has ended for good."""
 
@@ -161,13 +161,13 @@ class NodeDown:
     error: Exception | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NodeWritable:
     """A session that was congested has room again."""
 
     node: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class DescribeNodes:
     """A question: what is known of every Lieutenant (`NodeInfo`s)."""

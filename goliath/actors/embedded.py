@@ -20,7 +20,6 @@ from goliath.transport.channel import Channel
 def node_policy(config: NodeConfig, tasks_per_worker_max: int | None = None) -> NodePolicy:
     """What of the configuration decides something."""
     return NodePolicy(
-        config.flush_interval_s,
         config.cancel_grace_s,
         config.parked_max_s,
         config.starved_after_s,

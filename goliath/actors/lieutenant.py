@@ -37,6 +37,7 @@ from goliath.transport.messages import Message, Payload
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 SECRET_PREFIX = "GOLIATH_TOKEN"
+LINGER_MIN_S = 0.001  # who wants to hear of each call sooner sends it in a batch of its own
 
 _log = logging.getLogger("goliath.lieutenant")
 
@@ -367,7 +368,12 @@ class LieutenantActor(Actor):
         if (batch, attempt) in session.batches or not 0 <= said.lo < said.hi:
             return self._accuse(session, "a batch sent twice, or without calls")
         never = said.timeout_s is not None and said.timeout_s <= 0
-        if never or said.cpus < 0 or not are_amounts(said.resources):
+        if (
+            never
+            or said.cpus < 0
+            or said.linger_s < LINGER_MIN_S
+            or not are_amounts(said.resources)
+        ):
             return self._accuse(session, "a batch that asks for what cannot be")
         session.batches[batch, attempt] = said
         self._decide(
@@ -382,6 +388,7 @@ class LieutenantActor(Actor):
                 said.timeout_s,
                 said.cpus,
                 said.resources,
+                said.linger_s,
             )
         )
         return None

@@ -77,6 +77,7 @@ def make_plan(
         resources=_checked_resources(resources),
         batch_size=None if batch_size == "auto" else batch_size,
         retry_exceptions=bool(retry_on),
+        watched=buffersize is not None or not ordered,
     )
     total = len(args) if isinstance(args, Sized) else None
     return Plan(

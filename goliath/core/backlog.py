@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from goliath.core.batch import Batch
 from goliath.core.ids import JobId
@@ -35,17 +35,20 @@ class Backlog:
         """Queue a batch that was on a node already before the others of its job."""
         self._queues.setdefault(batch.job, deque()).appendleft(batch)
 
-    def pop(self, fits: Callable[[Batch], bool]) -> Batch | None:
-        """The next batch, of the next job whose first batch fits; None if none does."""
-        for job, queue in self._queues.items():
-            if fits(queue[0]):
-                batch = queue.popleft()
-                if queue:
-                    self._queues.move_to_end(job)
-                else:
-                    del self._queues[job]
-                return batch
-        return None
+    def heads(self) -> Iterator[Batch]:
+        """The first batch of each job, in the order of the jobs' turns; void after a `pop`."""
+        for queue in self._queues.values():
+            yield queue[0]
+
+    def pop(self, job: JobId) -> Batch:
+        """Take the first batch of a job, which has had its turn now."""
+        queue = self._queues[job]
+        batch = queue.popleft()
+        if queue:
+            self._queues.move_to_end(job)
+        else:
+            del self._queues[job]
+        return batch
 
     def drop(self, job: JobId) -> list[Batch]:
         """Take out every batch of a job."""

@@ -46,6 +46,7 @@ class JobOptions:
     resources: Mapping[str, float] = field(default_factory=dict)
     batch_size: int | None = None  # None: adaptive
     retry_exceptions: bool = False
+    watched: bool = True  # whether somebody takes the outcomes as they come
 
     @property
     def careful(self) -> bool:

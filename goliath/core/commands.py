@@ -20,7 +20,7 @@ class Verdict(StrEnum):
     INFEASIBLE = "infeasible"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Assign:
     """Send calls of a parcel to a node."""
 
@@ -32,9 +32,10 @@ class Assign:
     lo: int
     hi: int
     careful: bool
+    linger_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Steal:
     """Ask a node to give up un-started work."""
 
@@ -42,7 +43,7 @@ class Steal:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CancelOn:
     """Tell a node that nobody wants a batch any more."""
 
@@ -52,7 +53,7 @@ class CancelOn:
     force: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Settle:
     """The outcomes just reported for ``lo <= i < hi`` count, but for the calls in ``excepted``."""
 
@@ -64,7 +65,7 @@ class Settle:
     excepted: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Fail:
     """Calls ``lo <= i < hi`` of a parcel end without an outcome of their own."""
 
@@ -77,7 +78,7 @@ class Fail:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Demand:
     """The job's owner may submit ``batches`` more parcels, of ``calls`` calls each."""
 
@@ -86,14 +87,14 @@ class Demand:
     calls: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class JobEnded:
     """Every call of the job is settled and nothing of it is on any node."""
 
     job: JobId
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class WakeAt:
     """Send `TimerFired` at this time; replaces an earlier wish."""
 

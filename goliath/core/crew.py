@@ -17,7 +17,7 @@ SPLIT_AFTER_S = 0.004
 answer, and the next batch is usually here sooner."""
 
 
-AHEAD_MAX_S = 0.020
+AHEAD_MAX_S = 0.200
 """A worker whose last piece took longer gets nothing ahead: it would wait there for too long."""
 
 
@@ -96,7 +96,7 @@ class Crew:
             and not worker.split_asked
             and not worker.revoking
             and not worker.barren
-            and worker.kill_at is None
+            and worker.kill_at == inf
             and (session is None or worker.session == session)
         ]
         return sorted(found, key=lambda worker: -worker.rest())
@@ -166,7 +166,7 @@ class Crew:
             and worker.state is WorkerState.BUSY
             and worker.session == session
             and not worker.retire_after
-            and worker.kill_at is None
+            and worker.kill_at == inf
         ]
 
     def revocable(self, session: SessionId | None = None) -> list[Worker]:
@@ -186,8 +186,8 @@ class Crew:
         piece = worker.piece
         assert piece is not None
         worker.since = now
-        careful = piece.work.careful
-        worker.flush_at = None if careful or len(piece) < 2 else now + self.policy.flush_interval_s
+        at_once = piece.work.careful or len(piece) < 2  # there is nothing to be hurried
+        worker.flush_at = inf if at_once else now + piece.work.linger_s
         self.time_call(worker, now)
 
     @staticmethod
@@ -196,7 +196,7 @@ class Crew:
         assert worker.piece is not None
         worker.call_since = now
         timeout_s = worker.piece.work.timeout_s
-        worker.inspect_at = None if timeout_s is None else now + timeout_s
+        worker.inspect_at = inf if timeout_s is None else now + timeout_s
 
     @staticmethod
     def release(worker: Worker, now: float) -> Piece:
@@ -205,7 +205,7 @@ class Crew:
         assert piece is not None
         worker.piece = None
         worker.pace_s = now - worker.since
-        worker.flush_at = worker.inspect_at = worker.kill_at = None
+        worker.flush_at = worker.inspect_at = worker.kill_at = inf
         return piece
 
     def is_worn(self, worker: Worker) -> bool:
@@ -223,7 +223,7 @@ class Crew:
         """End it, whatever it does."""
         if worker.state is not WorkerState.LEAVING:
             worker.move(WorkerState.LEAVING, now)
-        worker.flush_at = worker.inspect_at = worker.kill_at = None
+        worker.flush_at = worker.inspect_at = worker.kill_at = inf
         return Kill(worker.id)
 
     @staticmethod
@@ -234,11 +234,58 @@ class Crew:
 
     # -- time ----------------------------------------------------------------------------
 
-    def split_for_the_idle(self, now: float) -> Iterator[NodeCommand]:
+    def keep_time(self, now: float, *, share: bool) -> tuple[list[NodeCommand], float]:
+        """Look after every worker once: flush, look for calls that run too long, kill, let the
+        parked go, and share out what one has and another could do.
+
+        This is done for every event: one pass takes a third of the time of one for each duty.
+
+        Args:
+            now: the time.
+            share: whether idle slots may be filled from what runs beside them.
+
+        Returns:
+            What is due; and when something will be due that has no other cause than time.
+        """
+        due: list[NodeCommand] = []
+        next_at = inf
+        occupied = 0.0
+        laden = False
+        for worker in self.workers.values():
+            piece = worker.piece
+            if piece is not None:
+                occupied += piece.work.cpus
+                laden = laden or piece.hi - piece.lo > 1 or worker.ahead is not None
+                at = min(worker.flush_at, worker.inspect_at, worker.kill_at)
+                if at <= now:
+                    due += self._overdue(worker, piece, now)
+                    at = min(worker.flush_at, worker.inspect_at, worker.kill_at)
+            elif worker.state is WorkerState.IDLE:
+                at = worker.since + self.policy.parked_max_s
+                if at <= now:
+                    due.append(self.retire(worker, now))
+                    continue
+            else:
+                continue
+            if at < next_at:
+                next_at = at
+        if share and laden and occupied < self.slots:
+            due += self._split_for_the_idle(self.slots - occupied, now)
+            next_at = min(next_at, self._next_split(now))
+        return due, next_at
+
+    def _overdue(self, worker: Worker, piece: Piece, now: float) -> Iterator[NodeCommand]:
+        if worker.flush_at <= now:
+            worker.flush_at = now + piece.work.linger_s if len(piece) > 1 else inf
+            yield FlushRange(worker.id, worker.serial)
+        if worker.inspect_at <= now:
+            worker.inspect_at = inf
+            yield Inspect(worker.id)
+        if worker.kill_at <= now:
+            yield self.kill(worker, now)
+
+    def _split_for_the_idle(self, free: float, now: float) -> Iterator[NodeCommand]:
         """While slots are idle and nothing is queued, have running pieces split."""
-        free = self.slots - self.occupied()
-        if free <= 0:
-            return
         free -= sum(worker.split_asked or worker.revoking for worker in self.workers.values())
         for worker in self.revocable() + self.splittable():
             assert worker.piece is not None
@@ -248,38 +295,8 @@ class Crew:
                 free -= 1
                 yield worker.revoke() if worker.ahead is not None else worker.split()
 
-    def keep_time(self, now: float) -> Iterator[NodeCommand]:
-        """Do what is due: flush, look for calls that run too long, kill, let the parked go."""
-        for worker in self.workers.values():
-            if worker.flush_at is not None and worker.flush_at <= now:
-                worker.flush_at = now + self.policy.flush_interval_s if worker.rest() > 1 else None
-                yield FlushRange(worker.id, worker.serial)
-            if worker.inspect_at is not None and worker.inspect_at <= now:
-                worker.inspect_at = None
-                yield Inspect(worker.id)
-            if worker.kill_at is not None and worker.kill_at <= now:
-                yield self.kill(worker, now)
-            if worker.state is WorkerState.IDLE and now >= worker.since + self.policy.parked_max_s:
-                yield self.retire(worker, now)
-
-    def next_deadline(self) -> float:
-        """When something will be due that has no other cause than time."""
-        next_at = inf
-        for worker in self.workers.values():
-            if worker.flush_at is not None and worker.flush_at < next_at:
-                next_at = worker.flush_at
-            if worker.inspect_at is not None and worker.inspect_at < next_at:
-                next_at = worker.inspect_at
-            if worker.kill_at is not None and worker.kill_at < next_at:
-                next_at = worker.kill_at
-            if worker.state is WorkerState.IDLE:
-                next_at = min(next_at, worker.since + self.policy.parked_max_s)
-        return next_at
-
-    def next_split(self, now: float) -> float:
+    def _next_split(self, now: float) -> float:
         """When a piece that runs beside an idle slot will be old enough to be split."""
-        if self.slots <= self.occupied():
-            return inf
         laden = self.revocable() + self.splittable()
         ripe = (worker.since + SPLIT_AFTER_S for worker in laden)
         return min((at for at in ripe if at > now), default=inf)

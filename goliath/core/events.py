@@ -9,7 +9,7 @@ from goliath.core.batch import JobOptions, ParcelId
 from goliath.core.ids import Attempt, BatchId, JobId, NodeId
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class JobOpened:
     """A user wants calls made.
 
@@ -23,7 +23,7 @@ class JobOpened:
     fed: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ParcelSubmitted:
     """The job's owner has cut and encoded ``count`` calls."""
 
@@ -33,14 +33,14 @@ class ParcelSubmitted:
     nbytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class JobExhausted:
     """No further parcel of this job will come; it ends when its last call is settled."""
 
     job: JobId
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class JobCancelled:
     """Nobody wants the rest. Every call not settled yet is failed as ``CANCELLED``.
 
@@ -53,7 +53,7 @@ class JobCancelled:
     by_owner: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class EnvironmentBroken:
     """A node could not set up what the calls of this environment need."""
 
@@ -61,7 +61,7 @@ class EnvironmentBroken:
     error: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NodeJoined:
     """A new session with a Lieutenant."""
 
@@ -71,21 +71,21 @@ class NodeJoined:
     rtt_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NodeDraining:
     """The node takes nothing new."""
 
     node: NodeId
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NodeLost:
     """The session is gone for good, with whatever was not reported in it."""
 
     node: NodeId
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RangeFinished:
     """Calls of a batch have outcomes; those in ``retryable`` raised what the job wants retried."""
 
@@ -98,7 +98,7 @@ class RangeFinished:
     retryable: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RangeReturned:
     """Calls of a batch will not be run by this node; ``why`` and ``guilty`` as in the message."""
 
@@ -111,7 +111,7 @@ class RangeReturned:
     guilty: int = -1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StealAnswered:
     """A victim gave up these ``(batch, attempt, lo, hi)``; fewer than asked is not an error."""
 
@@ -119,7 +119,7 @@ class StealAnswered:
     yielded: tuple[tuple[BatchId, Attempt, int, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TimerFired:
     """The moment asked for by `WakeAt` has come (or an earlier one)."""
 

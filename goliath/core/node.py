@@ -68,6 +68,7 @@ class Node:
     _surrender: Surrender = field(init=False)
     _fair: DeficitRoundRobin = field(default_factory=DeficitRoundRobin)
     _drained: bool = False
+    _wake_at: float = inf  # an earlier wish is not repeated
 
     def __post_init__(self, policy: NodePolicy | None) -> None:
         self._policy = policy or NodePolicy()
@@ -77,15 +78,18 @@ class Node:
     def handle(self, event: NodeEvent, now: float) -> list[NodeCommand]:
         """Take one event in; what is to be done about it, in order."""
         commands = list(self._on(event, now))
-        commands += self._start(now)
-        if not self._queues.draining:
-            commands += self._crew.split_for_the_idle(now)
-        elif not self._drained and not self._crew.occupied():
+        if self._queues.waiting():
+            commands += self._start(now)
+        draining = self._queues.draining
+        due, deadline = self._crew.keep_time(now, share=not draining)
+        commands += due
+        if draining and not self._drained and not self._crew.occupied():
             self._drained = True
             commands.append(Drained())
-        commands += self._crew.keep_time(now)
-        deadline = self._next_deadline(now)
-        if deadline < inf:
+        if len(self._queues.sessions) > 1:
+            deadline = min(deadline, self._next_starving(now))
+        if deadline < self._wake_at:
+            self._wake_at = deadline
             commands.append(NodeWakeAt(deadline))
         return commands
 
@@ -120,6 +124,7 @@ class Node:
             case DrainRequested():
                 return self._on_drain()
             case NodeTimerFired():
+                self._wake_at = inf
                 return iter(())
             case _:
                 assert_never(event)
@@ -190,6 +195,7 @@ class Node:
             event.timeout_s,
             event.cpus,
             event.resources,
+            event.linger_s,
         )
         self._queues.open(work)
         piece = self._queues.cut(work, event.lo, event.hi)
@@ -217,7 +223,7 @@ class Node:
         for worker in self._crew.running(work):
             if event.force or worker.state is WorkerState.STARTING:
                 yield self._crew.kill(worker, now)
-            elif worker.kill_at is None:
+            elif worker.kill_at == inf:
                 worker.kill_at = now + self._policy.cancel_grace_s
                 yield InterruptRange(worker.id, worker.serial)
 
@@ -455,17 +461,12 @@ class Node:
         self._crew.hand(worker, piece, now)
         yield Run(worker.id, worker.serial, *work.key, piece.lo, piece.hi, work.careful)
 
-    def _next_deadline(self, now: float) -> float:
-        deadline = self._crew.next_deadline()
-        if not self._queues.draining:
-            deadline = min(deadline, self._crew.next_split(now))
-        if len(self._queues.sessions) > 1:
-            for session in self._queues.sessions.values():
-                if session.waiting_since is not None:
-                    at = session.waiting_since + self._policy.starved_after_s
-                    if now < at < deadline:  # what is due already waits for something else
-                        deadline = at
-        return deadline
+    def _next_starving(self, now: float) -> float:
+        """When the first session will have waited for so long that it may oversubscribe."""
+        waiting = (s.waiting_since for s in self._queues.sessions.values())
+        ends = (since + self._policy.starved_after_s for since in waiting if since is not None)
+        # What is due already waits for something else.
+        return min((at for at in ends if at > now), default=inf)
 
     def _on_drain(self) -> Iterator[NodeCommand]:
         if not self._queues.draining:

@@ -12,21 +12,21 @@ Environment = str
 # -- events ----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SessionOpened:
     """A Commander has logged in."""
 
     session: SessionId
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SessionClosed:
     """A Commander has left, or was not heard from for too long."""
 
     session: SessionId
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class EnvironmentReady:
     """The directory of a job is filled."""
 
@@ -34,7 +34,7 @@ class EnvironmentReady:
     environment: Environment
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class EnvironmentBroke:
     """The directory of a job cannot be filled."""
 
@@ -43,7 +43,7 @@ class EnvironmentBroke:
     error: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class EnvironmentForgotten:
     """The job is over; its workers may go."""
 
@@ -51,7 +51,7 @@ class EnvironmentForgotten:
     environment: Environment
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class BatchArrived:
     """A Commander wants calls ``lo <= i < hi`` of a batch run."""
 
@@ -65,9 +65,10 @@ class BatchArrived:
     timeout_s: float | None = None
     cpus: float = 1.0
     resources: Mapping[str, float] = field(default_factory=dict)
+    linger_s: float = 0.010
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CancelArrived:
     """A Commander no longer wants a batch; it may not even have arrived yet."""
 
@@ -77,7 +78,7 @@ class CancelArrived:
     force: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StealArrived:
     """A Commander has better use for ``count`` un-started ranges."""
 
@@ -85,7 +86,7 @@ class StealArrived:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class WorkerStarted:
     """A forked process stands ready; or ``error`` says why its initializer failed."""
 
@@ -93,7 +94,7 @@ class WorkerStarted:
     error: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class WorkerProgressed:
     """Calls ``lo <= i < hi`` ran; fields as in the message `Progress`."""
 
@@ -108,7 +109,7 @@ class WorkerProgressed:
     retryable: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RestYielded:
     """The answer to `SplitRange`: from call ``at`` on nothing was run, nor will be.
 
@@ -120,7 +121,7 @@ class RestYielded:
     at: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class WorkerInspected:
     """The answer to `Inspect`: what the worker's page says it is running, since when."""
 
@@ -130,7 +131,7 @@ class WorkerInspected:
     started_at: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class WorkerExited:
     """The process is gone. ``serial, index`` are the last that its page says it began."""
 
@@ -139,12 +140,12 @@ class WorkerExited:
     index: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class DrainRequested:
     """Finish what runs, take nothing new."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NodeTimerFired:
     """The moment asked for by `NodeWakeAt` has come (or an earlier one)."""
 
@@ -170,7 +171,7 @@ NodeEvent = (
 # -- commands --------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Fork:
     """Start a worker process for a session's environment."""
 
@@ -180,7 +181,7 @@ class Fork:
     cpus: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Run:
     """Hand a worker calls ``lo <= i < hi`` of a batch."""
 
@@ -194,7 +195,7 @@ class Run:
     careful: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class InterruptRange:
     """Make the worker's running call raise."""
 
@@ -202,7 +203,7 @@ class InterruptRange:
     serial: Serial
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SplitRange:
     """Have the worker give back the un-started rest but for one part in ``keep``; with 0
     the whole range if it has not begun it, else all of the rest."""
@@ -212,7 +213,7 @@ class SplitRange:
     keep: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class FlushRange:
     """Have the worker report what has finished."""
 
@@ -220,28 +221,28 @@ class FlushRange:
     serial: Serial
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Inspect:
     """Look at the worker's page, and say so with `WorkerInspected`."""
 
     worker: WorkerId
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Kill:
     """End the worker process and everything it started, now."""
 
     worker: WorkerId
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Retire:
     """Let an idle worker process leave."""
 
     worker: WorkerId
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ReportDone:
     """Forward the outcomes that came with the event at hand."""
 
@@ -255,7 +256,7 @@ class ReportDone:
     retryable: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ReportReturned:
     """Tell the Commander that calls will not be run here, and why."""
 
@@ -269,7 +270,7 @@ class ReportReturned:
     worker: WorkerId | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ReportSurrendered:
     """Answer a steal."""
 
@@ -278,7 +279,7 @@ class ReportSurrendered:
     ranges: tuple[tuple[BatchId, Attempt, int, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ReportEnvironmentBroken:
     """Tell the Commander that an environment cannot be had here."""
 
@@ -287,7 +288,7 @@ class ReportEnvironmentBroken:
     error: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Release:
     """Nothing of the batch is left here: its arguments may be forgotten."""
 
@@ -296,17 +297,17 @@ class Release:
     attempt: Attempt
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AnnounceDraining:
     """Tell every Commander to send nothing more."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Drained:
     """Nothing runs any more and nothing will: the Lieutenant may go."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NodeWakeAt:
     """Send `NodeTimerFired` at this time; replaces an earlier wish."""
 

@@ -41,9 +41,15 @@ class BatchPolicy:
     """How many calls make a batch."""
 
     target_fast_s: float = 0.008
-    target_slow_s: float = 0.010
+    linger_s: float = 0.1
+    linger_watched_s: float = 0.010
     calls_max: int = 32_768
     bytes_max: int = 1024 * 1024
+
+    def linger(self, *, watched: bool) -> float:
+        """Seconds that a finished result may wait to be reported with others (the term is
+        Kafka's); a batch is meant to take as long."""
+        return self.linger_watched_s if watched else self.linger_s
 
     def size(
         self,
@@ -51,11 +57,14 @@ class BatchPolicy:
         bytes_per_call: float,
         remaining: int | None,
         slots: int,
+        *,
+        watched: bool = True,
     ) -> int:
         """Calls of the next batch: one while nothing is known of the function."""
         if per_call_s is None:
             return 1
-        target_s = self.target_fast_s if per_call_s < FAST_CALL_S else self.target_slow_s
+        fast = per_call_s < FAST_CALL_S
+        target_s = self.target_fast_s if fast else self.linger(watched=watched)
         size = min(int(target_s / per_call_s), self.calls_max)
         if bytes_per_call * size > self.bytes_max:
             size = int(self.bytes_max / bytes_per_call)
@@ -93,7 +102,6 @@ class RestartIntensity:
 class NodePolicy:
     """The knobs of `goliath.config.NodeConfig` that decide something."""
 
-    flush_interval_s: float = 0.010
     cancel_grace_s: float = 4.0
     parked_max_s: float = 60.0
     starved_after_s: float = 1.0

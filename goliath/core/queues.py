@@ -23,6 +23,10 @@ class Queues:
     tombstones: OrderedDict[BatchKey, None] = field(default_factory=OrderedDict)
     draining: bool = False
 
+    def waiting(self) -> bool:
+        """Whether any piece waits for a worker."""
+        return any(session.queue for session in self.sessions.values())
+
     def open(self, work: Work) -> None:
         """A batch has arrived."""
         assert work.key not in self.works, f"{work.key} arrived twice"

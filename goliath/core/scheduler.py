@@ -402,26 +402,20 @@ class Scheduler:
 
     def _place(self, now: float) -> Iterator[Command]:
         """Give waiting batches to nodes while any node has room for them."""
-        while self._backlog:
-            chosen: dict[JobId, NodeView | None] = {}
+        placed = True
+        while placed:
+            placed = False
+            for batch in self._backlog.heads():
+                node = self._node_for(self._jobs[batch.job].options)
+                if node is not None:
+                    placed = True
+                    yield self._assign(self._backlog.pop(batch.job), node, now)
+                    break
 
-            def fits(batch: Batch, chosen: dict[JobId, NodeView | None] = chosen) -> bool:
-                options = self._jobs[batch.job].options
-                chosen[batch.job] = choose_node(
-                    self._nodes.values(),
-                    options,
-                    self.policy,
-                    self._batch_s(options),
-                    self.window_bytes,
-                )
-                return chosen[batch.job] is not None
-
-            batch = self._backlog.pop(fits)
-            if batch is None:
-                return
-            node = chosen[batch.job]
-            assert node is not None
-            yield self._assign(batch, node, now)
+    def _node_for(self, options: JobOptions) -> NodeView | None:
+        return choose_node(
+            self._nodes.values(), options, self.policy, self._batch_s(options), self.window_bytes
+        )
 
     def _assign(self, batch: Batch, node: NodeView, now: float) -> Assign:
         batch.attempt = Attempt(batch.attempt + 1)
@@ -441,6 +435,7 @@ class Scheduler:
             batch.lo,
             batch.hi,
             batch.careful,
+            self.policy.linger(watched=self._jobs[batch.job].options.watched),
         )
 
     def _rob(self, now: float) -> Iterator[Command]:
@@ -494,7 +489,11 @@ class Scheduler:
         if job.options.batch_size is not None:
             return job.options.batch_size
         return self.policy.size(
-            self._cost_of(job.options).per_call_s, job.bytes_per_call, job.remaining, slots
+            self._cost_of(job.options).per_call_s,
+            job.bytes_per_call,
+            job.remaining,
+            slots,
+            watched=job.options.watched,
         )
 
     def _give_up_infeasible(self, now: float) -> Iterator[Command]:

@@ -131,11 +131,13 @@ class Session(Generic[F]):
 
     def witness(self, at: float) -> None:
         """The other end was certainly there at ``at``."""
-        self.ends_at = max(self.ends_at, at + self._life_s)
+        if at + self._life_s > self.ends_at:
+            self.ends_at = at + self._life_s
 
     def spoke(self, now: float) -> None:
         """Something was sent that may keep the other end waiting for more."""
-        self.ends_at = max(self.ends_at, now + self._echo_s)
+        if now + self._echo_s > self.ends_at:
+            self.ends_at = now + self._echo_s
 
     def expired(self, now: float) -> bool:
         """Whether the session is over; once true, nothing may be sent or accepted."""

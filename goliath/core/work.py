@@ -27,6 +27,7 @@ class Work:
     timeout_s: float | None
     cpus: float
     resources: Mapping[str, float]
+    linger_s: float
     pieces: int = 0
     cancelled: bool = False
 
@@ -78,9 +79,9 @@ class Worker:
     serial: Serial = Serial(0)  # noqa: RUF009 - an int
     since: float = 0.0  # of this state, or of the running piece
     call_since: float = 0.0  # when the running call began, as far as is known
-    flush_at: float | None = None
-    inspect_at: float | None = None
-    kill_at: float | None = None
+    flush_at: float = inf
+    inspect_at: float = inf
+    kill_at: float = inf
     split_asked: bool = False
     barren: bool = False  # asked, and nothing of its piece was un-started
     overdue: int | None = None  # the call that it is being killed for: it ran too long
@@ -101,12 +102,6 @@ class Worker:
         """Have it give back what is ahead; all of it, unless it has begun."""
         self.revoking = True
         return SplitRange(self.id, self.ahead_serial, 0)
-
-    def deadlines(self) -> list[float]:
-        """When something of it is due."""
-        if self.flush_at is self.inspect_at is self.kill_at is None:
-            return []
-        return [at for at in (self.flush_at, self.inspect_at, self.kill_at) if at is not None]
 
     def split(self) -> SplitRange:
         """Ask for half of what it has not started."""

@@ -17,11 +17,11 @@ from __future__ import annotations
 import struct
 import types
 import typing
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
 from operator import itemgetter
 from typing import Any
+from zlib import crc32
 
 import orjson
 
@@ -29,6 +29,8 @@ from goliath.errors import ProtocolError
 from goliath.transport.messages import MESSAGES, Message, Payload
 
 PREFIX = struct.Struct("<II")
+PREFIX_BYTES = PREFIX.size
+_pack_prefix, _unpack_prefix = PREFIX.pack, PREFIX.unpack_from
 Header = dict[str, Any]
 
 
@@ -39,8 +41,14 @@ def pack_header(header: Mapping[str, Any], payload: Payload = b"", *, checksum: 
 
 def pack_text(text: bytes, payload: Payload = b"", *, checksum: bool) -> bytes:
     """The same for a header that is JSON already."""
-    crc = (zlib.crc32(payload, zlib.crc32(text)) or 1) if checksum else 0
-    return PREFIX.pack(len(text), crc) + text
+    crc = (crc32(payload, crc32(text)) or 1) if checksum else 0
+    return _pack_prefix(len(text), crc) + text
+
+
+def pack_frame(text: bytes, payload: Payload, *, checksum: bool) -> bytes:
+    """A whole frame: its payload is copied once."""
+    crc = (crc32(payload, crc32(text)) or 1) if checksum else 0
+    return b"".join((_pack_prefix(len(text), crc), text, payload))
 
 
 def unpack_frame(frame: Payload, *, checksum: bool) -> tuple[Header, memoryview]:
@@ -50,16 +58,16 @@ def unpack_frame(frame: Payload, *, checksum: bool) -> tuple[Header, memoryview]
         ProtocolError: cut short, damaged, or not a JSON object.
     """
     size = len(frame)
-    if size < PREFIX.size:
+    if size < PREFIX_BYTES:
         raise ProtocolError(f"a frame of {size} bytes is too short to have a prefix")
-    length, crc = PREFIX.unpack_from(frame)
-    body = PREFIX.size + length
+    length, crc = _unpack_prefix(frame)
+    body = PREFIX_BYTES + length
     if body > size:
         raise ProtocolError(f"a header of {length} bytes in a frame of {size} bytes")
     view = memoryview(frame)
-    if checksum and crc != (zlib.crc32(view[PREFIX.size :]) or 1):
+    if checksum and crc != (crc32(view[PREFIX_BYTES:]) or 1):
         raise ProtocolError("the checksum of a frame is wrong: it was damaged on its way")
-    return read_header(view[PREFIX.size : body]), view[body:]
+    return read_header(view[PREFIX_BYTES:body]), view[body:]
 
 
 def read_header(text: Payload) -> Header:
@@ -104,6 +112,7 @@ class _Schema:
         "_make",
         "cls",
         "has_payload",
+        "header_of",
         "names",
         "required",
         "types",
@@ -120,16 +129,11 @@ class _Schema:
             f.name for f in own if f.default is MISSING and f.default_factory is MISSING
         )
 
+        self.header_of = _reader_of(cls.kind, self.names)
         # In C and for all fields at once: half the time of asking for one after the other.
         self._fields_of = itemgetter(*self.names) if len(own) > 1 else None
         self._make: Callable[..., Message] = cls
         self._known: set[tuple[type, ...]] = set()  # combinations of types that were checked
-
-    def header_of(self, message: Message) -> Header:
-        header: Header = {"t": self.cls.kind}
-        for name in self.names:
-            header[name] = getattr(message, name)
-        return header
 
     def build(self, header: Header, payload: Payload) -> Message:
         if self._fields_of is not None and self.has_payload:
@@ -162,6 +166,17 @@ class _Schema:
             f"{self.cls.kind}.{name} is a {type(value).__name__}, "
             f"not {' or '.join(t.__name__ for t in self.types[name])}"
         )
+
+
+def _reader_of(kind: str, names: tuple[str, ...]) -> Callable[[Message], Header]:
+    """A function that reads a message's fields into its header.
+
+    Written out for its class, as `dataclass` does it: 0.4 µs for eleven fields, a loop over
+    their names takes 1.8.
+    """
+    items = [f"'t': {kind!r}", *(f"{name!r}: message.{name}" for name in names)]
+    reader: Callable[[Message], Header] = eval(f"lambda message: {{{', '.join(items)}}}")
+    return reader
 
 
 def _plain_types(hint: Any) -> tuple[type, ...]:

@@ -17,9 +17,11 @@ from goliath.transport.codec import Header, from_header, read_header, to_header
 from goliath.transport.messages import Lane, Message, Payload
 
 PART = "part"
+_BULK = Lane.BULK  # Python 3.11 takes 0.1 µs to find a member in its class
 
-Frame = tuple[bytes, Payload]
-"""The JSON text of a header, still open for a number and an acknowledgement, and the payload."""
+Frame = tuple[bytes, Payload, int]
+"""The JSON text of a header, without its last brace because a number and an acknowledgement
+are still to come; the payload; and how many bytes both have."""
 
 
 class Outbox:
@@ -48,7 +50,7 @@ class Outbox:
         text = orjson.dumps(to_header(message))
         payload: Payload = getattr(message, "payload", b"")
         size = len(text) + len(payload)
-        lane = self._bulk if message.lane is Lane.BULK else self._control
+        lane = self._bulk if message.lane is _BULK else self._control
         if size > self._message_max_bytes:
             raise SerializationError(
                 f"a {message.kind} message of {size:,} bytes is over the limit of "
@@ -56,12 +58,12 @@ class Outbox:
                 "GOLIATH_MESSAGE_MAX_BYTES on both ends"
             )
         if size <= self._chunk_bytes:
-            lane.append((text, payload))
+            lane.append((text[:-1], payload, size))
             self.waiting_bytes += size
             return
         for part in _parts(message.lane, text, payload, self._chunk_bytes):
             lane.append(part)
-            self.waiting_bytes += len(part[0]) + len(part[1])
+            self.waiting_bytes += part[2]
 
     def take(self) -> Frame | None:
         """The frame that goes next."""
@@ -69,13 +71,13 @@ class Outbox:
         if not lane:
             return None
         frame = lane.popleft()
-        self.waiting_bytes -= len(frame[0]) + len(frame[1])
+        self.waiting_bytes -= frame[2]
         return frame
 
     def drop_bulk(self) -> None:
         """Nobody is interested in the bulk any more."""
         self._bulk.clear()
-        self.waiting_bytes = sum(len(text) + len(payload) for text, payload in self._control)
+        self.waiting_bytes = sum(size for _, _, size in self._control)
 
     def clear(self) -> None:
         """The session has ended."""
@@ -89,7 +91,8 @@ def _parts(lane: Lane, text: bytes, payload: Payload, chunk_bytes: int) -> Itera
         for start in range(0, len(whole), chunk_bytes):
             piece = whole[start : start + chunk_bytes]
             header = {"t": PART, "l": lane, "h": len(text), "n": total, "at": at}
-            yield orjson.dumps(header), piece
+            head = orjson.dumps(header)
+            yield head[:-1], piece, len(head) + len(piece)
             at += len(piece)
 
 

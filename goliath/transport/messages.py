@@ -106,7 +106,10 @@ class ForgetEnvironment(Message):
 
 @dataclass(slots=True)
 class AssignBatch(Message):
-    """Run calls ``lo <= i < hi`` of a batch. ``form`` tells the worker how to read the payload."""
+    """Run calls ``lo <= i < hi`` of a batch. ``form`` tells the worker how to read the payload.
+
+    A finished call is reported ``linger_s`` seconds later at the latest, with others.
+    """
 
     kind: ClassVar[str] = "assign"
     lane: ClassVar[Lane] = Lane.BULK
@@ -121,6 +124,7 @@ class AssignBatch(Message):
     timeout_s: float | None = None
     cpus: float = 1.0
     resources: dict[str, float] = field(default_factory=dict)
+    linger_s: float = 0.010
     payload: Payload = b""
 
 

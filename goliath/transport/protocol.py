@@ -28,7 +28,7 @@ from goliath import errors
 from goliath.config import TransportConfig
 from goliath.core.session import Session
 from goliath.errors import ProtocolError
-from goliath.transport.codec import Header, from_header, pack_text, unpack_frame
+from goliath.transport.codec import Header, from_header, pack_frame, pack_text, unpack_frame
 from goliath.transport.lanes import PART, Frame, Gatherer, Outbox
 from goliath.transport.messages import Message, Payload
 
@@ -65,8 +65,10 @@ class SessionProtocol:
 
     def __init__(self, side: Side, peer: str, config: TransportConfig, now: float) -> None:
         self._side = side
+        self._last_heard_counts = side is Side.LIEUTENANT
         self._peer = peer
         self._config = config
+        self._ack_frames, self._ack_bytes = config.ack_frames, config.ack_bytes
         self._session: Session[Frame] = (
             # Both with the same margin: what was sent last takes its time to arrive, and killing
             # the work takes the Lieutenant some, before another node may be given it.
@@ -174,18 +176,31 @@ class SessionProtocol:
         """
         if not self._linked:
             return None
-        if now >= self._session.ends_at:
+        session = self._session
+        if now >= session.ends_at:
             raise SessionOver(self._expiry())
         if self._urgent:
             frame = self._pack_unnumbered(self._urgent.popleft())
         elif self._again:
             frame = self._pack(*self._again.popleft())
         elif (new := self._outbox.take()) is not None:
-            frame = self._pack(self._session.stamp(new, len(new[0]) + len(new[1])), new)
+            frame = self._pack(session.stamp(new, new[2]), new)
         else:
             return self._last_word()
-        self._session.spoke(now)
+        session.spoke(now)
         return frame
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to say, so that nobody has to look at the clock first."""
+        return not (
+            self._outbox.waiting_bytes
+            or self._urgent
+            or self._again
+            or self._leaving
+            or self._unanswered_frames >= self._ack_frames
+            or self._unanswered_bytes >= self._ack_bytes
+        )
 
     def _last_word(self) -> bytes | None:
         """What there is to say when there is nothing to say."""
@@ -194,31 +209,22 @@ class SessionProtocol:
         if self._leaving:
             self._said_bye = True
             return self._pack_unnumbered({"t": "bye"})
-        if (
-            self._unanswered_frames >= self._config.ack_frames
-            or self._unanswered_bytes >= self._config.ack_bytes
-        ):
-            return self._pack_unnumbered({"t": "ack"})
-        return None
+        return None if self.idle else self._pack_unnumbered({"t": "ack"})
 
     def _pack(self, seq: int, frame: Frame) -> bytes:
-        text, payload = frame
+        text, payload, _ = frame
         # The number is written into the JSON text by hand: a frame that is sent again has the
         # same text and another acknowledgement, and a second orjson.dumps would cost more.
-        text = b'%b,"q":%d,"a":%d}' % (text[:-1], seq, self._session.seen)
-        self._answered()
-        head = pack_text(text, payload, checksum=self._checksum)
-        return b"".join((head, payload)) if len(payload) else head
+        text = b'%b,"q":%d,"a":%d}' % (text, seq, self._session.seen)
+        self._unanswered_frames = self._unanswered_bytes = 0
+        return pack_frame(text, payload, checksum=self._checksum)
 
     def _pack_unnumbered(self, header: Header) -> bytes:
         # Not what was ever sent: on this link the frames in doubt may still have to follow.
         header["s"] = self._again[0][0] - 1 if self._again else self._session.sent
         header["a"] = self._session.seen
-        self._answered()
-        return pack_text(orjson.dumps(header), checksum=self._checksum)
-
-    def _answered(self) -> None:
         self._unanswered_frames = self._unanswered_bytes = 0
+        return pack_text(orjson.dumps(header), checksum=self._checksum)
 
     def _held_bytes(self) -> int:
         return self._session.unacked_bytes + self._outbox.waiting_bytes
@@ -256,7 +262,7 @@ class SessionProtocol:
         self._session.acknowledge(ack)
         self._heard_at = now
         self._suspect = False
-        if self._side is Side.LIEUTENANT:
+        if self._last_heard_counts:
             self._session.witness(now)
         if self.congested:
             # Half, so that the sender is not woken for one frame at a time.

@@ -14,8 +14,12 @@ def waiting(number: int, job: int = 1) -> Batch:
 
 
 def drain(backlog: Backlog) -> list[int]:
-    popped = iter(lambda: backlog.pop(lambda _: True), None)
-    return [batch.id for batch in popped]
+    drained = []
+    while backlog:
+        first = next(backlog.heads())
+        assert backlog.pop(first.job) is first
+        drained.append(first.id)
+    return drained
 
 
 def test_one_jobs_batches_leave_in_the_order_they_came():
@@ -43,10 +47,9 @@ def test_a_job_that_fits_nowhere_does_not_hold_up_the_others():
     backlog = Backlog()
     backlog.push(waiting(1, 1))
     backlog.push(waiting(2, 2))
-    popped = backlog.pop(lambda batch: batch.job == 2)
-    assert popped is not None
-    assert popped.id == 2
-    assert backlog.pop(lambda batch: batch.job == 2) is None
+    assert [batch.id for batch in backlog.heads()] == [1, 2]
+    assert backlog.pop(JobId(2)).id == 2
+    assert [batch.id for batch in backlog.heads()] == [1]
     assert backlog.count(JobId(1)) == 1
 
 

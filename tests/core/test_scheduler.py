@@ -40,7 +40,7 @@ TWO = Attempt(2)
 
 
 def assigned(number: int, lo: int, hi: int, *, node=A, parcel=1, careful=False) -> Assign:
-    return Assign(node, JOB, parcel, batch(number), ONE, lo, hi, careful)
+    return Assign(node, JOB, parcel, batch(number), ONE, lo, hi, careful, 0.010)
 
 
 def test_a_job_asks_for_as_much_as_fills_every_window_and_a_little_more():

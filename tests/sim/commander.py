@@ -233,6 +233,7 @@ class Commander(Host):
                 options.timeout_s,
                 options.cpus,
                 dict(options.resources),
+                command.linger_s,
                 payload,
             ),
         )

@@ -141,6 +141,7 @@ class Lieutenant(Host):
                         message.timeout_s,
                         message.cpus,
                         message.resources,
+                        message.linger_s,
                     )
                 )
             case msg.CancelBatch(batch=batch, attempt=attempt, force=force):

@@ -85,6 +85,7 @@ def plan_job(rng: Random, name: str, nasty: bool, besieged: bool = False) -> Job
         resources={"gpu": 1.0} if rng.random() < 0.06 else {},
         batch_size=rng.choice((None, None, None, 1, 7, 50)),
         retry_exceptions=retry_exceptions,
+        watched=rng.random() < 0.5,
     )
     if besieged and calls and timeout_s is None:
         calls[0].seconds = rng.uniform(80.0, 110.0)
