@@ -9,8 +9,8 @@ from __future__ import annotations
 TYPE_CHECKING = False  # importing typing would take longer than all the rest
 if TYPE_CHECKING:
     from goliath.actors.commander import NodeInfo as NodeInfo
+    from goliath.actors.object_ref import ObjectRef as ObjectRef
     from goliath.actors.printing import OutputLine as OutputLine
-    from goliath.actors.submission import ObjectRef as ObjectRef
     from goliath.commander import Commander as Commander
     from goliath.errors import (
         AuthenticationError as AuthenticationError,
@@ -57,7 +57,7 @@ _ERRORS = (
 _HOMES = {
     "Commander": "goliath.commander",
     "NodeInfo": "goliath.actors.commander",
-    "ObjectRef": "goliath.actors.submission",
+    "ObjectRef": "goliath.actors.object_ref",
     "OutputLine": "goliath.actors.printing",
     **dict.fromkeys(_ERRORS, "goliath.errors"),
 }

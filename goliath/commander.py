@@ -40,10 +40,11 @@ from goliath.actors.driving import AsyncRows, OnResult, adrive, drive, rows_of
 from goliath.actors.inline import InlineCalls
 from goliath.actors.job import Job, Plan, Stretch
 from goliath.actors.link import Dialing
+from goliath.actors.object_ref import ObjectRef, made_here
 from goliath.actors.options import RetryExceptions, RunOptions, check_deadline, make_plan
 from goliath.actors.printing import Printer, Target
 from goliath.actors.spec import in_worker
-from goliath.actors.submission import ObjectRef, Submission, made_here
+from goliath.actors.submission import Submission
 from goliath.actors.surroundings import surroundings
 from goliath.clock import BootClock
 from goliath.config import TransportConfig, usable_cpus

@@ -124,7 +124,7 @@ class CommanderActor(Actor):
                 )
             case desk.OpenJob():
                 self._jobs[message.job] = message
-                self._decide(ev.JobOpened(message.job, message.options, message.total, message.fed))
+                self._decide(ev.JobOpened(message.job, message.options, message.total))
             case desk.ExhaustJob(job):
                 self._decide(ev.JobExhausted(job))
             case desk.CancelJob(job, force):

@@ -43,7 +43,7 @@ class Owner(Protocol):
 
 @dataclass(slots=True)
 class OpenJob:
-    """A user wants calls of one function made; ``fed`` as in `events.JobOpened`."""
+    """A user wants calls of one function made."""
 
     job: JobId
     owner: Owner
@@ -51,7 +51,6 @@ class OpenJob:
     surroundings: Surroundings
     options: JobOptions
     total: int | None = None
-    fed: bool = True
 
 
 def open_job(commander: AskableRef, job: OpenJob) -> None:

@@ -11,16 +11,11 @@ from goliath.core.ids import Attempt, BatchId, JobId, NodeId
 
 @dataclass(slots=True)
 class JobOpened:
-    """A user wants calls made.
-
-    ``total`` is None where the input's length is not known. An owner that is ``fed`` submits
-    what `Demand` asks for; another submits when it likes.
-    """
+    """A user wants calls made; ``total`` is None where the input's length is not known."""
 
     job: JobId
     options: JobOptions
     total: int | None = None
-    fed: bool = True
 
 
 @dataclass(slots=True)

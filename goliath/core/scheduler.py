@@ -93,7 +93,7 @@ class Scheduler:
     _ids: Iterator[int] = field(default_factory=lambda: count(1))
     _wake_at: float | None = None
     _stuck_since: dict[JobId, float] = field(default_factory=dict)
-    _fed: dict[JobId, _Job] = field(default_factory=dict)  # whose owners wait to be asked for more
+    _fed: dict[JobId, _Job] = field(default_factory=dict)  # whose owners may want to be asked
 
     def handle(self, event: Event, now: float) -> list[Command]:
         """Take one event in; what is to be done about it, in order."""
@@ -144,15 +144,14 @@ class Scheduler:
 
     def _on_opened(self, event: JobOpened) -> Iterator[Command]:
         assert event.job not in self._jobs, f"job {event.job} opened twice"
-        job = self._jobs[event.job] = _Job(event.job, event.options, event.total)
-        if event.fed:
-            self._fed[job.id] = job
+        self._jobs[event.job] = self._fed[event.job] = _Job(event.job, event.options, event.total)
         yield from ()
 
     def _on_submitted(self, event: ParcelSubmitted) -> Iterator[Command]:
         job = self._jobs.get(event.job)
         if job is not None:
             job.granted = max(job.granted - 1, 0)
+            self._fed[job.id] = job
         if job is None or job.abandoned is not None:
             why, detail = (job and job.abandoned) or (Verdict.CANCELLED, "")
             yield Fail(event.job, event.parcel, 0, event.count, why, Attempt(0), detail)
@@ -469,7 +468,7 @@ class Scheduler:
 
     def _grant(self) -> Iterator[Command]:
         """Let owners submit as much as keeps every node's window full, and a little ahead."""
-        for job in self._fed.values():
+        for job in list(self._fed.values()):
             batch_s = self._batch_s(job.options)
             slots = room = 0
             for node in self._nodes.values():
@@ -479,9 +478,11 @@ class Scheduler:
                     window = self.policy.window(capacity, node.rtt_s, batch_s)
                     room += max(window - len(node.held), 0)
             wanted = room + max(slots, 1) - self._backlog.count(job.id) - job.granted
-            if wanted > 0:
+            if wanted > 0 and wanted >= job.granted:  # not for each batch that comes back
                 job.granted += wanted
                 yield Demand(job.id, wanted, self._size(job, slots))
+            elif not job.live:
+                del self._fed[job.id]  # it has its fill, until it submits something
 
     def _size(self, job: _Job, slots: int) -> int:
         if job.abandoned is not None:

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from goliath.actors.object_ref import ObjectRef, made_here
 from goliath.actors.outcomes import Setback, Where
-from goliath.actors.submission import ObjectRef, Submission, made_here
+from goliath.actors.portal import Portal
+from goliath.actors.submission import GATHERED_MAX, Submission
 from goliath.actors.surroundings import Surroundings
 from goliath.core.batch import JobOptions
 from goliath.core.commands import Verdict
@@ -43,7 +45,7 @@ def submitted(submission: Submission, *args: Any) -> ObjectRef[Any]:
     return ref
 
 
-def test_a_call_is_a_parcel_of_its_own_and_its_ref_knows_its_name():
+def test_a_call_that_finds_the_way_free_goes_alone_and_its_ref_knows_its_name():
     commander = FakeCommander(endless=False)
     submission = submission_of(commander)
     first, second = submitted(submission, 1), submitted(submission, 2)
@@ -53,6 +55,73 @@ def test_a_call_is_a_parcel_of_its_own_and_its_ref_knows_its_name():
     assert (first.name, first.task_id) == ("double", f"{submission.id}-0")
     assert repr(first) == f"<ObjectRef {first.task_id} of double, done>"
     assert first.result() is first.result(), "it is unpickled once"
+
+
+def test_calls_that_wait_go_together_as_many_as_are_wanted_and_keep_their_outcomes_apart():
+    commander = FakeCommander(batches=1, calls=3, endless=False)
+    submission = submission_of(commander)
+    refs = [submitted(submission, number) for number in (0, 1, 2, "bad", 4, 5, 6)]
+    assert commander.log == ["open", "parcel of 1"]
+    submission.on_demand(1, 3)
+    submission.on_demand(5, 3)
+    assert commander.log == ["open", *["parcel of 1", "parcel of 3"], *["parcel of 1"] * 3]
+    with pytest.raises(ValueError, match="bad") as raised:
+        refs.pop(3).result(0)
+    assert "call 3" in str(raised.value.__notes__)
+    assert [ref.result(0) for ref in refs] == [[n, n] for n in (0, 1, 2, 4, 5, 6)]
+    assert (submission._sent, list(submission._waiting)) == ({}, [])
+
+
+def test_calls_of_several_shapes_go_in_the_order_they_were_made():
+    commander = FakeCommander(batches=0, endless=False)
+    submission = submission_of(commander, lambda *args, **kwargs: repr((args, kwargs)))
+    calls: list[tuple[tuple[Any, ...], dict[str, Any]]]
+    calls = [((1,), {}), ((2,), {}), ((), {"x": 3}), (([4],), {}), ((5, 6), {"y": 7}), ((8,), {})]
+    refs = [submission.submit(args, kwargs) for args, kwargs in calls]
+    submission.on_demand(9, 9)
+    assert commander.log[1] == "parcel of 1"
+    assert [ref and ref.result(0) for ref in refs] == [repr(call) for call in calls]
+    assert [ref and ref.task_id for ref in refs] == [f"{submission.id}-{n}" for n in range(6)]
+
+
+def test_an_argument_that_changes_after_the_call_was_made_does_not_change_the_call():
+    commander = FakeCommander(batches=0, endless=False)
+    submission = submission_of(commander)
+    changing = [1]
+    ref = submitted(submission, changing)
+    changing.append(2)
+    submission.on_demand(1, 1)
+    assert ref.result(0) == [[1], [1]]
+
+
+def test_a_gathering_has_a_limit_and_is_followed_by_another():
+    commander = FakeCommander(batches=0, endless=False)
+    submission = submission_of(commander)
+    refs = [submitted(submission, number) for number in range(GATHERED_MAX + 1)]
+    assert refs[-1]._calls is not refs[0]._calls
+    submission.on_demand(2, 10 * GATHERED_MAX)
+    submission.on_demand(1, 10 * GATHERED_MAX)
+    assert [ref.result(0)[0] for ref in refs] == list(range(GATHERED_MAX + 1))
+
+
+def test_threads_that_submit_at_once_get_each_their_own_results():
+    commander = FakeCommander(batches=2, calls=7)
+    portal = Portal("test")
+    commander.portal = portal  # type: ignore[assignment]
+    submission = submission_of(commander)
+    wrong: list[Any] = []
+
+    def many(base: int) -> None:
+        refs = [(number, submitted(submission, number)) for number in range(base, base + 500)]
+        wrong.extend(number for number, ref in refs if ref.result(5) != [number, number])
+
+    threads = [threading.Thread(target=many, args=(base,)) for base in (0, 1000, 2000, 3000)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    portal.close()
+    assert wrong == []
 
 
 def test_what_a_call_raised_is_raised_by_its_ref_each_time():
@@ -66,7 +135,7 @@ def test_an_argument_that_cannot_be_pickled_is_refused_at_once():
     submission = submission_of(FakeCommander())
     with pytest.raises(SerializationError):
         submission.submit((threading.Lock(),), {})
-    assert submission._calls == {}
+    assert not submission._waiting
 
 
 def test_a_result_that_does_not_come_in_time_may_be_asked_for_again():
@@ -76,7 +145,7 @@ def test_a_result_that_does_not_come_in_time_may_be_asked_for_again():
     for _ in range(100):
         with pytest.raises(GetTimeoutError, match="had no result within 0 s; it goes on"):
             ref.result(timeout=0)
-    assert ref._call._waiters == [], "who has given up does not wait for ever"
+    assert ref._calls._waiters == {}, "who has given up does not wait for ever"
     assert not ref.done()
     commander.run_all()
     assert ref.done()
@@ -134,7 +203,7 @@ async def test_a_cancelled_await_does_not_cancel_the_call():
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.005):
             await ref
-    assert ref._call._waiters == []
+    assert ref._calls._waiters == {}
     commander.run_all()
     assert await ref == [1, 1]
 
@@ -167,20 +236,13 @@ def test_a_dropped_ref_frees_its_result_and_not_its_call():
     commander = FakeCommander(lazy=True)
     submission = submission_of(commander)
     ref = submitted(submission, 1)
-    call = ref._call
+    tracked = weakref.ref(ref._calls)
     del ref
     commander.run_all()
-    assert call.done
-    assert submission._calls == {}
-    result = weakref.ref(_Tracked(call))
-    del call
+    assert commander.log == ["open", "parcel of 1"]
+    assert submission._sent == {}
     gc.collect()
-    assert result() is None
-
-
-class _Tracked:
-    def __init__(self, held: Any) -> None:
-        self.held = held
+    assert tracked() is None
 
 
 def test_a_verdict_is_explained_to_the_call_it_ends():

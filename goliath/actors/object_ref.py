@@ -1,0 +1,113 @@
+"""The ref of a call's result, to be asked in any thread and awaited in any loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
+from typing import Any, Generic, TypeVar
+
+from goliath.actors.bell import LoopBell, ThreadBell
+from goliath.actors.gathering import Broken, Gathering, Made
+from goliath.errors import GetTimeoutError
+from goliath.transport import serialization
+
+T = TypeVar("T")
+
+
+class ObjectRef(Generic[T]):
+    """The promise of one call's result (the term is Ray's).
+
+    Await it in any running loop, or ask for `result` in any thread.
+    """
+
+    __slots__ = ("__weakref__", "_calls", "_index")
+
+    def __init__(self, calls: Gathering, index: int) -> None:
+        self._calls = calls
+        self._index = index
+
+    @property
+    def name(self) -> str:
+        """Of the function."""
+        return self._calls.name
+
+    @property
+    def task_id(self) -> str:
+        """Names the call in every message about it."""
+        return f"{self._calls.job}-{self._calls.first + self._index}"
+
+    def __repr__(self) -> str:
+        state = "done" if self.done() else "pending"
+        return f"<ObjectRef {self.task_id} of {self.name}, {state}>"
+
+    def done(self) -> bool:
+        """Whether the call has ended, in whatever way."""
+        return self._calls.outcomes[self._index] is not None
+
+    def _value(self) -> T:
+        outcome = self._calls.outcomes[self._index]
+        assert outcome is not None, f"{self!r} was asked for its value"
+        return outcome.value(self._calls.first + self._index)  # type: ignore[no-any-return]  # T is what the user's function returns
+
+    def result(self, timeout: float | None = None) -> T:
+        """The value of the call; waits for it.
+
+        Args:
+            timeout: seconds to wait; default for ever.
+
+        Raises:
+            GetTimeoutError: the time passed. The call itself goes on.
+            BaseException: whatever the call raised, or what ended it.
+        """
+        if not self.done():
+            bell = ThreadBell()
+            self._calls.when_done(self._index, bell.ring)
+            try:
+                rung = bell.wait(timeout)
+            finally:
+                if not self.done():
+                    self._calls.stop_waiting(self._index, bell.ring)
+            if not rung:
+                raise GetTimeoutError(
+                    f"{self.name} ({self.task_id}) had no result within {timeout:g} s; it goes on: "
+                    "ask again, or give it a timeout= of its own to end it"
+                )
+        return self._value()
+
+    def __await__(self) -> Generator[Any, None, T]:
+        return self._wait().__await__()
+
+    async def _wait(self) -> T:
+        if not self.done():
+            bell = LoopBell()
+            self._calls.when_done(self._index, bell.ring)
+            try:
+                await bell.wait()
+            finally:
+                self._calls.stop_waiting(self._index, bell.ring)
+        return self._value()
+
+    def future(self) -> Future[T]:
+        """A real ``concurrent.futures.Future`` of the same result."""
+        future: Future[T] = Future()
+        future.set_running_or_notify_cancel()
+
+        def finish() -> None:
+            try:
+                future.set_result(self._value())
+            except BaseException as exc:  # noqa: BLE001 - it belongs to whoever asks the future
+                future.set_exception(exc)
+
+        self._calls.when_done(self._index, finish)
+        return future
+
+
+def made_here(function: Callable[..., T], args: tuple[Any, ...], kwargs: Any) -> ObjectRef[T]:
+    """The ref of a call that is made at once, in this thread."""
+    calls = Gathering(serialization.function_name(function), "here", 0)
+    index = calls.add(None)
+    try:
+        calls.settle(index, index + 1, Made(function(*args, **kwargs)))
+    except Exception as exc:  # noqa: BLE001 - it belongs to whoever asks for the result
+        calls.settle(index, index + 1, Broken(exc))
+    return ObjectRef(calls, index)
