@@ -64,10 +64,11 @@ def unpack_frame(frame: Payload, *, checksum: bool) -> tuple[Header, memoryview]
     body = PREFIX_BYTES + length
     if body > size:
         raise ProtocolError(f"a header of {length} bytes in a frame of {size} bytes")
-    view = memoryview(frame)
-    if checksum and crc != (crc32(view[PREFIX_BYTES:]) or 1):
+    # A slice of bytes is a copy, but a header is short: a view costs more to make and to parse.
+    text, payload = frame[PREFIX_BYTES:body], memoryview(frame)[body:]
+    if checksum and crc != (crc32(payload, crc32(text)) or 1):
         raise ProtocolError("the checksum of a frame is wrong: it was damaged on its way")
-    return read_header(view[PREFIX_BYTES:body]), view[body:]
+    return read_header(text), payload
 
 
 def read_header(text: Payload) -> Header:
@@ -80,7 +81,7 @@ def read_header(text: Payload) -> Header:
         header = orjson.loads(text)
     except orjson.JSONDecodeError as exc:
         raise ProtocolError(f"a header is not JSON: {exc}") from exc
-    if not isinstance(header, dict):
+    if type(header) is not dict:
         raise ProtocolError(f"a header is a JSON {type(header).__name__}, not an object")
     return header
 
@@ -96,10 +97,10 @@ def from_header(header: Header, payload: Payload) -> Message:
     Raises:
         ProtocolError: unknown kind, a field missing or of another type.
     """
-    kind = header.get("t")
-    schema = _SCHEMAS.get(kind) if isinstance(kind, str) else None
-    if schema is None:
-        raise ProtocolError(f"unknown message kind {kind!r}")
+    try:
+        schema = _SCHEMAS[header["t"]]
+    except (KeyError, TypeError):
+        raise ProtocolError(f"unknown message kind {header.get('t')!r}") from None
     return schema.build(header, payload)
 
 
