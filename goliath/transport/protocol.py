@@ -68,6 +68,7 @@ class SessionProtocol:
         self._last_heard_counts = side is Side.LIEUTENANT
         self._peer = peer
         self._config = config
+        self._unacked_max_bytes = config.unacked_max_bytes
         self._ack_frames, self._ack_bytes = config.ack_frames, config.ack_bytes
         self._session: Session[Frame] = (
             # Both with the same margin: what was sent last takes its time to arrive, and killing
@@ -159,8 +160,8 @@ class SessionProtocol:
         if self._leaving:
             return
         self._outbox.put(message)
-        if not self.congested:
-            self.congested = self._held_bytes() > self._config.unacked_max_bytes
+        if self._session.unacked_bytes + self._outbox.waiting_bytes > self._unacked_max_bytes:
+            self.congested = True
 
     def leave(self, *, hurry: bool = False) -> None:
         """Say goodbye after what was sent; with ``hurry`` unsent bulk is dropped first."""
@@ -226,9 +227,6 @@ class SessionProtocol:
         self._unanswered_frames = self._unanswered_bytes = 0
         return pack_text(orjson.dumps(header), checksum=self._checksum)
 
-    def _held_bytes(self) -> int:
-        return self._session.unacked_bytes + self._outbox.waiting_bytes
-
     # -- in ----------------------------------------------------------------------------
 
     def receive_frame(self, frame: Payload, now: float) -> Message | None:
@@ -266,7 +264,8 @@ class SessionProtocol:
             self._session.witness(now)
         if self.congested:
             # Half, so that the sender is not woken for one frame at a time.
-            self.congested = self._held_bytes() > self._config.unacked_max_bytes // 2
+            held_bytes = self._session.unacked_bytes + self._outbox.waiting_bytes
+            self.congested = held_bytes > self._unacked_max_bytes // 2
 
     def _on_unnumbered(self, kind: str, header: Header) -> None:
         self._session.check_tail(_number(header, "s"))
