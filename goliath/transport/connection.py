@@ -199,13 +199,13 @@ class SessionChannel:
 
     def _flush(self) -> None:
         """Give frames to the link until there are none or it makes us wait."""
-        sender = self._sender
-        if sender is None or sender.busy:
+        sender, protocol = self._sender, self._protocol
+        if sender is None or sender.busy or protocol.idle:
             return
-        next_frame, now = self._protocol.next_frame, self._clock.now()
+        now = self._clock.now()
         try:
-            while (frame := next_frame(now)) is not None:
-                if not sender.send(frame):
+            while (frame := protocol.next_frame(now)) is not None:
+                if not sender.send(frame) or protocol.idle:
                     return
         except SessionOver as over:
             self.end(over.error)
@@ -223,11 +223,11 @@ class SessionChannel:
 
     async def _read(self, sender: _Sender) -> None:
         await self._attached.wait()
-        protocol, receive = self._protocol, sender.link.receive
+        protocol, receive, now = self._protocol, sender.link.receive, self._clock.now
         while (frame := await receive()) is not None and self._sender is sender:
             congested = protocol.congested
             try:
-                message = protocol.receive_frame(frame, self._clock.now())
+                message = protocol.receive_frame(frame, now())
             except SessionOver as over:
                 return self.end(over.error)
             if self._ended:
