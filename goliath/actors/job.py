@@ -168,14 +168,15 @@ class Job:
 
     def _send_off(self, rows: list[Row]) -> None:
         while rows:
-            if self._checker.knows(rows[0]):
-                # The common case: columns vouch for the keys of all rows.
-                payload = serialization.encode_columns(rows)
-                if payload is not None:
-                    self._send(rows, serialization.COLUMNS, payload)
-                    return
-            bad = self._checker.check(rows)
-            sent, error = self._send_good(rows if bad is None else rows[: bad[0]])
+            bad = self._checker.check(rows[:1])
+            # The common case: columns vouch for the keys of all rows, if the first is good.
+            payload = None if bad is not None else serialization.encode_columns(rows)
+            if payload is not None:
+                self._send(rows, serialization.COLUMNS, payload)
+                return
+            bad = bad or self._checker.check(rows)
+            good = rows if bad is None else rows[: bad[0]]
+            sent, error = self._send_good(good, try_columns=bad is not None)
             if error is None and bad is not None:
                 error = at(bad[1], self._collector.expected)
             if error is None:
@@ -186,11 +187,11 @@ class Job:
             self._collector.fill(index, [error])
             rows = rows[sent + 1 :]
 
-    def _send_good(self, rows: list[Row]) -> tuple[int, Exception | None]:
+    def _send_good(self, rows: list[Row], *, try_columns: bool) -> tuple[int, Exception | None]:
         """Send rows that fit the function; how many, and why the next one cannot be pickled."""
         if not rows:
             return 0, None
-        payload = serialization.encode_columns(rows)
+        payload = serialization.encode_columns(rows) if try_columns else None
         if payload is not None:
             self._send(rows, serialization.COLUMNS, payload)
             return len(rows), None

@@ -28,7 +28,7 @@ class Checker:
         """The first row that cannot be a call of the function, and why; None if all can."""
         for position, row in enumerate(rows):
             shape: tuple[Any, ...] | int
-            if isinstance(row, Mapping):
+            if type(row) is dict or isinstance(row, Mapping):  # the latter takes 0.3 µs
                 shape = tuple(row)
             elif isinstance(row, tuple):
                 shape = len(row)
@@ -43,10 +43,6 @@ class Checker:
                     return position, error
                 self._known.add(shape)
         return None
-
-    def knows(self, row: Any) -> bool:
-        """Whether a row with the keywords of this one was found good before."""
-        return type(row) is dict and tuple(row) in self._known
 
     def _mismatch(self, row: Row) -> TypeError | None:
         if self._signature is None:

@@ -67,13 +67,3 @@ def test_what_does_not_fit_is_named_with_its_place(
     with pytest.raises(TypeError, match=words):
         raise at(error, 17)
     assert "17" in str(at(error, 17))
-
-
-def test_only_plain_dicts_that_were_seen_before_are_known():
-    checker = Checker(plain, {})
-    assert not checker.knows({"a": 1})
-    checker.check([{"a": 1}, (1,)])
-    assert checker.knows({"a": 2})
-    assert not checker.knows({"b": 2})
-    assert not checker.knows(OrderedDict(a=1))
-    assert not checker.knows((1,))
