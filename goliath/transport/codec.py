@@ -17,9 +17,8 @@ from __future__ import annotations
 import struct
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, fields
-from operator import itemgetter
 from typing import Any
 from zlib import crc32
 
@@ -108,13 +107,10 @@ class _Schema:
     """The fields of one message class, checked because the other end may be hostile."""
 
     __slots__ = (
-        "_fields_of",
-        "_known",
-        "_make",
+        "_build_usual",
         "cls",
         "has_payload",
         "header_of",
-        "names",
         "required",
         "types",
     )
@@ -124,29 +120,22 @@ class _Schema:
         own = [f for f in fields(cls) if f.name != "payload"]
         self.cls = cls
         self.has_payload = any(f.name == "payload" for f in fields(cls))
-        self.names = tuple(f.name for f in own)
         self.types = {f.name: _plain_types(hints[f.name]) for f in own}
         self.required = frozenset(
             f.name for f in own if f.default is MISSING and f.default_factory is MISSING
         )
-
-        self.header_of = _reader_of(cls.kind, self.names)
-        # In C and for all fields at once: half the time of asking for one after the other.
-        self._fields_of = itemgetter(*self.names) if len(own) > 1 else None
-        self._make: Callable[..., Message] = cls
-        self._known: set[tuple[type, ...]] = set()  # combinations of types that were checked
+        self.header_of = _reader(cls, self.types)
+        self._build_usual = _builder(cls, self.types, has_payload=self.has_payload)
 
     def build(self, header: Header, payload: Payload) -> Message:
-        if self._fields_of is not None and self.has_payload:
-            try:
-                values = self._fields_of(header)
-            except KeyError:
-                return self._build_checked(header, payload)
-            if tuple(map(type, values)) in self._known:
-                return self._make(*values, payload)
-        return self._build_checked(header, payload)
+        try:
+            message = self._build_usual(header, payload)
+        except KeyError:
+            message = None
+        return self._build_unusual(header, payload) if message is None else message
 
-    def _build_checked(self, header: Header, payload: Payload) -> Message:
+    def _build_unusual(self, header: Header, payload: Payload) -> Message:
+        """With defaults for what is missing, and a complaint about what is wrong."""
         given: Header = {}
         for name, types_allowed in self.types.items():
             if name in header:
@@ -155,7 +144,6 @@ class _Schema:
                     raise self._wrong_type(name, value)
             elif name in self.required:
                 raise ProtocolError(f"a {self.cls.kind} message lacks {name!r}")
-        self._known.add(tuple(map(type, given.values())))
         if self.has_payload:
             given["payload"] = payload
         elif len(payload):
@@ -169,15 +157,35 @@ class _Schema:
         )
 
 
-def _reader_of(kind: str, names: tuple[str, ...]) -> Callable[[Message], Header]:
-    """A function that reads a message's fields into its header.
+# Two functions are written out for each class, as `dataclass` does it for ``__init__``. For eleven
+# fields a loop took 1.1 µs to read them, this takes 0.5; to check and pass them C functions over all
+# of them took 1.4, this takes 0.9.
 
-    Written out for its class, as `dataclass` does it: 0.4 µs for eleven fields, a loop over
-    their names takes 1.8.
-    """
-    items = [f"'t': {kind!r}", *(f"{name!r}: message.{name}" for name in names)]
+
+def _reader(cls: type[Message], names: Iterable[str]) -> Callable[[Message], Header]:
+    """A function that reads the fields of a message into its header."""
+    items = [f"'t': {cls.kind!r}", *(f"{name!r}: message.{name}" for name in names)]
     reader: Callable[[Message], Header] = eval(f"lambda message: {{{', '.join(items)}}}")
     return reader
+
+
+def _builder(
+    cls: type[Message], types: Mapping[str, tuple[type, ...]], *, has_payload: bool
+) -> Callable[[Header, Payload], Message | None]:
+    """A function that makes a message of a header with all fields, each of a right type.
+
+    It returns None if a type is wrong, and raises KeyError if a field is missing.
+    """
+    right = [f"type({name} := _header[{name!r}]) in {name}_types" for name in types]
+    given = list(types)
+    if has_payload:
+        given.append("_payload")
+    else:
+        right.append("not len(_payload)")
+    source = f"lambda _header, _payload: cls({', '.join(given)}) if {' and '.join(right)} else None"
+    namespace = {"cls": cls} | {f"{name}_types": types[name] for name in types}
+    builder: Callable[[Header, Payload], Message | None] = eval(source, namespace)
+    return builder
 
 
 def _plain_types(hint: Any) -> tuple[type, ...]:
