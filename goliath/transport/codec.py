@@ -157,9 +157,9 @@ class _Schema:
         )
 
 
-# Two functions are written out for each class, as `dataclass` does it for ``__init__``. For eleven
-# fields a loop took 1.1 µs to read them, this takes 0.5; to check and pass them C functions over all
-# of them took 1.4, this takes 0.9.
+# Two functions are written out for each class, as `dataclass` does it for ``__init__``. To read
+# eleven fields a loop takes 1.1 µs, the first one 0.5; to check and pass them C functions over all
+# of them at once take 1.4 µs, the second one 0.9.
 
 
 def _reader(cls: type[Message], names: Iterable[str]) -> Callable[[Message], Header]:
