@@ -7,22 +7,19 @@ only the mind knows whether a dead one has to be replaced.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
 from typing import Any, assert_never
 
 from goliath.actors.actor import Actor
-from goliath.actors.filesending import GONE
 from goliath.actors.nursery import Nursery
+from goliath.actors.premises import DirectoryFurnished, Environment, Premises
 from goliath.actors.process import ExitReport, Process
 from goliath.actors.remoting import Inbound, RemoteRef
-from goliath.actors.scrutiny import are_amounts, are_calls, are_strings
+from goliath.actors.scrutiny import are_amounts, are_calls
 from goliath.actors.spec import INITIALIZER, WorkerSpec
 from goliath.actors.supervisor import Child, Exit, Lifetime
 from goliath.actors.workshop import Workshop
@@ -93,16 +90,6 @@ class WorkerGone:
 
 
 @dataclass(frozen=True, slots=True)
-class DirectoryFurnished:
-    """The files of a job stand in their places; or ``error`` says why not."""
-
-    session: SessionId
-    environment: str
-    directory: Path
-    error: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Drain:
     """Finish what runs, take nothing new."""
 
@@ -149,22 +136,11 @@ class ZygoteChild:
 
 
 @dataclass(slots=True)
-class _Environment:
-    message: msg.DefineEnvironment
-    lacking: set[str] = field(default_factory=set)
-    directory: Path | None = None
-    furnished: bool = False  # whether nobody writes into the directory any more
-
-
-@dataclass(slots=True)
 class _Session:
     id: SessionId
     ref: RemoteRef
     functions: dict[str, msg.DefineFunction] = field(default_factory=dict)
-    environments: dict[str, _Environment] = field(default_factory=dict)
     batches: dict[tuple[BatchId, Attempt], msg.AssignBatch] = field(default_factory=dict)
-    asked: set[str] = field(default_factory=set)  # contents that it owes us
-    scratch: Path | None = None  # the current directory of jobs without files
 
 
 @dataclass(slots=True)
@@ -185,17 +161,6 @@ class _Worker:
     @property
     def process(self) -> Process:
         return self.child.process
-
-
-async def _off_loop(function: Callable[..., None], *args: Any) -> None:
-    """Call ``function`` in a thread, or right here while the interpreter is exiting: then
-    there are no new threads to be had, and nobody is left to be kept waiting."""
-    try:
-        work = asyncio.get_running_loop().run_in_executor(None, partial(function, *args))
-    except RuntimeError:
-        function(*args)
-    else:
-        await work
 
 
 class LieutenantActor(Actor):
@@ -220,14 +185,13 @@ class LieutenantActor(Actor):
     ) -> None:
         self._mind = mind
         self._nursery = nursery
-        self._workshop = workshop
+        self._premises = Premises(workshop, self)
         self._on_drained = on_drained
         self._check = check
         self._journal = Journal()
         self._sessions: dict[SessionId, _Session] = {}
         self._workers: dict[WorkerId, _Worker] = {}
         self._draining = False
-        self._furnishing = 0
         # What the report being handled brought with it.
         self._payload: Payload = b""
         self._exit: ExitReport | None = None
@@ -266,19 +230,19 @@ class LieutenantActor(Actor):
                     if known.session == session:
                         known.process.resume_output()
             case DirectoryFurnished():
-                self._on_furnished(message)
+                self._premises.on_furnished(message)
             case nd.WorkerInspected():
-                self._decide(message)
+                self.decide(message)
             case Drain():
                 self._draining = True
-                self._decide(nd.DrainRequested())
+                self.decide(nd.DrainRequested())
             case _:
                 return super().receive(message)
         return None
 
     def on_timer(self) -> None:
         """See `Actor.on_timer`."""
-        self._decide(nd.NodeTimerFired())
+        self.decide(nd.NodeTimerFired())
 
     def on_child_exit(self, child: Child, exit: Exit) -> None:  # noqa: A002 - Erlang's word
         """See `Actor.on_child_exit`. What it said before comes first."""
@@ -302,25 +266,13 @@ class LieutenantActor(Actor):
                 writable=lambda: SessionWritable(session_id),
             )
         )
-        self._decide(nd.SessionOpened(session_id))
+        self._premises.open(session_id)
+        self.decide(nd.SessionOpened(session_id))
 
     def _on_session_down(self, session_id: SessionId) -> None:
-        session = self._sessions.pop(session_id, None)
-        if session is None:
-            return
-        self._decide(nd.SessionClosed(session_id))
-        self._workshop.forget(session_id)
-        directories = [e.directory for e in session.environments.values() if e.furnished]
-        self._remove([*directories, session.scratch])
-
-    def _remove(self, directories: list[Path | None]) -> None:
-        paths = [path for path in directories if path is not None]
-        if paths:
-            self.context.run(self._remove_in_thread(paths), "remove directories")
-
-    async def _remove_in_thread(self, paths: list[Path]) -> None:
-        for path in paths:
-            await _off_loop(self._workshop.remove, path)
+        if self._sessions.pop(session_id, None) is not None:
+            self.decide(nd.SessionClosed(session_id))
+            self._premises.close(session_id)
 
     def _on_session_heard(self, session_id: SessionId, said: Message) -> None:  # noqa: C901
         session = self._sessions.get(session_id)
@@ -330,19 +282,22 @@ class LieutenantActor(Actor):
             case msg.AssignBatch():
                 self._on_assign(session, said)
             case msg.CancelBatch(batch, attempt, force):
-                self._decide(nd.CancelArrived(session_id, BatchId(batch), Attempt(attempt), force))
+                self.decide(nd.CancelArrived(session_id, BatchId(batch), Attempt(attempt), force))
             case msg.StealBatches(wanted):
-                self._decide(nd.StealArrived(session_id, wanted))
+                self.decide(nd.StealArrived(session_id, wanted))
             case msg.DefineFunction(digest):
                 session.functions[digest] = said
             case msg.ForgetFunction(digest):
                 self._on_forget_function(session, digest)
             case msg.DefineEnvironment():
-                self._on_environment(session, said)
+                try:
+                    self._premises.define(session_id, said)
+                except ProtocolError as exc:
+                    self._accuse(session, str(exc))
             case msg.FileData():
-                self._on_file(session, said)
+                self._premises.receive(session_id, said)
             case msg.ForgetEnvironment(environment):
-                self._on_forget(session, environment)
+                self._premises.forget(session_id, environment)
             case msg.AskStatus():
                 busy, queued, processes = self._mind.load()
                 session.ref.tell(
@@ -362,7 +317,8 @@ class LieutenantActor(Actor):
         return None
 
     def _on_assign(self, session: _Session, said: msg.AssignBatch) -> None:
-        if said.function not in session.functions or said.environment not in session.environments:
+        environment = self._premises.find(session.id, said.environment)
+        if said.function not in session.functions or environment is None:
             return self._accuse(session, "a batch of a function or environment never defined")
         batch, attempt = BatchId(said.batch), Attempt(said.attempt)
         if (batch, attempt) in session.batches or not 0 <= said.lo < said.hi:
@@ -376,7 +332,7 @@ class LieutenantActor(Actor):
         ):
             return self._accuse(session, "a batch that asks for what cannot be")
         session.batches[batch, attempt] = said
-        self._decide(
+        self.decide(
             nd.BatchArrived(
                 session.id,
                 batch,
@@ -398,104 +354,21 @@ class LieutenantActor(Actor):
         session.ref.channel.close()
         self.context.ref.tell(SessionDown(session.id, ProtocolError(of)))
 
-    # -- environments ------------------------------------------------------------------
+    # -- see `Landlord` -----------------------------------------------------------------
 
-    def _on_environment(self, session: _Session, said: msg.DefineEnvironment) -> None:
-        if said.environment in session.environments:
-            return self._accuse(session, "an environment defined twice")
-        named = [*said.sys_path, *said.variables, *said.variables.values()]
-        if not are_strings(named) or any("\0" in name for name in [*named, said.cwd]):
-            return self._accuse(session, "an environment whose variables or paths are no strings")
-        environment = _Environment(said)
-        session.environments[said.environment] = environment
-        try:
-            environment.lacking = self._workshop.lacks(said.files)
-        except ProtocolError as exc:
-            self._break(session, said.environment, str(exc))
-            return None
-        if environment.lacking:
-            needed = environment.lacking - session.asked
-            session.asked |= needed
-            session.ref.tell(msg.NeedFiles(sorted(needed)))
-        else:
-            self._furnish(session, environment)
-        return None
+    def answer(self, session: SessionId, message: Message) -> None:
+        """Tell a Commander, if it is still there."""
+        known = self._sessions.get(session)
+        if known is not None:
+            known.ref.tell(message)
 
-    def _on_file(self, session: _Session, said: msg.FileData) -> None:
-        if said.sha256 not in session.asked:
-            return  # the rest of what has failed already, or what nobody wanted
-        try:
-            if said.size == GONE:
-                self._workshop.abort(session.id, said.sha256)
-                raise ProtocolError("a file vanished on the Commander's side before it was sent")
-            complete = self._workshop.add_piece(
-                session.id, said.sha256, said.offset, said.size, memoryview(said.payload)
-            )
-        except (OSError, ProtocolError) as exc:
-            session.asked.discard(said.sha256)
-            for key, environment in list(session.environments.items()):
-                if said.sha256 in environment.lacking:
-                    self._break(session, key, str(exc))
-            return
-        if complete:
-            session.asked.discard(said.sha256)
-            for environment in list(session.environments.values()):
-                if said.sha256 in environment.lacking:
-                    environment.lacking.discard(said.sha256)
-                    if not environment.lacking:
-                        self._furnish(session, environment)
+    def run(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
+        """Run something as part of this actor."""
+        self.context.run(coroutine, name)
 
-    def _furnish(self, session: _Session, environment: _Environment) -> None:
-        said = environment.message
-        try:
-            if not said.files:
-                environment.furnished = True
-                if not said.cwd and session.scratch is None:
-                    session.scratch = self._workshop.new_directory()
-                self._decide(nd.EnvironmentReady(session.id, said.environment))
-                return
-            environment.directory = self._workshop.new_directory()
-        except OSError as exc:
-            self._break(session, said.environment, str(exc))
-            return
-        self._furnishing += 1
-        work = self._furnish_in_thread(session.id, said, environment.directory)
-        self.context.run(work, "furnish a directory")
-
-    async def _furnish_in_thread(
-        self, session: SessionId, said: msg.DefineEnvironment, directory: Path
-    ) -> None:
-        error = ""
-        try:
-            await _off_loop(self._workshop.furnish, directory, said.files)
-        except (OSError, ProtocolError) as exc:
-            error = str(exc)
-        self.context.ref.tell(DirectoryFurnished(session, said.environment, directory, error))
-
-    def _on_furnished(self, news: DirectoryFurnished) -> None:
-        self._furnishing -= 1
-        if not self._furnishing:
-            self._workshop.trim()
-        session = self._sessions.get(news.session)
-        environment = session.environments.get(news.environment) if session is not None else None
-        if session is None or environment is None or environment.directory != news.directory:
-            self._remove([news.directory])  # its job ended while it was filled
-            return
-        environment.furnished = True
-        if news.error:
-            self._break(session, news.environment, news.error)
-        else:
-            self._decide(nd.EnvironmentReady(news.session, news.environment))
-
-    def _break(self, session: _Session, environment: str, error: str) -> None:
-        session.environments[environment].lacking.clear()
-        self._decide(nd.EnvironmentBroke(session.id, environment, error))
-
-    def _on_forget(self, session: _Session, key: str) -> None:
-        environment = session.environments.pop(key, None)
-        self._decide(nd.EnvironmentForgotten(session.id, key))
-        if environment is not None and environment.furnished:
-            self._remove([environment.directory])
+    def announce(self, news: DirectoryFurnished) -> None:
+        """Tell this actor, from within one of its coroutines."""
+        self.context.ref.tell(news)
 
     # -- workers -----------------------------------------------------------------------
 
@@ -528,7 +401,7 @@ class LieutenantActor(Actor):
                     worker.process.kill()
                     return
                 self._payload = said.payload
-                self._decide(
+                self.decide(
                     nd.WorkerProgressed(
                         worker_id,
                         Serial(said.serial),
@@ -545,21 +418,22 @@ class LieutenantActor(Actor):
                 if said.final:
                     worker.finished = Serial(said.serial)
             case msg.Yielded(serial, at):
-                self._decide(nd.RestYielded(worker_id, Serial(serial), at))
+                self.decide(nd.RestYielded(worker_id, Serial(serial), at))
             case msg.WorkerReady(error):
-                self._decide(nd.WorkerStarted(worker_id, error))
+                self.decide(nd.WorkerStarted(worker_id, error))
             case _:
                 worker.process.kill()  # a worker has nothing else to say
 
     def _on_worker_gone(self, worker: WorkerId, report: ExitReport) -> None:
         self._exit = report
-        self._decide(nd.WorkerExited(worker, Serial(report.page.serial), report.page.index))
+        self.decide(nd.WorkerExited(worker, Serial(report.page.serial), report.page.index))
         self._exit = None
         self._workers.pop(worker, None)
 
     # -- decide, then do ---------------------------------------------------------------
 
-    def _decide(self, event: nd.NodeEvent) -> None:
+    def decide(self, event: nd.NodeEvent) -> None:
+        """Tell the mind, and do what it says."""
         now = self.context.now()
         self._journal.note(now, event)
         try:
@@ -599,30 +473,26 @@ class LieutenantActor(Actor):
             case nd.ReportReturned():
                 self._report_returned(command)
             case nd.ReportSurrendered(session, asked, ranges):
-                self._tell(session, msg.Surrendered(asked, [list(r) for r in ranges]))
+                self.answer(session, msg.Surrendered(asked, [list(r) for r in ranges]))
             case nd.ReportEnvironmentBroken(session, environment, error):
-                self._tell(session, msg.EnvironmentFailed(environment, error))
+                self.answer(session, msg.EnvironmentFailed(environment, error))
             case nd.Release(session, batch, attempt):
                 if session in self._sessions:
                     self._sessions[session].batches.pop((batch, attempt), None)
             case nd.AnnounceDraining():
                 for session in self._sessions:
-                    self._tell(session, msg.Draining())
+                    self.answer(session, msg.Draining())
             case nd.Drained():
                 self._on_drained()
             case _:
                 assert_never(command)
 
-    def _tell(self, session: SessionId, message: Message) -> None:
-        known = self._sessions.get(session)
-        if known is not None:
-            known.ref.tell(message)
-
     def _fork(self, command: nd.Fork) -> None:
-        session = self._sessions[command.session]
-        environment = session.environments[command.environment]
+        environment = self._premises.find(command.session, command.environment)
+        assert environment is not None, f"{command} names an environment that was forgotten"
+        spec = self._spec(command.session, environment)
         try:
-            process = self._nursery.fork(command.worker, self._spec(session, environment), self)
+            process = self._nursery.fork(command.worker, spec, self)
         except OSError as exc:
             # Too many open files: it is as if it had died at birth, and may be tried again.
             _log.warning("worker %d could not be started: %s", command.worker, exc)
@@ -630,11 +500,11 @@ class LieutenantActor(Actor):
             return
         child = WorkerChild(command.worker, process)
         self.context.adopt(child)
-        self._workers[command.worker] = _Worker(child, session.id)
+        self._workers[command.worker] = _Worker(child, command.session)
         if environment.message.initializer:
             process.send(msg.DefineFunction(INITIALIZER, INITIALIZER, environment.message.payload))
 
-    def _spec(self, session: _Session, environment: _Environment) -> WorkerSpec:
+    def _spec(self, session: SessionId, environment: Environment) -> WorkerSpec:
         said = environment.message
         variables: dict[str, str | None] = {
             name: None for name in os.environ if name.startswith(SECRET_PREFIX)
@@ -643,9 +513,9 @@ class LieutenantActor(Actor):
             if name not in os.environ:
                 variables[name] = str(said.threads)
         variables.update(said.variables)
-        cwd = environment.directory or said.cwd or session.scratch or ""
+        cwd = self._premises.directory(session, environment)
         shipped = [str(environment.directory)] if environment.directory else []
-        return WorkerSpec(str(cwd), shipped, said.sys_path, variables, said.initializer)
+        return WorkerSpec(cwd, shipped, said.sys_path, variables, said.initializer)
 
     def _run(self, command: nd.Run) -> None:
         worker = self._workers.get(command.worker)
@@ -677,7 +547,7 @@ class LieutenantActor(Actor):
         )
 
     def _report_done(self, command: nd.ReportDone) -> None:
-        self._tell(
+        self.answer(
             command.session,
             msg.RangeDone(
                 command.batch,
@@ -703,7 +573,7 @@ class LieutenantActor(Actor):
                     stderr_tail=self._exit.stderr_tail,
                     oom=self._exit.oom,
                 )
-        self._tell(
+        self.answer(
             command.session,
             msg.RangeReturned(
                 command.batch,
