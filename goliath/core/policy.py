@@ -7,8 +7,12 @@ from dataclasses import dataclass, field
 from math import ceil
 
 FAST_CALL_S = 10e-6
-WORTH_SENDING_S = 0.0005
+WORTH_SENDING_S = 0.001
 """Worker time of the smallest batch that is cut on purpose: about what one costs on its way."""
+
+OPENING_CALLS = 4096
+"""The first batches of a run are no bigger, and later ones no bigger than all before together:
+until the first is encoded and sent, all workers wait."""
 
 NODE_LOSSES_MAX = 10
 """A call that was on so many lost nodes is given up: it may be what kills them."""
@@ -51,6 +55,12 @@ class BatchPolicy:
         Kafka's); a batch is meant to take as long."""
         return self.linger_watched_s if watched else self.linger_s
 
+    def target(self, per_call_s: float, *, watched: bool) -> float:
+        """Seconds of worker time that a batch should take; a single call may take longer."""
+        if per_call_s < FAST_CALL_S:
+            return self.target_fast_s
+        return max(per_call_s, self.linger(watched=watched))
+
     def size(
         self,
         per_call_s: float | None,
@@ -59,13 +69,12 @@ class BatchPolicy:
         slots: int,
         *,
         watched: bool = True,
+        before: int = 0,
     ) -> int:
         """Calls of the next batch: one while nothing is known of the function."""
         if per_call_s is None:
             return 1
-        fast = per_call_s < FAST_CALL_S
-        target_s = self.target_fast_s if fast else self.linger(watched=watched)
-        size = min(int(target_s / per_call_s), self.calls_max)
+        size = min(int(self.target(per_call_s, watched=watched) / per_call_s), self.calls_max)
         if bytes_per_call * size > self.bytes_max:
             size = int(self.bytes_max / bytes_per_call)
         if remaining is not None:
@@ -73,7 +82,7 @@ class BatchPolicy:
             # small that they cost more than they run.
             share = ceil(remaining / (2 * max(slots, 1)))
             size = min(size, max(share, int(WORTH_SENDING_S / per_call_s)))
-        return max(size, 1)
+        return max(min(size, max(before, OPENING_CALLS)), 1)
 
     def window(self, capacity: int, rtt_s: float, batch_s: float | None) -> int:
         """Batches that may be on a node at once: two a slot, and what the way there swallows."""

@@ -397,7 +397,9 @@ class Scheduler:
 
     def _batch_s(self, options: JobOptions) -> float | None:
         per_call = self._cost_of(options).per_call_s
-        return None if per_call is None else max(per_call, self.policy.target_fast_s)
+        if per_call is None:
+            return None
+        return self.policy.target(per_call, watched=options.watched)
 
     def _place(self, now: float) -> Iterator[Command]:
         """Give waiting batches to nodes while any node has room for them."""
@@ -495,6 +497,7 @@ class Scheduler:
             job.remaining,
             slots,
             watched=job.options.watched,
+            before=job.calls,
         )
 
     def _give_up_infeasible(self, now: float) -> Iterator[Command]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies as st
 
-from goliath.core.policy import BatchPolicy, Cost, RestartIntensity
+from goliath.core.policy import OPENING_CALLS, BatchPolicy, Cost, RestartIntensity
 
 
 def test_the_first_batch_of_an_unknown_function_is_one_call():
@@ -16,7 +16,18 @@ def test_the_first_batch_of_an_unknown_function_is_one_call():
     ("per_call_s", "calls"), [(1e-6, 8000), (1e-8, 32_768), (1e-4, 100), (0.005, 2), (10.0, 1)]
 )
 def test_a_batch_takes_some_milliseconds(per_call_s: float, calls: int):
-    assert BatchPolicy().size(per_call_s, 0.0, None, 2) in (calls, calls - 1)
+    assert BatchPolicy().size(per_call_s, 0.0, None, 2, before=10**6) in (calls, calls - 1)
+
+
+@pytest.mark.parametrize(("per_call_s", "calls"), [(1e-4, 1000), (0.005, 20), (0.09, 1)])
+def test_a_batch_that_nobody_watches_takes_longer(per_call_s: float, calls: int):
+    size = BatchPolicy().size(per_call_s, 0.0, None, 2, watched=False)
+    assert size in (calls, calls - 1)
+
+
+def test_the_first_batches_are_small_so_that_all_workers_begin_soon():
+    assert BatchPolicy().size(1e-7, 0.0, None, 2, before=0) == OPENING_CALLS
+    assert BatchPolicy().size(1e-7, 0.0, None, 2, before=2 * OPENING_CALLS) == 2 * OPENING_CALLS
 
 
 def test_the_last_batches_are_small_enough_to_be_shared():
@@ -24,7 +35,7 @@ def test_the_last_batches_are_small_enough_to_be_shared():
 
 
 def test_the_last_batches_are_not_so_small_that_they_cost_more_than_they_run():
-    assert BatchPolicy().size(1e-6, 0.0, 100, 2) in (499, 500)
+    assert BatchPolicy().size(1e-6, 0.0, 100, 2) in (999, 1000)
 
 
 def test_a_batch_is_not_bigger_than_its_bytes_allow():
