@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, Protocol
 
 from goliath.actors import loops
-from goliath.actors.failures import RefusedError, call_text
+from goliath.actors.failures import CallInterrupted, RefusedError, call_text
 from goliath.transport import serialization
-from goliath.transport.messages import Payload
+from goliath.transport.messages import DefineFunction, Payload
 from goliath.transport.serialization import LoadedFunction
 
 Sink = Callable[[Any], None]
@@ -44,50 +44,88 @@ class Callee:
         return plan
 
 
+class Function:
+    """One function of the job; unpickled by its first range, for that can be interrupted."""
+
+    __slots__ = ("_payload", "callee", "name", "untidy", "vetted")
+
+    def __init__(self, message: DefineFunction) -> None:
+        self.name = message.name
+        self.untidy = False
+        self.vetted = False  # whether a call of it was looked at for what it left behind
+        self._payload = bytes(message.payload)
+        self.callee: Callee | None = None
+
+    def load(self) -> Callee:
+        """The function; if it cannot be rebuilt, one that says so at every call."""
+        if self.callee is None:
+            try:
+                self.callee = Callee(serialization.load_function(self._payload))
+            except CallInterrupted:
+                raise
+            except BaseException as exc:  # noqa: BLE001 - importing runs user code
+                self.callee = Callee(LoadedFunction(_refusal(self.name, exc), {}, ()))
+            self._payload = b""
+        return self.callee
+
+
+def _refusal(name: str, exc: BaseException) -> Callable[..., Any]:
+    text = (
+        f"{name} cannot be rebuilt in the worker ({type(exc).__name__}: {exc}); "
+        "ship the modules it needs with files=, or install them on the node"
+    )
+
+    def refuse(*_args: Any, **_kwargs: Any) -> Any:
+        raise RefusedError(text)
+
+    return refuse
+
+
 class Calls(Protocol):
     """A range ready to run.
 
-    ``column`` is what the loop consumes first: deleting its tail takes those calls away.
+    ``column`` is what ``iterator`` gives and the loop consumes first: deleting its tail takes
+    those calls away.
     """
 
     column: list[Any]
     iterator: Iterator[Any]
+    whole: loops.Loop
+    one: loops.Loop
 
-    def bind(self, callee: Callee, append: Sink, box: Sink) -> Callable[[bool], bool]:
-        """``step(single)``: runs all calls that are left, or the next one; False at the end."""
+    @property
+    def sources(self) -> Iterable[Any]:
+        """The arguments of both loops behind ``f, append, box``."""
 
     def text(self, name: str, place: int) -> str:
         """The call at ``place`` as text."""
 
 
-def read_calls(form: str, payload: Payload, lo: int, hi: int) -> Calls:
-    """Calls ``lo <= i < hi`` of a payload."""
-    if form == serialization.COLUMNS:
-        return ColumnCalls(payload, lo, hi)
-    return RowCalls(payload, lo, hi)
-
-
 class ColumnCalls:
     """Calls with the same keywords and plain scalars: one list for each argument."""
 
-    __slots__ = ("_columns", "_names", "_positional", "column", "iterator")
+    __slots__ = (
+        "_columns",
+        "_names",
+        "_positional",
+        "column",
+        "iterator",
+        "one",
+        "sources",
+        "whole",
+    )
 
-    def __init__(self, payload: Payload, lo: int, hi: int) -> None:
+    def __init__(self, payload: Payload, lo: int, hi: int, callee: Callee) -> None:
         self._positional, self._names, columns = serialization.decode_columns(payload)
-        self._columns = [_part(column, lo, hi) for column in columns]
+        if columns and (lo or hi < len(columns[0])):
+            columns = tuple([column[lo:hi] for column in columns])
+        order, self.whole, self.one = callee.plan(self._positional, self._names)
         # Calls without any argument still have to be counted.
-        self.column = self._columns[0] if columns else [None] * (hi - lo)
-        self.iterator = iter(self.column)
-
-    def bind(self, callee: Callee, append: Sink, box: Sink) -> Callable[[bool], bool]:
-        order, whole, one = callee.plan(self._positional, self._names)
-        if self._columns:
-            # The order may put another column first: that one is cut and counted from now on.
-            self.column = self._columns[order[0]]
-            self.iterator = iter(self.column)
-        iterators = [self.iterator, *(iter(self._columns[place]) for place in order[1:])]
-        f = callee.call
-        return lambda single: (one if single else whole)(f, append, box, *iterators)
+        ordered = [*map(columns.__getitem__, order)] if columns else [[None] * (hi - lo)]
+        self._columns = columns
+        self.column = ordered[0]
+        self.sources = [*map(iter, ordered)]
+        self.iterator = self.sources[0]
 
     def text(self, name: str, place: int) -> str:
         try:
@@ -100,19 +138,27 @@ class ColumnCalls:
         )
 
 
+_ONE_ROW = partial(loops.rows_loop, single=True)
+
+
 class RowCalls:
     """Calls with a pickle each."""
 
-    __slots__ = ("_current", "column", "iterator")
+    __slots__ = ("_current", "column", "iterator", "one", "whole")
 
-    def __init__(self, payload: Payload, lo: int, hi: int) -> None:
-        self.column = _part(serialization.decode_rows(payload), lo, hi)
+    def __init__(self, payload: Payload, lo: int, hi: int, _callee: Callee) -> None:
+        self.whole: loops.Loop = loops.rows_loop
+        self.one: loops.Loop = _ONE_ROW
+        rows = serialization.decode_rows(payload)
+        self.column = rows[lo:hi] if lo or hi < len(rows) else rows
         self.iterator = iter(self.column)
         self._current: tuple[tuple[Any, ...], dict[str, Any]] | None = None
 
-    def bind(self, callee: Callee, append: Sink, box: Sink) -> Callable[[bool], bool]:
-        f, load, rows = callee.call, self._load, self.iterator
-        return lambda single: loops.rows_loop(f, append, box, load, rows, single)
+    @property
+    def sources(self) -> Iterable[Any]:
+        # Made anew: kept, it would tie this to itself, and every range would wait for the
+        # garbage collector.
+        return self._load, self.iterator
 
     def text(self, name: str, place: int) -> str:
         return call_text(name, *self._current) if self._current else f"{name}(…)"
@@ -127,7 +173,3 @@ class RowCalls:
                 "send plain data, or ship or install the module of their class on the node"
             ) from exc
         return self._current
-
-
-def _part(column: list[Any], lo: int, hi: int) -> list[Any]:
-    return column if lo == 0 and hi == len(column) else column[lo:hi]

@@ -13,11 +13,12 @@ does not tell its place any more, but then every call that began has been append
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from goliath.actors.calls import Callee, Calls, read_calls
+from goliath.actors.calls import Callee, Calls, ColumnCalls, Function, RowCalls
 from goliath.actors.coroutines import GENERATORS, CoroutineRunner, must_be_awaited
 from goliath.actors.failures import (
     EVERYTHING,
@@ -26,8 +27,10 @@ from goliath.actors.failures import (
     failure_record,
     refused_result,
 )
+from goliath.actors.loops import Loop
 from goliath.transport.messages import Progress, RunRange
 from goliath.transport.serialization import (
+    COLUMNS,
     SCALARS,
     FailureRecord,
     dump_value,
@@ -37,9 +40,6 @@ from goliath.transport.serialization import (
 
 SPILL_BYTES = 1 << 25  # of pickled results that wait in a worker before they are sent
 RESULT_MAX_BYTES = 1 << 31  # of one pickled result; a frame has a 32-bit length
-
-
-Step = Callable[[bool], bool]
 
 
 class EachCall(Protocol):
@@ -112,10 +112,11 @@ class Range:
 
     # -- by either thread, with the worker's lock held ---------------------------------
 
-    def open(self, message: RunRange, callee: Callee, box: Callable[[Any], None]) -> Step:
-        """Read the calls, those that are left of them; returns what runs them."""
-        self._calls = read_calls(message.form, message.payload, self.lo, self.end)
-        return self._calls.bind(callee, self.values.append, box)
+    def open(self, message: RunRange, callee: Callee) -> Calls:
+        """Read the calls, those that are left of them."""
+        kind = ColumnCalls if message.form == COLUMNS else RowCalls
+        calls = self._calls = kind(message.payload, self.lo, self.end, callee)
+        return calls
 
     def interrupt(self) -> None:
         """Start no further call."""
@@ -246,64 +247,72 @@ def _taken(box: dict[int, Any], first: int, last: int) -> dict[int, Any]:
 
 
 class Execution:
-    """Runs one range on the main thread, to its end or to an interrupt."""
+    """Runs ranges on the main thread, each to its end or to an interrupt.
 
-    __slots__ = ("_coroutines", "_name", "_range", "_region", "_spill")
+    ``lock`` is held while calls are read; whoever cuts a range holds it too.
+    """
+
+    __slots__ = ("_coroutines", "_range", "_region", "_spill", "lock")
 
     def __init__(
         self,
-        range_: Range,
-        name: str,
         region: Region,
         coroutines: CoroutineRunner,
+        lock: threading.Lock,
         spill: Callable[[], None],
     ) -> None:
-        self._range = range_
-        self._name = name
         self._region = region
         self._coroutines = coroutines
+        self.lock = lock
         self._spill = spill
+        self._range: Range | None = None
 
     def run(
-        self,
-        load: Callable[[], Callee],
-        open_range: Callable[[Callee, Callable[[Any], None]], Step],
-        each: EachCall | None,
+        self, range_: Range, message: RunRange, function: Function, each: EachCall | None
     ) -> None:
-        """Run what is left of the range; never raises on account of user code.
+        """Run what is left of a range; never raises on account of user code.
 
         Args:
-            load: the function.
-            open_range: what runs its calls.
+            range_: what is to be run.
+            message: has the calls.
+            function: what they call.
             each: what is done around each call, if anything is.
         """
-        region, range_ = self._region, self._range
-        serial = range_.serial
+        region, serial = self._region, range_.serial
+        self._range = range_
         try:
             region.serial = serial
-            callee = load()
+            callee = function.callee or function.load()
             region.serial = 0
-            step = open_range(callee, self._box)
+            with self.lock:
+                calls = range_.open(message, callee)
+            arguments = (callee.call, range_.values.append, self._box, *calls.sources)
             region.serial = serial
-            if each is None or self._run_each(step, callee.retry_on, each):
-                while self._guarded(step, False, callee.retry_on):
-                    pass
+            again = each is None or self._run_each(range_, calls.one, arguments, function, each)
+            while again:
+                again = self._guarded(calls.whole, arguments, function)
             region.serial = 0
         except CallInterrupted:
             # Raised once, and only while the region was set: from here on nothing strikes.
             region.serial = 0
             range_.forget_unfinished()
+        self._range = None  # its results may be big, and the next one may never come
 
     def _run_each(
-        self, step: Step, retry_on: tuple[type[BaseException], ...], each: EachCall
+        self,
+        range_: Range,
+        one: Loop,
+        arguments: tuple[Any, ...],
+        function: Function,
+        each: EachCall,
     ) -> bool:
         """Run calls one by one; whether that is no longer necessary for the rest."""
-        region, range_ = self._region, self._range
+        region = self._region
         while not range_.exhausted:
             region.serial = 0
             each.before()
             region.serial = range_.serial
-            self._guarded(step, True, retry_on)
+            self._guarded(one, arguments, function)
             region.serial = 0
             each.after()
             if not each.goes_on():
@@ -311,25 +320,29 @@ class Execution:
                 return True
         return False
 
-    def _guarded(self, step: Step, single: bool, retry_on: tuple[type[BaseException], ...]) -> bool:
+    def _guarded(self, loop: Loop, arguments: tuple[Any, ...], function: Function) -> bool:
         """Whether the loop must be entered again."""
         try:
-            return step(single)
+            return loop(*arguments)
         except CallInterrupted:
             raise
         except BaseException as exc:  # noqa: BLE001 - a call may raise anything, SystemExit too
-            self._range.fail(exc, self._name, retry_on)
+            assert self._range is not None
+            assert function.callee is not None
+            self._range.fail(exc, function.name, function.callee.retry_on)
             return True
 
     def _box(self, value: Any) -> None:
+        range_ = self._range
+        assert range_ is not None
         if must_be_awaited(value):
             value = self._coroutines.run(value)
         if type(value) in SCALARS:
-            self._range.values.append(value)
+            range_.values.append(value)
             return
-        self._range.box(value)
-        if self._range.must_spill:
+        range_.box(value)
+        if range_.must_spill:
             region = self._region
             region.serial = 0
             self._spill()
-            region.serial = self._range.serial
+            region.serial = range_.serial

@@ -107,7 +107,8 @@ def rows_loop(
     box: Callable[[Any], None],
     load: Callable[[bytes], tuple[tuple[Any, ...], dict[str, Any]]],
     rows: Iterator[bytes],
-    single: bool,
+    *,
+    single: bool = False,
 ) -> bool:
     """The loop for calls that have a pickle each, read right before the call."""
     for row in rows:

@@ -21,14 +21,12 @@ import socket
 import threading
 import traceback
 from collections import OrderedDict
-from collections.abc import Callable
 from types import FrameType
-from typing import Any
 
-from goliath.actors.calls import Callee
+from goliath.actors.calls import Function
 from goliath.actors.coroutines import CoroutineRunner
-from goliath.actors.execution import Execution, Range, Region, Step
-from goliath.actors.failures import CallInterrupted, RefusedError
+from goliath.actors.execution import Execution, Range, Region
+from goliath.actors.failures import CallInterrupted
 from goliath.actors.page import NOBODY, Page
 from goliath.actors.spec import INITIALIZER
 from goliath.actors.tidy import Housekeeper
@@ -45,7 +43,7 @@ from goliath.transport.messages import (
     WorkerReady,
     Yielded,
 )
-from goliath.transport.serialization import LoadedFunction, load_function, load_initializer
+from goliath.transport.serialization import load_initializer
 
 INTERRUPT_SIGNAL = signal.SIGINT
 INTERRUPT_AGAIN_S = 0.02  # a signal can arrive just before a call blocks, and be slept over
@@ -53,43 +51,6 @@ NOT_BEGUN = -1  # the whole of a range that was revoked in time
 NOTHING_AT = (1 << 53) - 1
 """`Yielded.at` for a range that ended long ago: no call was given back."""
 _ENDS_KEPT = 64
-
-
-class Function:
-    """One function of the job; unpickled by its first range, for that can be interrupted."""
-
-    __slots__ = ("_loaded", "_payload", "name", "untidy", "vetted")
-
-    def __init__(self, message: DefineFunction) -> None:
-        self.name = message.name
-        self.untidy = False
-        self.vetted = False  # whether a call of it was looked at for what it left behind
-        self._payload = bytes(message.payload)
-        self._loaded: Callee | None = None
-
-    def load(self) -> Callee:
-        """The function; if it cannot be rebuilt, one that says so at every call."""
-        if self._loaded is None:
-            try:
-                self._loaded = Callee(load_function(self._payload))
-            except CallInterrupted:
-                raise
-            except BaseException as exc:  # noqa: BLE001 - importing runs user code
-                self._loaded = Callee(LoadedFunction(_refusal(self.name, exc), {}, ()))
-            self._payload = b""
-        return self._loaded
-
-
-def _refusal(name: str, exc: BaseException) -> Callable[..., Any]:
-    text = (
-        f"{name} cannot be rebuilt in the worker ({type(exc).__name__}: {exc}); "
-        "ship the modules it needs with files=, or install them on the node"
-    )
-
-    def refuse(*_args: Any, **_kwargs: Any) -> Any:
-        raise RefusedError(text)
-
-    return refuse
 
 
 class Worker:
@@ -106,6 +67,7 @@ class Worker:
         self._coroutines = CoroutineRunner()
         self._region = Region()
         self._lock = threading.Lock()
+        self._execution = Execution(self._region, self._coroutines, self._lock, self.report)
         self._running: Range | None = None
         self._begun = 0  # the serial of the newest range; they only grow
         self._ends: OrderedDict[int, int] = OrderedDict()
@@ -163,14 +125,7 @@ class Worker:
         each = None
         if message.careful or function.untidy or not function.vetted:
             each = _EachCall(self, range_, function, message.careful)
-
-        def open_range(callee: Callee, box: Callable[[Any], None]) -> Step:
-            with self._lock:
-                return range_.open(message, callee, box)
-
-        Execution(range_, function.name, self._region, self._coroutines, self.report).run(
-            function.load, open_range, each
-        )
+        self._execution.run(range_, message, function, each)
         function.vetted = True
         return self._conclude(range_, function, dirty=each is not None and each.dirty)
 
@@ -182,7 +137,14 @@ class Worker:
         """
         left_behind, busy = self._housekeeper.settle()
         dirty = dirty or busy
-        self._finish(range_, dirty)
+        with self._lock:
+            self._running = None
+            progress = range_.progress(final=True, dirty=dirty)
+            assert progress is not None, "a final progress always says something"
+            self._ends[range_.serial] = range_.end
+            while len(self._ends) > _ENDS_KEPT:
+                self._ends.popitem(last=False)  # serials only grow
+            self._send_locked(progress)
         # Not before: whoever dies up to here has begun the range and may have lost its outcomes.
         # From here on nobody is to blame: what the node has handed ahead has another serial.
         self._page.write(0, NOBODY, 0.0)
@@ -226,16 +188,6 @@ class Worker:
                 for keep in self._early_splits.pop(serial, ()):
                     self._send_locked(Yielded(serial, range_.give_back(keep)))
         return range_
-
-    def _finish(self, range_: Range, dirty: bool) -> None:
-        with self._lock:
-            self._running = None
-            progress = range_.progress(final=True, dirty=dirty)
-            assert progress is not None, "a final progress always says something"
-            self._ends[range_.serial] = range_.end
-            while len(self._ends) > _ENDS_KEPT:
-                self._ends.popitem(last=False)  # serials only grow
-            self._send_locked(progress)
 
     def report(self) -> None:
         """Send what has finished and was not sent. From either thread."""
@@ -348,7 +300,7 @@ class Worker:
     def _on_fork(self) -> None:
         """In a child that user code forked: hold nothing that keeps the worker's death secret."""
         self._forked_away = True
-        self._lock = threading.Lock()
+        self._lock = self._execution.lock = threading.Lock()
         for pipe in (self._pipe, self._control):
             pipe.close()
 

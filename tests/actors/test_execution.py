@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from goliath.actors import execution
-from goliath.actors.calls import Callee
+from goliath.actors.calls import Callee, Function
 from goliath.actors.coroutines import CoroutineRunner
 from goliath.actors.execution import Execution, Range, Region
 from goliath.actors.failures import CallInterrupted, call_text, failure_record
 from goliath.actors.loops import loop_for, plan_arguments
 from goliath.transport import serialization
-from goliath.transport.messages import Progress, RunRange
+from goliath.transport.messages import DefineFunction, Progress, RunRange
 from goliath.transport.serialization import LoadedFunction
 from tests.actors.workshop import Outcomes, encode_calls
 
@@ -34,15 +34,10 @@ class Stage:
         self.spilled = 0
 
     def run(self, function: Callable[..., Any], each: Any = None) -> None:
-        callee = Callee(LoadedFunction(function, {}, ()))
-
-        def open_range(callee: Callee, box: Callable[[Any], None]) -> Any:
-            with self.lock:
-                return self.range.open(self.message, callee, box)
-
-        Execution(self.range, "f", self.region, CoroutineRunner(), self._spill).run(
-            lambda: callee, open_range, each
-        )
+        loaded = Function(DefineFunction("f", "f"))
+        loaded.callee = Callee(LoadedFunction(function, {}, ()))
+        execution = Execution(self.region, CoroutineRunner(), self.lock, self._spill)
+        execution.run(self.range, self.message, loaded, each)
         assert self.region.serial == 0
 
     def _spill(self) -> None:
