@@ -453,6 +453,9 @@ class LieutenantActor(Actor):
                 self._report_done(command)
             case nd.Run():
                 self._run(command)
+            case nd.Release(session, batch, attempt):
+                if session in self._sessions:
+                    self._sessions[session].batches.pop((batch, attempt), None)
             case nd.NodeWakeAt(deadline):
                 self.context.wake_at(deadline)
             case nd.Fork():
@@ -476,9 +479,6 @@ class LieutenantActor(Actor):
                 self.answer(session, msg.Surrendered(asked, [list(r) for r in ranges]))
             case nd.ReportEnvironmentBroken(session, environment, error):
                 self.answer(session, msg.EnvironmentFailed(environment, error))
-            case nd.Release(session, batch, attempt):
-                if session in self._sessions:
-                    self._sessions[session].batches.pop((batch, attempt), None)
             case nd.AnnounceDraining():
                 for session in self._sessions:
                     self.answer(session, msg.Draining())

@@ -395,6 +395,8 @@ class Node:
             session.queue.remove(piece)
             session.waiting_since = now if session.queue else None
             yield from self._run(session, piece, now)
+            if not self._queues.waiting():
+                return
 
     def _plan_ahead(self) -> Iterator[NodeCommand]:
         """Put what waits into the sockets of workers that will soon ask for it.

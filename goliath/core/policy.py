@@ -26,6 +26,8 @@ class Cost:
     call, so the first slow call (imports in the function) is forgotten at once.
     """
 
+    per_call_s: float | None = None
+    """Seconds of worker time per call; None while nothing is known."""
     _elapsed_s: float = 0.0
     _calls: float = 0.0
 
@@ -33,11 +35,7 @@ class Cost:
         """Take in that ``calls`` calls took ``elapsed_s`` together."""
         self._elapsed_s = self._elapsed_s / 2 + elapsed_s
         self._calls = self._calls / 2 + calls
-
-    @property
-    def per_call_s(self) -> float | None:
-        """Seconds of worker time per call; None while nothing is known."""
-        return max(self._elapsed_s / self._calls, 1e-9) if self._calls else None
+        self.per_call_s = max(self._elapsed_s / self._calls, 1e-9)
 
 
 @dataclass(frozen=True, slots=True)

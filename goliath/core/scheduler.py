@@ -65,6 +65,7 @@ class _Job:
     id: JobId
     options: JobOptions
     remaining: int | None  # calls not submitted yet, where the total is known
+    cost: Cost
     granted: int = 0  # parcels it may submit and has not
     live: int = 0  # batches in the backlog or on a node
     exhausted: bool = False
@@ -144,7 +145,9 @@ class Scheduler:
 
     def _on_opened(self, event: JobOpened) -> Iterator[Command]:
         assert event.job not in self._jobs, f"job {event.job} opened twice"
-        self._jobs[event.job] = self._fed[event.job] = _Job(event.job, event.options, event.total)
+        cost = self._cost_of(event.options)
+        job = _Job(event.job, event.options, event.total, cost)
+        self._jobs[event.job] = self._fed[event.job] = job
         yield from ()
 
     def _on_submitted(self, event: ParcelSubmitted) -> Iterator[Command]:
@@ -224,7 +227,7 @@ class Scheduler:
         if batch is None or not batch.close(event.lo, event.hi):
             return
         job = self._jobs[batch.job]
-        self._cost_of(job.options).learn(event.elapsed_s, event.hi - event.lo)
+        job.cost.learn(event.elapsed_s, event.hi - event.lo)
         node = self._nodes[event.node]
         node.barren_until = min(node.barren_until, now + BARREN_S)
         if batch.state is not BatchState.CANCELLING:
@@ -395,11 +398,12 @@ class Scheduler:
 
     # -- decisions ---------------------------------------------------------------------
 
-    def _batch_s(self, options: JobOptions) -> float | None:
-        per_call = self._cost_of(options).per_call_s
+    def _batch_s(self, job: _Job) -> float | None:
+        """What a batch of the job takes, as far as is known."""
+        per_call = job.cost.per_call_s
         if per_call is None:
             return None
-        return self.policy.target(per_call, watched=options.watched)
+        return self.policy.target(per_call, watched=job.options.watched)
 
     def _place(self, now: float) -> Iterator[Command]:
         """Give waiting batches to nodes while any node has room for them."""
@@ -407,15 +411,15 @@ class Scheduler:
         while placed:
             placed = False
             for batch in self._backlog.heads():
-                node = self._node_for(self._jobs[batch.job].options)
+                node = self._node_for(self._jobs[batch.job])
                 if node is not None:
                     placed = True
                     yield self._assign(self._backlog.pop(batch.job), node, now)
                     break
 
-    def _node_for(self, options: JobOptions) -> NodeView | None:
+    def _node_for(self, job: _Job) -> NodeView | None:
         return choose_node(
-            self._nodes.values(), options, self.policy, self._batch_s(options), self.window_bytes
+            self._nodes.values(), job.options, self.policy, self._batch_s(job), self.window_bytes
         )
 
     def _assign(self, batch: Batch, node: NodeView, now: float) -> Assign:
@@ -457,7 +461,7 @@ class Scheduler:
             if begun:
                 cpus -= options.cpus
             if batch.state is BatchState.ASSIGNED:
-                per_call = self._cost_of(options).per_call_s
+                per_call = self._jobs[batch.job].cost.per_call_s
                 calls += batch.open_calls() - begun
                 rest_s += batch.open_calls() * (per_call or WORTH_S)
                 oldest = min(oldest, batch.assigned_at)
@@ -470,21 +474,30 @@ class Scheduler:
 
     def _grant(self) -> Iterator[Command]:
         """Let owners submit as much as keeps every node's window full, and a little ahead."""
+        enough = sum([node.slots for node in self._nodes.values()])
         for job in list(self._fed.values()):
-            batch_s = self._batch_s(job.options)
-            slots = room = 0
-            for node in self._nodes.values():
-                capacity = node.capacity(job.options)
-                slots += capacity
-                if not node.draining:
-                    window = self.policy.window(capacity, node.rtt_s, batch_s)
-                    room += max(window - len(node.held), 0)
-            wanted = room + max(slots, 1) - self._backlog.count(job.id) - job.granted
-            if wanted > 0 and wanted >= job.granted:  # not for each batch that comes back
+            if job.granted > enough:  # it is not asked anew for each batch that comes back
+                wanted = 0
+            else:
+                slots, room = self._room(job)
+                wanted = room + max(slots, 1) - self._backlog.count(job.id) - job.granted
+            if wanted > 0:
                 job.granted += wanted
                 yield Demand(job.id, wanted, self._size(job, slots))
             elif not job.live:
                 del self._fed[job.id]  # it has its fill, until it submits something
+
+    def _room(self, job: _Job) -> tuple[int, int]:
+        """How many calls of a job can run at once, and how many more batches of it be sent."""
+        batch_s = self._batch_s(job)
+        slots = room = 0
+        for node in self._nodes.values():
+            capacity = node.capacity(job.options)
+            slots += capacity
+            if not node.draining:
+                window = self.policy.window(capacity, node.rtt_s, batch_s)
+                room += max(window - len(node.held), 0)
+        return slots, room
 
     def _size(self, job: _Job, slots: int) -> int:
         if job.abandoned is not None:
@@ -492,7 +505,7 @@ class Scheduler:
         if job.options.batch_size is not None:
             return job.options.batch_size
         return self.policy.size(
-            self._cost_of(job.options).per_call_s,
+            job.cost.per_call_s,
             job.bytes_per_call,
             job.remaining,
             slots,
