@@ -16,6 +16,9 @@ _STREAMS = ("stdout", "stderr")
 _WATCHED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
 # signal.getsignal looks for an enumeration member first: 2.9 µs, against 15 ns, after every range.
 _handler_of = importlib.import_module("_signal").getsignal
+# threading.active_count takes a lock and 0.4 µs, 6 cold, before every answer. This one counts
+# threads that threading does not know, too; whether one of the user's is left is asked then.
+_thread_count = importlib.import_module("_thread")._count
 
 
 class Housekeeper:
@@ -34,7 +37,7 @@ class Housekeeper:
         self._identities = [_identity(fd) for fd in output_fds]
         self._cwd = os.getcwd()
         self._handlers = [(int(number), _handler_of(number)) for number in _WATCHED_SIGNALS]
-        self._threads = threading.active_count()
+        self._threads = _thread_count()
         self._streams: dict[str, TextIOWrapper] = {}
         for place, name in enumerate(_STREAMS):
             os.dup2(output_fds[place], place + 1)
@@ -61,7 +64,7 @@ class Housekeeper:
         armed = signal.getitimer(signal.ITIMER_REAL)[0] > 0
         if armed:
             signal.setitimer(signal.ITIMER_REAL, 0)
-        busy = threading.active_count() > self._threads and self._threads_remain()
+        busy = _thread_count() > self._threads and self._threads_remain()
         return armed or busy, busy
 
     def restore(self) -> tuple[bool, bool]:
