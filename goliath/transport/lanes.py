@@ -86,14 +86,22 @@ class Outbox:
 
 
 def _parts(lane: Lane, text: bytes, payload: Payload, chunk_bytes: int) -> Iterator[Frame]:
-    total, at = len(text) + len(payload), 0
-    for whole in (memoryview(text), memoryview(payload)):
-        for start in range(0, len(whole), chunk_bytes):
-            piece = whole[start : start + chunk_bytes]
-            header = {"t": PART, "l": lane, "h": len(text), "n": total, "at": at}
-            head = orjson.dumps(header)
-            yield head[:-1], piece, len(head) + len(piece)
-            at += len(piece)
+    total = len(text) + len(payload)
+    for at in range(0, total, chunk_bytes):
+        piece = _cut(text, payload, at, min(at + chunk_bytes, total))
+        head = orjson.dumps({"t": PART, "l": lane, "h": len(text), "n": total, "at": at})
+        yield head[:-1], piece, len(head) + len(piece)
+
+
+def _cut(text: bytes, payload: Payload, start: int, end: int) -> Payload:
+    """A piece of the two, as if they were one string."""
+    border = len(text)
+    if start >= border:
+        return memoryview(payload)[start - border : end - border]
+    if end <= border:
+        return memoryview(text)[start:end]
+    # A copy of one chunk, which costs less than a frame for the header alone.
+    return b"".join((text[start:], memoryview(payload)[: end - border]))
 
 
 class Gatherer:

@@ -106,6 +106,19 @@ def test_a_header_bigger_than_a_chunk_is_cut_too():
     assert world.got_there[1].kind == "done"
 
 
+def test_the_header_of_a_cut_message_travels_with_the_beginning_of_its_payload():
+    world = World()
+    sent = bulk(1, bytes(range(256)) * 4)
+    world.here.send(sent)
+    world.depart()
+    pieces = [bytes(unpack_frame(frame, checksum=True)[1]) for frame in world.going]
+    assert len(pieces) == 2
+    assert len(pieces[0]) == KIB
+    assert b"".join(pieces).endswith(sent.payload)
+    world.arrive()
+    assert world.got_there == [sent]
+
+
 def test_a_message_over_the_limit_is_refused_where_it_is_sent():
     world = World(TransportConfig(message_max_bytes=MIB))
     with pytest.raises(SerializationError, match=r"over the limit of 1,048,576.*GOLIATH_MESSAGE"):
