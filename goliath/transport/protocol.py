@@ -236,7 +236,8 @@ class SessionProtocol:
             ProtocolError: damaged, or something is missing: cut the link and resume.
             SessionOver: the other end said goodbye or nonsense, or this session had expired.
         """
-        if now >= self._session.ends_at:
+        session = self._session
+        if now >= session.ends_at:
             raise SessionOver(self._expiry())
         header, payload = unpack_frame(frame, checksum=self._checksum)
         self._hear(_number(header, "a"), now)
@@ -244,7 +245,7 @@ class SessionProtocol:
         if type(kind) is str and kind in UNNUMBERED:
             self._on_unnumbered(kind, header)
             return None
-        if not self._session.accept(_number(header, "q")):
+        if not session.accept(_number(header, "q")):
             return None
         self._unanswered_frames += 1
         self._unanswered_bytes += len(frame)
@@ -257,14 +258,15 @@ class SessionProtocol:
             raise SessionOver(exc) from exc
 
     def _hear(self, ack: int, now: float) -> None:
-        self._session.acknowledge(ack)
+        session = self._session
+        session.acknowledge(ack)
         self._heard_at = now
         self._suspect = False
         if self._last_heard_counts:
-            self._session.witness(now)
+            session.witness(now)
         if self.congested:
             # Half, so that the sender is not woken for one frame at a time.
-            held_bytes = self._session.unacked_bytes + self._outbox.waiting_bytes
+            held_bytes = session.unacked_bytes + self._outbox.waiting_bytes
             self.congested = held_bytes > self._unacked_max_bytes // 2
 
     def _on_unnumbered(self, kind: str, header: Header) -> None:

@@ -22,6 +22,7 @@ PATH = "/goliath/v1"
 HEADER_ROOM_BYTES = 64 * KIB  # beside a chunk: its header, for the websocket's own limit
 CLOSE_MAX_S = 1.0
 CLOSE_UNAUTHENTICATED = 4401
+_BINARY = WSMsgType.BINARY  # Python 3.11 takes 0.1 µs to find a member in its class
 
 
 class ClientSocket(ClientWebSocketResponse[Any]):
@@ -70,7 +71,7 @@ class WebSocketLink:
     async def receive(self) -> bytes | None:
         """The next message; None when the link has ended."""
         message = await self._websocket.receive()
-        if message.type is WSMsgType.BINARY:
+        if message.type is _BINARY:
             data: bytes = message.data
             return data
         if message.type is WSMsgType.TEXT:
