@@ -50,6 +50,20 @@ class Backlog:
             del self._queues[job]
         return batch
 
+    def of(self, job: JobId) -> list[Batch]:
+        """The batches of one job."""
+        return list(self._queues.get(job, ()))
+
+    def replace(self, batch: Batch, pieces: list[Batch]) -> None:
+        """Put what is left of a batch into its place."""
+        queue = self._queues[batch.job]
+        place = queue.index(batch)
+        del queue[place]
+        for piece in reversed(pieces):
+            queue.insert(place, piece)
+        if not queue:
+            del self._queues[batch.job]
+
     def drop(self, job: JobId) -> list[Batch]:
         """Take out every batch of a job."""
         return list(self._queues.pop(job, ()))

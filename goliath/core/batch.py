@@ -115,6 +115,10 @@ class Batch:
                 return True
         return False
 
+    def has(self, call: int) -> bool:
+        """Whether a call is in it and not reported."""
+        return any(start <= call < end for start, end in self.open)
+
     def open_calls(self) -> int:
         """How many calls have not been reported."""
         return sum(end - start for start, end in self.open)

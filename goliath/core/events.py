@@ -49,6 +49,16 @@ class JobCancelled:
 
 
 @dataclass(slots=True)
+class CallCancelled:
+    """Nobody wants one call. If it is not settled yet, it is failed as ``CANCELLED``."""
+
+    job: JobId
+    parcel: ParcelId
+    call: int
+    force: bool = False
+
+
+@dataclass(slots=True)
 class EnvironmentBroken:
     """A node could not set up what the calls of this environment need."""
 
@@ -124,6 +134,7 @@ Event = (
     | ParcelSubmitted
     | JobExhausted
     | JobCancelled
+    | CallCancelled
     | EnvironmentBroken
     | NodeJoined
     | NodeDraining

@@ -31,6 +31,7 @@ from goliath.core.commands import (
     WakeAt,
 )
 from goliath.core.events import (
+    CallCancelled,
     EnvironmentBroken,
     Event,
     JobCancelled,
@@ -72,6 +73,8 @@ class _Job:
     abandoned: tuple[Verdict, str] | None = None  # why nothing of it is wanted any more
     nbytes: float = 0.0
     calls: int = 0
+    # Calls that were cancelled beneath a node that still reports them with their batch.
+    unwanted: set[tuple[ParcelId, int]] = field(default_factory=set)
 
     @property
     def bytes_per_call(self) -> float:
@@ -127,6 +130,8 @@ class Scheduler:
                 return self._on_exhausted(job)
             case JobCancelled():
                 return self._on_cancelled(event)
+            case CallCancelled():
+                return self._on_call_cancelled(event)
             case EnvironmentBroken():
                 return self._on_environment_broken(event)
             case NodeJoined():
@@ -179,6 +184,38 @@ class Scheduler:
             if event.by_owner:
                 yield from self._on_exhausted(job.id)
 
+    def _on_call_cancelled(self, event: CallCancelled) -> Iterator[Command]:
+        job = self._jobs.get(event.job)
+        if job is None or (event.parcel, event.call) in job.unwanted:
+            return
+        for batch in self._backlog.of(job.id):
+            if batch.parcel == event.parcel and batch.lo <= event.call < batch.hi:
+                spans = ((batch.lo, event.call), (event.call + 1, batch.hi))
+                rest = [self._piece(job, batch, lo, hi) for lo, hi in spans if lo < hi]
+                self._backlog.replace(batch, rest)
+                yield self._fail(batch, event.call, event.call + 1, Verdict.CANCELLED)
+                self._finish(batch)
+                yield from self._maybe_ended(job)
+                return
+        for node in self._nodes.values():
+            for batch in list(node.held.values()):
+                if (batch.job, batch.parcel) == (job.id, event.parcel) and batch.has(event.call):
+                    yield from self._cancel_on(node, job, batch, event)
+                    return
+
+    def _cancel_on(
+        self, node: NodeView, job: _Job, batch: Batch, event: CallCancelled
+    ) -> Iterator[Command]:
+        """Alone, it is taken off its node. Among others, it is run with them for nobody: only
+        their worker knows whether it runs, and they must not be struck in its place."""
+        if batch.state is BatchState.CANCELLING:
+            return
+        yield self._fail(batch, event.call, event.call + 1, Verdict.CANCELLED)
+        job.unwanted.add((batch.parcel, event.call))
+        if batch.open_calls() == 1:
+            batch.move(BatchState.CANCELLING)
+            yield CancelOn(node.id, batch.id, batch.attempt, event.force)
+
     def _on_environment_broken(self, event: EnvironmentBroken) -> Iterator[Command]:
         for job in list(self._jobs.values()):
             if job.options.environment == event.environment:
@@ -195,14 +232,14 @@ class Scheduler:
             return
         job.abandoned = (verdict, detail)
         for batch in self._backlog.drop(job.id):
-            yield self._fail(batch, batch.lo, batch.hi, verdict, detail)
+            yield from self._fail_wanted(batch, batch.lo, batch.hi, verdict, detail)
             self._finish(batch)
         for node in self._nodes.values():
             for batch in list(node.held.values()):
                 if batch.job != job.id or batch.state is BatchState.CANCELLING:
                     continue
                 for lo, hi in batch.open:
-                    yield self._fail(batch, lo, hi, verdict, detail)
+                    yield from self._fail_wanted(batch, lo, hi, verdict, detail)
                 batch.move(BatchState.CANCELLING)
                 yield CancelOn(node.id, batch.id, batch.attempt, force)
         yield from self._maybe_ended(job)
@@ -231,7 +268,12 @@ class Scheduler:
         node = self._nodes[event.node]
         node.barren_until = min(node.barren_until, now + BARREN_S)
         if batch.state is not BatchState.CANCELLING:
-            again = self._retry_failures(job, batch, event.retryable)
+            unwanted = self._unwanted(job, batch.parcel, event.lo, event.hi)
+            retryable = event.retryable
+            if unwanted:
+                retryable = tuple(call for call in retryable if call not in unwanted)
+                self._forget_unwanted(job, batch.parcel, event.lo, event.hi)
+            again = self._retry_failures(job, batch, retryable) + unwanted
             yield Settle(job.id, batch.parcel, event.lo, event.hi, batch.attempt, again)
         yield from self._finish_if_closed(batch)
 
@@ -254,13 +296,13 @@ class Scheduler:
         if batch.state is not BatchState.CANCELLING:
             match event.why:
                 case "timeout":
-                    yield self._fail(batch, event.lo, event.hi, Verdict.TIMED_OUT)
+                    yield from self._fail_wanted(batch, event.lo, event.hi, Verdict.TIMED_OUT)
                 case "crashed":
                     yield from self._on_crash(job, batch, event)
                 case "cancelled":
-                    yield self._fail(batch, event.lo, event.hi, Verdict.CANCELLED)
+                    yield from self._fail_wanted(batch, event.lo, event.hi, Verdict.CANCELLED)
                 case "bystander" if not job.options.max_retries:
-                    yield self._fail(batch, event.lo, event.hi, Verdict.CRASHED)
+                    yield from self._fail_wanted(batch, event.lo, event.hi, Verdict.CRASHED)
                 case _:
                     self._requeue(job, batch, event.lo, event.hi)
         yield from self._finish_if_closed(batch)
@@ -280,7 +322,7 @@ class Scheduler:
                 self._requeue(job, batch, start, end)
         blamed = batch.blamed + 1 + batch.suspicion.take()
         if blamed > job.options.max_retries:
-            yield self._fail(batch, guilty, guilty + 1, Verdict.CRASHED, str(blamed))
+            yield from self._fail_wanted(batch, guilty, guilty + 1, Verdict.CRASHED, str(blamed))
             return
         piece = self._requeue(job, batch, guilty, guilty + 1)
         piece.blamed = blamed
@@ -338,7 +380,7 @@ class Scheduler:
                 if batch.state is BatchState.CANCELLING:
                     continue
                 if job.options.max_retries == 0 or batch.node_losses > NODE_LOSSES_MAX:
-                    yield self._fail(batch, lo, hi, Verdict.NODE_DIED, node_id)
+                    yield from self._fail_wanted(batch, lo, hi, Verdict.NODE_DIED, node_id)
                 else:
                     self._requeue(job, batch, lo, hi)
             batch.open.clear()
@@ -357,6 +399,12 @@ class Scheduler:
 
     def _requeue(self, job: _Job, batch: Batch, lo: int, hi: int) -> Batch:
         """A new batch of what a node did not finish, at the front of its job's queue."""
+        piece = self._piece(job, batch, lo, hi)
+        self._backlog.push_front(piece)
+        return piece
+
+    def _piece(self, job: _Job, batch: Batch, lo: int, hi: int) -> Batch:
+        """A new batch of a part of another, which is closed."""
         piece = Batch(
             BatchId(next(self._ids)), job.id, batch.parcel, lo, hi, self._share(batch, hi - lo)
         )
@@ -364,7 +412,6 @@ class Scheduler:
         piece.blamed, piece.node_losses = batch.blamed, batch.node_losses
         piece.suspicion = batch.suspicion
         self._batches[piece.id] = piece
-        self._backlog.push_front(piece)
         job.live += 1
         return piece
 
@@ -375,6 +422,27 @@ class Scheduler:
     def _fail(self, batch: Batch, lo: int, hi: int, verdict: Verdict, detail: str = "") -> Fail:
         return Fail(batch.job, batch.parcel, lo, hi, verdict, batch.attempt, detail)
 
+    def _fail_wanted(
+        self, batch: Batch, lo: int, hi: int, verdict: Verdict, detail: str = ""
+    ) -> Iterator[Fail]:
+        """Fail a range, but for calls of it that were cancelled, and so failed, before."""
+        for call in self._unwanted(self._jobs[batch.job], batch.parcel, lo, hi):
+            if lo < call:
+                yield self._fail(batch, lo, call, verdict, detail)
+            lo = call + 1
+        if lo < hi:
+            yield self._fail(batch, lo, hi, verdict, detail)
+
+    @staticmethod
+    def _unwanted(job: _Job, parcel: ParcelId, lo: int, hi: int) -> tuple[int, ...]:
+        if not job.unwanted:
+            return ()
+        return tuple(sorted(c for p, c in job.unwanted if p == parcel and lo <= c < hi))
+
+    @staticmethod
+    def _forget_unwanted(job: _Job, parcel: ParcelId, lo: int, hi: int) -> None:
+        job.unwanted -= {(p, c) for p, c in job.unwanted if p == parcel and lo <= c < hi}
+
     def _finish_if_closed(self, batch: Batch) -> Iterator[Command]:
         if not batch.open:
             job = self._jobs[batch.job]
@@ -384,9 +452,12 @@ class Scheduler:
     def _finish(self, batch: Batch) -> None:
         if batch.node is not None and batch.node in self._nodes:
             self._nodes[batch.node].drop(batch)
+        job = self._jobs[batch.job]
+        if batch.state is BatchState.CANCELLING and job.unwanted:
+            self._forget_unwanted(job, batch.parcel, batch.lo, batch.hi)
         batch.move(BatchState.DONE)
         del self._batches[batch.id]
-        self._jobs[batch.job].live -= 1
+        job.live -= 1
 
     def _cost_of(self, options: JobOptions) -> Cost:
         cost = self._costs.get(options.function)
@@ -411,11 +482,25 @@ class Scheduler:
         while placed:
             placed = False
             for batch in self._backlog.heads():
-                node = self._node_for(self._jobs[batch.job])
+                job = self._jobs[batch.job]
+                if job.unwanted and self._is_unwanted(job, batch):
+                    placed = True
+                    self._finish(self._backlog.pop(job.id))
+                    yield from self._maybe_ended(job)
+                    break
+                node = self._node_for(job)
                 if node is not None:
                     placed = True
-                    yield self._assign(self._backlog.pop(batch.job), node, now)
+                    yield self._assign(self._backlog.pop(job.id), node, now)
                     break
+
+    def _is_unwanted(self, job: _Job, batch: Batch) -> bool:
+        """Whether nobody wants any call of a batch that came back; it is forgotten then."""
+        unwanted = self._unwanted(job, batch.parcel, batch.lo, batch.hi)
+        if len(unwanted) < len(batch):
+            return False
+        self._forget_unwanted(job, batch.parcel, batch.lo, batch.hi)
+        return True
 
     def _node_for(self, job: _Job) -> NodeView | None:
         return choose_node(
