@@ -230,6 +230,9 @@ def function_name(function: Callable[..., Any]) -> str:
     return str(name).rpartition("<locals>.")[2]
 
 
+_TEXTS = frozenset((str, bytes))
+_SHORT_BYTES = 64  # of a string that is written out wherever it stands
+
 # -- calls ----------------------------------------------------------------------------
 
 
@@ -245,8 +248,9 @@ class UnpicklableRowError(Exception):
 def encode_columns(rows: Sequence[Row]) -> bytes | None:
     """A chunk of calls as columns; None unless all rows have the first one's keys (or length)
     and hold exact scalars only. What comes back therefore vouches for the keys of every row."""
-    columns = _columns(rows)
-    return None if columns is None else pickle.dumps(columns, PROTOCOL)
+    kinds: list[type | None] = []
+    columns = _columns(rows, kinds)
+    return None if columns is None else _dump_lists(columns, columns[2], kinds)
 
 
 def encode_rows(rows: Sequence[Row], shipped: Collection[str] = ()) -> bytes:
@@ -295,19 +299,44 @@ def encode_gathered(
     return COLUMNS, pickle.dumps((*shape, columns), PROTOCOL)
 
 
-def _columns(rows: Sequence[Row]) -> Columns | None:
-    """The rows transposed; None unless all have the same keys and only exact scalars."""
+def _dump_lists(whole: object, lists: Sequence[list[Any]], kinds: Sequence[type | None]) -> bytes:
+    """Pickle what consists of these lists of exact scalars; ``kinds`` are their types, None where
+    they are mixed.
+
+    For strings, the memo of what was pickled before takes two thirds of the time (66 ns a string,
+    24 without) and a fifth of reading them. Nothing in here can contain itself; but a long
+    string that stands in every row must not be written as often, so they are measured first.
+    """
+    texts = [values for values, kind in zip(lists, kinds, strict=True) if kind in _TEXTS]
+    if not texts or None in kinds or not all(map(_are_short, texts)):
+        return pickle.dumps(whole, PROTOCOL)
+    buffer = io.BytesIO()
+    pickler = pickle.Pickler(buffer, PROTOCOL)
+    pickler.fast = True
+    pickler.dump(whole)
+    return buffer.getvalue()
+
+
+def _are_short(texts: list[Any]) -> bool:
+    return sum(map(len, texts)) <= _SHORT_BYTES * len(texts)
+
+
+def _columns(rows: Sequence[Row], kinds: list[type | None]) -> Columns | None:
+    """The rows transposed; None unless all have the same keys and only exact scalars.
+
+    ``kinds`` gets the type of each column, None where it is mixed.
+    """
     first = rows[0]
-    kind = type(first)
+    shape = type(first)
     width = len(first)
-    if kind is dict:
+    if shape is dict:
         names: tuple[Any, ...] = tuple(first)
-    elif kind is tuple:
+    elif shape is tuple:
         names = tuple(range(width))
     else:
         return None
     if not (
-        _all_are(kind, map(type, rows), len(rows)) and _all_are(width, map(len, rows), len(rows))
+        _all_are(shape, map(type, rows), len(rows)) and _all_are(width, map(len, rows), len(rows))
     ):
         return None
     columns = []
@@ -317,10 +346,15 @@ def _columns(rows: Sequence[Row]) -> Columns | None:
             column = list(map(itemgetter(name), rows))
         except KeyError:
             return None
-        if not _all_scalars(column):
+        kind = type(column[0])
+        if kind in SCALARS and _all_are(kind, map(type, column), len(column)):
+            kinds.append(kind)
+        elif SCALARS.issuperset(map(type, column)):
+            kinds.append(None)
+        else:
             return None
         columns.append(column)
-    if kind is tuple:
+    if shape is tuple:
         return width, (), tuple(columns)
     return 0, names, tuple(columns)
 
@@ -329,13 +363,6 @@ def _all_are(wanted: object, found: Iterable[object], count: int) -> bool:
     """Whether each of ``count`` things found is the one wanted. Counting in a list takes 13 ns
     a thing where building a set takes 34: this is done for every call."""
     return list(found).count(wanted) == count
-
-
-def _all_scalars(column: list[Any]) -> bool:
-    kind = type(column[0])
-    if kind in SCALARS and _all_are(kind, map(type, column), len(column)):
-        return True
-    return SCALARS.issuperset(map(type, column))
 
 
 def _dump_row(row: Row, position: int, shipped: Collection[str]) -> bytes:
@@ -391,6 +418,9 @@ def encode_outcomes(
     ``boxed`` (a pickle of its own) or ``failures`` stands; keys count from 0 in ``values``."""
     if boxed or failures:
         return pickle.dumps((values, boxed, failures), PROTOCOL)
+    kind = type(values[0]) if values else None
+    if kind in _TEXTS and _all_are(kind, map(type, values), len(values)):
+        return _dump_lists(values, (values,), (kind,))
     return pickle.dumps(values, PROTOCOL)
 
 
