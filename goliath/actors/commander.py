@@ -129,6 +129,8 @@ class CommanderActor(Actor):
                 self._decide(ev.JobExhausted(job))
             case desk.CancelJob(job, force):
                 self._decide(ev.JobCancelled(job, force))
+            case desk.CancelCall(job, parcel, call, force):
+                self._decide(ev.CallCancelled(job, parcel, call, force))
             case desk.CancelAll():
                 for job in list(self._jobs):
                     self._decide(ev.JobCancelled(job, by_owner=False))

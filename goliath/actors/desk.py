@@ -104,6 +104,16 @@ class CancelJob:
 
 
 @dataclass(slots=True)
+class CancelCall:
+    """Nobody wants one call of a parcel."""
+
+    job: JobId
+    parcel: int
+    call: int
+    force: bool = False
+
+
+@dataclass(slots=True)
 class CancelAll:
     """Nobody wants anything."""
 

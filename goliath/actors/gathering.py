@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from itertools import count, islice
+from itertools import count
 from typing import Any, Protocol
 
 from goliath.actors.outcomes import Setback, Where, explain, rebuild
@@ -106,6 +106,13 @@ class Made:
         return self._value
 
 
+class Canceller(Protocol):
+    """Whoever sends the calls of a gathering."""
+
+    def cancel(self, calls: Gathering, index: int, *, force: bool) -> bool:
+        """Nobody wants this call; whether it was withdrawn before it was sent."""
+
+
 class Gathering:
     """Calls from number ``first`` on, that are sent in as few parcels as the scheduler likes.
 
@@ -114,6 +121,7 @@ class Gathering:
         job: names the calls' job in messages.
         first: the number of the first call in its job.
         shape: what all calls have in common.
+        canceller: who can call one off; None: nobody.
     """
 
     __slots__ = (
@@ -121,6 +129,7 @@ class Gathering:
         "_indices",
         "_rows",
         "_waiters",
+        "canceller",
         "first",
         "job",
         "name",
@@ -128,11 +137,19 @@ class Gathering:
         "shape",
     )
 
-    def __init__(self, name: str, job: str, first: int, shape: Shape = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        job: str,
+        first: int,
+        shape: Shape = None,
+        canceller: Canceller | None = None,
+    ) -> None:
         self.name = name
         self.job = job
         self.first = first
         self.shape = shape
+        self.canceller = canceller
         self.outcomes: list[Outcome | None] = []
         self._indices = count()
         self._rows: dict[int, Any] = {}
@@ -144,20 +161,38 @@ class Gathering:
         """How many calls are still to be sent."""
         return len(self._rows)
 
-    def add(self, row: Any) -> int:
-        """One more call: its values, or its pickle; which one it is.
+    def reserve(self) -> int:
+        """One more call, which one it is; its arguments are to be `put`.
 
         A signal handler may add one in the middle of this: each gets a place of its own.
         """
         index = next(self._indices)
-        self._rows[index] = row
         self.outcomes.append(None)
         return index
 
+    def add(self, row: Any) -> int:
+        """One more call: its values, or its pickle; which one it is."""
+        index = self.reserve()
+        self._rows[index] = row
+        return index
+
     def take(self, calls: int) -> tuple[int, list[Any]]:
-        """The next calls to be sent, and the place of the first; none of them is kept."""
-        chosen = list(islice(self._rows, calls))
-        return chosen[0], [self._rows.pop(index) for index in chosen]
+        """The next calls to be sent, consecutive ones, and the place of the first."""
+        first = next(iter(self._rows))
+        rows: list[Any] = []
+        for index in range(first, first + calls):
+            if index not in self._rows:
+                break  # it was withdrawn
+            rows.append(self._rows.pop(index))
+        return first, rows
+
+    def put(self, index: int, row: Any) -> None:
+        """Now a call can be sent whose arguments were not known when it was made."""
+        self._rows[index] = row
+
+    def withdraw(self, index: int) -> bool:
+        """Take back a call that was not sent yet; whether that was so."""
+        return self._rows.pop(index, self) is not self
 
     def encode(self, rows: list[Any]) -> tuple[str, bytes]:
         """Calls as a parcel: its form and its payload."""

@@ -74,6 +74,20 @@ class ObjectRef(Generic[T]):
                 )
         return self._value()
 
+    def cancel(self, *, force: bool = False) -> bool:
+        """Call the call off: its result becomes a `TaskCancelledError`, unless it has one.
+
+        Args:
+            force: kill the worker that runs it, instead of interrupting the call first.
+
+        Returns:
+            Whether it was withdrawn before it was sent to a node, and so will never run.
+        """
+        canceller = self._calls.canceller
+        if self.done() or canceller is None:
+            return False
+        return canceller.cancel(self._calls, self._index, force=force)
+
     def __await__(self) -> Generator[Any, None, T]:
         return self._wait().__await__()
 

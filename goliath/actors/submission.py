@@ -21,6 +21,7 @@ from goliath.actors.portal import Portal
 from goliath.actors.ref import AskableRef
 from goliath.actors.surroundings import Surroundings
 from goliath.core.batch import JobOptions
+from goliath.core.commands import Verdict
 from goliath.core.ids import JobId
 from goliath.transport import serialization
 from goliath.transport.messages import Payload
@@ -33,12 +34,12 @@ GATHERED_MAX = 8192
 class _Sent:
     """A parcel on its way: which calls of which gathering are in it."""
 
-    __slots__ = ("calls", "offset", "open_calls")
+    __slots__ = ("calls", "offset", "open_calls", "size")
 
     def __init__(self, calls: Gathering, offset: int, count: int) -> None:
         self.calls = calls
         self.offset = offset
-        self.open_calls = count
+        self.size = self.open_calls = count
 
 
 class Submission:
@@ -98,10 +99,22 @@ class Submission:
         return ObjectRef(calls, index)
 
     def _begin(self, shape: Shape) -> Gathering:
-        calls = self._open = Gathering(self._name, str(self.id), self._made, shape)
+        calls = self._open = Gathering(self._name, str(self.id), self._made, shape, self)
         if self._broken is None:
             self._waiting.append(calls)
         return calls
+
+    def cancel(self, calls: Gathering, index: int, *, force: bool) -> bool:
+        """See `Canceller.cancel`."""
+        with self._lock:
+            withdrawn = calls.withdraw(index)
+            if withdrawn and not len(calls) and calls is not self._open:
+                self._waiting.remove(calls)
+        if withdrawn:
+            calls.settle(index, index + 1, Refused(Setback(Verdict.CANCELLED), Where(self._name)))
+        else:
+            self._portal.post(self._cancel_sent, calls, index, force)
+        return withdrawn
 
     def close(self) -> None:
         """No more calls; those on their way go on."""
@@ -123,26 +136,39 @@ class Submission:
             self._sent[first] = _Sent(calls, offset, count)
             parcel = desk.Parcel(self.id, first, count, form, payload)
             self._commander.tell(desk.SubmitParcel(parcel))
-        if self._closed and not self._waiting and not self._exhausted:
+        if self._closed and not any(map(len, self._waiting)) and not self._exhausted:
             self._exhausted = True
             self._commander.tell(desk.ExhaustJob(self.id))
 
     def _take(self) -> tuple[Gathering, int, list[Any]] | None:
         """The calls of the next parcel, and where in their gathering they begin."""
         with self._lock:
-            if self._granted <= 0 or not self._waiting:
-                return None
             # What waits is spread over all that is wanted, so that nobody idles beside it.
             waiting = sum(map(len, self._waiting))
+            if self._granted <= 0 or not waiting:
+                return None
+            while not len(self._waiting[0]):  # all of it was withdrawn
+                self._drop_first()
             count = min(self._calls_wanted, -(-waiting // self._granted))
             self._granted -= 1
             calls = self._waiting[0]
+            offset, rows = calls.take(count)
             if calls is self._open:
                 self._open = None
-            offset, rows = calls.take(count)
             if not len(calls):
                 self._waiting.popleft()
             return calls, offset, rows
+
+    def _drop_first(self) -> None:
+        if self._waiting.popleft() is self._open:
+            self._open = None
+
+    def _cancel_sent(self, calls: Gathering, index: int, force: bool) -> None:
+        for first, sent in self._sent.items():
+            call = index - sent.offset
+            if sent.calls is calls and 0 <= call < sent.size and calls.outcomes[index] is None:
+                self._commander.tell(desk.CancelCall(self.id, first, call, force))
+                return
 
     def on_demand(self, batches: int, calls: int) -> None:
         """See `desk.Owner.on_demand`."""
@@ -156,7 +182,8 @@ class Submission:
         self, parcel: int, lo: int, hi: int, payload: Payload, excepted: Sequence[int], where: Where
     ) -> None:
         """See `desk.Owner.on_settled`."""
-        outcome = Arrived(payload, parcel + lo, where)
+        sent = self._sent[parcel]
+        outcome = Arrived(payload, sent.calls.first + sent.offset + lo, where)
         for again in sorted(excepted):
             self._settle(parcel, lo, again, outcome)
             lo = again + 1
