@@ -14,10 +14,8 @@ from contextlib import suppress
 from itertools import count
 from typing import Any, Protocol
 
-from goliath.actors.outcomes import Setback, Where, explain, rebuild
+from goliath.actors.endings import Outcome
 from goliath.transport import serialization
-from goliath.transport.messages import Payload
-from goliath.transport.serialization import FailureRecord
 
 Shape = tuple[int, tuple[str, ...]] | None
 """Number of positional arguments and names of the others, if all are plain; None: pickled rows."""
@@ -26,84 +24,6 @@ Waiter = Callable[[], None]
 
 _lock = threading.Lock()
 """Guards the waiters of all calls; held for a few instructions."""
-
-
-class Outcome(Protocol):
-    """What has become of some calls."""
-
-    def value(self, call: int) -> Any:
-        """The value of the call with this number, or its exception raised."""
-
-
-class Arrived:
-    """The outcomes of consecutive calls, as they came from a worker."""
-
-    __slots__ = ("_errors", "_failures", "_first", "_payload", "_values", "_where")
-
-    def __init__(self, payload: Payload, first: int, where: Where) -> None:
-        self._payload: Payload | None = payload
-        self._first = first
-        self._where = where
-        self._values: list[Any] = []
-        self._failures: dict[int, FailureRecord] = {}
-        self._errors: dict[int, BaseException] = {}
-
-    def value(self, call: int) -> Any:
-        """See `Outcome.value`."""
-        payload = self._payload
-        if payload is not None:
-            self._values, self._failures = serialization.decode_outcomes(payload)
-            self._payload = None
-        place = call - self._first
-        record = self._failures.get(place)
-        if record is None:
-            return self._values[place]
-        if place not in self._errors:
-            self._errors[place] = rebuild(record, self._where, call)
-        raise self._errors[place]
-
-
-class Refused:
-    """Calls without an outcome of their own, and why that is."""
-
-    __slots__ = ("_errors", "_setback", "_where")
-
-    def __init__(self, setback: Setback, where: Where) -> None:
-        self._setback = setback
-        self._where = where
-        self._errors: dict[int, BaseException] = {}
-
-    def value(self, call: int) -> Any:
-        """See `Outcome.value`."""
-        if call not in self._errors:
-            self._errors[call] = explain(self._setback, self._where, call)
-        raise self._errors[call]
-
-
-class Broken:
-    """Calls of a Commander that has ended."""
-
-    __slots__ = ("_error",)
-
-    def __init__(self, error: BaseException) -> None:
-        self._error = error
-
-    def value(self, call: int) -> Any:
-        """See `Outcome.value`."""
-        raise self._error
-
-
-class Made:
-    """A call that was made at once, in the caller's own thread."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: Any) -> None:
-        self._value = value
-
-    def value(self, call: int) -> Any:
-        """See `Outcome.value`."""
-        return self._value
 
 
 class Canceller(Protocol):

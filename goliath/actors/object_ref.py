@@ -7,7 +7,8 @@ from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
 
 from goliath.actors.bell import LoopBell, ThreadBell
-from goliath.actors.gathering import Broken, Gathering, Made
+from goliath.actors.endings import Broken, Made
+from goliath.actors.gathering import Gathering
 from goliath.errors import GetTimeoutError
 from goliath.transport import serialization
 
@@ -40,6 +41,12 @@ class ObjectRef(Generic[T]):
         state = "done" if self.done() else "pending"
         return f"<ObjectRef {self.task_id} of {self.name}, {state}>"
 
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            f"{self!r} is inside another value, and a worker could not ask for its result; pass it "
+            "as an argument of its own, or its result()"
+        )
+
     def done(self) -> bool:
         """Whether the call has ended, in whatever way."""
         return self._calls.outcomes[self._index] is not None
@@ -47,7 +54,8 @@ class ObjectRef(Generic[T]):
     def _value(self) -> T:
         outcome = self._calls.outcomes[self._index]
         assert outcome is not None, f"{self!r} was asked for its value"
-        return outcome.value(self._calls.first + self._index)  # type: ignore[no-any-return]  # T is what the user's function returns
+        value: T = outcome.value(self._calls.first + self._index)
+        return value
 
     def result(self, timeout: float | None = None) -> T:
         """The value of the call; waits for it.

@@ -10,14 +10,17 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from goliath.actors import desk
-from goliath.actors.gathering import Arrived, Broken, Gathering, Outcome, Refused, Shape
+from goliath.actors.dependencies import Dependencies, takes_refs
+from goliath.actors.endings import Arrived, Broken, Outcome, Refused
+from goliath.actors.gathering import Gathering, Shape
 from goliath.actors.job import job_ids
 from goliath.actors.object_ref import ObjectRef
 from goliath.actors.outcomes import Setback, Where
-from goliath.actors.portal import Portal
+from goliath.actors.portal import Portal, PortalClosedError
 from goliath.actors.ref import AskableRef
 from goliath.actors.surroundings import Surroundings
 from goliath.core.batch import JobOptions
@@ -62,6 +65,7 @@ class Submission:
         self._made = 0
         self._open: Gathering | None = None  # the one that takes further calls
         self._waiting: deque[Gathering] = deque()  # with calls to be sent; the open one is last
+        self._dependent: set[Gathering] = set()  # calls that wait for results of others
         self._kicked = False
         self._closed = False
         self._broken: Broken | None = None
@@ -82,6 +86,8 @@ class Submission:
         Raises:
             SerializationError: an argument cannot be pickled.
         """
+        if takes_refs(args, kwargs):
+            return self._submit_later(Dependencies(args, kwargs))
         shape, row = serialization.encode_single(args, kwargs)
         with self._lock:
             if self._closed:
@@ -93,10 +99,43 @@ class Submission:
             index = calls.add(row)
             if self._broken is not None:
                 calls.end(self._broken)
-            elif self._granted and not self._kicked:
-                self._kicked = True
-                self._portal.post(self._pump)
+            else:
+                self._kick()
         return ObjectRef(calls, index)
+
+    def _submit_later(self, dependencies: Dependencies) -> ObjectRef[Any] | None:
+        """A call whose arguments are not all known yet: one gathering of its own."""
+        with self._lock:
+            if self._closed:
+                return None
+            calls = Gathering(self._name, str(self.id), self._made, None, self)
+            self._made += 1
+            index = calls.reserve()
+            if self._broken is not None:
+                calls.end(self._broken)
+                return ObjectRef(calls, index)
+            self._open = None  # what is made next has the next numbers
+            self._dependent.add(calls)
+        dependencies.when_known(lambda: self._on_known(calls, index, dependencies))
+        return ObjectRef(calls, index)
+
+    def _on_known(self, calls: Gathering, index: int, dependencies: Dependencies) -> None:
+        row = dependencies.row()
+        with self._lock:
+            self._dependent.discard(calls)
+            settled = calls.outcomes[index] is not None  # it was cancelled, or all is broken
+            if not settled and isinstance(row, bytes):
+                calls.put(index, row)
+                self._waiting.append(calls)
+            with suppress(PortalClosedError):  # then all calls are ended
+                self._kick()
+        if not settled and not isinstance(row, bytes):
+            calls.settle(index, index + 1, row)
+
+    def _kick(self) -> None:
+        if (self._granted or self._closed) and not self._kicked:
+            self._kicked = True
+            self._portal.post(self._pump)
 
     def _begin(self, shape: Shape) -> Gathering:
         calls = self._open = Gathering(self._name, str(self.id), self._made, shape, self)
@@ -107,8 +146,9 @@ class Submission:
     def cancel(self, calls: Gathering, index: int, *, force: bool) -> bool:
         """See `Canceller.cancel`."""
         with self._lock:
-            withdrawn = calls.withdraw(index)
-            if withdrawn and not len(calls) and calls is not self._open:
+            withdrawn = calls.withdraw(index) or calls in self._dependent
+            self._dependent.discard(calls)
+            if calls in self._waiting and not len(calls) and calls is not self._open:
                 self._waiting.remove(calls)
         if withdrawn:
             calls.settle(index, index + 1, Refused(Setback(Verdict.CANCELLED), Where(self._name)))
@@ -136,7 +176,8 @@ class Submission:
             self._sent[first] = _Sent(calls, offset, count)
             parcel = desk.Parcel(self.id, first, count, form, payload)
             self._commander.tell(desk.SubmitParcel(parcel))
-        if self._closed and not any(map(len, self._waiting)) and not self._exhausted:
+        rest = self._dependent or any(map(len, self._waiting))
+        if self._closed and not rest and not self._exhausted:
             self._exhausted = True
             self._commander.tell(desk.ExhaustJob(self.id))
 
@@ -206,8 +247,10 @@ class Submission:
         """See `desk.Owner.on_broken`."""
         with self._lock:
             self._broken = self._broken or Broken(error)
-            gatherings = {sent.calls for sent in self._sent.values()}.union(self._waiting)
+            gatherings = {sent.calls for sent in self._sent.values()}
+            gatherings.update(self._waiting, self._dependent)
             self._sent.clear()
             self._waiting.clear()
+            self._dependent.clear()
         for calls in gatherings:
             calls.end(self._broken)

@@ -290,6 +290,42 @@ def encode_single(
         raise _row_error(args, kwargs, exc) from exc
 
 
+class Pickled:
+    """A value that is pickled already: where this is unpickled, the value appears."""
+
+    __slots__ = ("payload",)
+
+    def __init__(self, payload: Payload) -> None:
+        self.payload = bytes(payload)
+
+    def __reduce__(self) -> tuple[Callable[[bytes], Any], tuple[bytes]]:
+        return pickle.loads, (self.payload,)
+
+
+def freeze(name: str, value: Any) -> Any:
+    """An argument as it is now: itself if it is an exact scalar, else `Pickled`.
+
+    Raises:
+        SerializationError: it cannot be pickled; the message has its name.
+    """
+    if type(value) in SCALARS:
+        return value
+    try:
+        return Pickled(dump_value(value))
+    except Exception as exc:
+        raise _row_error((), {name: value}, exc) from exc
+
+
+def thaw(frozen: Any) -> Any:
+    """What was frozen: a copy, unless it is a scalar."""
+    return pickle.loads(frozen.payload) if type(frozen) is Pickled else frozen
+
+
+def encode_frozen(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
+    """The row of one call whose arguments are `freeze`-d."""
+    return pickle.dumps((tuple(args), dict(kwargs)), PROTOCOL)
+
+
 def encode_gathered(
     shape: tuple[int, tuple[str, ...]] | None, rows: Sequence[Any]
 ) -> tuple[str, bytes]:
@@ -436,19 +472,32 @@ def encode_outcomes(
 
 def decode_outcomes(payload: Payload) -> tuple[list[Any], dict[int, FailureRecord]]:
     """The values, and the failures by their place among them (where the value is None)."""
-    decoded = pickle.loads(payload)
-    if type(decoded) is list:
-        return decoded, {}
-    values, boxed, failures = decoded
+    values, boxed, failures = read_outcomes(payload)
     for place, pickled in boxed.items():
-        try:
-            values[place] = pickle.loads(pickled)
-        except Exception as exc:  # noqa: BLE001 - a user's __setstate__ may raise anything
-            failures[place] = serialization_record(
-                f"its result cannot be rebuilt here ({type(exc).__name__}: {exc}); "
-                "return plain data, or make its class importable on this side"
-            )
+        values[place], failure = unbox(pickled)
+        if failure is not None:
+            failures[place] = failure
     return values, failures
+
+
+def read_outcomes(
+    payload: Payload,
+) -> tuple[list[Any], dict[int, bytes], dict[int, FailureRecord]]:
+    """The same with the results that are no scalars still in their boxes: nothing in this can
+    run code of the user's."""
+    decoded = pickle.loads(payload)
+    return (decoded, {}, {}) if type(decoded) is list else decoded
+
+
+def unbox(pickled: bytes) -> tuple[Any, FailureRecord | None]:
+    """A result; or None and what is to be told instead, if it cannot be rebuilt here."""
+    try:
+        return pickle.loads(pickled), None
+    except Exception as exc:  # noqa: BLE001 - a user's __setstate__ may raise anything
+        return None, serialization_record(
+            f"its result cannot be rebuilt here ({type(exc).__name__}: {exc}); "
+            "return plain data, or make its class importable on this side"
+        )
 
 
 def serialization_record(message: str, call: str = "") -> FailureRecord:

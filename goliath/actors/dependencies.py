@@ -1,0 +1,70 @@
+"""Calls that take results of others: they wait in the Commander's process until all are there."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from goliath.actors.endings import Inherited, NoValueError, Outcome
+from goliath.actors.object_ref import ObjectRef
+from goliath.transport import serialization
+
+
+def takes_refs(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether an argument is the result of another call. (Refs deeper inside stay refs.)"""
+    for value in args:
+        if type(value) is ObjectRef:
+            return True
+    return bool(kwargs) and ObjectRef in map(type, kwargs.values())
+
+
+class Dependencies:
+    """The arguments of one call: what was given, as it was then, and what is still to come.
+
+    Raises:
+        SerializationError: an argument cannot be pickled.
+    """
+
+    def __init__(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        self._args = [_frozen(f"argument {place}", value) for place, value in enumerate(args)]
+        self._kwargs = {name: _frozen(name, value) for name, value in kwargs.items()}
+        values = (*args, *kwargs.values())
+        self._refs = {value for value in values if type(value) is ObjectRef}
+        self._missing = len(self._refs)
+        self._lock = threading.Lock()
+
+    def when_known(self, then: Callable[[], None]) -> None:
+        """Have ``then`` called once, when all results are there; in any thread, or now."""
+
+        def one_more() -> None:
+            with self._lock:
+                self._missing -= 1
+                last = not self._missing
+            if last:
+                then()
+
+        for ref in self._refs:
+            ref._calls.when_done(ref._index, one_more)
+
+    def row(self) -> bytes | Outcome:
+        """The call as a row; or why it cannot be made: what became of a call that it needs."""
+        known: dict[ObjectRef[Any], Any] = {}
+        for ref in self._refs:
+            outcome = ref._calls.outcomes[ref._index]
+            assert outcome is not None, f"{ref!r} is asked for too early"
+            number = ref._calls.first + ref._index
+            try:
+                known[ref] = outcome.frozen(number)
+            except NoValueError:
+                return Inherited(outcome, number)
+        args = [known[arg] if type(arg) is ObjectRef else arg for arg in self._args]
+        kwargs = {
+            name: known[arg] if type(arg) is ObjectRef else arg
+            for name, arg in self._kwargs.items()
+        }
+        return serialization.encode_frozen(args, kwargs)
+
+
+def _frozen(name: str, value: Any) -> Any:
+    return value if type(value) is ObjectRef else serialization.freeze(name, value)

@@ -1,0 +1,239 @@
+"""What has become of single calls: values on their way, failures, and what depends on them.
+
+An ending is shared by all calls of a batch, and looked into by whoever asks first, in his own
+thread: until then it is bytes. Bytes can be handed on to a call that takes the value as
+an argument, without anybody looking into them here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from goliath.actors.outcomes import Setback, Where, explain, rebuild
+from goliath.errors import SerializationError
+from goliath.transport import serialization
+from goliath.transport.messages import Payload
+from goliath.transport.serialization import FailureRecord, Pickled
+
+
+class NoValueError(Exception):
+    """A call has ended without a value that could be handed on."""
+
+
+class Outcome(Protocol):
+    """What has become of some calls."""
+
+    def value(self, call: int) -> Any:
+        """The value of the call with this number, or its exception raised."""
+
+    def frozen(self, call: int) -> Any:
+        """The value as an argument for another call (see `serialization.freeze`).
+
+        Raises:
+            NoValueError: there is none.
+        """
+
+
+class Arrived:
+    """The outcomes of consecutive calls, as they came from a worker."""
+
+    __slots__ = (
+        "_boxed",
+        "_errors",
+        "_failures",
+        "_first",
+        "_payload",
+        "_unboxed",
+        "_values",
+        "_where",
+    )
+
+    def __init__(self, payload: Payload, first: int, where: Where) -> None:
+        self._payload: Payload | None = payload
+        self._first = first
+        self._where = where
+        self._values: list[Any] = []
+        self._boxed: dict[int, bytes] = {}
+        self._unboxed: dict[int, Any] = {}
+        self._failures: dict[int, FailureRecord] = {}
+        self._errors: dict[int, BaseException] = {}
+
+    def _read(self) -> None:
+        payload = self._payload
+        if payload is None:
+            return
+        try:
+            self._values, self._boxed, self._failures = serialization.read_outcomes(payload)
+        except Exception as exc:
+            raise SerializationError(
+                f"{self._where.function}: its outcome cannot be read here "
+                f"({type(exc).__name__}: {exc}); run it again"
+            ) from exc
+        self._payload = None
+
+    def value(self, call: int) -> Any:
+        """See `Outcome.value`."""
+        place = call - self._first
+        self._read()
+        if place in self._boxed:
+            if place not in self._unboxed and place not in self._failures:
+                value, failure = serialization.unbox(self._boxed[place])
+                if failure is None:
+                    self._unboxed[place] = value
+                else:
+                    self._failures[place] = failure
+            if place in self._unboxed:
+                return self._unboxed[place]
+        record = self._failures.get(place)
+        if record is None:
+            return self._values[place]
+        if place not in self._errors:
+            self._errors[place] = rebuild(record, self._where, call)
+        raise self._errors[place]
+
+    def frozen(self, call: int) -> Any:
+        """See `Outcome.frozen`."""
+        try:
+            self._read()
+        except SerializationError as exc:
+            raise NoValueError from exc
+        place = call - self._first
+        if place in self._failures:
+            raise NoValueError
+        if place in self._boxed:
+            return Pickled(self._boxed[place])
+        return self._values[place]
+
+
+class Refused:
+    """Calls without an outcome of their own, and why that is."""
+
+    __slots__ = ("_errors", "_setback", "_where")
+
+    def __init__(self, setback: Setback, where: Where) -> None:
+        self._setback = setback
+        self._where = where
+        self._errors: dict[int, BaseException] = {}
+
+    def value(self, call: int) -> Any:
+        """See `Outcome.value`."""
+        if call not in self._errors:
+            self._errors[call] = explain(self._setback, self._where, call)
+        raise self._errors[call]
+
+    def frozen(self, call: int) -> Any:
+        """See `Outcome.frozen`."""
+        raise NoValueError
+
+
+class Broken:
+    """Calls that end with the same error."""
+
+    __slots__ = ("_error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def value(self, call: int) -> Any:
+        """See `Outcome.value`."""
+        raise self._error
+
+    def frozen(self, call: int) -> Any:
+        """See `Outcome.frozen`."""
+        raise NoValueError
+
+
+class Inherited:
+    """A call that never began, because another one, whose value it takes, had none."""
+
+    __slots__ = ("_call", "_of")
+
+    def __init__(self, of: Outcome, call: int) -> None:
+        self._of = of
+        self._call = call
+
+    def value(self, call: int) -> Any:
+        """See `Outcome.value`."""
+        return self._of.value(self._call)
+
+    def frozen(self, call: int) -> Any:
+        """See `Outcome.frozen`."""
+        return self._of.frozen(self._call)
+
+
+class Made:
+    """A call that was made at once, in the caller's own thread."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def value(self, call: int) -> Any:
+        """See `Outcome.value`."""
+        return self._value
+
+    def frozen(self, call: int) -> Any:
+        """See `Outcome.frozen`."""
+        return serialization.freeze("value", self._value)
+
+
+class Stored:
+    """A value that was put where calls can have it, as it was then; each asker gets a copy."""
+
+    __slots__ = ("_frozen",)
+
+    def __init__(self, value: Any) -> None:
+        self._frozen = serialization.freeze("value", value)
+
+    def value(self, call: int) -> Any:
+        """See `Outcome.value`."""
+        return serialization.thaw(self._frozen)
+
+    def frozen(self, call: int) -> Any:
+        """See `Outcome.frozen`."""
+        return self._frozen
+
+
+class Parts:
+    """The items of one call's value, as outcomes of their own.
+
+    Args:
+        of: the outcome of the call.
+        call: its number there.
+        first: the number of the first part.
+        count: how many there should be.
+        name: of the function.
+    """
+
+    __slots__ = ("_call", "_count", "_first", "_name", "_of")
+
+    def __init__(self, of: Outcome, call: int, first: int, count: int, name: str) -> None:
+        self._of = of
+        self._call = call
+        self._first = first
+        self._count = count
+        self._name = name
+
+    def value(self, call: int) -> Any:
+        """See `Outcome.value`.
+
+        Raises:
+            ValueError: the call did not return so many items.
+        """
+        whole = self._of.value(self._call)
+        if not isinstance(whole, Sequence) or len(whole) != self._count:
+            what = f"{len(whole)} items" if isinstance(whole, Sequence) else type(whole).__name__
+            raise ValueError(
+                f"{self._name}, call {self._call}, returned {what}, and num_returns is "
+                f"{self._count}; return a tuple of {self._count}"
+            )
+        return whole[call - self._first]
+
+    def frozen(self, call: int) -> Any:
+        """See `Outcome.frozen`."""
+        try:
+            return serialization.freeze("value", self.value(call))
+        except Exception as exc:
+            raise NoValueError from exc
