@@ -31,6 +31,22 @@ if TYPE_CHECKING:
         VersionMismatchError as VersionMismatchError,
         WorkerCrashedError as WorkerCrashedError,
     )
+    from goliath.refs import (
+        as_completed as as_completed,
+        cancel as cancel,
+        get as get,
+        put as put,
+        wait as wait,
+    )
+    from goliath.remote_function import RemoteFunction as RemoteFunction, remote as remote
+    from goliath.runtime import (
+        available_resources as available_resources,
+        cluster_resources as cluster_resources,
+        init as init,
+        is_initialized as is_initialized,
+        nodes as nodes,
+        shutdown as shutdown,
+    )
 
 __version__ = "1.0.0.dev0"
 
@@ -59,6 +75,19 @@ _HOMES = {
     "NodeInfo": "goliath.actors.commander",
     "ObjectRef": "goliath.actors.object_ref",
     "OutputLine": "goliath.actors.printing",
+    **dict.fromkeys(("as_completed", "cancel", "get", "put", "wait"), "goliath.refs"),
+    **dict.fromkeys(("RemoteFunction", "remote"), "goliath.remote_function"),
+    **dict.fromkeys(
+        (
+            "available_resources",
+            "cluster_resources",
+            "init",
+            "is_initialized",
+            "nodes",
+            "shutdown",
+        ),
+        "goliath.runtime",
+    ),
     **dict.fromkeys(_ERRORS, "goliath.errors"),
 }
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import threading
 import weakref
 from collections.abc import (
     AsyncGenerator,
@@ -26,7 +25,7 @@ from collections.abc import (
     Iterator,
     Mapping,
 )
-from contextlib import aclosing, closing, suppress
+from contextlib import aclosing, closing
 from functools import partial
 from itertools import count
 from operator import itemgetter
@@ -40,17 +39,14 @@ from goliath.actors.driving import AsyncRows, OnResult, adrive, drive, rows_of
 from goliath.actors.inline import InlineCalls
 from goliath.actors.job import Job, Plan, Stretch
 from goliath.actors.link import Dialing
-from goliath.actors.object_ref import ObjectRef, made_here
+from goliath.actors.object_ref import ObjectRef, made_here, stored
 from goliath.actors.options import RetryExceptions, RunOptions, check_deadline, make_plan
 from goliath.actors.printing import Printer, Target
 from goliath.actors.spec import in_worker
-from goliath.actors.submission import Submission
-from goliath.actors.surroundings import surroundings
+from goliath.actors.standing import StandingJobs
+from goliath.actors.task import Task
 from goliath.clock import BootClock
 from goliath.config import TransportConfig, usable_cpus
-from goliath.core.batch import JobOptions
-from goliath.errors import GoliathError
-from goliath.transport import serialization
 from goliath.transport.address import Address
 from goliath.transport.credentials import Credentials
 from goliath.transport.serialization import Row
@@ -62,9 +58,6 @@ Target_ = str | tuple[str, int]
 
 BUFFERED = 65_536
 """Calls of an ``imap`` that may be on their way or unread, unless the user says otherwise."""
-
-SUBMISSIONS_KEPT = 256
-"""Functions whose standing job is kept between single calls."""
 
 
 class Commander:
@@ -123,10 +116,9 @@ class Commander:
             printer=Printer(output),
             name=name or "goliath-commander",
         )
-        self._submissions: dict[Callable[..., Any], Submission] = {}
-        self._lock = threading.RLock()
+        self._standing = StandingJobs(self._cluster)
         # Whoever drops a Commander without closing it: what is in flight is finished first.
-        weakref.finalize(self, _close_forgotten, self._cluster, self._submissions).atexit = False
+        weakref.finalize(self, _close_forgotten, self._cluster, self._standing).atexit = False
 
     def __repr__(self) -> str:
         return f"<Commander of {', '.join(self._addresses) or 'an embedded Lieutenant'}>"
@@ -338,43 +330,30 @@ class Commander:
         """
         if in_worker():
             return made_here(function, args, kwargs)
-        while True:  # one that another thread has just closed takes no more: a new one does
-            try:
-                submission = self._submissions.get(function)
-            except TypeError:
-                return self._submit_unhashable(function, args, kwargs)
-            if submission is None:
-                submission = self._keep_submission(function)
-            ref = submission.submit(args, kwargs)
-            if ref is not None:
-                return ref
+        return self._standing.submit(function, args, kwargs)
 
-    def _submit_unhashable(
-        self, function: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> ObjectRef[T]:
-        submission = self._submission(function)
-        ref = submission.submit(args, kwargs)
-        submission.close()
-        assert ref is not None
-        return ref
+    def submit_task(
+        self, task: Task, /, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> ObjectRef[Any]:
+        """Make one call of a function with options (see `goliath.remote`)."""
+        return self._standing.submit_task(task, args, kwargs)
 
-    def _keep_submission(self, function: Callable[..., Any]) -> Submission:
-        with self._lock:
-            submission = self._submissions.get(function)
-            if submission is None:
-                submission = self._submission(function)
-                while len(self._submissions) >= SUBMISSIONS_KEPT:
-                    self._submissions.pop(next(iter(self._submissions))).close()
-                self._submissions[function] = submission
-            return submission
+    def put(self, value: T) -> ObjectRef[T]:
+        """Keep a copy of a value, as it is now, to be given to any number of calls.
 
-    def _submission(self, function: Callable[..., Any]) -> Submission:
-        portal, commander = self._cluster.start()
-        pickled = serialization.dump_function(function)
-        options = JobOptions(pickled.digest, (around := surroundings()).key)
-        return Submission(pickled, around, options, portal, commander)
+        Returns:
+            A ref: pass it as an argument, or ask for its ``result()``, a fresh copy.
+
+        Raises:
+            SerializationError: the value cannot be pickled.
+        """
+        return stored(value)
 
     # -- the Commander itself ----------------------------------------------------------
+
+    def connect(self) -> None:
+        """Connect now, rather than when it is first used; errors as at its first use."""
+        self._cluster.start()
 
     def nodes(self) -> list[NodeInfo]:
         """What is known of each Lieutenant, those that are down included."""
@@ -386,19 +365,14 @@ class Commander:
         if running is None:
             return  # nothing has begun
         portal, commander = running
-        with self._lock:
-            submissions = list(self._submissions.values())
-            self._submissions.clear()
-            portal.post(commander.tell, CancelAll())
-            for submission in submissions:
-                submission.close()
+        self._standing.end_all(lambda: portal.post(commander.tell, CancelAll()))
 
     def close(self) -> None:
         """End the sessions and, if it is embedded, the Lieutenant. Idempotent.
 
         What is in flight is cancelled.
         """
-        self._submissions.clear()
+        self._standing.forget()
         self._cluster.close()
 
     def __enter__(self) -> Self:
@@ -560,12 +534,8 @@ def _dial(
     )
 
 
-def _close_forgotten(
-    cluster: Cluster, submissions: Mapping[Callable[..., Any], Submission]
-) -> None:
-    for submission in list(submissions.values()):
-        with suppress(GoliathError):  # it was closed, or is its parent's in a forked process
-            submission.close()
+def _close_forgotten(cluster: Cluster, standing: StandingJobs) -> None:
+    standing.end_all()
     cluster.close_when_idle()
 
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
+from contextlib import suppress
+from itertools import count as counter
 from typing import Any, Generic, TypeVar
 
-from goliath.actors.bell import LoopBell, ThreadBell
-from goliath.actors.endings import Broken, Made
+from goliath.actors.bell import ThreadBell
+from goliath.actors.endings import Broken, Made, Parts, Stored
 from goliath.actors.gathering import Gathering
 from goliath.errors import GetTimeoutError
 from goliath.transport import serialization
 
 T = TypeVar("T")
+
+_puts = counter()
 
 
 class ObjectRef(Generic[T]):
@@ -97,16 +102,21 @@ class ObjectRef(Generic[T]):
         return canceller.cancel(self._calls, self._index, force=force)
 
     def __await__(self) -> Generator[Any, None, T]:
-        return self._wait().__await__()
-
-    async def _wait(self) -> T:
         if not self.done():
-            bell = LoopBell()
-            self._calls.when_done(self._index, bell.ring)
+            # Without a coroutine around it: who gathers thousands has a task for each already.
+            loop = asyncio.get_running_loop()
+            future: asyncio.Future[None] = loop.create_future()
+
+            def wake() -> None:
+                with suppress(RuntimeError):  # the loop was closed: there is nobody to wake
+                    loop.call_soon_threadsafe(_set, future)
+
+            self._calls.when_done(self._index, wake)
             try:
-                await bell.wait()
+                yield from future
             finally:
-                self._calls.stop_waiting(self._index, bell.ring)
+                if not self.done():
+                    self._calls.stop_waiting(self._index, wake)
         return self._value()
 
     def future(self) -> Future[T]:
@@ -124,6 +134,11 @@ class ObjectRef(Generic[T]):
         return future
 
 
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
 def made_here(function: Callable[..., T], args: tuple[Any, ...], kwargs: Any) -> ObjectRef[T]:
     """The ref of a call that is made at once, in this thread."""
     calls = Gathering(serialization.function_name(function), "here", 0)
@@ -133,3 +148,42 @@ def made_here(function: Callable[..., T], args: tuple[Any, ...], kwargs: Any) ->
     except Exception as exc:  # noqa: BLE001 - it belongs to whoever asks for the result
         calls.settle(index, index + 1, Broken(exc))
     return ObjectRef(calls, index)
+
+
+def stored(value: T) -> ObjectRef[T]:
+    """The ref of a copy of a value.
+
+    Raises:
+        SerializationError: it cannot be pickled.
+    """
+    outcome = Stored(value)
+    calls = Gathering("put", "object", next(_puts))
+    index = calls.reserve()
+    calls.settle(index, index + 1, outcome)
+    return ObjectRef(calls, index)
+
+
+def split(ref: ObjectRef[Any], count: int) -> list[ObjectRef[Any]]:
+    """A ref for each item of a call that returns so many."""
+    calls = Gathering(ref.name, f"{ref.task_id}.part", 0, None, _Whole(ref))
+    parts = [ObjectRef[Any](calls, calls.reserve()) for _ in range(count)]
+
+    def settle() -> None:
+        outcome = ref._calls.outcomes[ref._index]
+        assert outcome is not None, f"{ref!r} was said to have ended"
+        number = ref._calls.first + ref._index
+        calls.settle(0, count, Parts(outcome, number, 0, count, ref.name))
+
+    ref._calls.when_done(ref._index, settle)
+    return parts
+
+
+class _Whole:
+    """Whoever calls off a part calls off all of it."""
+
+    def __init__(self, ref: ObjectRef[Any]) -> None:
+        self._ref = ref
+
+    def cancel(self, calls: Gathering, index: int, *, force: bool) -> bool:
+        """See `Canceller.cancel`."""
+        return self._ref.cancel(force=force)

@@ -60,11 +60,11 @@ def make_plan(
     """
     if not callable(function):
         raise TypeError(f"function is a {type(function).__name__}, which cannot be called")
-    _check_ranges(timeout, max_retries, batch_size, num_cpus, buffersize)
+    check_ranges(timeout, max_retries, batch_size, num_cpus, buffersize)
     around = surroundings(
         files, env_vars=env_vars, cpus=num_cpus, initializer=initializer, initargs=initargs
     )
-    retry_on = _retry_on(retry_exceptions)
+    retry_on = classes_of(retry_exceptions)
     pickled = serialization.dump_function(
         function, static=static, retry_on=retry_on, shipped=around.shipped_modules
     )
@@ -74,7 +74,7 @@ def make_plan(
         max_retries=max_retries,
         timeout_s=timeout,
         cpus=num_cpus,
-        resources=_checked_resources(resources),
+        resources=checked_resources(resources),
         batch_size=None if batch_size == "auto" else batch_size,
         retry_exceptions=bool(retry_on),
         watched=buffersize is not None or not ordered,
@@ -109,7 +109,7 @@ def check_deadline(deadline: Any) -> None:
         raise ValueError(f"deadline={deadline!r}; it is 0 or a positive number of seconds")
 
 
-def _check_ranges(
+def check_ranges(
     # Any: what a user passed may be anything, whatever the signature says.
     timeout: Any,
     max_retries: Any,
@@ -117,6 +117,11 @@ def _check_ranges(
     num_cpus: Any,
     buffersize: Any,
 ) -> None:
+    """Refuse what cannot be.
+
+    Raises:
+        ValueError: names the option and what it may be.
+    """
     if timeout is not None and not timeout > 0:
         raise ValueError(f"timeout={timeout!r}; it is a positive number of seconds, or None")
     if not isinstance(max_retries, int) or max_retries < 0:
@@ -129,7 +134,12 @@ def _check_ranges(
         raise ValueError(f"buffersize={buffersize!r}; it is a positive integer, or None")
 
 
-def _checked_resources(resources: Any) -> dict[str, float]:
+def checked_resources(resources: Any) -> dict[str, float]:
+    """Resources by their names.
+
+    Raises:
+        ValueError: they are not.
+    """
     wanted = dict(resources or {})
     if not are_amounts(wanted) or float("inf") in wanted.values():
         raise ValueError(
@@ -138,7 +148,12 @@ def _checked_resources(resources: Any) -> dict[str, float]:
     return wanted
 
 
-def _retry_on(wanted: Any) -> tuple[type[BaseException], ...]:
+def classes_of(wanted: Any) -> tuple[type[BaseException], ...]:
+    """The exception classes that ``retry_exceptions`` means.
+
+    Raises:
+        TypeError: one of them is no exception class.
+    """
     if isinstance(wanted, bool):
         return (Exception,) if wanted else ()
     classes = tuple(wanted) if isinstance(wanted, Iterable) else (wanted,)

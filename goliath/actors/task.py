@@ -1,0 +1,57 @@
+"""A function as it is to be called: what its single calls have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from goliath.actors.options import RetryExceptions, check_ranges, checked_resources, classes_of
+from goliath.actors.portal import Portal
+from goliath.actors.ref import AskableRef
+from goliath.actors.submission import Submission
+from goliath.actors.surroundings import surroundings
+from goliath.core.batch import JobOptions
+from goliath.transport import serialization
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Task:
+    """The options are those of ``Commander.run``; ``name`` is what messages call the function."""
+
+    function: Callable[..., Any]
+    num_cpus: float = 1
+    resources: Mapping[str, float] = field(default_factory=dict)
+    max_retries: int = 3
+    retry_exceptions: RetryExceptions = False
+    timeout: float | None = None
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        if not callable(self.function):
+            raise TypeError(f"{self.function!r} cannot be called")
+        check_ranges(self.timeout, self.max_retries, "auto", self.num_cpus, None)
+        checked_resources(self.resources)
+        classes_of(self.retry_exceptions)
+
+    def submission(self, portal: Portal, commander: AskableRef) -> Submission:
+        """A standing job for it.
+
+        Raises:
+            SerializationError: the function cannot be pickled.
+        """
+        around = surroundings(cpus=self.num_cpus)
+        retry_on = classes_of(self.retry_exceptions)
+        pickled = serialization.dump_function(self.function, retry_on=retry_on)
+        if self.name is not None:
+            pickled = replace(pickled, name=self.name)
+        options = JobOptions(
+            function=pickled.digest,
+            environment=around.key,
+            max_retries=self.max_retries,
+            timeout_s=self.timeout,
+            cpus=self.num_cpus,
+            resources=checked_resources(self.resources),
+            retry_exceptions=bool(retry_on),
+        )
+        return Submission(pickled, around, options, portal, commander)

@@ -1,0 +1,151 @@
+"""``@goliath.remote``: functions whose calls run elsewhere."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Generic, ParamSpec, TypedDict, TypeVar, Unpack, overload
+
+from goliath import runtime
+from goliath.actors.object_ref import ObjectRef, made_here, split
+from goliath.actors.options import RetryExceptions
+from goliath.actors.task import Task
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class TaskOptions(TypedDict, total=False):
+    """Options of a remote function; each may be given to the decorator and to ``options``.
+
+    Attributes:
+        num_cpus: slots that a call takes; fractions are possible; default 1.
+        resources: what else it takes of its node, by name.
+        num_returns: more than 1: the call returns so many items, and ``remote`` a ref for each.
+        max_retries: further executions after its worker died in it; 0: at most one; default 3.
+        retry_exceptions: whether it is tried again, too, when it raises; or after which classes.
+        timeout: seconds one execution may take before its worker is killed; default: any.
+        name: what messages call it; default: the function's.
+    """
+
+    num_cpus: float
+    resources: Mapping[str, float]
+    num_returns: int
+    max_retries: int
+    retry_exceptions: RetryExceptions
+    timeout: float | None
+    name: str
+
+
+class RemoteFunction(Generic[P, T]):
+    """A function that can be called here, and by `remote` elsewhere. Made by `goliath.remote`."""
+
+    def __init__(self, function: Callable[P, T], options: TaskOptions) -> None:
+        rest: dict[str, Any] = dict(options)
+        self._num_returns = _checked_count(rest.pop("num_returns", 1))
+        unknown = rest.keys() - TaskOptions.__annotations__.keys()
+        if unknown:
+            raise TypeError(
+                f"goliath.remote has no option {sorted(unknown)[0]!r}; it has "
+                f"{', '.join(TaskOptions.__annotations__)}"
+            )
+        self._function = function
+        self._options = options
+        self._task = Task(function, **rest)
+        functools.update_wrapper(self, function)
+
+    def __repr__(self) -> str:
+        return f"<RemoteFunction {getattr(self, '__qualname__', self._function)!s}>"
+
+    def __reduce__(self) -> Any:
+        return RemoteFunction, (self._function, self._options)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call it here, like any function."""
+        return self._function(*args, **kwargs)
+
+    @overload
+    def remote(self, *args: P.args, **kwargs: P.kwargs) -> ObjectRef[T]: ...
+    @overload
+    def remote(self, a: ObjectRef[Any], /, *args: Any, **kwargs: Any) -> ObjectRef[T]: ...
+    @overload
+    def remote(self, a: Any, b: ObjectRef[Any], /, *args: Any, **kwargs: Any) -> ObjectRef[T]: ...
+    def remote(self, *args: Any, **kwargs: Any) -> Any:
+        """Call it on some worker.
+
+        Arguments are taken as they are now. A ref among them is replaced by its result when the
+        call is sent; a ref deeper inside an argument is refused.
+
+        Returns:
+            A ref to the result; a list of refs with ``num_returns``.
+
+        Raises:
+            SerializationError: the function or an argument cannot be pickled.
+            ConnectionError: no Lieutenant was reached.
+        """
+        if runtime.runs_here():
+            here = [arg.result() if isinstance(arg, ObjectRef) else arg for arg in args]
+            named = {
+                name: arg.result() if isinstance(arg, ObjectRef) else arg
+                for name, arg in kwargs.items()
+            }
+            ref: ObjectRef[Any] = made_here(self._function, tuple(here), named)
+        else:
+            ref = runtime.commander().submit_task(self._task, args, kwargs)
+        return ref if self._num_returns == 1 else split(ref, self._num_returns)
+
+    def options(self, **options: Unpack[TaskOptions]) -> RemoteFunction[P, T]:
+        """The same function with other options."""
+        return RemoteFunction(self._function, {**self._options, **options})
+
+    def map(self, items: Iterable[Any]) -> list[ObjectRef[T]]:
+        """A call with each item as its only argument, all sent off together."""
+        return [self.remote(item) for item in items]
+
+    def starmap(self, items: Iterable[Iterable[Any]]) -> list[ObjectRef[T]]:
+        """A call with the arguments in each item, all sent off together."""
+        return [self.remote(*item) for item in items]
+
+
+def _checked_count(num_returns: Any) -> int:
+    if not isinstance(num_returns, int) or isinstance(num_returns, bool) or num_returns < 1:
+        raise ValueError(f"num_returns={num_returns!r}; it is a positive integer")
+    return num_returns
+
+
+@overload
+def remote(function: Callable[P, T], /) -> RemoteFunction[P, T]: ...
+@overload
+def remote(
+    **options: Unpack[TaskOptions],
+) -> Callable[[Callable[P, T]], RemoteFunction[P, T]]: ...
+def remote(function: Any = None, /, **options: Any) -> Any:
+    """Make a function callable on workers: ``@goliath.remote``, or with options in brackets.
+
+    ::
+
+        >>> import goliath
+        >>> @goliath.remote(max_retries=0)
+        ... def add(a, b):
+        ...     return a + b
+        >>> add(1, 2), goliath.get(add.remote(1, 2))
+        (3, 3)
+        >>> goliath.get(add.remote(add.remote(1, 2), b=3))
+        6
+        >>> goliath.shutdown()
+
+    Raises:
+        TypeError: it is no function, or an option is unknown.
+        ValueError: an option is out of range.
+    """
+    if function is None:
+        return lambda decorated: remote(decorated, **options)
+    if isinstance(function, type):
+        raise TypeError(
+            f"goliath.remote was given the class {function.__name__}; it takes functions"
+        )
+    if isinstance(function, RemoteFunction):
+        raise TypeError(f"{function!r} is remote already; use its options()")
+    if not callable(function):
+        raise TypeError(f"goliath.remote was given a {type(function).__name__}; it takes functions")
+    return RemoteFunction(function, options)  # type: ignore[arg-type]  # checked there

@@ -1,0 +1,151 @@
+"""The Commander behind `goliath.remote`: started when it is first needed, or by `init`.
+
+::
+
+    >>> import goliath
+    >>> commander = goliath.init(workers=2)
+    >>> goliath.is_initialized(), goliath.cluster_resources()["CPU"]
+    (True, 2.0)
+    >>> goliath.shutdown()
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+from goliath.actors.commander import NodeInfo
+from goliath.actors.spec import in_worker
+from goliath.commander import Commander, Target_
+from goliath.config import usable_cpus
+
+_lock = threading.RLock()
+_commander: Commander | None = None
+_local = False
+_pid = 0  # of the process that they belong to: a forked one has none
+
+
+def init(
+    lieutenants: Target_ | Iterable[Target_] | None = None,
+    *,
+    workers: int | None = None,
+    local_mode: bool = False,
+    **options: Any,
+) -> Commander | None:
+    """Choose where remote functions run, and connect.
+
+    Without it, the first ``.remote()`` uses the Lieutenants in ``GOLIATH_LIEUTENANTS``, or starts
+    an embedded one. Inside a worker it does nothing.
+
+    Args:
+        lieutenants: one address or several, as for `Commander`; ``None``: as without `init`.
+        workers: slots of the embedded Lieutenant; default: the usable CPUs.
+        local_mode: run everything at once and in this process, so that a debugger works.
+        **options: further keywords of `Commander`: ``token``, ``tls``, ``output``, ...
+
+    Returns:
+        The Commander; ``None`` in local mode and inside a worker.
+
+    Raises:
+        RuntimeError: it was called before; `shutdown` comes first.
+        ConnectionError: no Lieutenant was reached.
+        AuthenticationError: every Lieutenant refused the token.
+    """
+    global _commander, _local, _pid
+    if in_worker():
+        return None
+    with _lock:
+        if is_initialized():
+            raise RuntimeError(
+                "goliath is initialized already (the first .remote() does it, too); call "
+                "goliath.shutdown() first, or goliath.init() earlier"
+            )
+        if local_mode:
+            _local, _pid = True, os.getpid()
+            return None
+        if isinstance(lieutenants, str) or _is_pair(lieutenants):
+            lieutenants = [lieutenants]  # type: ignore[list-item]  # a pair is one address
+        commander = Commander(
+            lieutenants,  # type: ignore[arg-type]  # a list by now, or None
+            workers=workers,
+            **options,
+        )
+        try:
+            commander.connect()
+        except BaseException:
+            commander.close()
+            raise
+        _commander, _pid = commander, os.getpid()
+        return commander
+
+
+def _is_pair(lieutenants: object) -> bool:
+    return (
+        isinstance(lieutenants, tuple)
+        and len(lieutenants) == 2
+        and isinstance(lieutenants[0], str)
+        and isinstance(lieutenants[1], int)
+    )
+
+
+def shutdown() -> None:
+    """End what `init` or the first ``.remote()`` began, and what is in flight. Idempotent."""
+    global _commander, _local
+    with _lock:
+        commander, _commander, _local = _commander, None, False
+    if commander is not None and _pid == os.getpid():
+        commander.close()
+
+
+def is_initialized() -> bool:
+    """Whether there is something that `shutdown` would end. Inside a worker: always."""
+    return in_worker() or (_pid == os.getpid() and (_local or _commander is not None))
+
+
+def runs_here() -> bool:
+    """Whether calls are made at once, in this thread: in local mode and inside a worker."""
+    return in_worker() or (_local and _pid == os.getpid())
+
+
+def commander() -> Commander:
+    """The Commander, started now if there is none; that is told on stderr."""
+    found = _commander
+    if found is not None and _pid == os.getpid():
+        return found
+    with _lock:
+        if not is_initialized():
+            named = os.environ.get("GOLIATH_LIEUTENANTS", "").strip()
+            init()
+            what = (
+                f"connected to {named} (GOLIATH_LIEUTENANTS)"
+                if named
+                else f"started an embedded cluster of {usable_cpus()} workers"
+            )
+            sys.stderr.write(f"goliath: {what}; goliath.init() chooses another\n")
+        assert _commander is not None, "local mode makes its calls itself"
+        return _commander
+
+
+def nodes() -> list[NodeInfo]:
+    """What is known of each Lieutenant, those that are down included."""
+    return [] if runs_here() else commander().nodes()
+
+
+def cluster_resources() -> dict[str, float]:
+    """What all Lieutenants that can be reached offer together: ``{"CPU": 4.0, ...}``."""
+    total = {"CPU": 0.0}
+    for node in nodes():
+        if node.alive:
+            total["CPU"] += node.workers
+            for name, amount in node.resources.items():
+                total[name] = total.get(name, 0.0) + amount
+    return total
+
+
+def available_resources() -> dict[str, float]:
+    """The CPUs of them that were free, by whomever they are used, when it was last heard."""
+    alive = [node for node in nodes() if node.alive]
+    return {"CPU": sum(max(node.workers - node.busy, 0.0) for node in alive)}
