@@ -73,7 +73,8 @@ class Suspicion:
 class Batch:
     """Calls ``lo <= i < hi`` of a parcel, and what happened to them so far.
 
-    ``open`` are the spans not yet reported by the node that has the batch.
+    ``open`` are the spans not yet reported by the node that has the batch, and ``unwanted`` the
+    calls in them that were cancelled there, with or without force, and so have ended.
     """
 
     id: BatchId
@@ -92,6 +93,7 @@ class Batch:
     robbed_from: NodeId | None = None  # which node gave it up
     assigned_at: float = 0.0
     open: list[Span] = field(default_factory=list)
+    unwanted: dict[int, bool] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.hi - self.lo
@@ -122,3 +124,24 @@ class Batch:
     def open_calls(self) -> int:
         """How many calls have not been reported."""
         return sum(end - start for start, end in self.open)
+
+    def is_unwanted(self) -> bool:
+        """Whether nobody wants any of the calls that have not been reported."""
+        return len(self.unwanted) == self.open_calls()
+
+    def take_unwanted(self, lo: int, hi: int) -> tuple[int, ...]:
+        """The calls of a range that nobody wants, in order; they are forgotten with it."""
+        if not self.unwanted:
+            return ()
+        taken = tuple(sorted(call for call in self.unwanted if lo <= call < hi))
+        for call in taken:
+            del self.unwanted[call]
+        return taken
+
+    def take_wanted(self, lo: int, hi: int) -> list[Span]:
+        """What is left of a range without the calls that nobody wants, which are forgotten."""
+        spans = []
+        for call in self.take_unwanted(lo, hi):
+            spans.append((lo, call))
+            lo = call + 1
+        return [span for span in (*spans, (lo, hi)) if span[0] < span[1]]

@@ -73,8 +73,6 @@ class _Job:
     abandoned: tuple[Verdict, str] | None = None  # why nothing of it is wanted any more
     nbytes: float = 0.0
     calls: int = 0
-    # Calls that were cancelled beneath a node that still reports them with their batch.
-    unwanted: set[tuple[ParcelId, int]] = field(default_factory=set)
 
     @property
     def bytes_per_call(self) -> float:
@@ -186,35 +184,37 @@ class Scheduler:
 
     def _on_call_cancelled(self, event: CallCancelled) -> Iterator[Command]:
         job = self._jobs.get(event.job)
-        if job is None or (event.parcel, event.call) in job.unwanted:
+        if job is None:
             return
         for batch in self._backlog.of(job.id):
             if batch.parcel == event.parcel and batch.lo <= event.call < batch.hi:
-                spans = ((batch.lo, event.call), (event.call + 1, batch.hi))
-                rest = [self._piece(job, batch, lo, hi) for lo, hi in spans if lo < hi]
-                self._backlog.replace(batch, rest)
-                yield self._fail(batch, event.call, event.call + 1, Verdict.CANCELLED)
-                self._finish(batch)
-                yield from self._maybe_ended(job)
+                yield from self._cut_out(job, batch, event.call)
                 return
         for node in self._nodes.values():
             for batch in list(node.held.values()):
                 if (batch.job, batch.parcel) == (job.id, event.parcel) and batch.has(event.call):
-                    yield from self._cancel_on(node, job, batch, event)
+                    yield from self._cancel_on(batch, event)
                     return
 
-    def _cancel_on(
-        self, node: NodeView, job: _Job, batch: Batch, event: CallCancelled
-    ) -> Iterator[Command]:
+    def _cut_out(self, job: _Job, batch: Batch, call: int) -> Iterator[Command]:
+        """A call that waits will not run; the others of its batch keep their place."""
+        spans = ((batch.lo, call), (call + 1, batch.hi))
+        rest = [self._piece(job, batch, lo, hi) for lo, hi in spans if lo < hi]
+        for piece in rest:
+            piece.robbed_from = batch.robbed_from
+        self._backlog.replace(batch, rest)
+        yield self._fail(batch, call, call + 1, Verdict.CANCELLED)
+        self._finish(batch)
+        yield from self._maybe_ended(job)
+
+    def _cancel_on(self, batch: Batch, event: CallCancelled) -> Iterator[Command]:
         """Alone, it is taken off its node. Among others, it is run with them for nobody: only
         their worker knows whether it runs, and they must not be struck in its place."""
-        if batch.state is BatchState.CANCELLING:
+        if batch.state is BatchState.CANCELLING or event.call in batch.unwanted:
             return
         yield self._fail(batch, event.call, event.call + 1, Verdict.CANCELLED)
-        job.unwanted.add((batch.parcel, event.call))
-        if batch.open_calls() == 1:
-            batch.move(BatchState.CANCELLING)
-            yield CancelOn(node.id, batch.id, batch.attempt, event.force)
+        batch.unwanted[event.call] = event.force
+        yield from self._go_on_with(batch)
 
     def _on_environment_broken(self, event: EnvironmentBroken) -> Iterator[Command]:
         for job in list(self._jobs.values()):
@@ -232,7 +232,7 @@ class Scheduler:
             return
         job.abandoned = (verdict, detail)
         for batch in self._backlog.drop(job.id):
-            yield from self._fail_wanted(batch, batch.lo, batch.hi, verdict, detail)
+            yield self._fail(batch, batch.lo, batch.hi, verdict, detail)
             self._finish(batch)
         for node in self._nodes.values():
             for batch in list(node.held.values()):
@@ -268,14 +268,13 @@ class Scheduler:
         node = self._nodes[event.node]
         node.barren_until = min(node.barren_until, now + BARREN_S)
         if batch.state is not BatchState.CANCELLING:
-            unwanted = self._unwanted(job, batch.parcel, event.lo, event.hi)
+            unwanted = batch.take_unwanted(event.lo, event.hi)
             retryable = event.retryable
             if unwanted:
                 retryable = tuple(call for call in retryable if call not in unwanted)
-                self._forget_unwanted(job, batch.parcel, event.lo, event.hi)
             again = self._retry_failures(job, batch, retryable) + unwanted
             yield Settle(job.id, batch.parcel, event.lo, event.hi, batch.attempt, again)
-        yield from self._finish_if_closed(batch)
+        yield from self._go_on_with(batch)
 
     def _retry_failures(
         self, job: _Job, batch: Batch, retryable: tuple[int, ...]
@@ -305,7 +304,7 @@ class Scheduler:
                     yield from self._fail_wanted(batch, event.lo, event.hi, Verdict.CRASHED)
                 case _:
                     self._requeue(job, batch, event.lo, event.hi)
-        yield from self._finish_if_closed(batch)
+        yield from self._go_on_with(batch)
 
     def _on_crash(self, job: _Job, batch: Batch, event: RangeReturned) -> Iterator[Command]:
         lo, hi = event.lo, event.hi
@@ -314,8 +313,8 @@ class Scheduler:
             # Any of them may have done it. Run the rest one call at a time: if it happens
             # again, it is known who did, and that call answers for this death too.
             batch.suspicion.deaths += 1
-            piece = self._requeue(job, batch, lo, hi)
-            piece.careful = True
+            for piece in self._requeue(job, batch, lo, hi):
+                piece.careful = True
             return
         for start, end in ((guilty + 1, hi), (lo, guilty)):
             if start < end:
@@ -324,10 +323,10 @@ class Scheduler:
         if blamed > job.options.max_retries:
             yield from self._fail_wanted(batch, guilty, guilty + 1, Verdict.CRASHED, str(blamed))
             return
-        piece = self._requeue(job, batch, guilty, guilty + 1)
-        piece.blamed = blamed
-        piece.careful = True
-        piece.suspicion = Suspicion()
+        for piece in self._requeue(job, batch, guilty, guilty + 1):
+            piece.blamed = blamed
+            piece.careful = True
+            piece.suspicion = Suspicion()
 
     def _on_steal_answered(self, event: StealAnswered, now: float) -> Iterator[Command]:
         victim = self._nodes.get(event.victim)
@@ -340,8 +339,9 @@ class Scheduler:
             if batch is None or not batch.close(lo, hi):
                 continue
             if batch.state is not BatchState.CANCELLING:
-                self._requeue(self._jobs[batch.job], batch, lo, hi).robbed_from = event.victim
-            yield from self._finish_if_closed(batch)
+                for piece in self._requeue(self._jobs[batch.job], batch, lo, hi):
+                    piece.robbed_from = event.victim
+            yield from self._go_on_with(batch)
 
     @staticmethod
     def _leave_in_peace(victim: NodeView, now: float) -> None:
@@ -397,11 +397,15 @@ class Scheduler:
         job.live += 1
         return batch
 
-    def _requeue(self, job: _Job, batch: Batch, lo: int, hi: int) -> Batch:
-        """A new batch of what a node did not finish, at the front of its job's queue."""
-        piece = self._piece(job, batch, lo, hi)
-        self._backlog.push_front(piece)
-        return piece
+    def _requeue(self, job: _Job, batch: Batch, lo: int, hi: int) -> list[Batch]:
+        """New batches of what a node did not finish, at the front of their job's queue.
+
+        One, but for calls that nobody wants any more: those are left out.
+        """
+        pieces = [self._piece(job, batch, *span) for span in batch.take_wanted(lo, hi)]
+        for piece in reversed(pieces):
+            self._backlog.push_front(piece)
+        return pieces
 
     def _piece(self, job: _Job, batch: Batch, lo: int, hi: int) -> Batch:
         """A new batch of a part of another, which is closed."""
@@ -426,38 +430,27 @@ class Scheduler:
         self, batch: Batch, lo: int, hi: int, verdict: Verdict, detail: str = ""
     ) -> Iterator[Fail]:
         """Fail a range, but for calls of it that were cancelled, and so failed, before."""
-        for call in self._unwanted(self._jobs[batch.job], batch.parcel, lo, hi):
-            if lo < call:
-                yield self._fail(batch, lo, call, verdict, detail)
-            lo = call + 1
-        if lo < hi:
-            yield self._fail(batch, lo, hi, verdict, detail)
+        for start, end in batch.take_wanted(lo, hi):
+            yield self._fail(batch, start, end, verdict, detail)
 
-    @staticmethod
-    def _unwanted(job: _Job, parcel: ParcelId, lo: int, hi: int) -> tuple[int, ...]:
-        if not job.unwanted:
-            return ()
-        return tuple(sorted(c for p, c in job.unwanted if p == parcel and lo <= c < hi))
-
-    @staticmethod
-    def _forget_unwanted(job: _Job, parcel: ParcelId, lo: int, hi: int) -> None:
-        job.unwanted -= {(p, c) for p, c in job.unwanted if p == parcel and lo <= c < hi}
-
-    def _finish_if_closed(self, batch: Batch) -> Iterator[Command]:
+    def _go_on_with(self, batch: Batch) -> Iterator[Command]:
+        """Wait for the rest of a batch, unless there is none, or nobody wants any of it."""
         if not batch.open:
             job = self._jobs[batch.job]
             self._finish(batch)
             yield from self._maybe_ended(job)
+        elif batch.unwanted and batch.node is not None and batch.is_unwanted():
+            force = all(batch.unwanted.values())
+            batch.unwanted.clear()
+            batch.move(BatchState.CANCELLING)
+            yield CancelOn(batch.node, batch.id, batch.attempt, force)
 
     def _finish(self, batch: Batch) -> None:
         if batch.node is not None and batch.node in self._nodes:
             self._nodes[batch.node].drop(batch)
-        job = self._jobs[batch.job]
-        if batch.state is BatchState.CANCELLING and job.unwanted:
-            self._forget_unwanted(job, batch.parcel, batch.lo, batch.hi)
         batch.move(BatchState.DONE)
         del self._batches[batch.id]
-        job.live -= 1
+        self._jobs[batch.job].live -= 1
 
     def _cost_of(self, options: JobOptions) -> Cost:
         cost = self._costs.get(options.function)
@@ -483,24 +476,11 @@ class Scheduler:
             placed = False
             for batch in self._backlog.heads():
                 job = self._jobs[batch.job]
-                if job.unwanted and self._is_unwanted(job, batch):
-                    placed = True
-                    self._finish(self._backlog.pop(job.id))
-                    yield from self._maybe_ended(job)
-                    break
                 node = self._node_for(job)
                 if node is not None:
                     placed = True
                     yield self._assign(self._backlog.pop(job.id), node, now)
                     break
-
-    def _is_unwanted(self, job: _Job, batch: Batch) -> bool:
-        """Whether nobody wants any call of a batch that came back; it is forgotten then."""
-        unwanted = self._unwanted(job, batch.parcel, batch.lo, batch.hi)
-        if len(unwanted) < len(batch):
-            return False
-        self._forget_unwanted(job, batch.parcel, batch.lo, batch.hi)
-        return True
 
     def _node_for(self, job: _Job) -> NodeView | None:
         return choose_node(
@@ -635,13 +615,18 @@ class Scheduler:
         assert set(ids) == set(self._batches), "a batch is nowhere, or somewhere unknown"
         for batch in waiting:
             assert batch.state is BatchState.READY, batch
+            assert not batch.unwanted, batch
         for node in self._nodes.values():
             assert node.held_bytes == sum(batch.nbytes for batch in node.held.values()), node
             for batch in node.held.values():
                 assert batch.node == node.id, batch
                 assert batch.state in (BatchState.ASSIGNED, BatchState.CANCELLING), batch
                 assert batch.open, batch
+                assert all(map(batch.has, batch.unwanted)), batch
+                assert not batch.is_unwanted(), batch
         for job in self._jobs.values():
             live = sum(batch.job == job.id for batch in self._batches.values())
             assert job.live == live, f"job {job.id} counts {job.live} batches and has {live}"
             assert live or not job.exhausted, f"job {job.id} is over and was not ended"
+            asked = job.granted if not live else job.id in self._fed
+            assert job.exhausted or asked, f"nobody will ask the owner of job {job.id} for more"

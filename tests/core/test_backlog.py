@@ -60,6 +60,34 @@ def test_a_dropped_job_leaves_nothing():
     assert not backlog
 
 
+def test_it_knows_the_batches_of_one_job_in_their_order():
+    backlog = Backlog()
+    for number, job in ((1, 1), (2, 2), (3, 1)):
+        backlog.push(waiting(number, job))
+    assert [batch.id for batch in backlog.of(JobId(1))] == [1, 3]
+    assert backlog.of(JobId(9)) == []
+
+
+def test_the_pieces_of_a_batch_take_its_place_and_its_jobs_turn():
+    backlog = Backlog()
+    batches = {number: waiting(number, job) for number, job in ((1, 1), (2, 1), (3, 1), (4, 2))}
+    for batch in batches.values():
+        backlog.push(batch)
+    backlog.replace(batches[2], [waiting(5), waiting(6)])
+    assert [batch.id for batch in backlog] == [1, 5, 6, 3, 4]
+    backlog.replace(batches[1], [])
+    assert drain(backlog) == [5, 4, 6, 3]
+
+
+def test_a_job_whose_last_batch_is_replaced_by_nothing_is_gone():
+    backlog = Backlog()
+    only = waiting(1)
+    backlog.push(only)
+    backlog.replace(only, [])
+    assert not backlog
+    assert list(backlog.heads()) == []
+
+
 @given(st.lists(st.tuples(st.integers(1, 4), st.booleans()), max_size=40))
 def test_everything_that_was_queued_leaves_exactly_once(arrivals: list[tuple[int, bool]]):
     backlog = Backlog()

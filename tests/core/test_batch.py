@@ -59,3 +59,44 @@ def test_calls_that_may_run_once_or_have_a_time_limit_run_carefully():
 
 def test_its_repr_says_where_it_is():
     assert repr(opened()) == "<Batch 1 READY [0:10] open [(0, 10)]>"
+
+
+def test_it_has_the_calls_that_are_not_reported():
+    batch = opened()
+    batch.close(3, 5)
+    assert [call for call in range(-1, 12) if batch.has(call)] == [0, 1, 2, 5, 6, 7, 8, 9]
+
+
+def test_what_nobody_wants_is_taken_with_its_range_and_no_other():
+    batch = opened()
+    batch.unwanted = {7: False, 2: True, 4: False}
+    assert batch.take_unwanted(2, 5) == (2, 4)
+    assert batch.take_unwanted(2, 5) == ()
+    assert batch.unwanted == {7: False}
+
+
+@pytest.mark.parametrize(
+    ("unwanted", "rest"),
+    [
+        ((), [(2, 6)]),
+        ((2,), [(3, 6)]),
+        ((5,), [(2, 5)]),
+        ((3, 4), [(2, 3), (5, 6)]),
+        ((2, 3, 4, 5), []),
+        ((1, 6), [(2, 6)]),
+    ],
+)
+def test_what_is_wanted_of_a_range_is_the_rest_of_it(
+    unwanted: tuple[int, ...], rest: list[tuple[int, int]]
+):
+    batch = opened()
+    batch.unwanted = dict.fromkeys(unwanted, False)
+    assert batch.take_wanted(2, 6) == rest
+
+
+def test_it_is_unwanted_when_all_that_is_open_is():
+    batch = opened(3)
+    batch.unwanted = {0: False, 2: False}
+    assert not batch.is_unwanted()
+    batch.close(1, 2)
+    assert batch.is_unwanted()
