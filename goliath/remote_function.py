@@ -9,7 +9,7 @@ from typing import Any, Generic, ParamSpec, TypedDict, TypeVar, Unpack, overload
 from goliath import runtime
 from goliath.actors.object_ref import ObjectRef, made_here, split
 from goliath.actors.options import RetryExceptions
-from goliath.actors.task import Task
+from goliath.actors.task import Strategy, Task
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -26,6 +26,9 @@ class TaskOptions(TypedDict, total=False):
         retry_exceptions: whether it is tried again, too, when it raises; or after which classes.
         timeout: seconds one execution may take before its worker is killed; default: any.
         name: what messages call it; default: the function's.
+        priority: of calls that wait, those with the highest go first; default 0.
+        scheduling_strategy: ``"DEFAULT"`` (where most room is), ``"SPREAD"`` (over all nodes
+            evenly), or a `NodeAffinitySchedulingStrategy`.
     """
 
     num_cpus: float
@@ -35,6 +38,8 @@ class TaskOptions(TypedDict, total=False):
     retry_exceptions: RetryExceptions
     timeout: float | None
     name: str
+    priority: int
+    scheduling_strategy: Strategy
 
 
 class RemoteFunction(Generic[P, T]):

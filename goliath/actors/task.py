@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from goliath.actors.options import RetryExceptions, check_ranges, checked_resources, classes_of
 from goliath.actors.portal import Portal
@@ -12,7 +12,25 @@ from goliath.actors.ref import AskableRef
 from goliath.actors.submission import Submission
 from goliath.actors.surroundings import surroundings
 from goliath.core.batch import JobOptions
+from goliath.core.ids import NodeId
 from goliath.transport import serialization
+
+
+@dataclass(frozen=True, slots=True)
+class NodeAffinitySchedulingStrategy:
+    """Run the calls on one node (the term is Ray's).
+
+    Attributes:
+        node_id: as in `NodeInfo.node_id`.
+        soft: whether they may run elsewhere if that node is gone, or too small.
+    """
+
+    node_id: str
+    soft: bool = False
+
+
+STRATEGIES = ("DEFAULT", "SPREAD")
+Strategy = Literal["DEFAULT", "SPREAD"] | NodeAffinitySchedulingStrategy
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,6 +44,8 @@ class Task:
     retry_exceptions: RetryExceptions = False
     timeout: float | None = None
     name: str | None = None
+    priority: int = 0
+    scheduling_strategy: Strategy = "DEFAULT"
 
     def __post_init__(self) -> None:
         if not callable(self.function):
@@ -33,6 +53,14 @@ class Task:
         check_ranges(self.timeout, self.max_retries, "auto", self.num_cpus, None)
         checked_resources(self.resources)
         classes_of(self.retry_exceptions)
+        if type(self.priority) is not int:
+            raise TypeError(f"priority={self.priority!r}; it is an integer")
+        strategy = self.scheduling_strategy
+        if not isinstance(strategy, NodeAffinitySchedulingStrategy) and strategy not in STRATEGIES:
+            raise ValueError(
+                f"scheduling_strategy={strategy!r}; it is 'DEFAULT', 'SPREAD' or a "
+                "NodeAffinitySchedulingStrategy"
+            )
 
     def submission(self, portal: Portal, commander: AskableRef) -> Submission:
         """A standing job for it.
@@ -45,6 +73,10 @@ class Task:
         pickled = serialization.dump_function(self.function, retry_on=retry_on)
         if self.name is not None:
             pickled = replace(pickled, name=self.name)
+        node, soft = None, False
+        if isinstance(self.scheduling_strategy, NodeAffinitySchedulingStrategy):
+            node = NodeId(self.scheduling_strategy.node_id)
+            soft = self.scheduling_strategy.soft
         options = JobOptions(
             function=pickled.digest,
             environment=around.key,
@@ -53,5 +85,9 @@ class Task:
             cpus=self.num_cpus,
             resources=checked_resources(self.resources),
             retry_exceptions=bool(retry_on),
+            priority=self.priority,
+            spread=self.scheduling_strategy == "SPREAD",
+            node=node,
+            soft=soft,
         )
         return Submission(pickled, around, options, portal, commander)

@@ -1,9 +1,10 @@
-"""Batches that wait for a node: fair between jobs, first in first out within one."""
+"""Batches that wait for a node: the highest priority first, fair between jobs of the same one,
+first in first out within a job."""
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from goliath.core.batch import Batch
 from goliath.core.ids import JobId
@@ -14,6 +15,7 @@ class Backlog:
 
     def __init__(self) -> None:
         self._queues: OrderedDict[JobId, deque[Batch]] = OrderedDict()
+        self._priorities: dict[JobId, int] = {}  # of those that are not 0
 
     def __bool__(self) -> bool:
         return bool(self._queues)
@@ -37,8 +39,18 @@ class Backlog:
 
     def heads(self) -> Iterator[Batch]:
         """The first batch of each job, in the order of the jobs' turns; void after a `pop`."""
-        for queue in self._queues.values():
-            yield queue[0]
+        jobs: Iterable[JobId] = self._queues
+        if self._priorities:
+            jobs = sorted(jobs, key=lambda job: -self._priorities.get(job, 0))
+        for job in jobs:
+            yield self._queues[job][0]
+
+    def prefer(self, job: JobId, priority: int) -> None:
+        """Let a job go before those of lower priority; 0 is what all others have."""
+        if priority:
+            self._priorities[job] = priority
+        else:
+            self._priorities.pop(job, None)
 
     def pop(self, job: JobId) -> Batch:
         """Take the first batch of a job, which has had its turn now."""

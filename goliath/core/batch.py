@@ -47,6 +47,10 @@ class JobOptions:
     batch_size: int | None = None  # None: adaptive
     retry_exceptions: bool = False
     watched: bool = True  # whether somebody takes the outcomes as they come
+    priority: int = 0  # of jobs that wait, the highest goes first
+    spread: bool = False  # over all nodes evenly, rather than to where most room is
+    node: NodeId | None = None  # only there ...
+    soft: bool = False  # ... or elsewhere, if it is not there or too small
 
     @property
     def careful(self) -> bool:

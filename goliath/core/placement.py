@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from goliath.core.batch import Batch, JobOptions
@@ -24,9 +24,12 @@ class NodeView:
     barren_until: float = 0.0  # it had nothing to give: not to be asked before
     barren_s: float = 0.0  # how long it was left in peace the last time
     draining: bool = False
+    spread: int = 0  # batches it has been given of jobs that are to be spread
 
     def capacity(self, options: JobOptions) -> int:
         """How many calls of a job can run here at once; 0: never."""
+        if options.node is not None and options.node != self.id and not options.soft:
+            return 0
         if options.cpus == 1.0 and not options.resources:
             return self.slots
         if self.slots < options.cpus:
@@ -50,7 +53,7 @@ class NodeView:
 
 
 def choose_node(
-    nodes: Iterable[NodeView],
+    nodes: Collection[NodeView],
     options: JobOptions,
     policy: BatchPolicy,
     batch_s: float | None,
@@ -67,6 +70,9 @@ def choose_node(
     """
     best: NodeView | None = None
     best_load = 0.0
+    if options.node is not None:
+        preferred = [node for node in nodes if node.id == options.node and node.capacity(options)]
+        nodes = preferred or nodes
     for node in nodes:
         if node.draining or node.held_bytes >= bytes_max:
             continue
@@ -74,7 +80,7 @@ def choose_node(
         held = len(node.held)
         if not capacity or held >= policy.window(capacity, node.rtt_s, batch_s):
             continue
-        load = held / capacity
+        load = (node.spread if options.spread else held) / capacity
         if best is None or load < best_load:
             best, best_load = node, load
     return best

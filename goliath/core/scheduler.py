@@ -151,6 +151,7 @@ class Scheduler:
         cost = self._cost_of(event.options)
         job = _Job(event.job, event.options, event.total, cost)
         self._jobs[event.job] = self._fed[event.job] = job
+        self._backlog.prefer(job.id, job.options.priority)
         yield from ()
 
     def _on_submitted(self, event: ParcelSubmitted) -> Iterator[Command]:
@@ -247,6 +248,7 @@ class Scheduler:
     def _maybe_ended(self, job: _Job) -> Iterator[Command]:
         if job.exhausted and not job.live and job.id in self._jobs:
             del self._jobs[job.id]
+            self._backlog.prefer(job.id, 0)
             self._stuck_since.pop(job.id, None)
             yield JobEnded(job.id)
 
@@ -494,6 +496,7 @@ class Scheduler:
         batch.open = [(batch.lo, batch.hi)]
         batch.move(BatchState.ASSIGNED)
         node.take(batch)
+        node.spread += self._jobs[batch.job].options.spread
         if batch.robbed_from is not None:
             self._judge_robbery(batch, node, now)
         return Assign(
@@ -594,7 +597,9 @@ class Scheduler:
                 self._wake(patience_ends)
 
     def _what_lacks(self, job: _Job) -> str:
-        wanted = {"num_cpus": job.options.cpus, **job.options.resources}
+        wanted: dict[str, float | str] = {"num_cpus": job.options.cpus, **job.options.resources}
+        if job.options.node is not None:
+            wanted["node"] = job.options.node
         offers = [
             {"node": node.id, "num_cpus": node.slots, **node.resources}
             for node in self._nodes.values()

@@ -62,3 +62,24 @@ def test_a_dropped_batch_gives_its_bytes_back():
     node = view("a", held=2)
     node.drop(node.held[BatchId(0)])
     assert (len(node.held), node.held_bytes) == (1, 10)
+
+
+def test_a_job_with_an_affinity_goes_to_its_node_or_waits_for_it():
+    nodes = [view("a", 2, held=4), view("b", 2)]
+    wanted = JobOptions(node=NodeId("a"))
+    assert chosen(*nodes, options=wanted) == "", "it is full"
+    assert chosen(*nodes, options=JobOptions(node=NodeId("b"))) == "b"
+    assert chosen(*nodes, options=JobOptions(node=NodeId("gone"))) == ""
+
+
+def test_a_soft_affinity_may_be_served_elsewhere_only_if_its_node_is_gone():
+    nodes = [view("a", 2, held=4), view("b", 2)]
+    assert chosen(*nodes, options=JobOptions(node=NodeId("a"), soft=True)) == "", "it is full"
+    assert chosen(*nodes, options=JobOptions(node=NodeId("gone"), soft=True)) == "b"
+
+
+def test_a_job_that_is_spread_goes_to_whoever_had_least_of_such():
+    nodes = [view("a", 2), view("b", 2, held=1)]
+    nodes[0].spread = 3
+    assert chosen(*nodes, options=JobOptions()) == "a"
+    assert chosen(*nodes, options=JobOptions(spread=True)) == "b"

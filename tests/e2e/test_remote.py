@@ -390,3 +390,37 @@ def test_nobody_at_the_address_is_an_error_of_init(tmp_path: Path):
     done = run_script(tmp_path, "goliath.init('127.0.0.1:9', connect_timeout=0.3)")
     assert done.returncode == 1
     assert "no lieutenant at 127.0.0.1:9" in done.stderr.lower()
+
+
+# -- where and when --------------------------------------------------------------------------
+
+
+def test_calls_of_a_higher_priority_overtake_those_that_wait(tmp_path: Path):
+    log = tmp_path / "log"
+    log.touch()
+
+    @goliath.remote(num_cpus=2)
+    def note(what: str) -> None:
+        with log.open("a") as file:
+            file.write(what)
+        time.sleep(0.02)
+
+    low = [note.remote("-") for _ in range(40)]
+    high = [note.options(priority=1).remote("!") for _ in range(5)]
+    goliath.get(low + high)
+    assert log.read_text().rindex("!") < 25
+
+
+def test_a_node_can_be_chosen_and_a_missing_one_is_named(cluster: Commander):
+    (node,) = goliath.nodes()
+    here = goliath.NodeAffinitySchedulingStrategy(node.node_id)
+    assert goliath.get(square.options(scheduling_strategy=here).remote(3)) == 9
+    gone = goliath.NodeAffinitySchedulingStrategy("gone:1#1", soft=True)
+    assert goliath.get(square.options(scheduling_strategy=gone).remote(3)) == 9
+    assert goliath.get(square.options(scheduling_strategy="SPREAD").remote(3)) == 9
+
+
+@pytest.mark.parametrize("wrong", ["ANYWHERE", 3])
+def test_an_unknown_strategy_is_refused(wrong: Any):
+    with pytest.raises(ValueError, match="it is 'DEFAULT', 'SPREAD' or a NodeAffinity"):
+        goliath.remote(scheduling_strategy=wrong)(lambda: None)
