@@ -86,9 +86,8 @@ class Gathering:
 
         A signal handler may add one in the middle of this: each gets a place of its own.
         """
-        index = next(self._indices)
-        self.outcomes.append(None)
-        return index
+        self.outcomes.append(None)  # first: so that every number that is out has its place
+        return next(self._indices)
 
     def add(self, row: Any) -> int:
         """One more call: its values, or its pickle; which one it is."""

@@ -93,7 +93,7 @@ class Submission:
             if self._closed:
                 return None
             calls = self._open
-            if calls is None or calls.shape != shape or len(calls) >= GATHERED_MAX:
+            if calls is None or calls.shape != shape or len(calls.outcomes) >= GATHERED_MAX:
                 calls = self._begin(shape)
             self._made += 1
             index = calls.add(row)
@@ -122,14 +122,14 @@ class Submission:
     def _on_known(self, calls: Gathering, index: int, dependencies: Dependencies) -> None:
         row = dependencies.row()
         with self._lock:
+            wanted = calls in self._dependent  # else it was cancelled, or all is broken
             self._dependent.discard(calls)
-            settled = calls.outcomes[index] is not None  # it was cancelled, or all is broken
-            if not settled and isinstance(row, bytes):
+            if wanted and isinstance(row, bytes):
                 calls.put(index, row)
                 self._waiting.append(calls)
             with suppress(PortalClosedError):  # then all calls are ended
                 self._kick()
-        if not settled and not isinstance(row, bytes):
+        if wanted and not isinstance(row, bytes):
             calls.settle(index, index + 1, row)
 
     def _kick(self) -> None:
@@ -148,12 +148,15 @@ class Submission:
         with self._lock:
             withdrawn = calls.withdraw(index) or calls in self._dependent
             self._dependent.discard(calls)
-            if calls in self._waiting and not len(calls) and calls is not self._open:
+            if not len(calls) and calls is not self._open and calls in self._waiting:
                 self._waiting.remove(calls)
+            with suppress(PortalClosedError):  # then all calls are ended
+                if not withdrawn:
+                    self._portal.post(self._cancel_sent, calls, index, force)
+                elif self._closed:
+                    self._kick()  # nothing else may be left of it
         if withdrawn:
             calls.settle(index, index + 1, Refused(Setback(Verdict.CANCELLED), Where(self._name)))
-        else:
-            self._portal.post(self._cancel_sent, calls, index, force)
         return withdrawn
 
     def close(self) -> None:
@@ -176,7 +179,8 @@ class Submission:
             self._sent[first] = _Sent(calls, offset, count)
             parcel = desk.Parcel(self.id, first, count, form, payload)
             self._commander.tell(desk.SubmitParcel(parcel))
-        rest = self._dependent or any(map(len, self._waiting))
+        with self._lock:
+            rest = self._dependent or any(map(len, self._waiting))
         if self._closed and not rest and not self._exhausted:
             self._exhausted = True
             self._commander.tell(desk.ExhaustJob(self.id))

@@ -6,10 +6,12 @@ import asyncio
 import gc
 import threading
 import weakref
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
+from goliath.actors import desk
 from goliath.actors.object_ref import ObjectRef, made_here
 from goliath.actors.outcomes import Setback, Where
 from goliath.actors.portal import Portal
@@ -292,6 +294,110 @@ def test_a_closed_submission_takes_no_more_and_finishes_what_it_has():
     assert submission.submit((2,), {}) is None
     commander.run_all()
     assert ref.result() == [1, 1]
+
+
+def test_a_call_that_waits_is_withdrawn_and_never_sent():
+    commander = FakeCommander(batches=0, endless=False)
+    submission = submission_of(commander)
+    refs = [submitted(submission, number) for number in range(5)]
+    assert [refs[1].cancel(), refs[1].cancel()] == [True, False]
+    submission.on_demand(9, 9)
+    assert commander.log == ["open", "parcel of 1", *["parcel of 1"] * 3]
+    assert [ref.result(0)[0] for ref in refs if ref is not refs[1]] == [0, 2, 3, 4]
+    with pytest.raises(TaskCancelledError, match="double, call 1, was cancelled"):
+        refs[1].result(0)
+
+
+def test_a_call_that_was_sent_is_cancelled_by_its_place_in_its_parcel():
+    commander = FakeCommander(batches=0, endless=False, lazy=True)
+    submission = submission_of(commander)
+    refs = [submitted(submission, number) for number in range(6)]
+    refs[1].cancel()
+    submission.on_demand(1, 1)
+    submission.on_demand(1, 4)
+    told: list[Any] = []
+    commander.tell = told.append  # type: ignore[method-assign, assignment]
+    assert not refs[4].cancel(force=True)
+    assert told == [desk.CancelCall(submission.id, parcel=1, call=2, force=True)]
+    submission.on_failed(1, 2, 3, Setback(Verdict.CANCELLED), Where("double"))
+    assert not refs[4].cancel()
+    assert len(told) == 1, "it has ended"
+    with pytest.raises(TaskCancelledError, match="double, call 4, was cancelled"):
+        refs[4].result(0)
+
+
+def test_calls_that_are_made_and_withdrawn_for_ever_are_not_all_kept():
+    submission = submission_of(FakeCommander(batches=0, endless=False))
+    first = submitted(submission, 0)
+    for number in range(GATHERED_MAX + 1):
+        ref = submitted(submission, number)
+        ref.cancel()
+    assert ref._calls is not first._calls
+    assert len(submission._waiting) == 2
+
+
+def test_a_submission_of_which_everything_was_withdrawn_is_over_when_it_is_closed():
+    commander = FakeCommander(batches=0, endless=False)
+    submission = submission_of(commander)
+    refs = [submitted(submission, 1), submission.submit((), {"x": 2})]
+    submission.close()
+    assert commander.log == ["open"]
+    for ref in refs:
+        assert ref is not None
+        ref.cancel()
+    assert commander.log == ["open", "exhaust"]
+
+
+def test_a_call_that_waits_for_another_can_be_cancelled_and_is_not_made_then():
+    commander = FakeCommander(lazy=True)
+    submission = submission_of(commander)
+    first = submitted(submission, 1)
+    second, third = submitted(submission, first), submitted(submission, first)
+    assert second.cancel()
+    commander.run_all()
+    commander.run_all()
+    assert third.result(0) == [[1, 1], [1, 1]]
+    assert commander.log == ["open", "parcel of 1", "parcel of 1"]
+    with pytest.raises(TaskCancelledError, match="double, call 1, was cancelled"):
+        second.result(0)
+
+
+def test_what_is_cancelled_when_the_commander_has_gone_is_no_error():
+    commander = FakeCommander(lazy=True)
+    submission = submission_of(commander)
+    ref = submitted(submission, 1)
+    commander.portal.closed = True
+    assert not ref.cancel()
+
+
+def test_threads_that_submit_and_cancel_at_once_leave_nobody_waiting():
+    commander = FakeCommander(batches=10**6, calls=3, endless=False)
+    portal = Portal("test")
+    commander.portal = portal  # type: ignore[assignment]
+    submission = submission_of(commander)
+    ended: list[list[ObjectRef[Any]]] = []
+
+    def many(base: int) -> None:
+        refs = [submitted(submission, number) for number in range(base, base + 400)]
+        refs += [submitted(submission, ref) for ref in refs[::4]]
+        for ref in refs[::3]:
+            ref.cancel()
+        # What was cancelled on its way may have its result: this Commander cancels nothing.
+        for ref in refs:
+            with suppress(TaskCancelledError):
+                ref.result(5)
+        ended.append(refs)
+
+    threads = [threading.Thread(target=many, args=(base,)) for base in (0, 1000, 2000)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    submission.close()
+    portal.close()
+    assert [len(refs) for refs in ended] == [500] * 3
+    assert (submission._sent, submission._dependent) == ({}, set())
+    assert commander.log.count("exhaust") == 1
 
 
 def test_a_call_made_here_has_its_outcome_at_once():
