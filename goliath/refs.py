@@ -52,7 +52,12 @@ def get(refs: Any, *, timeout: float | None = None) -> Any:
         return refs.result(timeout)
     checked = _checked(refs, "get")
     if timeout is None:
-        return [ref.result() for ref in checked]
+        results = []
+        for ref in checked:  # most have ended while the first was waited for
+            calls, index = ref._calls, ref._index
+            outcome = calls.outcomes[index]
+            results.append(ref.result() if outcome is None else outcome.value(calls.first + index))
+        return results
     until = time.monotonic() + timeout
     return [ref.result(max(until - time.monotonic(), 0.0)) for ref in checked]
 
@@ -160,6 +165,8 @@ def _checked(refs: Any, verb: str) -> list[ObjectRef[Any]]:
             "and submit() return them"
         )
     checked: list[Any] = list(refs)
+    if list(map(type, checked)).count(ObjectRef) == len(checked):
+        return checked
     for place, ref in enumerate(checked):
         if not isinstance(ref, ObjectRef):
             raise TypeError(

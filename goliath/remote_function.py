@@ -96,7 +96,8 @@ class RemoteFunction(Generic[P, T]):
             }
             ref: ObjectRef[Any] = made_here(self._function, tuple(here), named)
         else:
-            ref = runtime.commander().submit_task(self._task, args, kwargs)
+            commander = runtime.commander()
+            ref = commander.submit_task(self._task, args, kwargs)
         return ref if self._num_returns == 1 else split(ref, self._num_returns)
 
     def options(self, **options: Unpack[TaskOptions]) -> RemoteFunction[P, T]:

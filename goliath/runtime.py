@@ -25,7 +25,16 @@ from goliath.config import usable_cpus
 _lock = threading.RLock()
 _commander: Commander | None = None
 _local = False
-_pid = 0  # of the process that they belong to: a forked one has none
+
+
+def _forget() -> None:
+    """A forked process has no Commander: its connections stayed with the parent."""
+    global _commander, _local
+    _commander, _local = None, False
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
 
 
 def init(
@@ -54,7 +63,7 @@ def init(
         ConnectionError: no Lieutenant was reached.
         AuthenticationError: every Lieutenant refused the token.
     """
-    global _commander, _local, _pid
+    global _commander, _local
     if in_worker():
         return None
     with _lock:
@@ -64,7 +73,7 @@ def init(
                 "goliath.shutdown() first, or goliath.init() earlier"
             )
         if local_mode:
-            _local, _pid = True, os.getpid()
+            _local = True
             return None
         if isinstance(lieutenants, str) or _is_pair(lieutenants):
             lieutenants = [lieutenants]  # type: ignore[list-item]  # a pair is one address
@@ -78,7 +87,7 @@ def init(
         except BaseException:
             commander.close()
             raise
-        _commander, _pid = commander, os.getpid()
+        _commander = commander
         return commander
 
 
@@ -96,24 +105,24 @@ def shutdown() -> None:
     global _commander, _local
     with _lock:
         commander, _commander, _local = _commander, None, False
-    if commander is not None and _pid == os.getpid():
+    if commander is not None:
         commander.close()
 
 
 def is_initialized() -> bool:
     """Whether there is something that `shutdown` would end. Inside a worker: always."""
-    return in_worker() or (_pid == os.getpid() and (_local or _commander is not None))
+    return in_worker() or _local or _commander is not None
 
 
 def runs_here() -> bool:
     """Whether calls are made at once, in this thread: in local mode and inside a worker."""
-    return in_worker() or (_local and _pid == os.getpid())
+    return _local or in_worker()
 
 
 def commander() -> Commander:
     """The Commander, started now if there is none; that is told on stderr."""
     found = _commander
-    if found is not None and _pid == os.getpid():
+    if found is not None:
         return found
     with _lock:
         if not is_initialized():

@@ -75,7 +75,10 @@ class Arrived:
     def value(self, call: int) -> Any:
         """See `Outcome.value`."""
         place = call - self._first
-        self._read()
+        if self._payload is not None:
+            self._read()
+        if not (self._boxed or self._failures):
+            return self._values[place]
         if place in self._boxed:
             if place not in self._unboxed and place not in self._failures:
                 value, failure = serialization.unbox(self._boxed[place])

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from itertools import count
+from itertools import count, islice, takewhile
 from typing import Any, Protocol
 
 from goliath.actors.endings import Outcome
@@ -91,19 +91,20 @@ class Gathering:
 
     def add(self, row: Any) -> int:
         """One more call: its values, or its pickle; which one it is."""
-        index = self.reserve()
+        self.outcomes.append(None)
+        index = next(self._indices)
         self._rows[index] = row
         return index
 
     def take(self, calls: int) -> tuple[int, list[Any]]:
         """The next calls to be sent, consecutive ones, and the place of the first."""
-        first = next(iter(self._rows))
-        rows: list[Any] = []
-        for index in range(first, first + calls):
-            if index not in self._rows:
-                break  # it was withdrawn
-            rows.append(self._rows.pop(index))
-        return first, rows
+        indices = list(islice(self._rows, calls))
+        first = indices[0]
+        straight = list(range(first, first + len(indices)))
+        if indices != straight:  # one was withdrawn, or a signal handler came in between
+            pairs = zip(indices, straight, strict=True)
+            indices = [index for index, _ in takewhile(lambda pair: pair[0] == pair[1], pairs)]
+        return first, list(map(self._rows.pop, indices))
 
     def put(self, index: int, row: Any) -> None:
         """Now a call can be sent whose arguments were not known when it was made."""

@@ -24,7 +24,7 @@ def mark_worker() -> None:
 
 def in_worker() -> bool:
     """Whether this very process is a worker (not one that a worker has started)."""
-    return _worker_pid == os.getpid()
+    return bool(_worker_pid) and _worker_pid == os.getpid()
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from goliath.core.commands import Verdict
 from goliath.core.ids import JobId
 from goliath.transport import serialization
 from goliath.transport.messages import Payload
-from goliath.transport.serialization import Function
+from goliath.transport.serialization import SCALARS, Function
 
 GATHERED_MAX = 8192
 """Calls of one gathering. Results are freed with the last ref of their gathering."""
@@ -86,9 +86,16 @@ class Submission:
         Raises:
             SerializationError: an argument cannot be pickled.
         """
-        if takes_refs(args, kwargs):
-            return self._submit_later(Dependencies(args, kwargs))
-        shape, row = serialization.encode_single(args, kwargs)
+        row: Any = (*args, *kwargs.values()) if kwargs else args
+        shape: Shape = None
+        for value in row:  # a set of their types would take three times as long
+            if type(value) not in SCALARS:
+                if takes_refs(args, kwargs):
+                    return self._submit_later(Dependencies(args, kwargs))
+                row = serialization.encode_single(args, kwargs)
+                break
+        else:
+            shape = (len(args), tuple(kwargs))
         with self._lock:
             if self._closed:
                 return None
@@ -99,7 +106,7 @@ class Submission:
             index = calls.add(row)
             if self._broken is not None:
                 calls.end(self._broken)
-            else:
+            elif self._granted and not self._kicked:
                 self._kick()
         return ObjectRef(calls, index)
 

@@ -269,23 +269,14 @@ def encode_rows(rows: Sequence[Row], shipped: Collection[str] = ()) -> bytes:
     )
 
 
-def encode_single(
-    args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[int, tuple[str, ...]] | None, Any]:
-    """One call with any mixture of arguments, as it is now: its shape and its values if they are
-    exact scalars, which nobody can change; else None and a pickle.
+def encode_single(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+    """One call with any mixture of arguments, as it is now.
 
     Raises:
         SerializationError: an argument cannot be pickled.
     """
-    values = (*args, *kwargs.values())
-    for value in values:  # a set of their types would take three times as long
-        if type(value) not in SCALARS:
-            break
-    else:
-        return (len(args), tuple(kwargs)), values
     try:
-        return None, dump_value((args, kwargs))
+        return dump_value((args, kwargs))
     except Exception as exc:
         raise _row_error(args, kwargs, exc) from exc
 
@@ -329,7 +320,13 @@ def encode_frozen(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
 def encode_gathered(
     shape: tuple[int, tuple[str, ...]] | None, rows: Sequence[Any]
 ) -> tuple[str, bytes]:
-    """A chunk of what `encode_single` gave for calls of one shape: its form and its bytes."""
+    """Single calls of one shape: the form of the chunk, and its bytes.
+
+    Args:
+        shape: the number of positional arguments and the names of the others, where each row is
+            the values of a call, exact scalars all of them; else None.
+        rows: else what `encode_single` gave for each call.
+    """
     if shape is None:
         return ROWS, pickle.dumps(rows, PROTOCOL)
     columns = tuple(map(list, zip(*rows, strict=True)))
