@@ -18,7 +18,15 @@ from importlib import import_module
 from typing import Any
 
 from goliath.core import events as ev
-from tests.core import books, test_ahead, test_fairness, test_node, test_placement, test_scheduler
+from tests.core import (
+    books,
+    test_ahead,
+    test_cancelling,
+    test_fairness,
+    test_node,
+    test_placement,
+    test_scheduler,
+)
 from tests.sim import endpoint
 from tests.sim.cluster import Cluster
 
@@ -57,7 +65,7 @@ def foreign_report() -> None:
 
 SCHEDULER, NODE = "goliath.core.scheduler:Scheduler.", "goliath.core.node:Node."
 QUEUES, SURRENDER = "goliath.core.queues:Queues.", "goliath.core.surrender:Surrender."
-CREW = "goliath.core.crew:Crew."
+CREW, BATCH = "goliath.core.crew:Crew.", "goliath.core.batch:Batch."
 SESSION, SIM = "goliath.core.session:Session.", "tests.sim.endpoint:CONFIG"
 
 MUTANTS = [
@@ -136,6 +144,97 @@ MUTANTS = [
         SCHEDULER + "_on_finished",
         "if batch.state is not BatchState.CANCELLING",
         "if True",
+    ),
+    Mutant(
+        "settles a call that was cancelled among others",
+        SCHEDULER + "_on_finished",
+        "self._retry_failures(job, batch, retryable) + unwanted",
+        "self._retry_failures(job, batch, retryable)",
+    ),
+    Mutant(
+        "tries a cancelled call again that raised",
+        SCHEDULER + "_on_finished",
+        "if call not in unwanted",
+        "",
+        test_cancelling.test_a_cancelled_call_that_raised_is_not_tried_again,
+    ),
+    Mutant(
+        "sends a cancelled call again with what came back",
+        SCHEDULER + "_requeue",
+        "batch.take_wanted(lo, hi)",
+        "[(lo, hi)]",
+    ),
+    Mutant(
+        "fails a cancelled call again with the others",
+        SCHEDULER + "_fail_wanted",
+        "batch.take_wanted(lo, hi)",
+        "[(lo, hi)]",
+    ),
+    Mutant(
+        "loses what a cancelled call leaves of a range",
+        BATCH + "take_wanted",
+        "(*spans, (lo, hi))",
+        "spans",
+    ),
+    Mutant(
+        "cancels a batch for one of its calls",
+        SCHEDULER + "_go_on_with",
+        " and batch.is_unwanted()",
+        "",
+    ),
+    Mutant(
+        "leaves on its node what nobody wants",
+        SCHEDULER + "_go_on_with",
+        " and batch.is_unwanted()",
+        " and False",
+    ),
+    Mutant(
+        "fails a call twice that is cancelled twice",
+        SCHEDULER + "_cancel_on",
+        " or event.call in batch.unwanted",
+        "",
+    ),
+    Mutant(
+        "fails a call of a cancelled batch again",
+        SCHEDULER + "_cancel_on",
+        "batch.state is BatchState.CANCELLING or ",
+        "",
+    ),
+    Mutant(
+        "loses the calls behind one that is cut out",
+        SCHEDULER + "_cut_out",
+        ", (call + 1, batch.hi))",
+        ",)",
+    ),
+    Mutant(
+        "runs a call that was cut out",
+        SCHEDULER + "_cut_out",
+        "(call + 1, batch.hi)",
+        "(call, batch.hi)",
+    ),
+    Mutant(
+        "does not end a job with the call that is cut out",
+        SCHEDULER + "_cut_out",
+        "yield from self._maybe_ended(job)",
+        "pass",
+    ),
+    Mutant(
+        "cancels a call that was reported",
+        BATCH + "has",
+        "any(start <= call < end for start, end in self.open)",
+        "self.lo <= call < self.hi",
+    ),
+    Mutant(
+        "never asks an owner again that has its fill",
+        SCHEDULER + "_on_submitted",
+        "self._fed[job.id] = job",
+        "pass",
+    ),
+    Mutant(
+        "asks an owner no more while its calls run",
+        SCHEDULER + "_grant",
+        "elif not job.live",
+        "elif True",
     ),
     Mutant(
         "asks a barren victim again at once",

@@ -17,7 +17,7 @@ from tests.sim.ledger import JobRecord, Ledger, require
 from tests.sim.lieutenant import Lieutenant
 from tests.sim.link import Route
 from tests.sim.peer import Peer
-from tests.sim.plan import JobPlan
+from tests.sim.plan import CallCancel, JobPlan
 from tests.sim.world import Host, World
 
 STEALS_PER_SECOND_MAX = 60.0
@@ -82,11 +82,23 @@ class Commander(Host):
             self.tell(ev.JobExhausted(job.id))
         if plan.cancel_s is not None:
             self.world.at(plan.cancel_s, self._cancel, job)
+        for cancel in plan.call_cancels:
+            self.world.at(cancel.after_s, self._cancel_call, job, cancel)
 
     def _cancel(self, job: Job) -> None:
         if not job.over and not self.asleep(self._cancel, job):
             job.record.cancelled = True
             self.tell(ev.JobCancelled(job.id, job.record.plan.force))
+
+    def _cancel_call(self, job: Job, cancel: CallCancel) -> None:
+        """``ObjectRef.cancel()``; one that was not submitted yet is none of the mind's business."""
+        if self.asleep(self._cancel_call, job, cancel) or cancel.index >= job.submitted:
+            return
+        first, parcel = max((f, p) for p, f in job.firsts.items() if f <= cancel.index)
+        call = job.record.calls[cancel.index]
+        call.cancelled |= call.outcome is None
+        self.tell(ev.CallCancelled(job.id, parcel, cancel.index - first, cancel.force))
+        require(call.outcome is not None, f"{call} was cancelled, and goes on")
 
     def _submit_next(self, job: Job) -> None:
         job.submitting = bool(job.demands) and not job.over and not self._cut_all(job)
@@ -214,11 +226,14 @@ class Commander(Host):
 
     def _assign(self, command: cmd.Assign) -> None:
         job = self.jobs[command.job]
+        first = job.firsts[command.parcel]
+        for call in job.record.calls[first + command.lo : first + command.hi]:
+            self._ledger.sent(call)
         options = job.record.plan.options
         if (command.node, options.environment) not in self._defined:
             self._defined.add((command.node, options.environment))
             self._say(command.node, msg.DefineEnvironment(options.environment, [], {}))
-        payload = json.dumps([job.record.plan.name, job.firsts[command.parcel]]).encode()
+        payload = json.dumps([job.record.plan.name, first]).encode()
         self._say(
             command.node,
             msg.AssignBatch(
@@ -241,6 +256,7 @@ class Commander(Host):
     def _settle(self, command: cmd.Settle) -> None:
         job = self.jobs[command.job]
         first = job.firsts[command.parcel]
+        require(command.parcel in job.unsettled, f"{command} names a parcel that is forgotten")
         lo = command.lo
         for hi in (*sorted(command.excepted), command.hi):
             ids = [self._outcomes[call] for call in range(lo, hi)]

@@ -42,7 +42,7 @@ class Execution:
     session: str
     attempt: int
     began: float
-    slept_before_s: float
+    slept_before_s: float = 0.0
     ended: float = 0.0
     end: End | None = None
 
@@ -56,6 +56,8 @@ class CallRecord:
     plan: CallPlan
     executions: list[Execution] = field(default_factory=list)
     outcome: object = None
+    cancelled: bool = False  # it alone, before it had an outcome
+    sent: bool = False  # to any node
 
     def __repr__(self) -> str:
         return f"{self.job.plan.name}[{self.index}]"
@@ -101,8 +103,17 @@ class Ledger:
 
     # -- executions --------------------------------------------------------------------
 
-    def began(self, call: CallRecord, host: Host, session: str, attempt: int) -> Execution:
-        """A worker starts a call."""
+    @staticmethod
+    def sent(call: CallRecord) -> None:
+        """A Commander gives it to a node."""
+        require(call.outcome is None, f"{call} ended as {call.outcome!r}, and is sent to a node")
+        call.sent = True
+
+    def began(
+        self, call: CallRecord, host: Host, session: str, attempt: int, doomed: bool
+    ) -> Execution:
+        """A worker starts a call; a doomed one may do so until the kill arrives."""
+        require(call.sent, f"{call} was never sent to a node, and runs")
         for other in call.executions:
             if other.end is None:
                 excused = (
@@ -118,9 +129,9 @@ class Ledger:
         require(
             options.max_retries > 0 or not call.executions, f"{call} may run once, and runs again"
         )
-        execution = Execution(
-            len(self._executions), call, host, session, attempt, self._world.now, host.slept_s
-        )
+        execution = Execution(len(self._executions), call, host, session, attempt, self._world.now)
+        # Its node woke, gave it up and killed it: what it begins until then, it began too late.
+        execution.slept_before_s = 0.0 if doomed else host.slept_s
         self._executions.append(execution)
         call.executions.append(execution)
         return execution
@@ -176,7 +187,7 @@ class Ledger:
         job, options = call.job, call.job.plan.options
         match verdict:
             case Verdict.CANCELLED:
-                return job.cancelled
+                return job.cancelled or call.cancelled
             case Verdict.TIMED_OUT:
                 limit = options.timeout_s
                 return limit is not None and any(
@@ -217,6 +228,8 @@ class Ledger:
                 continue
             limit = job.plan.options.timeout_s
             for call in job.calls:
+                if call.cancelled:
+                    continue
                 innocent = call.plan.fate is Fate.VALUE and not call.count(End.DIED)
                 quick = limit is None or call.plan.seconds < limit / 2
                 bystander = limit is not None and not job.plan.options.max_retries

@@ -44,6 +44,15 @@ class CallPlan:
         return self.fate if execution <= self.times else Fate.VALUE
 
 
+@dataclass(frozen=True, slots=True)
+class CallCancel:
+    """A single call that its owner calls off, so long after he opened its job."""
+
+    index: int
+    after_s: float
+    force: bool
+
+
 @dataclass(slots=True)
 class JobPlan:
     """One job of one Commander."""
@@ -60,6 +69,7 @@ class JobPlan:
     setup: Setup = Setup.FINE
     call_bytes: int = 8
     broken_nodes: set[str] = field(default_factory=set)
+    call_cancels: list[CallCancel] = field(default_factory=list)
 
 
 def plan_job(rng: Random, name: str, nasty: bool, besieged: bool = False) -> JobPlan:
@@ -103,7 +113,21 @@ def plan_job(rng: Random, name: str, nasty: bool, besieged: bool = False) -> Job
         submit_s=rng.choice((0.0, 0.0, 0.003, 0.2)),
         setup=rng.choice(list(Setup)) if nasty and rng.random() < 0.06 else Setup.FINE,
         call_bytes=rng.choice((8, 8, 100_000)),
+        call_cancels=_plan_cancels(rng, len(calls)),
     )
+
+
+def _plan_cancels(rng: Random, count: int) -> list[CallCancel]:
+    """Some calls are called off, neighbours among them, all at once or in the course of time,
+    and now and then one of them twice."""
+    if not count or rng.random() < 0.7:
+        return []
+    begin, lasts = rng.choice((0.0, 0.01, 0.1, 1.0)), rng.choice((0.0, 0.05, 1.0, 10.0))
+    first = rng.randrange(count)
+    chosen = [*range(first, min(first + rng.choice((1, 2, 8, count)), count))]
+    chosen += rng.choices(range(count), k=rng.choice((0, 1, 5)))
+    force = rng.random() < 0.3
+    return [CallCancel(index, begin + lasts * rng.random(), force) for index in chosen]
 
 
 def _spoil(rng: Random, calls: list[CallPlan], options: JobOptions, *, may_hang: bool) -> None:

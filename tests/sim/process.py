@@ -199,7 +199,9 @@ class FakeProcess:
             return
         call = range_.calls[range_.at]
         order = range_.order
-        self.execution = self._ledger.began(call, self.host, order.session, order.attempt)
+        self.execution = self._ledger.began(
+            call, self.host, order.session, order.attempt, self.doomed
+        )
         if order.careful:
             self._page = (order.serial, range_.at, self._world.now)
         fate = call.plan.fate_of(len(call.executions))
