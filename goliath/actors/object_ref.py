@@ -101,6 +101,37 @@ class ObjectRef(Generic[T]):
             return False
         return canceller.cancel(self._calls, self._index, force=force)
 
+    def withdraw(self) -> bool:
+        """Call the call off if it was not sent to a node, and leave it alone if it was.
+
+        Returns:
+            Whether it was called off, by this very call, and so will never run.
+        """
+        from goliath.actors.submission import Submission  # which imports this file
+
+        canceller = self._calls.canceller
+        if not isinstance(canceller, Submission):
+            return False
+        with canceller._lock:  # nothing is sent between the look and the deed
+            if not self._waits(canceller):
+                return False
+            return canceller.cancel(self._calls, self._index, force=False)
+
+    def sent(self) -> bool:
+        """Whether it is too late to `withdraw` it."""
+        return not self._waits(self._calls.canceller)
+
+    def _waits(self, canceller: Any) -> bool:
+        calls = self._calls
+        return self._index in calls._rows or calls in getattr(canceller, "_dependent", ())
+
+    def when_done(self, waiter: Callable[[], None]) -> None:
+        """Have ``waiter`` called once the call has ended, in any thread, or now.
+
+        It must not block: it may be called in the thread that all connections live in.
+        """
+        self._calls.when_done(self._index, waiter)
+
     def __await__(self) -> Generator[Any, None, T]:
         if not self.done():
             # Without a coroutine around it: who gathers thousands has a task for each already.
