@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         VersionMismatchError as VersionMismatchError,
         WorkerCrashedError as WorkerCrashedError,
     )
+    from goliath.executor import Executor as Executor
     from goliath.refs import (
         as_completed as as_completed,
         cancel as cancel,
@@ -72,6 +73,7 @@ _ERRORS = (
 
 _HOMES = {
     "Commander": "goliath.commander",
+    "Executor": "goliath.executor",
     "NodeInfo": "goliath.actors.commander",
     "ObjectRef": "goliath.actors.object_ref",
     "OutputLine": "goliath.actors.printing",
