@@ -122,7 +122,7 @@ MUTANTS = [
     ),
     Mutant(
         "forgets unexplained deaths",
-        SCHEDULER + "_requeue",
+        SCHEDULER + "_piece",
         "piece.suspicion = batch.suspicion",
         "pass",
     ),
