@@ -46,7 +46,8 @@ from goliath.actors.spec import in_worker
 from goliath.actors.standing import StandingJobs
 from goliath.actors.task import Task
 from goliath.clock import BootClock
-from goliath.config import TransportConfig, usable_cpus
+from goliath.config import TransportConfig
+from goliath.machine import usable_cpus
 from goliath.transport.address import Address
 from goliath.transport.credentials import Credentials
 from goliath.transport.serialization import Row

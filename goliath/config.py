@@ -90,10 +90,3 @@ class SchedulingConfig(_Knobs):
     batch_bytes_max: int = MIB
     window_bytes: int = 64 * MIB  # payload that may be on its way to one node
     placement_timeout_s: float = 5.0  # no node can ever run it: said after this
-
-
-def usable_cpus() -> int:
-    """CPUs this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

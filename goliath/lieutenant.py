@@ -27,10 +27,11 @@ from goliath.actors.portal import new_event_loop
 from goliath.actors.system import ActorSystem
 from goliath.actors.workshop import Workshop
 from goliath.clock import BootClock
-from goliath.config import NodeConfig, TransportConfig, usable_cpus
+from goliath.config import NodeConfig, TransportConfig
 from goliath.core.ids import SessionId
 from goliath.core.node import Node
 from goliath.errors import AuthenticationError, GoliathError
+from goliath.machine import usable_cpus
 from goliath.transport.address import is_loopback
 from goliath.transport.credentials import RuntimeFile, Token, read_token_file
 from goliath.transport.malloc import keep_freed_memory

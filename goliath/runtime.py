@@ -20,7 +20,7 @@ from typing import Any
 from goliath.actors.commander import NodeInfo
 from goliath.actors.spec import in_worker
 from goliath.commander import Commander, Target_
-from goliath.config import usable_cpus
+from goliath.machine import usable_cpus
 
 _lock = threading.RLock()
 _commander: Commander | None = None

@@ -16,6 +16,7 @@ from itertools import count
 from pathlib import Path, PurePosixPath
 
 from goliath.errors import ProtocolError
+from goliath.machine import process_exists
 
 STORE_MAX_BYTES = 1 << 30
 """What is kept of contents for the next job; the oldest go first."""
@@ -221,18 +222,8 @@ def _sweep(base: Path) -> None:
     """Remove what dead Lieutenants left."""
     for entry in base.iterdir():
         pid = entry.name.partition("-")[0]
-        if pid.isdigit() and not _alive(int(pid)):
+        if pid.isdigit() and not process_exists(int(pid)):
             _remove_tree(entry)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _remove_tree(path: Path) -> None:

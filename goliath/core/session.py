@@ -7,8 +7,9 @@ Acknowledgements are cumulative. Frames stay here, as references, until they are
 
 One owner: the Lieutenant ends a session ``session_kill_s`` after the last frame it heard;
 the Commander gives it up ``session_lost_s`` after it *sent* the last ping that was answered,
-and never earlier than ``session_kill_s`` after the last thing it sent at all, for that
-may have been heard. So nothing is given to a second node while the first may still run it.
+and never earlier than that after the last thing it sent at all, for it may have been heard
+(the simulator found two owners of one call with less). So nothing is given to a second node while
+the first may still run it.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from goliath.errors import AuthenticationError
+from goliath.machine import process_exists
 from goliath.transport.address import Address
 
 PREFIX = "glt1_"
@@ -162,27 +163,16 @@ class RuntimeFile:
             record = json.loads(_read_private(self.path))
         except (AuthenticationError, ValueError):
             return None
-        if not isinstance(record, dict) or not _alive(record.get("pid")):
+        if not isinstance(record, dict):
             return None
-        return record
+        pid = record.get("pid")
+        return record if type(pid) is int and process_exists(pid) else None
 
     def remove(self) -> None:
         """Remove it, unless a later Lieutenant has written its own."""
         record = self.read()
         if record is not None and record.get("pid") == os.getpid():
             self.path.unlink(missing_ok=True)
-
-
-def _alive(pid: object) -> bool:
-    if type(pid) is not int or pid <= 0:
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 # -- the Commander's side ------------------------------------------------------------------
