@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from goliath.actors.commander import NodeInfo as NodeInfo
     from goliath.actors.object_ref import ObjectRef as ObjectRef
     from goliath.actors.printing import OutputLine as OutputLine
+    from goliath.actors.task import (
+        NodeAffinitySchedulingStrategy as NodeAffinitySchedulingStrategy,
+    )
     from goliath.commander import Commander as Commander
     from goliath.errors import (
         AuthenticationError as AuthenticationError,
@@ -74,6 +77,7 @@ _ERRORS = (
 _HOMES = {
     "Commander": "goliath.commander",
     "Executor": "goliath.executor",
+    "NodeAffinitySchedulingStrategy": "goliath.actors.task",
     "NodeInfo": "goliath.actors.commander",
     "ObjectRef": "goliath.actors.object_ref",
     "OutputLine": "goliath.actors.printing",

@@ -32,6 +32,12 @@ class Canceller(Protocol):
     def cancel(self, calls: Gathering, index: int, *, force: bool) -> bool:
         """Nobody wants this call; whether it was withdrawn before it was sent."""
 
+    def withdraw(self, calls: Gathering, index: int) -> bool:
+        """Nobody wants this call, unless it was sent already; whether it was withdrawn."""
+
+    def waits(self, calls: Gathering, index: int) -> bool:
+        """Whether it was neither sent nor withdrawn."""
+
 
 class Gathering:
     """Calls from number ``first`` on, that are sent in as few parcels as the scheduler likes.
@@ -109,6 +115,10 @@ class Gathering:
     def put(self, index: int, row: Any) -> None:
         """Now a call can be sent whose arguments were not known when it was made."""
         self._rows[index] = row
+
+    def waits(self, index: int) -> bool:
+        """Whether a call is still to be sent."""
+        return index in self._rows
 
     def withdraw(self, index: int) -> bool:
         """Take back a call that was not sent yet; whether that was so."""

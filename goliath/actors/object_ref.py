@@ -107,23 +107,13 @@ class ObjectRef(Generic[T]):
         Returns:
             Whether it was called off, by this very call, and so will never run.
         """
-        from goliath.actors.submission import Submission  # which imports this file
-
         canceller = self._calls.canceller
-        if not isinstance(canceller, Submission):
-            return False
-        with canceller._lock:  # nothing is sent between the look and the deed
-            if not self._waits(canceller):
-                return False
-            return canceller.cancel(self._calls, self._index, force=False)
+        return canceller is not None and canceller.withdraw(self._calls, self._index)
 
     def sent(self) -> bool:
         """Whether it is too late to `withdraw` it."""
-        return not self._waits(self._calls.canceller)
-
-    def _waits(self, canceller: Any) -> bool:
-        calls = self._calls
-        return self._index in calls._rows or calls in getattr(canceller, "_dependent", ())
+        canceller = self._calls.canceller
+        return canceller is None or not canceller.waits(self._calls, self._index)
 
     def when_done(self, waiter: Callable[[], None]) -> None:
         """Have ``waiter`` called once the call has ended, in any thread, or now.
@@ -218,3 +208,11 @@ class _Whole:
     def cancel(self, calls: Gathering, index: int, *, force: bool) -> bool:
         """See `Canceller.cancel`."""
         return self._ref.cancel(force=force)
+
+    def withdraw(self, calls: Gathering, index: int) -> bool:
+        """See `Canceller.withdraw`."""
+        return self._ref.withdraw()
+
+    def waits(self, calls: Gathering, index: int) -> bool:
+        """See `Canceller.waits`."""
+        return not self._ref.sent()

@@ -152,19 +152,29 @@ class Submission:
 
     def cancel(self, calls: Gathering, index: int, *, force: bool) -> bool:
         """See `Canceller.cancel`."""
+        withdrawn = self.withdraw(calls, index)
+        if not withdrawn:
+            with suppress(PortalClosedError):  # then all calls are ended
+                self._portal.post(self._cancel_sent, calls, index, force)
+        return withdrawn
+
+    def withdraw(self, calls: Gathering, index: int) -> bool:
+        """See `Canceller.withdraw`."""
         with self._lock:
             withdrawn = calls.withdraw(index) or calls in self._dependent
             self._dependent.discard(calls)
             if not len(calls) and calls is not self._open and calls in self._waiting:
                 self._waiting.remove(calls)
-            with suppress(PortalClosedError):  # then all calls are ended
-                if not withdrawn:
-                    self._portal.post(self._cancel_sent, calls, index, force)
-                elif self._closed:
+            if withdrawn and self._closed:
+                with suppress(PortalClosedError):
                     self._kick()  # nothing else may be left of it
         if withdrawn:
             calls.settle(index, index + 1, Refused(Setback(Verdict.CANCELLED), Where(self._name)))
         return withdrawn
+
+    def waits(self, calls: Gathering, index: int) -> bool:
+        """See `Canceller.waits`."""
+        return calls in self._dependent or calls.waits(index)
 
     def close(self) -> None:
         """No more calls; those on their way go on."""
