@@ -1,0 +1,59 @@
+"""What type checkers must understand, and what they must refuse, of remote functions.
+
+Never run. A line that must be refused has ``# refused`` at its end; `tests/e2e/test_typing.py`
+checks with each checker that exactly those lines are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import assert_type
+
+import goliath
+from goliath import Commander, ObjectRef
+
+
+@goliath.remote
+def square(x: int) -> int:
+    return x * x
+
+
+@goliath.remote(max_retries=0, timeout=3)
+def join(a: str, b: str, *, sep: str = "") -> str:
+    return a + sep + b
+
+
+assert_type(square.remote(4), ObjectRef[int])
+assert_type(square(4), int)
+assert_type(goliath.get(square.remote(4)), int)
+assert_type(goliath.get([square.remote(4)]), list[int])
+assert_type(join.remote("a", "b", sep="-"), ObjectRef[str])
+assert_type(join.options(timeout=5).remote("a", "b"), ObjectRef[str])
+assert_type(square.remote(goliath.put(3)), ObjectRef[int])
+assert_type(goliath.put("text"), ObjectRef[str])
+assert_type(goliath.wait([square.remote(1)]), tuple[list[ObjectRef[int]], list[ObjectRef[int]]])
+assert_type(square.map([1, 2]), list[ObjectRef[int]])
+
+square.remote("4")  # refused
+square.remote()  # refused
+square.remote(1, 2)  # refused
+square("4")  # refused
+join.remote("a", "b", sep=3)  # refused
+join.remote("a", 3)  # refused
+square.options(timeoout=3)  # refused
+goliath.get(3)  # refused
+goliath.remote(cpus=3)  # refused
+
+
+async def awaits() -> None:
+    assert_type(await square.remote(2), int)
+    first, second = await asyncio.gather(square.remote(1), join.remote("a", "b"))
+    assert_type(first, int)
+    assert_type(second, str)
+
+
+def submits(commander: Commander) -> None:
+    assert_type(commander.submit(len, "abc"), ObjectRef[int])
+    assert_type(commander.run(square, [{"x": 1}]), list[int])
+    for ref in goliath.as_completed([square.remote(1)]):
+        assert_type(ref.result(timeout=1), int)
