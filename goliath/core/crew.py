@@ -305,7 +305,8 @@ class Crew:
         """Raise `AssertionError` if the books do not agree with each other."""
         running = [w.piece for w in self.workers.values() if w.piece is not None]
         for worker in self.workers.values():
-            assert worker.ahead is None or worker.piece is not None, worker
+            leaving = worker.state is WorkerState.LEAVING  # with what is ahead of it
+            assert worker.ahead is None or worker.piece is not None or leaving, worker
             assert (worker.piece is not None) or worker.state is not WorkerState.BUSY, worker
             assert worker.state is not WorkerState.IDLE or worker.piece is None, worker
         # Each of them may have got one when it was starved, even if the others have left since.

@@ -140,3 +140,16 @@ def test_a_cancelled_piece_that_began_all_the_same_is_interrupted():
     node.handle(ne.CancelArrived(S, batch(3), ONE), SOON)
     assert ne.InterruptRange(W, Serial(3)) in node.handle(progress(0, 5, serial=2), SOON)
     node.check()
+
+
+def test_what_is_ahead_of_a_worker_that_was_killed_runs_again_when_it_is_dead():
+    node = planned()
+    assert ne.Kill(W) in node.handle(ne.CancelArrived(S, batch(2), ONE, force=True), SOON)
+    # It finished before the kill arrived, and may have begun what is ahead.
+    assert untimed(node.handle(progress(0, 5, serial=2), SOON)) == [done(0, 5, 2), release(2)]
+    node.check()
+    commands = untimed(node.handle(ne.WorkerExited(W, Serial(3), -1), SOON))
+    assert [type(command) for command in commands] == [ne.Fork, ne.Run]
+    assert isinstance(commands[1], ne.Run)
+    assert commands[1].batch == batch(3)
+    node.check()
