@@ -244,11 +244,13 @@ class AsyncRows:
         except TimeoutError as exc:
             if not limit.expired():
                 self._error = exc
-            elif not rows:
+            else:
                 assert until is not None
-                # Loops round their timers: not a moment too early.
+                # Loops round their timers: not a moment too early, or the input, which was
+                # ended with this, would look as if it had come to its end in time.
                 await asyncio.sleep(max(until - time.monotonic(), 0.0) + 0.002)
-                return None
+                if not rows:
+                    return None
         except Exception as exc:  # noqa: BLE001 - it is raised when what came before it is taken
             self._error = exc
         if self._error is not None and not rows:

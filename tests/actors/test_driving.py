@@ -418,6 +418,17 @@ async def test_a_deadline_interrupts_an_async_input_that_waits():
 
 
 @on_both_loops
+async def test_a_deadline_that_a_loop_rounds_down_does_not_pass_for_the_end_of_the_input():
+    async def stuck() -> AsyncIterator[Any]:
+        yield {"x": 1}
+        await asyncio.Event().wait()
+
+    until = time.monotonic() + 0.0204  # uvloop fires after 20 ms
+    assert await AsyncRows(stuck()).take(5, until) == [{"x": 1}]
+    assert time.monotonic() >= until, "who asks for more now would be told that there is no more"
+
+
+@on_both_loops
 async def test_with_return_exceptions_a_deadline_fails_the_unsent_of_an_async_input():
     commander = FakeCommander(lazy=True, endless=False, batches=1, calls=3)
     results = await collected(
