@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from goliath.actors import cluster as module
+from goliath.actors import cluster as module, standing
 from goliath.actors.bell import ThreadBell
 from goliath.actors.cluster import Cluster
 from goliath.actors.driving import drive, rows_of
@@ -438,14 +438,12 @@ def test_calls_may_be_submitted_behind_a_cancel(commander: Any):
 def test_a_function_that_was_evicted_is_opened_again(
     commander: Any, monkeypatch: pytest.MonkeyPatch
 ):
-    import goliath.commander as door
-
-    monkeypatch.setattr(door, "SUBMISSIONS_KEPT", 2)
+    monkeypatch.setattr(standing, "KEPT", 2)
     functions = [eval(f"lambda x: x + {n}") for n in range(5)]
     for _ in range(2):
         for n, function in enumerate(functions):
             assert commander.submit(function, 1).result(5) == 1 + n
-    assert len(commander._submissions) == 2
+    assert len(commander._standing._kept) == 2
 
 
 def test_many_threads_may_submit_a_new_function_at_once(commander: Any):
@@ -453,7 +451,7 @@ def test_many_threads_may_submit_a_new_function_at_once(commander: Any):
     for thread, _ in threads:
         thread.join()
     assert [outcome for _, outcome in threads] == [[2]] * 8
-    assert len(commander._submissions) == 1
+    assert len(commander._standing._kept) == 1
 
 
 class Unhashable:
@@ -465,7 +463,7 @@ class Unhashable:
 
 def test_a_callable_that_cannot_be_hashed_can_be_submitted(commander: Any):
     assert commander.submit(Unhashable(), 1).result(5) == -1
-    assert commander._submissions == {}
+    assert commander._standing._kept == {}
 
 
 def test_a_callback_may_not_wait_for_the_thread_it_is_called_in(commander: Any):
