@@ -227,24 +227,24 @@ MUTANTS = [
     Mutant(
         "never asks an owner again that has its fill",
         SCHEDULER + "_on_submitted",
-        "self._fed[job.id] = job",
+        "self._feeding.watch(job)",
         "pass",
     ),
     Mutant(
         "asks an owner no more while its calls run",
-        SCHEDULER + "_grant",
+        "goliath.core.feeding:Feeding.grant",
         "elif not job.live",
         "elif True",
     ),
     Mutant(
         "asks a barren victim again at once",
-        SCHEDULER + "_leave_in_peace",
+        "goliath.core.robbery:Robbery._leave_in_peace",
         "victim.barren_until = now + victim.barren_s",
         "pass",
     ),
     Mutant(
         "believes a victim silent that has answered",
-        SCHEDULER + "_on_steal_answered",
+        "goliath.core.robbery:Robbery.answered",
         "victim.asked = False",
         "victim.asked = True",
         witness=test_scheduler.test_a_barren_victim_is_left_in_peace_for_longer_each_time,

@@ -17,16 +17,14 @@ from itertools import count
 from typing import assert_never
 
 from goliath.core.backlog import Backlog
-from goliath.core.batch import Batch, BatchState, JobOptions, ParcelId, Suspicion
+from goliath.core.batch import Batch, BatchState, ParcelId, Suspicion
 from goliath.core.commands import (
     Assign,
     CancelOn,
     Command,
-    Demand,
     Fail,
     JobEnded,
     Settle,
-    Steal,
     Verdict,
     WakeAt,
 )
@@ -46,37 +44,13 @@ from goliath.core.events import (
     StealAnswered,
     TimerFired,
 )
+from goliath.core.feasibility import Feasibility
+from goliath.core.feeding import Feeding
 from goliath.core.ids import Attempt, BatchId, JobId, NodeId
+from goliath.core.job import Costs, Job
 from goliath.core.placement import NodeView, choose_node
-from goliath.core.policy import NODE_LOSSES_MAX, BatchPolicy, Cost
-from goliath.core.stealing import WORTH_S, Load, plan_steals
-
-COSTS_KEPT = 1024
-"""Functions whose cost is remembered after their job; the oldest is forgotten first."""
-
-BARREN_S = 0.010
-"""A victim that had nothing to give is left in peace for so long, then for twice as long ..."""
-
-BARREN_MAX_S = 1.0
-"""... up to this; or until it reports something, for then it may have begun another batch."""
-
-
-@dataclass(slots=True)
-class _Job:
-    id: JobId
-    options: JobOptions
-    remaining: int | None  # calls not submitted yet, where the total is known
-    cost: Cost
-    granted: int = 0  # parcels it may submit and has not
-    live: int = 0  # batches in the backlog or on a node
-    exhausted: bool = False
-    abandoned: tuple[Verdict, str] | None = None  # why nothing of it is wanted any more
-    nbytes: float = 0.0
-    calls: int = 0
-
-    @property
-    def bytes_per_call(self) -> float:
-        return self.nbytes / self.calls if self.calls else 0.0
+from goliath.core.policy import NODE_LOSSES_MAX, BatchPolicy
+from goliath.core.robbery import Robbery
 
 
 @dataclass(slots=True)
@@ -87,15 +61,23 @@ class Scheduler:
     window_bytes: int = 64 * 1024 * 1024
     infeasible_after_s: float = 5.0
 
-    _jobs: dict[JobId, _Job] = field(default_factory=dict)
+    _jobs: dict[JobId, Job] = field(default_factory=dict)
     _batches: dict[BatchId, Batch] = field(default_factory=dict)
     _nodes: dict[NodeId, NodeView] = field(default_factory=dict)
     _backlog: Backlog = field(default_factory=Backlog)
-    _costs: dict[str, Cost] = field(default_factory=dict)
+    _costs: Costs = field(default_factory=Costs)
+    _feeding: Feeding = field(init=False)
+    _robbery: Robbery = field(init=False)
+    _feasibility: Feasibility = field(init=False)
     _ids: Iterator[int] = field(default_factory=lambda: count(1))
     _wake_at: float | None = None
-    _stuck_since: dict[JobId, float] = field(default_factory=dict)
-    _fed: dict[JobId, _Job] = field(default_factory=dict)  # whose owners may want to be asked
+
+    def __post_init__(self) -> None:
+        self._feeding = Feeding(self.policy, self._nodes, self._backlog)
+        self._robbery = Robbery(self._nodes, self._jobs, self._wake)
+        self._feasibility = Feasibility(
+            self.infeasible_after_s, self._nodes, self._jobs, self._backlog, self._wake
+        )
 
     def handle(self, event: Event, now: float) -> list[Command]:
         """Take one event in; what is to be done about it, in order."""
@@ -103,11 +85,13 @@ class Scheduler:
         if self._backlog:
             commands += self._place(now)
         if len(self._nodes) > 1 and not self._backlog:
-            commands += self._rob(now)
-        if self._backlog or self._stuck_since:
-            commands += self._give_up_infeasible(now)
-        if self._fed:
-            commands += self._grant()
+            commands += self._robbery.begin(now)
+        if self._backlog or self._feasibility:
+            for job in self._feasibility.hopeless(now):
+                lacking = self._feasibility.what_lacks(job)
+                commands += self._abandon(job, Verdict.INFEASIBLE, lacking)
+        if self._feeding:
+            commands += self._feeding.grant()
         if self._wake_at is not None:
             commands.append(WakeAt(self._wake_at))
         return commands
@@ -148,9 +132,9 @@ class Scheduler:
 
     def _on_opened(self, event: JobOpened) -> Iterator[Command]:
         assert event.job not in self._jobs, f"job {event.job} opened twice"
-        cost = self._cost_of(event.options)
-        job = _Job(event.job, event.options, event.total, cost)
-        self._jobs[event.job] = self._fed[event.job] = job
+        cost = self._costs.of(event.options.function)
+        job = self._jobs[event.job] = Job(event.job, event.options, event.total, cost)
+        self._feeding.watch(job)
         self._backlog.prefer(job.id, job.options.priority)
         yield from ()
 
@@ -158,7 +142,7 @@ class Scheduler:
         job = self._jobs.get(event.job)
         if job is not None:
             job.granted = max(job.granted - 1, 0)
-            self._fed[job.id] = job
+            self._feeding.watch(job)
         if job is None or job.abandoned is not None:
             why, detail = (job and job.abandoned) or (Verdict.CANCELLED, "")
             yield Fail(event.job, event.parcel, 0, event.count, why, Attempt(0), detail)
@@ -173,7 +157,7 @@ class Scheduler:
         job = self._jobs.get(job_id)
         if job is not None:
             job.exhausted = True
-            self._fed.pop(job_id, None)
+            self._feeding.forget(job_id)
             yield from self._maybe_ended(job)
 
     def _on_cancelled(self, event: JobCancelled) -> Iterator[Command]:
@@ -197,7 +181,7 @@ class Scheduler:
                     yield from self._cancel_on(batch, event)
                     return
 
-    def _cut_out(self, job: _Job, batch: Batch, call: int) -> Iterator[Command]:
+    def _cut_out(self, job: Job, batch: Batch, call: int) -> Iterator[Command]:
         """A call that waits will not run; the others of its batch keep their place."""
         spans = ((batch.lo, call), (call + 1, batch.hi))
         rest = [self._piece(job, batch, lo, hi) for lo, hi in spans if lo < hi]
@@ -223,7 +207,7 @@ class Scheduler:
                 yield from self._abandon(job, Verdict.ENVIRONMENT, event.error)
 
     def _abandon(
-        self, job: _Job, verdict: Verdict, detail: str, *, force: bool = False
+        self, job: Job, verdict: Verdict, detail: str, *, force: bool = False
     ) -> Iterator[Command]:
         """Fail everything of the job that is not settled, and take it off the nodes.
 
@@ -245,11 +229,11 @@ class Scheduler:
                 yield CancelOn(node.id, batch.id, batch.attempt, force)
         yield from self._maybe_ended(job)
 
-    def _maybe_ended(self, job: _Job) -> Iterator[Command]:
+    def _maybe_ended(self, job: Job) -> Iterator[Command]:
         if job.exhausted and not job.live and job.id in self._jobs:
             del self._jobs[job.id]
             self._backlog.prefer(job.id, 0)
-            self._stuck_since.pop(job.id, None)
+            self._feasibility.forget(job.id)
             yield JobEnded(job.id)
 
     # -- reports of nodes --------------------------------------------------------------
@@ -267,8 +251,7 @@ class Scheduler:
             return
         job = self._jobs[batch.job]
         job.cost.learn(event.elapsed_s, event.hi - event.lo)
-        node = self._nodes[event.node]
-        node.barren_until = min(node.barren_until, now + BARREN_S)
+        self._robbery.heard(self._nodes[event.node], now)
         if batch.state is not BatchState.CANCELLING:
             unwanted = batch.take_unwanted(event.lo, event.hi)
             retryable = event.retryable
@@ -279,7 +262,7 @@ class Scheduler:
         yield from self._go_on_with(batch)
 
     def _retry_failures(
-        self, job: _Job, batch: Batch, retryable: tuple[int, ...]
+        self, job: Job, batch: Batch, retryable: tuple[int, ...]
     ) -> tuple[int, ...]:
         """Queue the calls that raised and have attempts left; which ones those are."""
         if batch.blamed >= job.options.max_retries:
@@ -308,7 +291,7 @@ class Scheduler:
                     self._requeue(job, batch, event.lo, event.hi)
         yield from self._go_on_with(batch)
 
-    def _on_crash(self, job: _Job, batch: Batch, event: RangeReturned) -> Iterator[Command]:
+    def _on_crash(self, job: Job, batch: Batch, event: RangeReturned) -> Iterator[Command]:
         lo, hi = event.lo, event.hi
         guilty = lo if hi - lo == 1 else event.guilty
         if guilty < 0:
@@ -333,9 +316,7 @@ class Scheduler:
     def _on_steal_answered(self, event: StealAnswered, now: float) -> Iterator[Command]:
         victim = self._nodes.get(event.victim)
         if victim is not None:
-            victim.asked = False
-            if not event.yielded:
-                self._leave_in_peace(victim, now)
+            self._robbery.answered(victim, now, empty=not event.yielded)
         for batch_id, attempt, lo, hi in event.yielded:
             batch = self._current(event.victim, batch_id, attempt)
             if batch is None or not batch.close(lo, hi):
@@ -344,18 +325,6 @@ class Scheduler:
                 for piece in self._requeue(self._jobs[batch.job], batch, lo, hi):
                     piece.robbed_from = event.victim
             yield from self._go_on_with(batch)
-
-    @staticmethod
-    def _leave_in_peace(victim: NodeView, now: float) -> None:
-        victim.barren_s = min(max(BARREN_S, 2 * victim.barren_s), BARREN_MAX_S)
-        victim.barren_until = now + victim.barren_s
-
-    def _judge_robbery(self, batch: Batch, taker: NodeView, now: float) -> None:
-        """Whether it was of any use: what only its victim can run comes back to it."""
-        if batch.robbed_from == taker.id:
-            self._leave_in_peace(taker, now)
-        elif batch.robbed_from in self._nodes:
-            self._nodes[batch.robbed_from].barren_s = 0.0
 
     # -- nodes -------------------------------------------------------------------------
 
@@ -391,7 +360,7 @@ class Scheduler:
 
     # -- books -------------------------------------------------------------------------
 
-    def _queue(self, job: _Job, parcel: ParcelId, span: tuple[int, int], nbytes: int) -> Batch:
+    def _queue(self, job: Job, parcel: ParcelId, span: tuple[int, int], nbytes: int) -> Batch:
         batch = Batch(BatchId(next(self._ids)), job.id, parcel, *span, nbytes)
         batch.careful = job.options.careful
         self._batches[batch.id] = batch
@@ -399,7 +368,7 @@ class Scheduler:
         job.live += 1
         return batch
 
-    def _requeue(self, job: _Job, batch: Batch, lo: int, hi: int) -> list[Batch]:
+    def _requeue(self, job: Job, batch: Batch, lo: int, hi: int) -> list[Batch]:
         """New batches of what a node did not finish, at the front of their job's queue.
 
         One, but for calls that nobody wants any more: those are left out.
@@ -409,7 +378,7 @@ class Scheduler:
             self._backlog.push_front(piece)
         return pieces
 
-    def _piece(self, job: _Job, batch: Batch, lo: int, hi: int) -> Batch:
+    def _piece(self, job: Job, batch: Batch, lo: int, hi: int) -> Batch:
         """A new batch of a part of another, which is closed."""
         piece = Batch(
             BatchId(next(self._ids)), job.id, batch.parcel, lo, hi, self._share(batch, hi - lo)
@@ -454,22 +423,7 @@ class Scheduler:
         del self._batches[batch.id]
         self._jobs[batch.job].live -= 1
 
-    def _cost_of(self, options: JobOptions) -> Cost:
-        cost = self._costs.get(options.function)
-        if cost is None:
-            if len(self._costs) >= COSTS_KEPT:
-                del self._costs[next(iter(self._costs))]
-            cost = self._costs[options.function] = Cost()
-        return cost
-
     # -- decisions ---------------------------------------------------------------------
-
-    def _batch_s(self, job: _Job) -> float | None:
-        """What a batch of the job takes, as far as is known."""
-        per_call = job.cost.per_call_s
-        if per_call is None:
-            return None
-        return self.policy.target(per_call, watched=job.options.watched)
 
     def _place(self, now: float) -> Iterator[Command]:
         """Give waiting batches to nodes while any node has room for them."""
@@ -478,16 +432,17 @@ class Scheduler:
             placed = False
             for batch in self._backlog.heads():
                 job = self._jobs[batch.job]
-                node = self._node_for(job)
+                node = choose_node(
+                    self._nodes.values(),
+                    job.options,
+                    self.policy,
+                    job.batch_s(self.policy),
+                    self.window_bytes,
+                )
                 if node is not None:
                     placed = True
                     yield self._assign(self._backlog.pop(job.id), node, now)
                     break
-
-    def _node_for(self, job: _Job) -> NodeView | None:
-        return choose_node(
-            self._nodes.values(), job.options, self.policy, self._batch_s(job), self.window_bytes
-        )
 
     def _assign(self, batch: Batch, node: NodeView, now: float) -> Assign:
         batch.attempt = Attempt(batch.attempt + 1)
@@ -498,7 +453,7 @@ class Scheduler:
         node.take(batch)
         node.spread += self._jobs[batch.job].options.spread
         if batch.robbed_from is not None:
-            self._judge_robbery(batch, node, now)
+            self._robbery.judge(batch, node, now)
         return Assign(
             node.id,
             batch.job,
@@ -510,101 +465,6 @@ class Scheduler:
             batch.careful,
             self.policy.linger(watched=self._jobs[batch.job].options.watched),
         )
-
-    def _rob(self, now: float) -> Iterator[Command]:
-        """Ask busy nodes for work while others have nothing to do and nothing waits."""
-        if all(len(node.held) >= node.slots for node in self._nodes.values()):
-            return
-        loads = [self._load(node, now) for node in self._nodes.values() if not node.draining]
-        for victim, wanted in plan_steals(loads).items():
-            self._nodes[victim].asked = True
-            yield Steal(victim, wanted)
-
-    def _load(self, node: NodeView, now: float) -> Load:
-        calls, rest_s, oldest = 0, 0.0, now
-        cpus = float(node.slots)
-        for batch in node.held.values():
-            options = self._jobs[batch.job].options
-            begun = options.cpus <= cpus  # the oldest first: one call of it is running
-            if begun:
-                cpus -= options.cpus
-            if batch.state is BatchState.ASSIGNED:
-                per_call = self._jobs[batch.job].cost.per_call_s
-                calls += batch.open_calls() - begun
-                rest_s += batch.open_calls() * (per_call or WORTH_S)
-                oldest = min(oldest, batch.assigned_at)
-        ripe = max(node.barren_until, oldest + WORTH_S if rest_s < WORTH_S else 0.0)
-        if calls and not node.asked and ripe > now:
-            self._wake(ripe)
-        return Load(
-            node.id, node.slots, len(node.held), calls, rest_s, not node.asked and ripe <= now
-        )
-
-    def _grant(self) -> Iterator[Command]:
-        """Let owners submit as much as keeps every node's window full, and a little ahead."""
-        enough = sum([node.slots for node in self._nodes.values()])
-        for job in list(self._fed.values()):
-            if job.granted > enough:  # it is not asked anew for each batch that comes back
-                wanted = 0
-            else:
-                slots, room = self._room(job)
-                wanted = room + max(slots, 1) - self._backlog.count(job.id) - job.granted
-            if wanted > 0:
-                job.granted += wanted
-                yield Demand(job.id, wanted, self._size(job, slots))
-            elif not job.live:
-                del self._fed[job.id]  # it has its fill, until it submits something
-
-    def _room(self, job: _Job) -> tuple[int, int]:
-        """How many calls of a job can run at once, and how many more batches of it be sent."""
-        batch_s = self._batch_s(job)
-        slots = room = 0
-        for node in self._nodes.values():
-            capacity = node.capacity(job.options)
-            slots += capacity
-            if not node.draining:
-                window = self.policy.window(capacity, node.rtt_s, batch_s)
-                room += max(window - len(node.held), 0)
-        return slots, room
-
-    def _size(self, job: _Job, slots: int) -> int:
-        if job.abandoned is not None:
-            return self.policy.calls_max
-        if job.options.batch_size is not None:
-            return job.options.batch_size
-        return self.policy.size(
-            job.cost.per_call_s,
-            job.bytes_per_call,
-            job.remaining,
-            slots,
-            watched=job.options.watched,
-            before=job.calls,
-        )
-
-    def _give_up_infeasible(self, now: float) -> Iterator[Command]:
-        """Fail a job that no node could ever run, once it has had time to find one."""
-        for job in list(self._jobs.values()):
-            if not self._nodes or not self._backlog.count(job.id):
-                self._stuck_since.pop(job.id, None)
-                continue
-            if any(node.capacity(job.options) for node in self._nodes.values()):
-                self._stuck_since.pop(job.id, None)
-                continue
-            patience_ends = self._stuck_since.setdefault(job.id, now) + self.infeasible_after_s
-            if now >= patience_ends:
-                yield from self._abandon(job, Verdict.INFEASIBLE, self._what_lacks(job))
-            else:
-                self._wake(patience_ends)
-
-    def _what_lacks(self, job: _Job) -> str:
-        wanted: dict[str, float | str] = {"num_cpus": job.options.cpus, **job.options.resources}
-        if job.options.node is not None:
-            wanted["node"] = job.options.node
-        offers = [
-            {"node": node.id, "num_cpus": node.slots, **node.resources}
-            for node in self._nodes.values()
-        ]
-        return f"a call needs {wanted}, and the nodes offer {offers}"
 
     def _wake(self, at: float) -> None:
         self._wake_at = at if self._wake_at is None else min(self._wake_at, at)
@@ -633,5 +493,5 @@ class Scheduler:
             live = sum(batch.job == job.id for batch in self._batches.values())
             assert job.live == live, f"job {job.id} counts {job.live} batches and has {live}"
             assert live or not job.exhausted, f"job {job.id} is over and was not ended"
-            asked = job.granted if not live else job.id in self._fed
+            asked = job.granted if not live else job.id in self._feeding
             assert job.exhausted or asked, f"nobody will ask the owner of job {job.id} for more"

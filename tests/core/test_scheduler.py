@@ -32,7 +32,8 @@ from goliath.core.events import (
 )
 from goliath.core.ids import Attempt
 from goliath.core.policy import NODE_LOSSES_MAX
-from goliath.core.scheduler import BARREN_MAX_S, BARREN_S, Scheduler
+from goliath.core.robbery import BARREN_MAX_S, BARREN_S
+from goliath.core.scheduler import Scheduler
 from goliath.core.stealing import WORTH_S
 from tests.core.books import JOB, ONE, OTHER, A, B, batch, plain, scheduler_with
 

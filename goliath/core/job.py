@@ -1,0 +1,57 @@
+"""A job as the Commander's mind keeps it, and what calls of its function cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from goliath.core.batch import JobOptions
+from goliath.core.commands import Verdict
+from goliath.core.ids import JobId
+from goliath.core.policy import BatchPolicy, Cost
+
+COSTS_KEPT = 1024
+"""Functions whose cost is remembered after their job; the oldest is forgotten first."""
+
+
+@dataclass(slots=True)
+class Job:
+    """One owner's calls of one function."""
+
+    id: JobId
+    options: JobOptions
+    remaining: int | None  # calls not submitted yet, where the total is known
+    cost: Cost
+    granted: int = 0  # parcels it may submit and has not
+    live: int = 0  # batches in the backlog or on a node
+    exhausted: bool = False
+    abandoned: tuple[Verdict, str] | None = None  # why nothing of it is wanted any more
+    nbytes: float = 0.0
+    calls: int = 0
+
+    @property
+    def bytes_per_call(self) -> float:
+        """Payload of one call, on average."""
+        return self.nbytes / self.calls if self.calls else 0.0
+
+    def batch_s(self, policy: BatchPolicy) -> float | None:
+        """What a batch of it takes, as far as is known."""
+        per_call = self.cost.per_call_s
+        if per_call is None:
+            return None
+        return policy.target(per_call, watched=self.options.watched)
+
+
+@dataclass(slots=True)
+class Costs:
+    """What is known of functions, by their digests."""
+
+    _known: dict[str, Cost] = field(default_factory=dict)
+
+    def of(self, function: str) -> Cost:
+        """The cost of one function, to be learned."""
+        cost = self._known.get(function)
+        if cost is None:
+            if len(self._known) >= COSTS_KEPT:
+                del self._known[next(iter(self._known))]
+            cost = self._known[function] = Cost()
+        return cost

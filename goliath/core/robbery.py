@@ -1,0 +1,87 @@
+"""When nodes are asked to give work up, and when they are left in peace.
+
+`stealing` says how much to ask of whom; this keeps the books for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from goliath.core.batch import Batch, BatchState
+from goliath.core.commands import Steal
+from goliath.core.ids import JobId, NodeId
+from goliath.core.job import Job
+from goliath.core.placement import NodeView
+from goliath.core.stealing import WORTH_S, Load, plan_steals
+
+BARREN_S = 0.010
+"""A victim that had nothing to give is left in peace for so long, then for twice as long ..."""
+
+BARREN_MAX_S = 1.0
+"""... up to this; or until it reports something, for then it may have begun another batch."""
+
+
+@dataclass(slots=True)
+class Robbery:
+    """Asks busy nodes for work while others have nothing to do and nothing waits.
+
+    Args:
+        nodes, jobs: the scheduler's own.
+        wake: asks for another look at some time.
+    """
+
+    nodes: Mapping[NodeId, NodeView]
+    jobs: Mapping[JobId, Job]
+    wake: Callable[[float], None]
+
+    def begin(self, now: float) -> Iterator[Steal]:
+        """Whom to ask now, for how much."""
+        if all(len(node.held) >= node.slots for node in self.nodes.values()):
+            return
+        loads = [self._load(node, now) for node in self.nodes.values() if not node.draining]
+        for victim, wanted in plan_steals(loads).items():
+            self.nodes[victim].asked = True
+            yield Steal(victim, wanted)
+
+    def _load(self, node: NodeView, now: float) -> Load:
+        calls, rest_s, oldest = 0, 0.0, now
+        cpus = float(node.slots)
+        for batch in node.held.values():
+            job = self.jobs[batch.job]
+            begun = job.options.cpus <= cpus  # the oldest first: one call of it is running
+            if begun:
+                cpus -= job.options.cpus
+            if batch.state is BatchState.ASSIGNED:
+                calls += batch.open_calls() - begun
+                rest_s += batch.open_calls() * (job.cost.per_call_s or WORTH_S)
+                oldest = min(oldest, batch.assigned_at)
+        ripe = max(node.barren_until, oldest + WORTH_S if rest_s < WORTH_S else 0.0)
+        if calls and not node.asked and ripe > now:
+            self.wake(ripe)
+        may_be_asked = not node.asked and ripe <= now
+        return Load(node.id, node.slots, len(node.held), calls, rest_s, may_be_asked)
+
+    def answered(self, victim: NodeView, now: float, *, empty: bool) -> None:
+        """A node has given what it could spare."""
+        victim.asked = False
+        if empty:
+            self._leave_in_peace(victim, now)
+
+    @staticmethod
+    def heard(node: NodeView, now: float) -> None:
+        """A node has reported something, so it may have begun another batch."""
+        node.barren_until = min(node.barren_until, now + BARREN_S)
+
+    def judge(self, batch: Batch, taker: NodeView, now: float) -> None:
+        """Whether it was of any use: what only its victim can run comes back to it."""
+        victim = self.nodes.get(batch.robbed_from) if batch.robbed_from is not None else None
+        if victim is taker:
+            self._leave_in_peace(victim, now)
+        elif victim is not None:
+            victim.barren_s = 0.0
+
+    @staticmethod
+    def _leave_in_peace(victim: NodeView, now: float) -> None:
+        victim.barren_s = min(max(BARREN_S, 2 * victim.barren_s), BARREN_MAX_S)
+        victim.barren_until = now + victim.barren_s
