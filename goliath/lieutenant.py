@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from goliath.actors.embedded import node_policy
-from goliath.actors.lieutenant import Drain, LieutenantActor, SessionUp
+from goliath.actors.lieutenant import LieutenantActor
 from goliath.actors.nursery import Nursery
 from goliath.actors.portal import new_event_loop
+from goliath.actors.reception import Drain, SessionUp
 from goliath.actors.system import ActorSystem
 from goliath.actors.workshop import Workshop
 from goliath.clock import BootClock

@@ -6,8 +6,9 @@ child processes all the same, started by exec: never forked from the user's proc
 
 from __future__ import annotations
 
-from goliath.actors.lieutenant import LieutenantActor, SessionUp
+from goliath.actors.lieutenant import LieutenantActor
 from goliath.actors.nursery import Nursery
+from goliath.actors.reception import SessionUp
 from goliath.actors.system import ActorSystem, LocalRef
 from goliath.actors.workshop import Workshop
 from goliath.config import NodeConfig, TransportConfig

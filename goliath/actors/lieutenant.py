@@ -15,13 +15,23 @@ from dataclasses import dataclass, field
 from typing import Any, assert_never
 
 from goliath.actors.actor import Actor
+from goliath.actors.children import WorkerChild, ZygoteChild
 from goliath.actors.nursery import Nursery
 from goliath.actors.premises import DirectoryFurnished, Environment, Premises
 from goliath.actors.process import ExitReport, Process
+from goliath.actors.reception import (
+    Drain,
+    SessionDown,
+    SessionHeard,
+    SessionUp,
+    SessionWritable,
+    WorkerGone,
+    WorkerHeard,
+)
 from goliath.actors.remoting import Inbound, RemoteRef
 from goliath.actors.scrutiny import are_amounts, are_calls
 from goliath.actors.spec import INITIALIZER, WorkerSpec
-from goliath.actors.supervisor import Child, Exit, Lifetime
+from goliath.actors.supervisor import Child, Exit
 from goliath.actors.workshop import Workshop
 from goliath.core import node_events as nd
 from goliath.core.ids import Attempt, BatchId, Serial, SessionId, WorkerId
@@ -37,102 +47,6 @@ SECRET_PREFIX = "GOLIATH_TOKEN"
 LINGER_MIN_S = 0.001  # who wants to hear of each call sooner sends it in a batch of its own
 
 _log = logging.getLogger("goliath.lieutenant")
-
-
-# -- what the actor is told -----------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class SessionUp:
-    """A Commander has logged in."""
-
-    session: SessionId
-    channel: Channel
-
-
-@dataclass(frozen=True, slots=True)
-class SessionHeard:
-    """A Commander said something."""
-
-    session: SessionId
-    message: Message
-
-
-@dataclass(frozen=True, slots=True)
-class SessionDown:
-    """A Commander has left, or was not heard from for too long."""
-
-    session: SessionId
-    error: Exception | None
-
-
-@dataclass(frozen=True, slots=True)
-class SessionWritable:
-    """A Commander has read what was waiting for it."""
-
-    session: SessionId
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerHeard:
-    """A worker said something."""
-
-    worker: WorkerId
-    message: Message
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerGone:
-    """A worker process has ended."""
-
-    worker: WorkerId
-    report: ExitReport
-
-
-@dataclass(frozen=True, slots=True)
-class Drain:
-    """Finish what runs, take nothing new."""
-
-
-# -- its children ---------------------------------------------------------------------------
-
-
-class WorkerChild:
-    """A worker process as a child under supervision."""
-
-    lifetime = Lifetime.TEMPORARY
-
-    def __init__(self, worker: WorkerId, process: Process) -> None:
-        self.name = f"worker {worker}"
-        self.worker = worker
-        self.process = process
-
-    def stop(self) -> None:
-        """See `Child.stop`."""
-        self.process.kill()
-
-    def restart(self) -> None:
-        """Temporary children are not restarted."""
-        raise LocalError(f"{self.name} is temporary")
-
-
-class ZygoteChild:
-    """The zygote as a child: its death costs nothing but the ability to fork, for a moment."""
-
-    lifetime = Lifetime.PERMANENT
-    name = "zygote"
-
-    def __init__(self, start: Callable[[], None], ended: Callable[[ZygoteChild], None]) -> None:
-        self._start = start
-        self._ended = ended
-
-    def stop(self) -> None:
-        """See `Child.stop`. The process stays to bury the workers; the nursery ends it then."""
-        self._ended(self)
-
-    def restart(self) -> None:
-        """See `Child.restart`."""
-        self._start()
 
 
 @dataclass(slots=True)

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from goliath.actors.filesending import GONE
-from goliath.actors.lieutenant import Drain, LieutenantActor, SessionUp
+from goliath.actors.lieutenant import LieutenantActor
 from goliath.actors.page import PageState
 from goliath.actors.process import ExitReport, ProcessEvents
+from goliath.actors.reception import Drain, SessionUp
 from goliath.actors.spec import INITIALIZER, WorkerSpec
 from goliath.actors.system import ActorSystem
 from goliath.actors.workshop import Workshop
