@@ -192,7 +192,7 @@ def _ending(refs: Sequence[ObjectRef[T]], timeout: float | None) -> Iterator[Obj
     waiters = {ref: waiter_of(ref) for ref in refs}
     try:
         for ref, waiter in waiters.items():
-            ref._calls.when_done(ref._index, waiter)
+            ref.when_done(waiter)
         for _ in range(len(refs)):
             while not ended:
                 left = None if until is None else until - time.monotonic()
@@ -201,5 +201,4 @@ def _ending(refs: Sequence[ObjectRef[T]], timeout: float | None) -> Iterator[Obj
             yield ended.popleft()
     finally:
         for ref, waiter in waiters.items():
-            if not ref.done():
-                ref._calls.stop_waiting(ref._index, waiter)
+            ref.stop_waiting(waiter)

@@ -89,15 +89,10 @@ class RemoteFunction(Generic[P, T]):
             ConnectionError: no Lieutenant was reached.
         """
         if runtime.runs_here():
-            here = [arg.result() if isinstance(arg, ObjectRef) else arg for arg in args]
-            named = {
-                name: arg.result() if isinstance(arg, ObjectRef) else arg
-                for name, arg in kwargs.items()
-            }
-            ref: ObjectRef[Any] = made_here(self._function, tuple(here), named)
+            named = {name: _resolved(arg) for name, arg in kwargs.items()}
+            ref: ObjectRef[Any] = made_here(self._function, tuple(map(_resolved, args)), named)
         else:
-            commander = runtime.commander()
-            ref = commander.submit_task(self._task, args, kwargs)
+            ref = runtime.commander().submit_task(self._task, args, kwargs)
         return ref if self._num_returns == 1 else split(ref, self._num_returns)
 
     def options(self, **options: Unpack[TaskOptions]) -> RemoteFunction[P, T]:
@@ -111,6 +106,10 @@ class RemoteFunction(Generic[P, T]):
     def starmap(self, items: Iterable[Iterable[Any]]) -> list[ObjectRef[T]]:
         """A call with the arguments in each item, all sent off together."""
         return [self.remote(*item) for item in items]
+
+
+def _resolved(value: Any) -> Any:
+    return value.result() if isinstance(value, ObjectRef) else value
 
 
 def _checked_count(num_returns: Any) -> int:

@@ -416,7 +416,7 @@ class CommanderActor(Actor):
         for node in self._nodes.values():
             if around.private and node.environments.discard(around.key):
                 node.ref.tell(msg.ForgetEnvironment(around.key))
-            self._forget_surplus(node)
+        self._forget_surplus()
         self._tell_if_idle()
 
     def _tell_if_idle(self) -> None:
@@ -424,11 +424,12 @@ class CommanderActor(Actor):
             tell, self._on_idle = self._on_idle, None
             tell()
 
-    def _forget_surplus(self, node: _Node) -> None:
+    def _forget_surplus(self) -> None:
         """What no open job uses is kept for the next one, but not for ever."""
         functions = {job.function.digest for job in self._jobs.values()}
-        for digest in node.functions.forget_surplus(functions):
-            node.ref.tell(msg.ForgetFunction(digest))
         environments = {job.surroundings.key for job in self._jobs.values()}
-        for key in node.environments.forget_surplus(environments):
-            node.ref.tell(msg.ForgetEnvironment(key))
+        for node in self._nodes.values():
+            for digest in node.functions.forget_surplus(functions):
+                node.ref.tell(msg.ForgetFunction(digest))
+            for key in node.environments.forget_surplus(environments):
+                node.ref.tell(msg.ForgetEnvironment(key))

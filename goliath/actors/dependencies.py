@@ -12,7 +12,7 @@ from goliath.transport import serialization
 
 
 def takes_refs(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    """Whether an argument is the result of another call. (Refs deeper inside stay refs.)"""
+    """Whether an argument is the result of another call. (A ref deeper inside is refused.)"""
     for value in args:
         if type(value) is ObjectRef:
             return True
@@ -45,15 +45,13 @@ class Dependencies:
                 then()
 
         for ref in self._refs:
-            ref._calls.when_done(ref._index, one_more)
+            ref.when_done(one_more)
 
     def row(self) -> bytes | Outcome:
         """The call as a row; or why it cannot be made: what became of a call that it needs."""
         known: dict[ObjectRef[Any], Any] = {}
         for ref in self._refs:
-            outcome = ref._calls.outcomes[ref._index]
-            assert outcome is not None, f"{ref!r} is asked for too early"
-            number = ref._calls.first + ref._index
+            outcome, number = ref.ending()
             try:
                 known[ref] = outcome.frozen(number)
             except NoValueError:

@@ -10,7 +10,7 @@ from itertools import count as counter
 from typing import Any, Generic, TypeVar
 
 from goliath.actors.bell import ThreadBell
-from goliath.actors.endings import Broken, Made, Parts, Stored
+from goliath.actors.endings import Broken, Made, Outcome, Parts, Stored
 from goliath.actors.gathering import Gathering
 from goliath.errors import GetTimeoutError
 from goliath.transport import serialization
@@ -56,10 +56,15 @@ class ObjectRef(Generic[T]):
         """Whether the call has ended, in whatever way."""
         return self._calls.outcomes[self._index] is not None
 
-    def _value(self) -> T:
+    def ending(self) -> tuple[Outcome, int]:
+        """What has become of the call, and its number there; only when it is done."""
         outcome = self._calls.outcomes[self._index]
-        assert outcome is not None, f"{self!r} was asked for its value"
-        value: T = outcome.value(self._calls.first + self._index)
+        assert outcome is not None, f"{self!r} was asked too early what became of it"
+        return outcome, self._calls.first + self._index
+
+    def _value(self) -> T:
+        outcome, number = self.ending()
+        value: T = outcome.value(number)
         return value
 
     def result(self, timeout: float | None = None) -> T:
@@ -74,12 +79,11 @@ class ObjectRef(Generic[T]):
         """
         if not self.done():
             bell = ThreadBell()
-            self._calls.when_done(self._index, bell.ring)
+            self.when_done(bell.ring)
             try:
                 rung = bell.wait(timeout)
             finally:
-                if not self.done():
-                    self._calls.stop_waiting(self._index, bell.ring)
+                self.stop_waiting(bell.ring)
             if not rung:
                 raise GetTimeoutError(
                     f"{self.name} ({self.task_id}) had no result within {timeout:g} s; it goes on: "
@@ -122,6 +126,11 @@ class ObjectRef(Generic[T]):
         """
         self._calls.when_done(self._index, waiter)
 
+    def stop_waiting(self, waiter: Callable[[], None]) -> None:
+        """Forget a waiter that has lost its patience."""
+        if not self.done():
+            self._calls.stop_waiting(self._index, waiter)
+
     def __await__(self) -> Generator[Any, None, T]:
         if not self.done():
             # Without a coroutine around it: who gathers thousands has a task for each already.
@@ -132,12 +141,11 @@ class ObjectRef(Generic[T]):
                 with suppress(RuntimeError):  # the loop was closed: there is nobody to wake
                     loop.call_soon_threadsafe(_set, future)
 
-            self._calls.when_done(self._index, wake)
+            self.when_done(wake)
             try:
                 yield from future
             finally:
-                if not self.done():
-                    self._calls.stop_waiting(self._index, wake)
+                self.stop_waiting(wake)
         return self._value()
 
     def future(self) -> Future[T]:
@@ -151,7 +159,7 @@ class ObjectRef(Generic[T]):
             except BaseException as exc:  # noqa: BLE001 - it belongs to whoever asks the future
                 future.set_exception(exc)
 
-        self._calls.when_done(self._index, finish)
+        self.when_done(finish)
         return future
 
 
@@ -190,12 +198,9 @@ def split(ref: ObjectRef[Any], count: int) -> list[ObjectRef[Any]]:
     parts = [ObjectRef[Any](calls, calls.reserve()) for _ in range(count)]
 
     def settle() -> None:
-        outcome = ref._calls.outcomes[ref._index]
-        assert outcome is not None, f"{ref!r} was said to have ended"
-        number = ref._calls.first + ref._index
-        calls.settle(0, count, Parts(outcome, number, 0, count, ref.name))
+        calls.settle(0, count, Parts(*ref.ending(), 0, count, ref.name))
 
-    ref._calls.when_done(ref._index, settle)
+    ref.when_done(settle)
     return parts
 
 

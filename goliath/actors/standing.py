@@ -30,10 +30,6 @@ class StandingJobs:
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> ObjectRef[Any]:
         """A call of a function without options."""
-        try:
-            hash(function)
-        except TypeError:
-            return self._submit_once(Task(function), args, kwargs)
         return self._submit(function, None, args, kwargs)
 
     def submit_task(
@@ -46,7 +42,10 @@ class StandingJobs:
         self, key: Any, task: Task | None, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> ObjectRef[Any]:
         while True:  # one that another thread has just closed takes no more: a new one does
-            submission = self._kept.get(key)
+            try:
+                submission = self._kept.get(key)
+            except TypeError:  # it has no hash, so it cannot be kept
+                return self._submit_once(task or Task(key), args, kwargs)
             if submission is None:
                 submission = self._keep(key, task or Task(key))
             ref = submission.submit(args, kwargs)

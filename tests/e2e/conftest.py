@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from goliath import Commander
+from goliath import Commander, Executor
+from tests.e2e.calls import nap
 from tests.lieutenants import QUICK_TIMERS, Lieutenant
 
 ROOT = Path(__file__).parents[2]
@@ -50,6 +51,22 @@ def cmdr(node: Lieutenant) -> Iterator[Commander]:
     """A Commander of the shared node."""
     with Commander([node.address]) as commander:
         yield commander
+
+
+@pytest.fixture(scope="module")
+def commander(private_home: Path) -> Iterator[Commander]:
+    """One Commander of two workers, which have been started."""
+    with Commander(workers=2) as shared:
+        for ref in [shared.submit(nap, 0.1) for _ in range(4)]:
+            ref.result()
+        yield shared
+
+
+@pytest.fixture
+def executor(commander: Commander) -> Iterator[Executor]:
+    """An executor of the module's embedded Commander."""
+    with Executor(commander) as executor:
+        yield executor
 
 
 @pytest.fixture

@@ -25,21 +25,6 @@ MANY = 200
 """More calls than are sent ahead of those that hold all workers."""
 
 
-@pytest.fixture(scope="module")
-def commander(private_home: Path) -> Iterator[Commander]:
-    """One Commander of two workers, which have been started."""
-    with Commander(workers=2) as shared:
-        for ref in [shared.submit(nap, 0.1) for _ in range(4)]:
-            ref.result()
-        yield shared
-
-
-@pytest.fixture
-def executor(commander: Commander) -> Iterator[Executor]:
-    with Executor(commander) as executor:
-        yield executor
-
-
 class Gate:
     """Calls that end when it is opened. It is a function of its own: nothing is known of how long
     its calls take, so they are sent one at a time."""

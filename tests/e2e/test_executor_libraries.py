@@ -4,33 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
-from pathlib import Path
 
 import dask
 import numpy as np
 import pytest
 from scipy import optimize
 
-from goliath import Commander, Executor
-from tests.e2e.calls import add, fail, nap
+from goliath import Executor
+from tests.e2e.calls import add, fail
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def commander(private_home: Path) -> Iterator[Commander]:
-    """One Commander of two workers, which have been started."""
-    with Commander(workers=2) as shared:
-        for ref in [shared.submit(nap, 0.1) for _ in range(4)]:
-            ref.result()
-        yield shared
-
-
-@pytest.fixture
-def executor(commander: Commander) -> Iterator[Executor]:
-    with Executor(commander) as executor:
-        yield executor
 
 
 # -- asyncio ---------------------------------------------------------------------------
