@@ -76,6 +76,7 @@ class NodeConfig(_Knobs):
     drain_timeout_s: float = 30.0
     restart_max: int = 5  # workers of one environment that die at start ...
     restart_window_s: float = 10.0  # ... within so long: the environment is broken
+    waiting_max: int = 512  # calls that may wait for others at once: each holds a process
     stderr_tail_bytes: int = 4 * KIB  # of a crashed worker's last words
 
 

@@ -26,6 +26,7 @@ from tests.core import (
     test_node,
     test_placement,
     test_scheduler,
+    test_waiting,
 )
 from tests.sim import endpoint
 from tests.sim.cluster import Cluster
@@ -235,6 +236,33 @@ MUTANTS = [
         "goliath.core.feeding:Feeding.grant",
         "elif not job.live",
         "elif True",
+    ),
+    Mutant(
+        "leaves a batch waiting whose worker is dead",
+        "goliath.core.node:Node._on_exited",
+        "yield from self._stop_waiting(worker)",
+        "yield from ()",
+        witness=test_waiting.test_a_worker_that_dies_while_its_call_waits_leaves_no_batch_waiting,
+    ),
+    Mutant(
+        "leaves what is ahead behind a call that waits",
+        "goliath.core.node:Node._on_waits",
+        "worker.ahead is not None and not worker.revoking",
+        "False",
+        witness=test_waiting.test_what_is_ahead_of_a_worker_that_waits_is_called_back,
+    ),
+    Mutant(
+        "queues what others wait for behind them",
+        "goliath.core.queues:Queues.enqueue",
+        "_first_below(queue, depth)",
+        "len(queue)",
+    ),
+    Mutant(
+        "keeps the room of a batch that waits",
+        "goliath.core.scheduler:choose_node",
+        "held = node.load",
+        "held = len(node.held)",
+        witness=test_waiting.test_a_batch_that_waits_takes_no_room_of_its_nodes_window,
     ),
     Mutant(
         "asks a barren victim again at once",

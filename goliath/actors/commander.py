@@ -373,6 +373,7 @@ class CommanderActor(Actor):
                 options.cpus,
                 dict(options.resources),
                 command.linger_s,
+                options.depth,
                 parcel.payload,
             )
         )

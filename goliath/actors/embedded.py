@@ -27,6 +27,7 @@ def node_policy(config: NodeConfig, tasks_per_worker_max: int | None = None) -> 
         config.restart_max,
         config.restart_window_s,
         tasks_per_worker_max,
+        config.waiting_max,
     )
 
 

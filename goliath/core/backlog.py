@@ -1,4 +1,4 @@
-"""Batches that wait for a node: the highest priority first, fair between jobs of the same one,
+"""Batches that wait for a node: the highest rank first, fair between jobs of the same one,
 first in first out within a job."""
 
 from __future__ import annotations
@@ -9,13 +9,19 @@ from collections.abc import Iterable, Iterator
 from goliath.core.batch import Batch
 from goliath.core.ids import JobId
 
+Rank = tuple[int, int]
+"""Priority, and how many calls wait for it in a row: what ends soonest the waiting of others
+goes first, so that no more calls are begun than are needed."""
+
+USUAL: Rank = (0, 0)
+
 
 class Backlog:
     """A queue per job, served in turn: a job of a million calls does not hold up one of three."""
 
     def __init__(self) -> None:
         self._queues: OrderedDict[JobId, deque[Batch]] = OrderedDict()
-        self._priorities: dict[JobId, int] = {}  # of those that are not 0
+        self._ranks: dict[JobId, Rank] = {}  # of those that are not the lowest
 
     def __bool__(self) -> bool:
         return bool(self._queues)
@@ -40,17 +46,17 @@ class Backlog:
     def heads(self) -> Iterator[Batch]:
         """The first batch of each job, in the order of the jobs' turns; void after a `pop`."""
         jobs: Iterable[JobId] = self._queues
-        if self._priorities:
-            jobs = sorted(jobs, key=lambda job: -self._priorities.get(job, 0))
+        if self._ranks:
+            jobs = sorted(jobs, key=lambda job: self._ranks.get(job, USUAL), reverse=True)
         for job in jobs:
             yield self._queues[job][0]
 
-    def prefer(self, job: JobId, priority: int) -> None:
-        """Let a job go before those of lower priority; 0 is what all others have."""
-        if priority:
-            self._priorities[job] = priority
+    def prefer(self, job: JobId, rank: Rank) -> None:
+        """Let a job go before those of lower rank."""
+        if rank == USUAL:
+            self._ranks.pop(job, None)
         else:
-            self._priorities.pop(job, None)
+            self._ranks[job] = rank
 
     def pop(self, job: JobId) -> Batch:
         """Take the first batch of a job, which has had its turn now."""

@@ -47,7 +47,8 @@ class JobOptions:
     batch_size: int | None = None  # None: adaptive
     retry_exceptions: bool = False
     watched: bool = True  # whether somebody takes the outcomes as they come
-    priority: int = 0  # of jobs that wait, the highest goes first
+    priority: int = 0  # of jobs that wait, the highest goes first ...
+    depth: int = 0  # ... and of those the deepest: how many calls wait for this one, in a row
     spread: bool = False  # over all nodes evenly, rather than to where most room is
     node: NodeId | None = None  # only there ...
     soft: bool = False  # ... or elsewhere, if it is not there or too small

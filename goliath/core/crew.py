@@ -21,6 +21,10 @@ AHEAD_MAX_S = 0.200
 """A worker whose last piece took longer gets nothing ahead: it would wait there for too long."""
 
 
+SPARE_WORKERS = 16
+"""Parked workers that are kept beside four a slot: deep recursions leave hundreds behind."""
+
+
 @dataclass(slots=True)
 class Crew:
     """All workers of a node, from fork to exit."""
@@ -38,7 +42,7 @@ class Crew:
         """CPUs that calls hold now."""
         held = 0.0
         for worker in self.workers.values():
-            if worker.piece is not None:
+            if worker.piece is not None and not worker.waiting:
                 held += worker.piece.work.cpus
         return held
 
@@ -77,11 +81,15 @@ class Crew:
             for worker in self.workers.values()
         )
 
+    def count_waiting(self) -> int:
+        """How many workers have a call that waits for others."""
+        return sum(worker.waiting for worker in self.workers.values())
+
     def running_seconds(self, now: float) -> dict[SessionId, float]:
         """How long the calls of each session have been running."""
         running: dict[SessionId, float] = {}
         for worker in self.workers.values():
-            if worker.piece is not None:
+            if worker.piece is not None and not worker.waiting:
                 elapsed = now - worker.call_since
                 running[worker.session] = running.get(worker.session, 0.0) + elapsed
         return running
@@ -125,7 +133,7 @@ class Crew:
         """Give a worker something to do; if it is only starting, it will find it."""
         worker.piece = piece
         worker.serial = Serial(next(self._serials))
-        worker.split_asked = worker.barren = False
+        worker.split_asked = worker.barren = worker.has_waited = False
         worker.overdue = None
         if worker.state is WorkerState.IDLE:
             worker.move(WorkerState.BUSY, now)
@@ -162,6 +170,7 @@ class Crew:
             for worker in self.workers.values()
             if worker.pace_s <= AHEAD_MAX_S
             and worker.ahead is None
+            and not worker.waiting
             and not worker.revoking
             and worker.state is WorkerState.BUSY
             and worker.session == session
@@ -211,7 +220,12 @@ class Crew:
     def is_worn(self, worker: Worker) -> bool:
         """Whether it should be replaced before it runs anything else."""
         limit = self.policy.tasks_per_worker_max
-        return worker.retire_after or (limit is not None and worker.calls >= limit)
+        if worker.retire_after or (limit is not None and worker.calls >= limit):
+            return True
+        enough = 4 * self.slots + SPARE_WORKERS
+        if len(self.workers) <= enough:
+            return False
+        return sum(w.state is WorkerState.IDLE for w in self.workers.values()) > enough
 
     def calls_left(self, worker: Worker) -> int | None:
         """How many calls it may still run; None if any number."""
@@ -254,7 +268,8 @@ class Crew:
         for worker in self.workers.values():
             piece = worker.piece
             if piece is not None:
-                occupied += piece.work.cpus
+                if not worker.waiting:
+                    occupied += piece.work.cpus
                 laden = laden or piece.hi - piece.lo > 1 or worker.ahead is not None
                 at = min(worker.flush_at, worker.inspect_at, worker.kill_at)
                 if at <= now:
@@ -309,8 +324,11 @@ class Crew:
             assert worker.ahead is None or worker.piece is not None or leaving, worker
             assert (worker.piece is not None) or worker.state is not WorkerState.BUSY, worker
             assert worker.state is not WorkerState.IDLE or worker.piece is None, worker
+            assert worker.piece is not None or not worker.waiting, worker
         # Each of them may have got one when it was starved, even if the others have left since.
         starved = len({w.session for w in self.workers.values() if w.piece is not None})
-        assert self.occupied() <= self.slots + starved * max(
+        # And whoever has waited goes on when it need not wait any more, with what is ahead too.
+        resumed = sum(w.piece.work.cpus for w in self.workers.values() if w.piece and w.has_waited)
+        assert self.occupied() <= self.slots + resumed + starved * max(
             (piece.work.cpus for piece in running), default=1.0
         ), "more calls run than there are slots"

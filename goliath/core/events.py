@@ -117,6 +117,16 @@ class RangeReturned:
 
 
 @dataclass(slots=True)
+class BatchWaits:
+    """A running call of a batch waits for other calls and has given its CPUs back, or no longer."""
+
+    node: NodeId
+    batch: BatchId
+    attempt: Attempt
+    waiting: bool
+
+
+@dataclass(slots=True)
 class StealAnswered:
     """A victim gave up these ``(batch, attempt, lo, hi)``; fewer than asked is not an error."""
 
@@ -141,6 +151,7 @@ Event = (
     | NodeLost
     | RangeFinished
     | RangeReturned
+    | BatchWaits
     | StealAnswered
     | TimerFired
 )

@@ -63,7 +63,7 @@ class Feeding:
             slots += capacity
             if not node.draining:
                 window = self.policy.window(capacity, node.rtt_s, batch_s)
-                room += max(window - len(node.held), 0)
+                room += max(window - node.load, 0)
         return slots, room
 
     def _size(self, job: Job, slots: int) -> int:

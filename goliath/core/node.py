@@ -34,8 +34,10 @@ from goliath.core.node_events import (
     NodeEvent,
     NodeTimerFired,
     NodeWakeAt,
+    RefuseWait,
     ReportDone,
     ReportEnvironmentBroken,
+    ReportWaiting,
     RestYielded,
     Run,
     SessionClosed,
@@ -45,6 +47,7 @@ from goliath.core.node_events import (
     WorkerInspected,
     WorkerProgressed,
     WorkerStarted,
+    WorkerWaits,
 )
 from goliath.core.policy import NodePolicy, RestartIntensity
 from goliath.core.queues import Queues
@@ -107,6 +110,8 @@ class Node:
                 return self._on_yielded(event, now)
             case WorkerStarted():
                 return self._on_started(event, now)
+            case WorkerWaits():
+                return self._on_waits(event)
             case WorkerInspected():
                 return self._on_inspected(event, now)
             case WorkerExited():
@@ -196,6 +201,7 @@ class Node:
             event.cpus,
             event.resources,
             event.linger_s,
+            event.depth,
         )
         self._queues.open(work)
         piece = self._queues.cut(work, event.lo, event.hi)
@@ -203,7 +209,7 @@ class Node:
         if refusal or not self._crew.could_ever_run(work):
             yield from self._queues.give_back(piece, refusal or "unstarted")
             return
-        session.queue.append(piece)
+        self._queues.enqueue(session, piece)
         if session.waiting_since is None:
             session.waiting_since = now
 
@@ -296,6 +302,7 @@ class Node:
 
     def _free(self, worker: Worker, now: float, *, dirty: bool) -> Iterator[NodeCommand]:
         """The worker is done with its piece, or with as much of it as it will do."""
+        yield from self._stop_waiting(worker)
         yield from self._queues.requeue(self._crew.release(worker, now))
         if worker.state is WorkerState.LEAVING:
             return
@@ -305,6 +312,38 @@ class Node:
         worker.move(WorkerState.IDLE, now)
         if self._crew.is_worn(worker):
             yield self._crew.retire(worker, now)
+
+    def _on_waits(self, event: WorkerWaits) -> Iterator[NodeCommand]:
+        """A call that waits needs no CPU; what is ahead of its worker must not wait with it."""
+        worker = self._crew.workers.get(event.worker)
+        if worker is None or worker.piece is None or worker.serial != event.serial:
+            return
+        if worker.state is not WorkerState.BUSY:
+            return
+        if not event.waiting:
+            yield from self._stop_waiting(worker)
+            return
+        if worker.ahead is not None and not worker.revoking:
+            yield worker.revoke()
+        if worker.waiting:
+            return
+        if self._crew.count_waiting() >= self._policy.waiting_max:
+            yield RefuseWait(worker.id, worker.serial)
+            return
+        worker.waiting = worker.has_waited = True
+        work = worker.piece.work
+        work.waiting += 1
+        if work.waiting == 1 and work.session in self._queues.sessions:
+            yield ReportWaiting(*work.key, True)
+
+    def _stop_waiting(self, worker: Worker) -> Iterator[NodeCommand]:
+        if not worker.waiting or worker.piece is None:
+            return
+        worker.waiting = False
+        work = worker.piece.work
+        work.waiting -= 1
+        if not work.waiting and work.session in self._queues.sessions:
+            yield ReportWaiting(*work.key, False)
 
     def _on_inspected(self, event: WorkerInspected, now: float) -> Iterator[NodeCommand]:
         worker = self._crew.workers.get(event.worker)
@@ -325,6 +364,7 @@ class Node:
         worker = self._crew.workers.pop(event.worker, None)
         if worker is None:
             return
+        yield from self._stop_waiting(worker)
         piece = worker.piece
         if piece is not None:
             self._fair.charge(worker.session, now - worker.call_since)
@@ -458,7 +498,7 @@ class Node:
             yield Fork(worker.id, session.id, work.environment, work.cpus)
         limit = self._crew.calls_left(worker)
         if limit is not None and len(piece) > limit:
-            session.queue.appendleft(self._queues.cut(work, piece.lo + limit, piece.hi))
+            self._queues.enqueue_first(session, self._queues.cut(work, piece.lo + limit, piece.hi))
             piece.hi = piece.lo + limit
         self._crew.hand(worker, piece, now)
         yield Run(worker.id, worker.serial, *work.key, piece.lo, piece.hi, work.careful)

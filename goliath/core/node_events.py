@@ -66,6 +66,7 @@ class BatchArrived:
     cpus: float = 1.0
     resources: Mapping[str, float] = field(default_factory=dict)
     linger_s: float = 0.010
+    depth: int = 0
 
 
 @dataclass(slots=True)
@@ -122,6 +123,18 @@ class RestYielded:
 
 
 @dataclass(slots=True)
+class WorkerWaits:
+    """The call that a worker runs waits for other calls, or (``waiting`` false) goes on.
+
+    The worker has said by a `RestYielded` before what of its piece it will not start.
+    """
+
+    worker: WorkerId
+    serial: Serial
+    waiting: bool
+
+
+@dataclass(slots=True)
 class WorkerInspected:
     """The answer to `Inspect`: what the worker's page says it is running, since when."""
 
@@ -162,6 +175,7 @@ NodeEvent = (
     | WorkerStarted
     | WorkerProgressed
     | RestYielded
+    | WorkerWaits
     | WorkerInspected
     | WorkerExited
     | DrainRequested
@@ -271,6 +285,24 @@ class ReportReturned:
 
 
 @dataclass(slots=True)
+class ReportWaiting:
+    """Tell the Commander that the CPUs of a batch's running call are free, or no longer."""
+
+    session: SessionId
+    batch: BatchId
+    attempt: Attempt
+    waiting: bool
+
+
+@dataclass(slots=True)
+class RefuseWait:
+    """Have the call that waits raise instead: too many do."""
+
+    worker: WorkerId
+    serial: Serial
+
+
+@dataclass(slots=True)
 class ReportSurrendered:
     """Answer a steal."""
 
@@ -325,6 +357,8 @@ NodeCommand = (
     | Retire
     | ReportDone
     | ReportReturned
+    | ReportWaiting
+    | RefuseWait
     | ReportSurrendered
     | ReportEnvironmentBroken
     | Release

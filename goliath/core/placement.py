@@ -20,6 +20,7 @@ class NodeView:
     rtt_s: float
     held: dict[BatchId, Batch] = field(default_factory=dict)
     held_bytes: int = 0
+    waiting: set[BatchId] = field(default_factory=set)  # of those, with calls that wait for others
     asked: bool = False  # a steal is unanswered
     barren_until: float = 0.0  # it had nothing to give: not to be asked before
     barren_s: float = 0.0  # how long it was left in peace the last time
@@ -40,6 +41,11 @@ class NodeView:
                 room = min(room, int(self.resources.get(name, 0.0) / amount))
         return room
 
+    @property
+    def load(self) -> int:
+        """Batches that need, or will need, some of its CPUs."""
+        return len(self.held) - len(self.waiting)
+
     def take(self, batch: Batch) -> None:
         """Enter a batch in the books."""
         assert batch.id not in self.held, f"{batch!r} is on {self.id} already"
@@ -49,6 +55,7 @@ class NodeView:
     def drop(self, batch: Batch) -> None:
         """Strike a batch off the books."""
         del self.held[batch.id]
+        self.waiting.discard(batch.id)
         self.held_bytes -= batch.nbytes
 
 
@@ -77,7 +84,7 @@ def choose_node(
         if node.draining or node.held_bytes >= bytes_max:
             continue
         capacity = node.capacity(options)
-        held = len(node.held)
+        held = node.load
         if not capacity or held >= policy.window(capacity, node.rtt_s, batch_s):
             continue
         load = (node.spread if options.spread else held) / capacity

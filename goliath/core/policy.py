@@ -115,3 +115,4 @@ class NodePolicy:
     restart_max: int = 5
     restart_window_s: float = 10.0
     tasks_per_worker_max: int | None = None
+    waiting_max: int = 512

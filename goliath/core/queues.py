@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -68,6 +68,24 @@ class Queues:
             yield ReportReturned(*work.key, piece.lo, piece.hi, why, guilty, worker)
         yield from self.drop(piece)
 
+    @staticmethod
+    def enqueue(session: Session, piece: Piece) -> None:
+        """Queue a piece behind those that wait for as many others, or for more."""
+        queue, depth = session.queue, piece.work.depth
+        if not queue or queue[-1].work.depth >= depth:
+            queue.append(piece)
+            return
+        queue.insert(_first_below(queue, depth), piece)
+
+    @staticmethod
+    def enqueue_first(session: Session, piece: Piece) -> None:
+        """Queue a piece that was taken out before, in front of its like."""
+        queue, depth = session.queue, piece.work.depth
+        if not queue or queue[0].work.depth <= depth:
+            queue.appendleft(piece)
+            return
+        queue.insert(_first_below(queue, depth + 1), piece)
+
     def requeue(self, piece: Piece) -> Iterator[NodeCommand]:
         """Put back what did not start here: in front, for it was first."""
         session = self.sessions.get(piece.work.session)
@@ -80,7 +98,7 @@ class Queues:
         elif piece.work.environment in session.broken:
             yield from self.give_back(piece, "environment")
         else:
-            session.queue.appendleft(piece)
+            self.enqueue_first(session, piece)
 
     def cancel(self, session: Session, work: Work) -> Iterator[NodeCommand]:
         """Return what of a batch has not started; nobody wants the rest either."""
@@ -119,3 +137,12 @@ class Queues:
             pieces[piece.work.key] = pieces.get(piece.work.key, 0) + 1
         for key, work in self.works.items():
             assert pieces.get(key, 0) == work.pieces, f"{key} counts {work.pieces} pieces"
+        for session in self.sessions.values():
+            depths = [piece.work.depth for piece in session.queue]
+            assert depths == sorted(depths, reverse=True), f"{session.id} has {depths} waiting"
+
+
+def _first_below(queue: deque[Piece], depth: int) -> int:
+    """Where the first piece stands for which fewer than ``depth`` calls wait; else the end."""
+    places = (place for place, piece in enumerate(queue) if piece.work.depth < depth)
+    return next(places, len(queue))

@@ -37,7 +37,7 @@ class Robbery:
 
     def begin(self, now: float) -> Iterator[Steal]:
         """Whom to ask now, for how much."""
-        if all(len(node.held) >= node.slots for node in self.nodes.values()):
+        if all(node.load >= node.slots for node in self.nodes.values()):
             return
         loads = [self._load(node, now) for node in self.nodes.values() if not node.draining]
         for victim, wanted in plan_steals(loads).items():
@@ -49,8 +49,9 @@ class Robbery:
         cpus = float(node.slots)
         for batch in node.held.values():
             job = self.jobs[batch.job]
-            begun = job.options.cpus <= cpus  # the oldest first: one call of it is running
-            if begun:
+            waits = batch.id in node.waiting
+            begun = waits or job.options.cpus <= cpus  # the oldest first: one call of it is running
+            if begun and not waits:
                 cpus -= job.options.cpus
             if batch.state is BatchState.ASSIGNED:
                 calls += batch.open_calls() - begun
@@ -60,7 +61,7 @@ class Robbery:
         if calls and not node.asked and ripe > now:
             self.wake(ripe)
         may_be_asked = not node.asked and ripe <= now
-        return Load(node.id, node.slots, len(node.held), calls, rest_s, may_be_asked)
+        return Load(node.id, node.slots, node.load, calls, rest_s, may_be_asked)
 
     def answered(self, victim: NodeView, now: float, *, empty: bool) -> None:
         """A node has given what it could spare."""

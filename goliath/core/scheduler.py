@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import assert_never
 
-from goliath.core.backlog import Backlog
+from goliath.core.backlog import USUAL, Backlog
 from goliath.core.batch import Batch, BatchState, ParcelId, Suspicion
 from goliath.core.commands import (
     Assign,
@@ -29,6 +29,7 @@ from goliath.core.commands import (
     WakeAt,
 )
 from goliath.core.events import (
+    BatchWaits,
     CallCancelled,
     EnvironmentBroken,
     Event,
@@ -104,6 +105,8 @@ class Scheduler:
                 return self._on_submitted(event)
             case RangeReturned():
                 return self._on_returned(event)
+            case BatchWaits():
+                return self._on_waits(event)
             case StealAnswered():
                 return self._on_steal_answered(event, now)
             case JobOpened():
@@ -135,7 +138,7 @@ class Scheduler:
         cost = self._costs.of(event.options.function)
         job = self._jobs[event.job] = Job(event.job, event.options, event.total, cost)
         self._feeding.watch(job)
-        self._backlog.prefer(job.id, job.options.priority)
+        self._backlog.prefer(job.id, (job.options.priority, job.options.depth))
         yield from ()
 
     def _on_submitted(self, event: ParcelSubmitted) -> Iterator[Command]:
@@ -232,7 +235,7 @@ class Scheduler:
     def _maybe_ended(self, job: Job) -> Iterator[Command]:
         if job.exhausted and not job.live and job.id in self._jobs:
             del self._jobs[job.id]
-            self._backlog.prefer(job.id, 0)
+            self._backlog.prefer(job.id, USUAL)
             self._feasibility.forget(job.id)
             yield JobEnded(job.id)
 
@@ -312,6 +315,13 @@ class Scheduler:
             piece.blamed = blamed
             piece.careful = True
             piece.suspicion = Suspicion()
+
+    def _on_waits(self, event: BatchWaits) -> Iterator[Command]:
+        batch = self._current(event.node, event.batch, event.attempt)
+        if batch is not None:
+            waiting = self._nodes[event.node].waiting
+            (waiting.add if event.waiting else waiting.discard)(batch.id)
+        yield from ()
 
     def _on_steal_answered(self, event: StealAnswered, now: float) -> Iterator[Command]:
         victim = self._nodes.get(event.victim)
@@ -483,6 +493,7 @@ class Scheduler:
             assert not batch.unwanted, batch
         for node in self._nodes.values():
             assert node.held_bytes == sum(batch.nbytes for batch in node.held.values()), node
+            assert node.waiting <= node.held.keys(), node
             for batch in node.held.values():
                 assert batch.node == node.id, batch
                 assert batch.state in (BatchState.ASSIGNED, BatchState.CANCELLING), batch

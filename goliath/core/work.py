@@ -28,7 +28,9 @@ class Work:
     cpus: float
     resources: Mapping[str, float]
     linger_s: float
+    depth: int
     pieces: int = 0
+    waiting: int = 0  # pieces whose running call waits for others
     cancelled: bool = False
 
     @property
@@ -91,6 +93,8 @@ class Worker:
     ahead_serial: Serial = Serial(0)  # noqa: RUF009 - an int
     revoking: bool = False  # asked to give back what is ahead
     retire_after: bool = False  # leave when the piece is done
+    waiting: bool = False  # its call waits for others, and its CPUs are given back
+    has_waited: bool = False  # since it was last handed a piece
 
     def move(self, to: WorkerState, now: float) -> None:
         """Change state; an illegal change is a bug in the mind."""

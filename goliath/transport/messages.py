@@ -108,7 +108,8 @@ class ForgetEnvironment(Message):
 class AssignBatch(Message):
     """Run calls ``lo <= i < hi`` of a batch. ``form`` tells the worker how to read the payload.
 
-    A finished call is reported ``linger_s`` seconds later at the latest, with others.
+    A finished call is reported ``linger_s`` seconds later at the latest, with others. ``depth``
+    tells how many calls wait for these, in a row: of what is queued, the deepest goes first.
     """
 
     kind: ClassVar[str] = "assign"
@@ -125,6 +126,7 @@ class AssignBatch(Message):
     cpus: float = 1.0
     resources: dict[str, float] = field(default_factory=dict)
     linger_s: float = 0.010
+    depth: int = 0
     payload: Payload = b""
 
 
@@ -217,6 +219,20 @@ class RangeReturned(Message):
 
 
 @dataclass(slots=True)
+class RangeWaiting(Message):
+    """A running call of the batch waits for other calls, so that its CPUs are free, or no longer.
+
+    In the bulk lane, so that it stays among the reports of its batch.
+    """
+
+    kind: ClassVar[str] = "waiting"
+    lane: ClassVar[Lane] = Lane.BULK
+    batch: int
+    attempt: int
+    waiting: bool
+
+
+@dataclass(slots=True)
 class Surrendered(Message):
     """The answer to `StealBatches`: ``[batch, attempt, lo, hi]`` of what was given up.
 
@@ -302,6 +318,14 @@ class Split(Message):
 
 
 @dataclass(slots=True)
+class RefuseWait(Message):
+    """The running call must not wait for others: too many calls of the node do. It raises."""
+
+    kind: ClassVar[str] = "refuse-wait"
+    serial: int
+
+
+@dataclass(slots=True)
 class Flush(Message):
     """Report the calls of the running range that have finished."""
 
@@ -350,6 +374,19 @@ class Yielded(Message):
     lane: ClassVar[Lane] = Lane.BULK
     serial: int
     at: int
+
+
+@dataclass(slots=True)
+class Waiting(Message):
+    """The running call waits for other calls, or (``waiting`` false) goes on.
+
+    What the range had not started was given back by `Yielded` before.
+    """
+
+    kind: ClassVar[str] = "worker-waiting"
+    lane: ClassVar[Lane] = Lane.BULK
+    serial: int
+    waiting: bool
 
 
 def _all_kinds() -> dict[str, type[Message]]:

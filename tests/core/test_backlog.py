@@ -102,10 +102,10 @@ def test_a_higher_priority_goes_first_and_equals_take_turns():
     backlog = Backlog()
     for number, job in ((1, 1), (2, 1), (3, 2), (4, 3), (5, 3)):
         backlog.push(waiting(number, job))
-    backlog.prefer(JobId(3), 5)
-    backlog.prefer(JobId(2), -1)
+    backlog.prefer(JobId(3), (5, 0))
+    backlog.prefer(JobId(2), (-1, 0))
     assert drain(backlog) == [4, 5, 1, 2, 3]
     backlog.push(waiting(6, 1))
     backlog.push(waiting(7, 3))
-    backlog.prefer(JobId(3), 0)
+    backlog.prefer(JobId(3), (0, 0))
     assert drain(backlog) == [6, 7]

@@ -174,6 +174,8 @@ class Commander(Host):
                     message.why,
                     message.guilty,
                 )
+            case msg.RangeWaiting(batch, attempt, waiting):
+                return ev.BatchWaits(node, BatchId(batch), Attempt(attempt), waiting)
             case msg.Surrendered(ranges=ranges):
                 yielded = tuple((BatchId(b), Attempt(a), lo, hi) for b, a, lo, hi in ranges)
                 return ev.StealAnswered(node, yielded)
@@ -249,6 +251,7 @@ class Commander(Host):
                 options.cpus,
                 dict(options.resources),
                 command.linger_s,
+                options.depth,
                 payload,
             ),
         )

@@ -142,6 +142,7 @@ class Lieutenant(Host):
                         message.cpus,
                         message.resources,
                         message.linger_s,
+                        message.depth,
                     )
                 )
             case msg.CancelBatch(batch=batch, attempt=attempt, force=force):
@@ -257,6 +258,10 @@ class Lieutenant(Host):
                         command.guilty,
                     ),
                 )
+            case ev.ReportWaiting(session, batch, attempt, waiting):
+                self._say(session, msg.RangeWaiting(batch, attempt, waiting))
+            case ev.RefuseWait():
+                raise AssertionError("so many calls never wait here")
             case ev.ReportSurrendered(session, asked, ranges):
                 self._say(session, msg.Surrendered(asked, [list(r) for r in ranges]))
             case ev.Fork(worker, _, environment):

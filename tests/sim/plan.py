@@ -38,6 +38,7 @@ class CallPlan:
     fate: Fate = Fate.VALUE
     times: float = inf
     swallows: bool = False  # interrupts
+    waits: tuple[float, float] = (inf, inf)  # from when until when, in shares of its time
 
     def fate_of(self, execution: int) -> Fate:
         """Of the execution with this number, counting from 1."""
@@ -96,7 +97,11 @@ def plan_job(rng: Random, name: str, nasty: bool, besieged: bool = False) -> Job
         batch_size=rng.choice((None, None, None, 1, 7, 50)),
         retry_exceptions=retry_exceptions,
         watched=rng.random() < 0.5,
+        depth=rng.choice((0, 0, 0, 1, 2)),
     )
+    if rng.random() < 0.3:
+        for call in rng.sample(calls, len(calls) // 2):
+            call.waits = rng.choice(((0.0, 0.5), (0.1, 0.9), (0.5, inf)))
     if besieged and calls and timeout_s is None:
         calls[0].seconds = rng.uniform(80.0, 110.0)
     elif nasty:

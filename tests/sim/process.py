@@ -13,6 +13,7 @@ from goliath.core.node_events import (
     WorkerExited,
     WorkerProgressed,
     WorkerStarted,
+    WorkerWaits,
 )
 from tests.sim.ledger import CallRecord, End, Execution, JobRecord, Ledger
 from tests.sim.plan import Fate, Setup
@@ -204,6 +205,11 @@ class FakeProcess:
         )
         if order.careful:
             self._page = (order.serial, range_.at, self._world.now)
+        begin, end = call.plan.waits
+        if begin < 1:
+            self._world.at(call.plan.seconds * begin, self._wait, self.execution, range_)
+        if end < 1:
+            self._world.at(call.plan.seconds * end, self._go_on, self.execution, range_)
         fate = call.plan.fate_of(len(call.executions))
         if fate is not Fate.HANG:
             self._world.at(call.plan.seconds, self._end, self.execution, range_, fate)
@@ -230,6 +236,23 @@ class FakeProcess:
         if range_.order.careful and range_.at < range_.end:
             self._report(range_, final=False)
         self._next(range_)
+
+    def _wait(self, execution: Execution, range_: Range) -> None:
+        """The call waits for others: let them have what it needs, and what it holds up."""
+        if execution is not self.execution or self.dead:
+            return
+        if self.host.machine_asleep(self._wait, execution, range_):
+            return
+        if range_.at > range_.reported:
+            self._report(range_, final=False)
+        self._give_back(range_, 1)
+        self._tell(WorkerWaits(self.worker, range_.order.serial, waiting=True))
+
+    def _go_on(self, execution: Execution, range_: Range) -> None:
+        if execution is not self.execution or self.dead:
+            return
+        if not self.host.machine_asleep(self._go_on, execution, range_):
+            self._tell(WorkerWaits(self.worker, range_.order.serial, waiting=False))
 
     def _finish(self, range_: Range) -> None:
         self._range = None
