@@ -31,7 +31,8 @@ from itertools import count
 from operator import itemgetter
 from typing import Any, Literal, Self, TypeVar, Unpack
 
-from goliath.actors.bell import LoopBell, ThreadBell
+from goliath.actors.bell import ThreadBell
+from goliath.actors.checks import RetryExceptions, check_deadline
 from goliath.actors.cluster import Cluster, OnSession
 from goliath.actors.commander import NodeInfo
 from goliath.actors.desk import CancelAll
@@ -39,8 +40,9 @@ from goliath.actors.driving import AsyncRows, OnResult, adrive, drive, rows_of
 from goliath.actors.inline import InlineCalls
 from goliath.actors.job import Job, Plan, Stretch
 from goliath.actors.link import Dialing
+from goliath.actors.loop_bell import LoopBell
 from goliath.actors.object_ref import ObjectRef, made_here, stored
-from goliath.actors.options import RetryExceptions, RunOptions, check_deadline, make_plan
+from goliath.actors.options import RunOptions, make_plan
 from goliath.actors.printing import Printer, Target
 from goliath.actors.spec import in_worker
 from goliath.actors.standing import StandingJobs

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, ParamSpec, TypedDict, TypeVar, Unpack, overload
 
 from goliath import runtime
+from goliath.actors.checks import RetryExceptions
 from goliath.actors.object_ref import ObjectRef, made_here, split
-from goliath.actors.options import RetryExceptions
 from goliath.actors.task import Strategy, Task
 
 P = ParamSpec("P")

@@ -15,12 +15,14 @@ import os
 import sys
 import threading
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from goliath.actors.commander import NodeInfo
 from goliath.actors.spec import in_worker
-from goliath.commander import Commander, Target_
 from goliath.machine import usable_cpus
+
+if TYPE_CHECKING:  # a worker that makes nested calls must stay small
+    from goliath.actors.commander import NodeInfo
+    from goliath.commander import Commander, Target_
 
 _lock = threading.RLock()
 _commander: Commander | None = None
@@ -75,6 +77,8 @@ def init(
         if local_mode:
             _local = True
             return None
+        from goliath.commander import Commander
+
         if isinstance(lieutenants, str) or _is_pair(lieutenants):
             lieutenants = [lieutenants]  # type: ignore[list-item]  # a pair is one address
         commander = Commander(

@@ -1,4 +1,4 @@
-"""Waking one who sleeps, across threads: a bare lock for threads, an event for coroutines.
+"""Waking one who sleeps, across threads: a bare lock. (`loop_bell` has one for coroutines.)
 
 A bare lock is what makes a round trip cheap: ``threading.Event`` takes 4 times as long, and
 ``concurrent.futures.Future`` 7 to 21 times as long to make as the slotted ref it would serve.
@@ -7,7 +7,6 @@ A bare lock is what makes a round trip cheap: ``threading.Event`` takes 4 times 
 from __future__ import annotations
 
 import _thread
-import asyncio
 from typing import Protocol
 
 
@@ -40,30 +39,3 @@ class ThreadBell:
         if timeout_s is None:
             return self._lock.acquire()
         return self._lock.acquire(timeout=min(max(timeout_s, 0.0), _thread.TIMEOUT_MAX))
-
-
-class LoopBell:
-    """For a coroutine of a running loop, whichever it is."""
-
-    __slots__ = ("_event", "_loop")
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._event = asyncio.Event()
-
-    def ring(self) -> None:
-        """See `Bell.ring`."""
-        try:
-            self._loop.call_soon_threadsafe(self._event.set)
-        except RuntimeError:
-            return  # the loop was closed under the sleeper: there is nobody to wake
-
-    async def wait(self, timeout_s: float | None = None) -> bool:
-        """Sleep until it rings; False if ``timeout_s`` seconds passed before."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._event.wait()
-        except TimeoutError:
-            return False
-        self._event.clear()
-        return True

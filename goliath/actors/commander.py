@@ -252,6 +252,8 @@ class CommanderActor(Actor):
 
     def _on_heard_rarely(self, node: _Node, said: Message) -> None:
         match said:
+            case msg.RangeWaiting(batch, attempt, waiting):
+                self._decide(ev.BatchWaits(node.id, BatchId(batch), Attempt(attempt), waiting))
             case msg.Surrendered():
                 if not are_ranges(said.ranges):
                     return self._accuse(node, "surrendered ranges that are none")
@@ -357,7 +359,7 @@ class CommanderActor(Actor):
             )
         if job.surroundings.key not in node.environments:
             node.environments.add(job.surroundings.key)
-            node.ref.tell(job.surroundings.message(same_machine=node.up.embedded))
+            node.ref.tell(job.surroundings.message(node.id, same_machine=node.up.embedded))
         options: JobOptions = job.options
         node.ref.tell(
             msg.AssignBatch(
@@ -374,6 +376,7 @@ class CommanderActor(Actor):
                 dict(options.resources),
                 command.linger_s,
                 options.depth,
+                parcel.origin,
                 parcel.payload,
             )
         )

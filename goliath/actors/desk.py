@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from goliath.actors.outcomes import Setback, Where
@@ -19,7 +19,7 @@ from goliath.core.batch import JobOptions
 from goliath.core.ids import JobId
 from goliath.errors import TaskCancelledError
 from goliath.transport.channel import Channel
-from goliath.transport.messages import Message, Payload
+from goliath.transport.messages import Message, Origin, Payload
 from goliath.transport.serialization import Function
 
 
@@ -78,6 +78,7 @@ class Parcel:
     calls: int
     form: str
     payload: bytes
+    origin: Origin = field(default_factory=list)
     open_calls: int = 0
 
 

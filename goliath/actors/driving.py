@@ -21,8 +21,9 @@ from collections.abc import (
 from itertools import islice
 from typing import Any, Protocol
 
-from goliath.actors.bell import LoopBell, ThreadBell
+from goliath.actors.bell import ThreadBell
 from goliath.actors.job import Job, Raised, Stretch
+from goliath.actors.loop_bell import LoopBell
 from goliath.errors import DeadlineExceededError
 from goliath.transport.serialization import Row
 

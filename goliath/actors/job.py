@@ -26,7 +26,7 @@ from goliath.core.commands import Verdict
 from goliath.core.ids import JobId
 from goliath.errors import DeadlineExceededError, SerializationError
 from goliath.transport import serialization
-from goliath.transport.messages import Payload
+from goliath.transport.messages import Origin, Payload
 from goliath.transport.serialization import Function, Row, UnpicklableRowError
 
 job_ids = count(1)
@@ -210,7 +210,9 @@ class Job:
 
     def _send(self, rows: list[Row], form: str, payload: bytes) -> None:
         first = self._collector.expect(len(rows))
-        self._post(desk.SubmitParcel(desk.Parcel(self.id, first, len(rows), form, payload)))
+        origin: Origin = [self.id, first, str(self.id), first]
+        parcel = desk.Parcel(self.id, first, len(rows), form, payload, origin)
+        self._post(desk.SubmitParcel(parcel))
 
     def exhaust(self) -> None:
         """Say that there are no more calls."""

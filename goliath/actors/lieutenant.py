@@ -259,6 +259,7 @@ class LieutenantActor(Actor):
                 said.cpus,
                 said.resources,
                 said.linger_s,
+                said.depth,
             )
         )
         return None
@@ -331,6 +332,8 @@ class LieutenantActor(Actor):
                 self._payload = b""
                 if said.final:
                     worker.finished = Serial(said.serial)
+            case msg.Waiting(serial, waiting):
+                self.decide(nd.WorkerWaits(worker_id, Serial(serial), waiting))
             case msg.Yielded(serial, at):
                 self.decide(nd.RestYielded(worker_id, Serial(serial), at))
             case msg.WorkerReady(error):
@@ -389,6 +392,10 @@ class LieutenantActor(Actor):
                 self._workers[worker].process.dismiss()
             case nd.ReportReturned():
                 self._report_returned(command)
+            case nd.ReportWaiting(session, batch, attempt, waiting):
+                self.answer(session, msg.RangeWaiting(batch, attempt, waiting))
+            case nd.RefuseWait(worker, serial):
+                self._workers[worker].process.control(msg.RefuseWait(serial))
             case nd.ReportSurrendered(session, asked, ranges):
                 self.answer(session, msg.Surrendered(asked, [list(r) for r in ranges]))
             case nd.ReportEnvironmentBroken(session, environment, error):
@@ -404,7 +411,7 @@ class LieutenantActor(Actor):
     def _fork(self, command: nd.Fork) -> None:
         environment = self._premises.find(command.session, command.environment)
         assert environment is not None, f"{command} names an environment that was forgotten"
-        spec = self._spec(command.session, environment)
+        spec = self._spec(command, environment)
         try:
             process = self._nursery.fork(command.worker, spec, self)
         except OSError as exc:
@@ -418,7 +425,7 @@ class LieutenantActor(Actor):
         if environment.message.initializer:
             process.send(msg.DefineFunction(INITIALIZER, INITIALIZER, environment.message.payload))
 
-    def _spec(self, session: SessionId, environment: Environment) -> WorkerSpec:
+    def _spec(self, command: nd.Fork, environment: Environment) -> WorkerSpec:
         said = environment.message
         variables: dict[str, str | None] = {
             name: None for name in os.environ if name.startswith(SECRET_PREFIX)
@@ -427,9 +434,11 @@ class LieutenantActor(Actor):
             if name not in os.environ:
                 variables[name] = str(said.threads)
         variables.update(said.variables)
-        cwd = self._premises.directory(session, environment)
+        cwd = self._premises.directory(command.session, environment)
         shipped = [str(environment.directory)] if environment.directory else []
-        return WorkerSpec(cwd, shipped, said.sys_path, variables, said.initializer)
+        return WorkerSpec(
+            cwd, shipped, said.sys_path, variables, said.initializer, said.node, command.worker
+        )
 
     def _run(self, command: nd.Run) -> None:
         worker = self._workers.get(command.worker)
@@ -450,6 +459,8 @@ class LieutenantActor(Actor):
                 batch.function,
                 batch.form,
                 command.careful,
+                batch.attempt,
+                batch.origin,
                 batch.payload,
             )
         )

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Generator
-from concurrent.futures import Future
 from contextlib import suppress
 from itertools import count as counter
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from goliath.actors.bell import ThreadBell
 from goliath.actors.endings import Broken, Made, Outcome, Parts, Stored
 from goliath.actors.gathering import Gathering
 from goliath.errors import GetTimeoutError
 from goliath.transport import serialization
+
+if TYPE_CHECKING:
+    import asyncio
+    from concurrent.futures import Future
 
 T = TypeVar("T")
 
@@ -133,6 +135,8 @@ class ObjectRef(Generic[T]):
 
     def __await__(self) -> Generator[Any, None, T]:
         if not self.done():
+            import asyncio  # whoever awaits has it; a worker that does not, needs none
+
             # Without a coroutine around it: who gathers thousands has a task for each already.
             loop = asyncio.get_running_loop()
             future: asyncio.Future[None] = loop.create_future()
@@ -150,6 +154,8 @@ class ObjectRef(Generic[T]):
 
     def future(self) -> Future[T]:
         """A real ``concurrent.futures.Future`` of the same result."""
+        from concurrent.futures import Future
+
         future: Future[T] = Future()
         future.set_running_or_notify_cancel()
 

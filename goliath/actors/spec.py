@@ -36,6 +36,7 @@ class WorkerSpec:
         sys_path: directories importable after the standard library, before installed packages.
         sys_path_exact: the whole ``sys.path`` instead, when not empty.
         variables: environment variables to set, or to remove (None).
+        node, worker: what both are called.
         has_initializer: whether the first message is a `DefineFunction` to run once.
     """
 
@@ -44,6 +45,8 @@ class WorkerSpec:
     sys_path_exact: list[str] = field(default_factory=list)
     variables: dict[str, str | None] = field(default_factory=dict)
     has_initializer: bool = False
+    node: str = ""
+    worker: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """As JSON-able data."""

@@ -10,6 +10,7 @@ from typing import Any
 from goliath.actors.cluster import Cluster
 from goliath.actors.object_ref import ObjectRef
 from goliath.actors.submission import Submission
+from goliath.actors.surroundings import surroundings
 from goliath.actors.task import Task
 from goliath.errors import GoliathError
 
@@ -55,7 +56,7 @@ class StandingJobs:
     def _submit_once(
         self, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> ObjectRef[Any]:
-        submission = task.submission(*self._cluster.start())
+        submission = self._open(task)
         ref = submission.submit(args, kwargs)
         submission.close()
         assert ref is not None
@@ -65,11 +66,19 @@ class StandingJobs:
         with self._lock:
             submission = self._kept.get(key)
             if submission is None:
-                submission = task.submission(*self._cluster.start())
+                submission = self._open(task)
                 while len(self._kept) >= KEPT:
                     self._kept.pop(next(iter(self._kept))).close()
                 self._kept[key] = submission
             return submission
+
+    def _open(self, task: Task) -> Submission:
+        portal, commander = self._cluster.start()
+        around = surroundings(cpus=task.num_cpus)
+        function = task.pickled()
+        return Submission(
+            function, around, task.options(function.digest, around.key), portal, commander
+        )
 
     def end_all(self, before: Callable[[], None] = lambda: None) -> None:
         """End all of them, after ``before`` was called; what is submitted later begins anew."""

@@ -27,7 +27,7 @@ from goliath.core.batch import JobOptions
 from goliath.core.commands import Verdict
 from goliath.core.ids import JobId
 from goliath.transport import serialization
-from goliath.transport.messages import Payload
+from goliath.transport.messages import Origin, Payload
 from goliath.transport.serialization import SCALARS, Function
 
 GATHERED_MAX = 8192
@@ -194,7 +194,8 @@ class Submission:
             first, count = self._next, len(rows)
             self._next += count
             self._sent[first] = _Sent(calls, offset, count)
-            parcel = desk.Parcel(self.id, first, count, form, payload)
+            origin: Origin = [self.id, first, calls.job, calls.first + offset]
+            parcel = desk.Parcel(self.id, first, count, form, payload, origin)
             self._commander.tell(desk.SubmitParcel(parcel))
         with self._lock:
             rest = self._dependent or any(map(len, self._waiting))

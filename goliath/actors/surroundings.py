@@ -46,7 +46,7 @@ class Surroundings:
     sys_path: tuple[str, ...] = ()
     private: bool = False  # of one job: its workers go with it
 
-    def message(self, *, same_machine: bool) -> DefineEnvironment:
+    def message(self, node: str, *, same_machine: bool) -> DefineEnvironment:
         """What a node is told. The user's own directories mean nothing on another machine."""
         return DefineEnvironment(
             self.key,
@@ -56,6 +56,7 @@ class Surroundings:
             self.cwd if same_machine else "",
             list(self.sys_path) if same_machine else [],
             bool(self.initializer),
+            node,
             payload=self.initializer,
         )
 

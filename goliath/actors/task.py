@@ -6,14 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from goliath.actors.options import RetryExceptions, check_ranges, checked_resources, classes_of
-from goliath.actors.portal import Portal
-from goliath.actors.ref import AskableRef
-from goliath.actors.submission import Submission
-from goliath.actors.surroundings import surroundings
+from goliath.actors.checks import RetryExceptions, check_ranges, checked_resources, classes_of
 from goliath.core.batch import JobOptions
 from goliath.core.ids import NodeId
 from goliath.transport import serialization
+from goliath.transport.serialization import Function
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,32 +59,32 @@ class Task:
                 "NodeAffinitySchedulingStrategy"
             )
 
-    def submission(self, portal: Portal, commander: AskableRef) -> Submission:
-        """A standing job for it.
+    def pickled(self) -> Function:
+        """The function as it travels.
 
         Raises:
-            SerializationError: the function cannot be pickled.
+            SerializationError: it cannot be pickled.
         """
-        around = surroundings(cpus=self.num_cpus)
         retry_on = classes_of(self.retry_exceptions)
-        pickled = serialization.dump_function(self.function, retry_on=retry_on)
-        if self.name is not None:
-            pickled = replace(pickled, name=self.name)
+        function = serialization.dump_function(self.function, retry_on=retry_on)
+        return function if self.name is None else replace(function, name=self.name)
+
+    def options(self, function: str, environment: str) -> JobOptions:
+        """What the scheduler has to know; ``function`` is its digest."""
         node, soft = None, False
         if isinstance(self.scheduling_strategy, NodeAffinitySchedulingStrategy):
             node = NodeId(self.scheduling_strategy.node_id)
             soft = self.scheduling_strategy.soft
-        options = JobOptions(
-            function=pickled.digest,
-            environment=around.key,
+        return JobOptions(
+            function=function,
+            environment=environment,
             max_retries=self.max_retries,
             timeout_s=self.timeout,
             cpus=self.num_cpus,
             resources=checked_resources(self.resources),
-            retry_exceptions=bool(retry_on),
+            retry_exceptions=bool(classes_of(self.retry_exceptions)),
             priority=self.priority,
             spread=self.scheduling_strategy == "SPREAD",
             node=node,
             soft=soft,
         )
-        return Submission(pickled, around, options, portal, commander)

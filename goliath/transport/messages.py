@@ -17,6 +17,10 @@ from typing import ClassVar
 
 Payload = bytes | bytearray | memoryview
 
+Origin = list[int | str]
+"""What a Commander calls the calls of a parcel: ``[job, parcel, task, number]``. The task id of
+call ``i`` is ``task``, a hyphen, and ``number + i``."""
+
 
 class Lane(IntEnum):
     """Which queue a message waits in. Order is kept within a lane only."""
@@ -65,7 +69,8 @@ class DefineEnvironment(Message):
 
     ``files`` are ``[path, mode, sha256, size]`` with POSIX paths relative to the job's own
     directory; without files the directory is ``cwd`` (same machine only) or a fresh one.
-    The payload is the pickled initializer, or nothing.
+    ``node`` is what the Commander calls the node. The payload is the pickled initializer, or
+    nothing.
     """
 
     kind: ClassVar[str] = "environment"
@@ -77,6 +82,7 @@ class DefineEnvironment(Message):
     cwd: str = ""
     sys_path: list[str] = field(default_factory=list)
     initializer: bool = False
+    node: str = ""
     payload: Payload = b""
 
 
@@ -110,6 +116,7 @@ class AssignBatch(Message):
 
     A finished call is reported ``linger_s`` seconds later at the latest, with others. ``depth``
     tells how many calls wait for these, in a row: of what is queued, the deepest goes first.
+    ``origin`` is handed to the worker, and comes back with what the calls ask for.
     """
 
     kind: ClassVar[str] = "assign"
@@ -127,6 +134,7 @@ class AssignBatch(Message):
     resources: dict[str, float] = field(default_factory=dict)
     linger_s: float = 0.010
     depth: int = 0
+    origin: list[int | str] = field(default_factory=list)
     payload: Payload = b""
 
 
@@ -294,6 +302,8 @@ class RunRange(Message):
     function: str
     form: str
     careful: bool = False
+    attempt: int = 1
+    origin: list[int | str] = field(default_factory=list)
     payload: Payload = b""
 
 

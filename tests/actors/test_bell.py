@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from goliath.actors.bell import LoopBell, ThreadBell
+from goliath.actors.bell import ThreadBell
+from goliath.actors.loop_bell import LoopBell
 from tests.actors.runtime import on_both_loops
 
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from goliath.actors.bell import LoopBell
 from goliath.actors.driving import (
     AsyncRows,
     RowList,
@@ -22,6 +21,7 @@ from goliath.actors.driving import (
     rows_of,
 )
 from goliath.actors.job import Job
+from goliath.actors.loop_bell import LoopBell
 from goliath.actors.options import make_plan
 from goliath.errors import DeadlineExceededError, TaskCancelledError
 from tests.actors.desks import FakeCommander, job_for

@@ -218,7 +218,7 @@ async def test_a_batch_is_run_by_a_worker_in_its_environment_and_reported():
         await until(lambda: len(worker.heard) == 2)
         assert worker.heard == [
             FUNCTION,
-            msg.RunRange(1, 0, 3, "f", "rows", False, b"calls"),
+            msg.RunRange(1, 0, 3, "f", "rows", payload=b"calls"),
         ]
         worker.do()
         done = await commander.next(msg.RangeDone)

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from goliath.actors.options import check_deadline, make_plan
+from goliath.actors.checks import check_deadline
+from goliath.actors.options import make_plan
 from goliath.errors import SerializationError
 
 

@@ -147,7 +147,7 @@ def test_an_initializer_that_cannot_be_pickled_is_refused():
 
 def test_a_node_elsewhere_is_not_told_of_directories_here(here: Path):
     around = surroundings(["foo.py"], env_vars={"A": "1"}, cpus=2.5)
-    near, far = around.message(same_machine=True), around.message(same_machine=False)
+    near, far = (around.message("n", same_machine=same) for same in (True, False))
     assert (near.cwd, far.cwd) == (str(here), "")
     assert near.sys_path
     assert not far.sys_path

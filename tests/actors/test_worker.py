@@ -171,7 +171,7 @@ async def test_a_function_that_cannot_be_rebuilt_fails_every_call_and_says_how_t
         form, payload = "columns", serialization.encode_columns([{"x": 1}, {"x": 2}])
         from goliath.transport.messages import RunRange
 
-        process.send(RunRange(9, 0, 2, "broken", form, False, payload or b""))
+        process.send(RunRange(9, 0, 2, "broken", form, payload=payload or b""))
         outcomes = await shop.gather(process, 9)
         assert [outcomes.failures[i]["kind"] for i in (0, 1)] == ["serialization"] * 2
         assert "no_such_module" in outcomes.failures[0]["message"]

@@ -152,7 +152,7 @@ class Workshop:
         form, payload = encode_calls(rows)
         serial = next(self._serials)
         end = len(rows) if hi is None else hi
-        process.send(RunRange(serial, lo, end, pickled.digest, form, careful, payload))
+        process.send(RunRange(serial, lo, end, pickled.digest, form, careful, payload=payload))
         return serial
 
     async def gather(self, process: Process, serial: int) -> Outcomes:

@@ -1,0 +1,79 @@
+"""What a user may say in an option, and what he is told if he says something else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from goliath.actors.scrutiny import are_amounts
+
+RetryExceptions = bool | Iterable[type[BaseException]]
+
+
+def check_deadline(deadline: Any) -> None:
+    """Refuse what is no number of seconds.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it is negative.
+    """
+    if deadline is None:
+        return
+    if isinstance(deadline, bool) or not isinstance(deadline, int | float):
+        raise TypeError(f"deadline={deadline!r}; it is a number of seconds, or None")
+    if not deadline >= 0:
+        raise ValueError(f"deadline={deadline!r}; it is 0 or a positive number of seconds")
+
+
+def check_ranges(
+    # Any: what a user passed may be anything, whatever the signature says.
+    timeout: Any,
+    max_retries: Any,
+    batch_size: Any,
+    num_cpus: Any,
+    buffersize: Any,
+) -> None:
+    """Refuse what cannot be.
+
+    Raises:
+        ValueError: names the option and what it may be.
+    """
+    if timeout is not None and not timeout > 0:
+        raise ValueError(f"timeout={timeout!r}; it is a positive number of seconds, or None")
+    if not isinstance(max_retries, int) or max_retries < 0:
+        raise ValueError(f"max_retries={max_retries!r}; it is 0 or a positive integer")
+    if batch_size != "auto" and (not isinstance(batch_size, int) or batch_size < 1):
+        raise ValueError(f"batch_size={batch_size!r}; it is 'auto' or a positive integer")
+    if not num_cpus >= 0:
+        raise ValueError(f"num_cpus={num_cpus!r}; it is 0 or a positive number")
+    if buffersize is not None and buffersize < 1:
+        raise ValueError(f"buffersize={buffersize!r}; it is a positive integer, or None")
+
+
+def checked_resources(resources: Any) -> dict[str, float]:
+    """Resources by their names.
+
+    Raises:
+        ValueError: they are not.
+    """
+    wanted = dict(resources or {})
+    if not are_amounts(wanted) or float("inf") in wanted.values():
+        raise ValueError(
+            f"resources={resources!r}; it maps names to numbers that are 0 or positive"
+        )
+    return wanted
+
+
+def classes_of(wanted: Any) -> tuple[type[BaseException], ...]:
+    """The exception classes that ``retry_exceptions`` means.
+
+    Raises:
+        TypeError: one of them is no exception class.
+    """
+    if isinstance(wanted, bool):
+        return (Exception,) if wanted else ()
+    classes = tuple(wanted) if isinstance(wanted, Iterable) else (wanted,)
+    for cls in classes:
+        if not (isinstance(cls, type) and issubclass(cls, BaseException)):
+            raise TypeError(f"retry_exceptions holds {cls!r}, which is no exception class")
+    return classes
