@@ -51,6 +51,10 @@ if TYPE_CHECKING:
         nodes as nodes,
         shutdown as shutdown,
     )
+    from goliath.runtime_context import (
+        RuntimeContext as RuntimeContext,
+        get_runtime_context as get_runtime_context,
+    )
 
 __version__ = "1.0.0.dev0"
 
@@ -94,6 +98,7 @@ _HOMES = {
         ),
         "goliath.runtime",
     ),
+    **dict.fromkeys(("RuntimeContext", "get_runtime_context"), "goliath.runtime_context"),
     **dict.fromkeys(_ERRORS, "goliath.errors"),
 }
 

@@ -31,6 +31,7 @@ from itertools import count
 from operator import itemgetter
 from typing import Any, Literal, Self, TypeVar, Unpack
 
+from goliath.actors import nested
 from goliath.actors.bell import ThreadBell
 from goliath.actors.checks import RetryExceptions, check_deadline
 from goliath.actors.cluster import Cluster, OnSession
@@ -41,7 +42,7 @@ from goliath.actors.inline import InlineCalls
 from goliath.actors.job import Job, Plan, Stretch
 from goliath.actors.link import Dialing
 from goliath.actors.loop_bell import LoopBell
-from goliath.actors.object_ref import ObjectRef, made_here, stored
+from goliath.actors.object_ref import ObjectRef, stored
 from goliath.actors.options import RunOptions, make_plan
 from goliath.actors.printing import Printer, Target
 from goliath.actors.spec import in_worker
@@ -332,13 +333,15 @@ class Commander:
             A ref: ask for its ``result()``, or await it.
         """
         if in_worker():
-            return made_here(function, args, kwargs)
+            return nested.calls().submit_function(function, args, kwargs)
         return self._standing.submit(function, args, kwargs)
 
     def submit_task(
         self, task: Task, /, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> ObjectRef[Any]:
         """Make one call of a function with options (see `goliath.remote`)."""
+        if in_worker():
+            return nested.calls().submit(task, args, kwargs)
         return self._standing.submit_task(task, args, kwargs)
 
     def put(self, value: T) -> ObjectRef[T]:
@@ -350,7 +353,7 @@ class Commander:
         Raises:
             SerializationError: the value cannot be pickled.
         """
-        return stored(value)
+        return nested.calls().put(value) if in_worker() else stored(value)
 
     # -- the Commander itself ----------------------------------------------------------
 
@@ -360,7 +363,7 @@ class Commander:
 
     def nodes(self) -> list[NodeInfo]:
         """What is known of each Lieutenant, those that are down included."""
-        return [] if in_worker() else self._cluster.nodes()
+        return nested.calls().nodes() if in_worker() else self._cluster.nodes()
 
     def cancel(self) -> None:
         """Cancel everything in flight: its callers get `TaskCancelledError`."""

@@ -24,9 +24,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar, overload
 
-from goliath.actors import object_ref
+from goliath import runtime
 from goliath.actors.bell import ThreadBell
-from goliath.actors.object_ref import ObjectRef
+from goliath.actors.object_ref import ObjectRef, waiting_for
 from goliath.errors import GetTimeoutError
 
 T = TypeVar("T")
@@ -51,15 +51,17 @@ def get(refs: Any, *, timeout: float | None = None) -> Any:
     if isinstance(refs, ObjectRef):
         return refs.result(timeout)
     checked = _checked(refs, "get")
-    if timeout is None:
-        results = []
-        for ref in checked:  # most have ended while the first was waited for
-            calls, index = ref._calls, ref._index
-            outcome = calls.outcomes[index]
-            results.append(ref.result() if outcome is None else outcome.value(calls.first + index))
-        return results
-    until = time.monotonic() + timeout
-    return [ref.result(max(until - time.monotonic(), 0.0)) for ref in checked]
+    with waiting_for(checked):
+        if timeout is None:
+            results = []
+            for ref in checked:  # most have ended while the first was waited for
+                calls, index = ref._calls, ref._index
+                outcome = calls.outcomes[index]
+                value = ref.result() if outcome is None else outcome.value(calls.first + index)
+                results.append(value)
+            return results
+        until = time.monotonic() + timeout
+        return [ref.result(max(until - time.monotonic(), 0.0)) for ref in checked]
 
 
 def wait(
@@ -135,7 +137,7 @@ def put(value: T) -> ObjectRef[T]:
     """
     if isinstance(value, ObjectRef):
         raise TypeError(f"goliath.put was given {value!r}, which can be passed as it is")
-    return object_ref.stored(value)
+    return runtime.put(value)
 
 
 def cancel(ref: ObjectRef[Any], *, force: bool = False, recursive: bool = True) -> None:
@@ -146,14 +148,13 @@ def cancel(ref: ObjectRef[Any], *, force: bool = False, recursive: bool = True) 
 
     Args:
         force: kill the worker at once.
-        recursive: call off what the call has begun, too.
+        recursive: call off the calls that it has made, too.
 
     Raises:
         TypeError: ``ref`` is none.
     """
-    del recursive  # what a call begins in a worker runs in the call itself, and ends with it
     for checked in _checked([ref], "cancel"):
-        checked.cancel(force=force)
+        checked.cancel(force=force, recursive=recursive)
 
 
 def _checked(refs: Any, verb: str) -> list[ObjectRef[Any]]:
@@ -196,7 +197,9 @@ def _ending(refs: Sequence[ObjectRef[T]], timeout: float | None) -> Iterator[Obj
         for _ in range(len(refs)):
             while not ended:
                 left = None if until is None else until - time.monotonic()
-                if not bell.wait(left) and not ended:
+                with waiting_for(()):
+                    rung = bell.wait(left)
+                if not rung and not ended:
                     return
             yield ended.popleft()
     finally:

@@ -79,7 +79,7 @@ class RemoteFunction(Generic[P, T]):
         """Call it on some worker.
 
         Arguments are taken as they are now. A ref among them is replaced by its result when the
-        call is sent; a ref deeper inside an argument is refused.
+        call is sent; a ref deeper inside an argument stays a ref.
 
         Returns:
             A ref to the result; a list of refs with ``num_returns``.
@@ -92,7 +92,7 @@ class RemoteFunction(Generic[P, T]):
             named = {name: _resolved(arg) for name, arg in kwargs.items()}
             ref: ObjectRef[Any] = made_here(self._function, tuple(map(_resolved, args)), named)
         else:
-            ref = runtime.commander().submit_task(self._task, args, kwargs)
+            ref = runtime.submit(self._task, args, kwargs)
         return ref if self._num_returns == 1 else split(ref, self._num_returns)
 
     def options(self, **options: Unpack[TaskOptions]) -> RemoteFunction[P, T]:

@@ -15,14 +15,19 @@ import os
 import sys
 import threading
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from goliath.actors import nested
+from goliath.actors.object_ref import ObjectRef, stored
 from goliath.actors.spec import in_worker
+from goliath.actors.task import Task
 from goliath.machine import usable_cpus
 
 if TYPE_CHECKING:  # a worker that makes nested calls must stay small
     from goliath.actors.commander import NodeInfo
     from goliath.commander import Commander, Target_
+
+T = TypeVar("T")
 
 _lock = threading.RLock()
 _commander: Commander | None = None
@@ -119,8 +124,20 @@ def is_initialized() -> bool:
 
 
 def runs_here() -> bool:
-    """Whether calls are made at once, in this thread: in local mode and inside a worker."""
-    return _local or in_worker()
+    """Whether calls are made at once, in this thread."""
+    return _local
+
+
+def submit(task: Task, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ObjectRef[Any]:
+    """Have a call made: by the Commander of the surrounding session in a worker."""
+    if in_worker():
+        return nested.calls().submit(task, args, kwargs)
+    return commander().submit_task(task, args, kwargs)
+
+
+def put(value: T) -> ObjectRef[T]:
+    """Keep a copy of a value (see `goliath.refs.put`)."""
+    return nested.calls().put(value) if in_worker() else stored(value)
 
 
 def commander() -> Commander:
@@ -144,7 +161,9 @@ def commander() -> Commander:
 
 def nodes() -> list[NodeInfo]:
     """What is known of each Lieutenant, those that are down included."""
-    return [] if runs_here() else commander().nodes()
+    if _local:
+        return []
+    return nested.calls().nodes() if in_worker() else commander().nodes()
 
 
 def cluster_resources() -> dict[str, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
-from goliath.actors.ref import ActorRef
+from goliath.actors.ref import ActorRef, AskableRef
 from goliath.actors.supervisor import Child, Exit, Lifetime
 
 
@@ -13,7 +13,7 @@ class Context(Protocol):
     """What the runtime offers to the actor it runs."""
 
     @property
-    def ref(self) -> ActorRef:
+    def ref(self) -> AskableRef:
         """The actor's own ref."""
 
     def now(self) -> float:

@@ -47,7 +47,7 @@ def live(spec: WorkerSpec, tag: str, fds: list[int], zygotes_fds: Iterable[int])
             socket.socket(fileno=control),
             shared,
             (stdout, stderr),
-            has_initializer=spec.has_initializer,
+            spec,
         )
         os._exit(status)
     except BaseException:  # noqa: BLE001 - nothing may climb back into the zygote's loop

@@ -139,6 +139,8 @@ class Cluster:
 
     async def _begin(self) -> LocalRef:
         self._system = system = ActorSystem(on_failure=self._on_failure)
+        assert self._portal is not None, "this runs in its loop"
+        portal = self._portal
         config = SchedulingConfig.from_environ()
         scheduler = Scheduler(
             BatchPolicy(
@@ -162,6 +164,7 @@ class Cluster:
                 self._addresses,
                 on_output=self._printer,
                 on_nodes=self._on_nodes,
+                portal=portal,
             ),
             "commander",
         )

@@ -14,8 +14,11 @@ from typing import Any, assert_never
 from goliath.actors import desk
 from goliath.actors.acquaintance import ENVIRONMENTS_KEPT, FUNCTIONS_KEPT, Acquaintance
 from goliath.actors.actor import Actor
+from goliath.actors.deputies import Deputies
 from goliath.actors.filesending import Way, send_files
 from goliath.actors.outcomes import Report, Setback, Where
+from goliath.actors.portal import Poster
+from goliath.actors.ref import AskableRef
 from goliath.actors.remoting import Inbound, RemoteRef
 from goliath.actors.scrutiny import are_calls, are_ranges, are_strings
 from goliath.actors.surroundings import ShippedFile
@@ -80,6 +83,7 @@ class CommanderActor(Actor):
         addresses: what the Commander was told to use, for `NodeInfo`s of those that are down.
         on_output: called with node, message for whatever workers print.
         on_nodes: called whenever a session begins or fails to.
+        portal: the way into this thread for others.
     """
 
     def __init__(
@@ -89,8 +93,10 @@ class CommanderActor(Actor):
         *,
         on_output: Callable[[str, msg.Output], None],
         on_nodes: Callable[[desk.NodeUp | desk.NodeTrouble | desk.NodeDown], None],
+        portal: Poster,
         check: bool = False,
     ) -> None:
+        self._deputies = Deputies(self, portal)
         self._mind = scheduler
         self._check = check
         self._journal = Journal()
@@ -103,6 +109,7 @@ class CommanderActor(Actor):
         self._on_nodes = on_nodes
         # What the report being handled brought with it.
         self._payload: Payload = b""
+        self._held: Sequence[object] = ()
         self._report: Report | None = None
         self._worker = 0
         self._speaker = ""
@@ -128,8 +135,13 @@ class CommanderActor(Actor):
             case desk.ExhaustJob(job):
                 self._decide(ev.JobExhausted(job))
             case desk.CancelJob(job, force):
+                self._deputies.cancel_job(job, force=force)
                 self._decide(ev.JobCancelled(job, force))
-            case desk.CancelCall(job, parcel, call, force):
+            case desk.CancelCall(job, parcel, call, force, recursive):
+                if recursive:
+                    self._deputies.cancel((job, parcel, call), force=force)
+                else:
+                    self._deputies.release(job, parcel, (call,))
                 self._decide(ev.CallCancelled(job, parcel, call, force))
             case desk.CancelAll():
                 for job in list(self._jobs):
@@ -151,7 +163,7 @@ class CommanderActor(Actor):
                 self._broken = error
                 self.context.stop()
             case desk.DescribeNodes():
-                return self._describe()
+                return self.describe_nodes()
             case _:
                 return super().receive(message)
         return None
@@ -195,6 +207,7 @@ class CommanderActor(Actor):
         node = self._nodes.pop(node_id, None)
         if node is not None:
             node.way.end()
+            self._deputies.node_left(node_id)
             self._troubles[node.up.address] = str(down.error or "it ended the session")
             self._on_nodes(down)
             self._decide(ev.NodeLost(node_id))
@@ -209,6 +222,8 @@ class CommanderActor(Actor):
                 if said.elapsed_us < 0 or not are_calls(said.retryable, said.lo, said.hi):
                     return self._accuse(node, "outcomes of calls that are none of theirs")
                 self._payload, self._worker = said.payload, said.worker
+                if said.refs:
+                    self._held = self._deputies.found(node_id, said.worker, said.refs)
                 self._decide(
                     ev.RangeFinished(
                         node_id,
@@ -220,7 +235,7 @@ class CommanderActor(Actor):
                         tuple(said.retryable),
                     )
                 )
-                self._payload = b""
+                self._payload, self._held = b"", ()
             case msg.RangeReturned():
                 if said.guilty != -1 and not said.lo <= said.guilty < said.hi:
                     return self._accuse(node, "a call that is to blame for others")
@@ -239,6 +254,11 @@ class CommanderActor(Actor):
                     )
                 )
                 self._report = None
+            case _ if isinstance(said, msg.FromCalls):
+                try:
+                    self._deputies.hear(node_id, said)
+                except ProtocolError as exc:
+                    return self._accuse(node, str(exc))
             case msg.Output():
                 self._on_output(node.up.address, said)
             case _:
@@ -266,6 +286,8 @@ class CommanderActor(Actor):
                         ),
                     )
                 )
+            case msg.WorkerLeft(worker):
+                self._deputies.worker_left(node.id, worker)
             case msg.NeedFiles(sha256s):
                 if not are_strings(sha256s):
                     return self._accuse(node, "files that it needs without their names")
@@ -287,7 +309,23 @@ class CommanderActor(Actor):
         found.update((f.sha256, f) for f in files if f.sha256 in found)
         await send_files(node.ref.channel, found, node.way)
 
-    def _describe(self) -> list[NodeInfo]:
+    # -- see `deputies.Office` -----------------------------------------------------------
+
+    def find_job(self, job: JobId) -> desk.OpenJob | None:
+        """See `Office.find_job`."""
+        return self._jobs.get(job)
+
+    def tell_node(self, node: NodeId, message: Message) -> None:
+        """See `Office.tell_node`."""
+        if node in self._nodes:
+            self._nodes[node].ref.tell(message)
+
+    def me(self) -> AskableRef:
+        """See `Office.me`."""
+        return self.context.ref
+
+    def describe_nodes(self) -> list[NodeInfo]:
+        """See `Office.describe_nodes`."""
         infos = [
             NodeInfo(
                 node.id,
@@ -388,8 +426,15 @@ class CommanderActor(Actor):
         job = self._jobs[command.job]
         where = self._where(job, command.attempt, self._speaker)
         job.owner.on_settled(
-            command.parcel, command.lo, command.hi, self._payload, command.excepted, where
+            command.parcel,
+            command.lo,
+            command.hi,
+            self._payload,
+            command.excepted,
+            where,
+            self._held,
         )
+        self._deputies.release(command.job, command.parcel, range(command.lo, command.hi))
         self._close(command.job, command.parcel, command.hi - command.lo - len(command.excepted))
 
     def _fail(self, command: do.Fail) -> None:
@@ -416,9 +461,11 @@ class CommanderActor(Actor):
         job = self._jobs.pop(job_id)
         for key in [key for key in self._parcels if key[0] == job_id]:
             del self._parcels[key]
+        self._deputies.job_ended(job_id)
         around = job.surroundings
+        used = any(other.surroundings.key == around.key for other in self._jobs.values())
         for node in self._nodes.values():
-            if around.private and node.environments.discard(around.key):
+            if around.private and not used and node.environments.discard(around.key):
                 node.ref.tell(msg.ForgetEnvironment(around.key))
         self._forget_surplus()
         self._tell_if_idle()

@@ -19,16 +19,26 @@ def takes_refs(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
     return bool(kwargs) and ObjectRef in map(type, kwargs.values())
 
 
-class Dependencies:
-    """The arguments of one call: what was given, as it was then, and what is still to come.
+def frozen_call(
+    args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[list[Any], dict[str, Any]]:
+    """The arguments of one call as they are now, refs left as they are.
 
     Raises:
         SerializationError: an argument cannot be pickled.
     """
+    return (
+        [_frozen(f"argument {place}", value) for place, value in enumerate(args)],
+        {name: _frozen(name, value) for name, value in kwargs.items()},
+    )
 
-    def __init__(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        self._args = [_frozen(f"argument {place}", value) for place, value in enumerate(args)]
-        self._kwargs = {name: _frozen(name, value) for name, value in kwargs.items()}
+
+class Dependencies:
+    """The arguments of one call, each frozen or a ref whose result is still to come."""
+
+    def __init__(self, args: list[Any], kwargs: Mapping[str, Any]) -> None:
+        self._args = args
+        self._kwargs = kwargs
         values = (*args, *kwargs.values())
         self._refs = {value for value in values if type(value) is ObjectRef}
         self._missing = len(self._refs)

@@ -30,9 +30,19 @@ class Owner(Protocol):
         """``batches`` more parcels of ``calls`` calls are wanted."""
 
     def on_settled(
-        self, parcel: int, lo: int, hi: int, payload: Payload, excepted: Sequence[int], where: Where
+        self,
+        parcel: int,
+        lo: int,
+        hi: int,
+        payload: Payload,
+        excepted: Sequence[int],
+        where: Where,
+        held: Sequence[object] = (),
     ) -> None:
-        """Outcomes of calls ``lo <= i < hi`` of a parcel, but for those in ``excepted``."""
+        """Outcomes of calls ``lo <= i < hi`` of a parcel, but for those in ``excepted``.
+
+        ``held`` are the refs in them, to be kept until they have been read.
+        """
 
     def on_failed(self, parcel: int, lo: int, hi: int, setback: Setback, where: Where) -> None:
         """Calls ``lo <= i < hi`` of a parcel have no outcome of their own."""
@@ -112,6 +122,7 @@ class CancelCall:
     parcel: int
     call: int
     force: bool = False
+    recursive: bool = True
 
 
 @dataclass(slots=True)

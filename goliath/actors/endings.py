@@ -35,22 +35,47 @@ class Outcome(Protocol):
         """
 
 
+def packed(outcome: Outcome, call: int) -> tuple[bool, bytes]:
+    """What has become of a call, for another process: whether it failed, and the pickle of its
+    value, or what `serialization.load_error` reads."""
+    try:
+        return False, serialization.pickle_of(outcome.frozen(call))
+    except NoValueError:
+        pass
+    try:
+        outcome.value(call)
+    except BaseException as exc:  # noqa: BLE001 - a call may have raised anything
+        return True, serialization.dump_error(exc)
+    raise AssertionError(f"call {call} has a value and does not give it")
+
+
 class Arrived:
-    """The outcomes of consecutive calls, as they came from a worker."""
+    """The outcomes of consecutive calls, as they came from a worker.
+
+    Args:
+        payload: what `serialization.read_outcomes` reads.
+        first: the number of the first call.
+        where: what they are called in messages.
+        held: the refs in their values.
+    """
 
     __slots__ = (
         "_boxed",
         "_errors",
         "_failures",
         "_first",
+        "_held",
         "_payload",
         "_unboxed",
         "_values",
         "_where",
     )
 
-    def __init__(self, payload: Payload, first: int, where: Where) -> None:
+    def __init__(
+        self, payload: Payload, first: int, where: Where, held: Sequence[object] = ()
+    ) -> None:
         self._payload: Payload | None = payload
+        self._held = held
         self._first = first
         self._where = where
         self._values: list[Any] = []
@@ -183,12 +208,18 @@ class Made:
 
 
 class Stored:
-    """A value that was put where calls can have it, as it was then; each asker gets a copy."""
+    """A value that was put where calls can have it, as it was then; each asker gets a copy.
 
-    __slots__ = ("_frozen",)
+    Args:
+        frozen: it is `serialization.freeze`-d.
+        held: the refs in it.
+    """
 
-    def __init__(self, value: Any) -> None:
-        self._frozen = serialization.freeze("value", value)
+    __slots__ = ("_frozen", "_held")
+
+    def __init__(self, frozen: Any, held: Sequence[object] = ()) -> None:
+        self._frozen = frozen
+        self._held = held
 
     def value(self, call: int) -> Any:
         """See `Outcome.value`."""
@@ -197,6 +228,36 @@ class Stored:
     def frozen(self, call: int) -> Any:
         """See `Outcome.frozen`."""
         return self._frozen
+
+
+class Delivered:
+    """What became of a call that a call in this worker has made, as its Commander says."""
+
+    __slots__ = ("_failed", "_payload", "_value")
+
+    def __init__(self, payload: bytes, *, failed: bool) -> None:
+        self._payload: bytes | None = payload
+        self._failed = failed
+        self._value: Any = None
+
+    def value(self, call: int) -> Any:
+        """See `Outcome.value`."""
+        payload = self._payload
+        if payload is not None:
+            load = serialization.load_error if self._failed else serialization.load_value
+            self._value = load(payload)
+            self._payload = None
+        if self._failed:
+            raise self._value
+        return self._value
+
+    def frozen(self, call: int) -> Any:
+        """See `Outcome.frozen`."""
+        if self._failed:
+            raise NoValueError
+        if self._payload is not None:
+            return Pickled(self._payload)
+        return serialization.freeze("value", self._value)
 
 
 class Parts:

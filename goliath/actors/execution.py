@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from goliath.actors import passing
 from goliath.actors.calls import Callee, Calls, ColumnCalls, Function, RowCalls
 from goliath.actors.coroutines import GENERATORS, CoroutineRunner, must_be_awaited
 from goliath.actors.failures import (
@@ -78,6 +79,7 @@ class Range:
         "boxed",
         "end",
         "failures",
+        "held",
         "lo",
         "serial",
         "values",
@@ -90,6 +92,7 @@ class Range:
         self.values: list[Any] = []
         self.boxed: dict[int, bytes] = {}
         self.failures: dict[int, FailureRecord] = {}
+        self.held: dict[int, list[Any]] = {}  # the refs in a result, until it has been reported
         self._retryable: set[int] = set()
         self._calls: Calls | None = None
         self._interrupted_before: int | None = None
@@ -99,6 +102,11 @@ class Range:
 
     def __repr__(self) -> str:
         return f"<Range {self.serial} [{self.lo}, {self.end}) finished {len(self.values)}>"
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it was interrupted."""
+        return self._interrupted_before is not None
 
     @property
     def next_index(self) -> int:
@@ -176,8 +184,13 @@ class Range:
             final and self.lo + last < (self._interrupted_before or 0),
             dirty,
             self._take_retryable(last) if self._retryable else [],
+            self._take_held(last) if self.held else [],
             payload,
         )
+
+    def _take_held(self, last: int) -> list[str]:
+        places = [place for place in self.held if place < last]
+        return [ref.task_id for place in places for ref in self.held.pop(place)]
 
     def _take_retryable(self, last: int) -> list[int]:
         retryable = sorted(place for place in list(self._retryable) if place < last)
@@ -195,9 +208,12 @@ class Range:
             )
         place = len(self.values)
         try:
-            pickled = dump_value(value, EVERYTHING)
+            with passing.collected() as refs:
+                pickled = dump_value(value, EVERYTHING)
         except Exception as exc:
             raise refused_result(value, exc) from exc
+        if refs:
+            self.held[place] = refs
         if len(pickled) > RESULT_MAX_BYTES:
             raise RefusedError(_size_complaint(len(pickled)))
         self.boxed[place] = pickled
@@ -220,6 +236,7 @@ class Range:
         place = len(self.values)
         self.boxed.pop(place, None)
         self.failures.pop(place, None)
+        self.held.pop(place, None)
         self._retryable.discard(place)
 
     @property

@@ -29,7 +29,7 @@ _lock = threading.Lock()
 class Canceller(Protocol):
     """Whoever sends the calls of a gathering."""
 
-    def cancel(self, calls: Gathering, index: int, *, force: bool) -> bool:
+    def cancel(self, calls: Gathering, index: int, *, force: bool, recursive: bool) -> bool:
         """Nobody wants this call; whether it was withdrawn before it was sent."""
 
     def withdraw(self, calls: Gathering, index: int) -> bool:
@@ -52,6 +52,7 @@ class Gathering:
 
     __slots__ = (
         "__weakref__",
+        "_held",
         "_indices",
         "_rows",
         "_waiters",
@@ -80,6 +81,7 @@ class Gathering:
         self._indices = count()
         self._rows: dict[int, Any] = {}
         self._waiters: dict[int, list[Waiter]] = {}
+        self._held: dict[int, list[Any]] = {}
 
     # -- on the way out ------------------------------------------------------------------
 
@@ -116,6 +118,14 @@ class Gathering:
         """Now a call can be sent whose arguments were not known when it was made."""
         self._rows[index] = row
 
+    def hold(self, index: int, refs: list[Any]) -> None:
+        """Keep what is pickled in the arguments of a call until it has ended."""
+        if refs:
+            self._held[index] = refs
+
+    def expect(self, index: int) -> None:
+        """Somebody will ask for the outcome of a call: whoever has to be asked for it, is."""
+
     def waits(self, index: int) -> bool:
         """Whether a call is still to be sent."""
         return index in self._rows
@@ -133,6 +143,9 @@ class Gathering:
     def settle(self, lo: int, hi: int, outcome: Outcome) -> None:
         """Calls ``lo <= i < hi`` have ended."""
         self.outcomes[lo:hi] = [outcome] * (hi - lo)
+        if self._held:
+            for index in [index for index in self._held if lo <= index < hi]:
+                del self._held[index]
         if self._waiters:
             with _lock:
                 due = [index for index in self._waiters if lo <= index < hi]

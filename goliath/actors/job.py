@@ -66,6 +66,7 @@ class _Settled:
     payload: Payload
     excepted: Sequence[int]
     where: Where
+    held: Sequence[object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +123,17 @@ class Job:
         self._bell.ring()
 
     def on_settled(
-        self, parcel: int, lo: int, hi: int, payload: Payload, excepted: Sequence[int], where: Where
+        self,
+        parcel: int,
+        lo: int,
+        hi: int,
+        payload: Payload,
+        excepted: Sequence[int],
+        where: Where,
+        held: Sequence[object] = (),
     ) -> None:
         """See `desk.Owner.on_settled`."""
-        self._news.append(_Settled(parcel, lo, hi, payload, excepted, where))
+        self._news.append(_Settled(parcel, lo, hi, payload, excepted, where, held))
         self._bell.ring()
 
     def on_failed(self, parcel: int, lo: int, hi: int, setback: Setback, where: Where) -> None:

@@ -44,6 +44,9 @@ from goliath.transport.messages import Message, Payload
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 SECRET_PREFIX = "GOLIATH_TOKEN"
+NESTING_MODULES = ("goliath.remote_function", "goliath.refs", "goliath.actors.nested")
+"""What every worker imports whose calls make calls: 40 ms, unless it is forked with them."""
+
 LINGER_MIN_S = 0.001  # who wants to hear of each call sooner sends it in a batch of its own
 
 _log = logging.getLogger("goliath.lieutenant")
@@ -65,6 +68,7 @@ class _Worker:
     # What it ran last, runs, and has ahead: serials and names of functions.
     names: deque[tuple[Serial, str]] = field(default_factory=lambda: deque(maxlen=3))
     finished: Serial = Serial(0)  # noqa: RUF009 - an int
+    nests: bool = False  # its calls have asked something of their Commander
 
     @property
     def function(self) -> str:
@@ -108,6 +112,7 @@ class LieutenantActor(Actor):
         self._draining = False
         # What the report being handled brought with it.
         self._payload: Payload = b""
+        self._refs: list[str] = []
         self._exit: ExitReport | None = None
 
     def started(self) -> None:
@@ -188,7 +193,9 @@ class LieutenantActor(Actor):
             self.decide(nd.SessionClosed(session_id))
             self._premises.close(session_id)
 
-    def _on_session_heard(self, session_id: SessionId, said: Message) -> None:  # noqa: C901
+    def _on_session_heard(  # noqa: C901, PLR0912 - one arm a message: a table, not a maze
+        self, session_id: SessionId, said: Message
+    ) -> None:
         session = self._sessions.get(session_id)
         if session is None:
             return
@@ -212,6 +219,10 @@ class LieutenantActor(Actor):
                 self._premises.receive(session_id, said)
             case msg.ForgetEnvironment(environment):
                 self._premises.forget(session_id, environment)
+            case msg.RefEnded(to):
+                worker = self._workers.get(WorkerId(to))
+                if worker is not None and worker.session == session_id:
+                    worker.process.control(said)
             case msg.AskStatus():
                 busy, queued, processes = self._mind.load()
                 session.ref.tell(
@@ -315,7 +326,7 @@ class LieutenantActor(Actor):
                 if said.elapsed_us < 0 or not are_calls(said.retryable, said.lo, said.hi):
                     worker.process.kill()
                     return
-                self._payload = said.payload
+                self._payload, self._refs = said.payload, said.refs
                 self.decide(
                     nd.WorkerProgressed(
                         worker_id,
@@ -338,6 +349,12 @@ class LieutenantActor(Actor):
                 self.decide(nd.RestYielded(worker_id, Serial(serial), at))
             case msg.WorkerReady(error):
                 self.decide(nd.WorkerStarted(worker_id, error))
+            case _ if isinstance(said, msg.FromCalls):
+                # Its Commander asked for whatever it is that runs there: it may ask back.
+                worker.nests = True
+                self._nursery.preload(NESTING_MODULES)
+                said.worker = worker_id
+                self.answer(worker.session, said)
             case _:
                 worker.process.kill()  # a worker has nothing else to say
 
@@ -345,7 +362,9 @@ class LieutenantActor(Actor):
         self._exit = report
         self.decide(nd.WorkerExited(worker, Serial(report.page.serial), report.page.index))
         self._exit = None
-        self._workers.pop(worker, None)
+        known = self._workers.pop(worker, None)
+        if known is not None and known.nests:
+            self.answer(known.session, msg.WorkerLeft(worker))
 
     # -- decide, then do ---------------------------------------------------------------
 
@@ -482,6 +501,7 @@ class LieutenantActor(Actor):
                 round(command.elapsed_s * 1e6),
                 command.worker,
                 list(command.retryable),
+                self._refs,
                 self._payload,
             ),
         )

@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,7 @@ class Nursery:
         self._processes: dict[WorkerId, Process] = {}
         self._buffer = bytearray(READ_BYTES)
         self._gauge = _VmstatGauge()
+        self._preloaded: list[str] = []
         self._link: _ZygoteLink | None = None
         self._empty = asyncio.Event()
         self._empty.set()
@@ -88,6 +89,15 @@ class Nursery:
                 fds = [process.pidfd] if process.pidfd >= 0 else []
                 guard = {"guard": process.worker, "pid": process.pid, "tag": process.tag}
                 self._link.send({**guard, "pidfds": len(fds)}, fds)
+        if self._preloaded:
+            self._link.send({"preload": self._preloaded}, [])
+
+    def preload(self, modules: Sequence[str]) -> None:
+        """Have the zygote import what the workers that are forked from now on will need."""
+        if not self._preloaded:
+            self._preloaded = list(modules)
+            if self._link is not None:
+                self._link.send({"preload": self._preloaded}, [])
 
     def fork(self, worker: WorkerId, spec: WorkerSpec, events: ProcessEvents) -> Process:
         """A new process. Returns at once; if there is no zygote now, it is never born.

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from itertools import count as counter
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from weakref import WeakValueDictionary
 
+from goliath.actors import inside, passing
 from goliath.actors.bell import ThreadBell
 from goliath.actors.endings import Broken, Made, Outcome, Parts, Stored
 from goliath.actors.gathering import Gathering
-from goliath.errors import GetTimeoutError
+from goliath.errors import GetTimeoutError, ObjectLostError
 from goliath.transport import serialization
 
 if TYPE_CHECKING:
@@ -49,10 +51,9 @@ class ObjectRef(Generic[T]):
         return f"<ObjectRef {self.task_id} of {self.name}, {state}>"
 
     def __reduce__(self) -> Any:
-        raise TypeError(
-            f"{self!r} is inside another value, and a worker could not ask for its result; pass it "
-            "as an argument of its own, or its result()"
-        )
+        passing.collect(self)
+        _directory[self.task_id] = self
+        return _restored, (self.task_id, self.name)
 
     def done(self) -> bool:
         """Whether the call has ended, in whatever way."""
@@ -81,11 +82,12 @@ class ObjectRef(Generic[T]):
         """
         if not self.done():
             bell = ThreadBell()
-            self.when_done(bell.ring)
-            try:
-                rung = bell.wait(timeout)
-            finally:
-                self.stop_waiting(bell.ring)
+            with waiting_for((self,)):
+                self.when_done(bell.ring)
+                try:
+                    rung = bell.wait(timeout)
+                finally:
+                    self.stop_waiting(bell.ring)
             if not rung:
                 raise GetTimeoutError(
                     f"{self.name} ({self.task_id}) had no result within {timeout:g} s; it goes on: "
@@ -93,11 +95,12 @@ class ObjectRef(Generic[T]):
                 )
         return self._value()
 
-    def cancel(self, *, force: bool = False) -> bool:
+    def cancel(self, *, force: bool = False, recursive: bool = True) -> bool:
         """Call the call off: its result becomes a `TaskCancelledError`, unless it has one.
 
         Args:
             force: kill the worker that runs it, instead of interrupting the call first.
+            recursive: call off the calls that it has made, too.
 
         Returns:
             Whether it was withdrawn before it was sent to a node, and so will never run.
@@ -105,7 +108,7 @@ class ObjectRef(Generic[T]):
         canceller = self._calls.canceller
         if self.done() or canceller is None:
             return False
-        return canceller.cancel(self._calls, self._index, force=force)
+        return canceller.cancel(self._calls, self._index, force=force, recursive=recursive)
 
     def withdraw(self) -> bool:
         """Call the call off if it was not sent to a node, and leave it alone if it was.
@@ -145,11 +148,12 @@ class ObjectRef(Generic[T]):
                 with suppress(RuntimeError):  # the loop was closed: there is nobody to wake
                     loop.call_soon_threadsafe(_set, future)
 
-            self.when_done(wake)
-            try:
-                yield from future
-            finally:
-                self.stop_waiting(wake)
+            with waiting_for((self,)):
+                self.when_done(wake)
+                try:
+                    yield from future
+                finally:
+                    self.stop_waiting(wake)
         return self._value()
 
     def future(self) -> Future[T]:
@@ -167,6 +171,50 @@ class ObjectRef(Generic[T]):
 
         self.when_done(finish)
         return future
+
+
+_directory: WeakValueDictionary[str, ObjectRef[Any]] = WeakValueDictionary()
+"""Refs that have been pickled or are named by workers, while anybody holds them."""
+
+
+def register(ref: ObjectRef[Any]) -> None:
+    """It may be asked for by its task id."""
+    _directory[ref.task_id] = ref
+
+
+def find(task_id: str) -> ObjectRef[Any] | None:
+    """The ref with this id, if anybody holds it."""
+    return _directory.get(task_id)
+
+
+def _restored(task_id: str, name: str) -> ObjectRef[Any]:
+    if inside.host is not None:
+        from goliath.actors import nested  # which is made of refs, and not for everybody
+
+        return nested.calls().restored(task_id, name)
+    ref = find(task_id)
+    if ref is None:
+        raise ObjectLostError(
+            f"the ref {task_id} of {name} was read in another process than it was made in, or "
+            "after its result had been freed; keep the ref, or pass it as an argument"
+        )
+    return ref
+
+
+@contextmanager
+def waiting_for(refs: Iterable[ObjectRef[Any]]) -> Iterator[None]:
+    """This thread waits for these. In a worker, others may have its CPU meanwhile."""
+    host = inside.host
+    if host is None:
+        yield
+        return
+    for ref in refs:
+        ref._calls.expect(ref._index)
+    waiting = host.waits()
+    try:
+        yield
+    finally:
+        host.goes_on(waiting)
 
 
 def _set(future: asyncio.Future[None]) -> None:
@@ -191,7 +239,8 @@ def stored(value: T) -> ObjectRef[T]:
     Raises:
         SerializationError: it cannot be pickled.
     """
-    outcome = Stored(value)
+    with passing.collected() as held:
+        outcome = Stored(serialization.freeze("value", value), held)
     calls = Gathering("put", "object", next(_puts))
     index = calls.reserve()
     calls.settle(index, index + 1, outcome)
@@ -216,9 +265,9 @@ class _Whole:
     def __init__(self, ref: ObjectRef[Any]) -> None:
         self._ref = ref
 
-    def cancel(self, calls: Gathering, index: int, *, force: bool) -> bool:
+    def cancel(self, calls: Gathering, index: int, *, force: bool, recursive: bool) -> bool:
         """See `Canceller.cancel`."""
-        return self._ref.cancel(force=force)
+        return self._ref.cancel(force=force, recursive=recursive)
 
     def withdraw(self, calls: Gathering, index: int) -> bool:
         """See `Canceller.withdraw`."""

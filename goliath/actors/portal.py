@@ -14,7 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from goliath.errors import GoliathError
 
@@ -41,6 +41,16 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
             return asyncio.new_event_loop()
         return uvloop.new_event_loop()
     return asyncio.new_event_loop()
+
+
+class Poster(Protocol):
+    """A way into the loop's thread."""
+
+    def post(self, function: Callable[..., object], *args: Any) -> None:
+        """See `Portal.post`."""
+
+    def inside(self) -> bool:
+        """See `Portal.inside`."""
 
 
 class Portal:

@@ -13,14 +13,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from goliath.actors import desk
-from goliath.actors.dependencies import Dependencies, takes_refs
+from goliath.actors import desk, passing
+from goliath.actors.dependencies import Dependencies, frozen_call, takes_refs
 from goliath.actors.endings import Arrived, Broken, Outcome, Refused
 from goliath.actors.gathering import Gathering, Shape
 from goliath.actors.job import job_ids
 from goliath.actors.object_ref import ObjectRef
 from goliath.actors.outcomes import Setback, Where
-from goliath.actors.portal import Portal, PortalClosedError
+from goliath.actors.portal import PortalClosedError, Poster
 from goliath.actors.ref import AskableRef
 from goliath.actors.surroundings import Surroundings
 from goliath.core.batch import JobOptions
@@ -53,7 +53,7 @@ class Submission:
         function: Function,
         surroundings: Surroundings,
         options: JobOptions,
-        portal: Portal,
+        portal: Poster,
         commander: AskableRef,
     ) -> None:
         self.id = JobId(next(job_ids))
@@ -88,11 +88,14 @@ class Submission:
         """
         row: Any = (*args, *kwargs.values()) if kwargs else args
         shape: Shape = None
+        held: list[Any] | None = None
         for value in row:  # a set of their types would take three times as long
             if type(value) not in SCALARS:
-                if takes_refs(args, kwargs):
-                    return self._submit_later(Dependencies(args, kwargs))
-                row = serialization.encode_single(args, kwargs)
+                with passing.collected() as held:
+                    if takes_refs(args, kwargs):
+                        later = Dependencies(*frozen_call(args, kwargs))
+                        return self._submit_later(later, held)
+                    row = serialization.encode_single(args, kwargs)
                 break
         else:
             shape = (len(args), tuple(kwargs))
@@ -104,20 +107,49 @@ class Submission:
                 calls = self._begin(shape)
             self._made += 1
             index = calls.add(row)
+            if held:
+                calls.hold(index, held)
             if self._broken is not None:
                 calls.end(self._broken)
             elif self._granted and not self._kicked:
                 self._kick()
         return ObjectRef(calls, index)
 
-    def _submit_later(self, dependencies: Dependencies) -> ObjectRef[Any] | None:
+    def submit_as(
+        self, task_id: str, row: bytes | Dependencies, held: list[Any]
+    ) -> ObjectRef[Any] | None:
+        """Make one call that is laid out already, under a name that was given to it; None if the
+        submission was closed before."""
+        task, _, number = task_id.rpartition("-")
+        calls = Gathering(self._name, task, int(number), None, self)
+        if isinstance(row, Dependencies):
+            return self._submit_later(row, held, calls)
+        with self._lock:
+            if self._closed:
+                return None
+            index = calls.add(row)
+            calls.hold(index, held)
+            if self._broken is not None:
+                calls.end(self._broken)
+            else:
+                self._open = None
+                self._waiting.append(calls)
+                if self._granted and not self._kicked:
+                    self._kick()
+        return ObjectRef(calls, index)
+
+    def _submit_later(
+        self, dependencies: Dependencies, held: list[Any], calls: Gathering | None = None
+    ) -> ObjectRef[Any] | None:
         """A call whose arguments are not all known yet: one gathering of its own."""
         with self._lock:
             if self._closed:
                 return None
-            calls = Gathering(self._name, str(self.id), self._made, None, self)
-            self._made += 1
+            if calls is None:
+                calls = Gathering(self._name, str(self.id), self._made, None, self)
+                self._made += 1
             index = calls.reserve()
+            calls.hold(index, held)
             if self._broken is not None:
                 calls.end(self._broken)
                 return ObjectRef(calls, index)
@@ -150,12 +182,12 @@ class Submission:
             self._waiting.append(calls)
         return calls
 
-    def cancel(self, calls: Gathering, index: int, *, force: bool) -> bool:
+    def cancel(self, calls: Gathering, index: int, *, force: bool, recursive: bool) -> bool:
         """See `Canceller.cancel`."""
         withdrawn = self.withdraw(calls, index)
         if not withdrawn:
             with suppress(PortalClosedError):  # then all calls are ended
-                self._portal.post(self._cancel_sent, calls, index, force)
+                self._portal.post(self._cancel_sent, calls, index, force, recursive)
         return withdrawn
 
     def withdraw(self, calls: Gathering, index: int) -> bool:
@@ -226,11 +258,11 @@ class Submission:
         if self._waiting.popleft() is self._open:
             self._open = None
 
-    def _cancel_sent(self, calls: Gathering, index: int, force: bool) -> None:
+    def _cancel_sent(self, calls: Gathering, index: int, force: bool, recursive: bool) -> None:
         for first, sent in self._sent.items():
             call = index - sent.offset
             if sent.calls is calls and 0 <= call < sent.size and calls.outcomes[index] is None:
-                self._commander.tell(desk.CancelCall(self.id, first, call, force))
+                self._commander.tell(desk.CancelCall(self.id, first, call, force, recursive))
                 return
 
     def on_demand(self, batches: int, calls: int) -> None:
@@ -242,11 +274,18 @@ class Submission:
             self._pump()
 
     def on_settled(
-        self, parcel: int, lo: int, hi: int, payload: Payload, excepted: Sequence[int], where: Where
+        self,
+        parcel: int,
+        lo: int,
+        hi: int,
+        payload: Payload,
+        excepted: Sequence[int],
+        where: Where,
+        held: Sequence[object] = (),
     ) -> None:
         """See `desk.Owner.on_settled`."""
         sent = self._sent[parcel]
-        outcome = Arrived(payload, sent.calls.first + sent.offset + lo, where)
+        outcome = Arrived(payload, sent.calls.first + sent.offset + lo, where, held)
         for again in sorted(excepted):
             self._settle(parcel, lo, again, outcome)
             lo = again + 1

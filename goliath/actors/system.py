@@ -16,7 +16,7 @@ from typing import Any
 
 from goliath.actors.actor import Actor
 from goliath.actors.mailbox import ActorStoppedError, Envelope, Mailbox
-from goliath.actors.ref import ActorRef
+from goliath.actors.ref import ActorRef, AskableRef
 from goliath.actors.supervisor import Child, Exit, Lifetime, Supervisor
 from goliath.clock import BootClock, Clock
 
@@ -80,7 +80,7 @@ class _Cell:
         self.name = name
         self.lifetime = lifetime
         self.alive = False
-        self.ref: ActorRef = LocalRef(self)
+        self.ref: AskableRef = LocalRef(self)
         self._system = system
         self._factory = factory
         self._above = above

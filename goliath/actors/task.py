@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -59,14 +59,14 @@ class Task:
                 "NodeAffinitySchedulingStrategy"
             )
 
-    def pickled(self) -> Function:
-        """The function as it travels.
+    def pickled(self, shipped: Collection[str] = ()) -> Function:
+        """The function as it travels; ``shipped`` are modules that go by name.
 
         Raises:
             SerializationError: it cannot be pickled.
         """
         retry_on = classes_of(self.retry_exceptions)
-        function = serialization.dump_function(self.function, retry_on=retry_on)
+        function = serialization.dump_function(self.function, retry_on=retry_on, shipped=shipped)
         return function if self.name is None else replace(function, name=self.name)
 
     def options(self, function: str, environment: str) -> JobOptions:

@@ -21,14 +21,18 @@ import socket
 import threading
 import traceback
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
+from goliath.actors import inside
 from goliath.actors.calls import Function
 from goliath.actors.coroutines import CoroutineRunner
 from goliath.actors.execution import Execution, Range, Region
 from goliath.actors.failures import CallInterrupted
+from goliath.actors.inside import RunningCall
 from goliath.actors.page import NOBODY, Page
-from goliath.actors.spec import INITIALIZER
+from goliath.actors.spec import INITIALIZER, WorkerSpec
 from goliath.actors.tidy import Housekeeper
 from goliath.clock import BootClock
 from goliath.transport.blocking import BlockingPipe
@@ -38,8 +42,11 @@ from goliath.transport.messages import (
     ForgetFunction,
     Interrupt,
     Message,
+    RefEnded,
+    RefuseWait,
     RunRange,
     Split,
+    Waiting,
     WorkerReady,
     Yielded,
 )
@@ -54,11 +61,21 @@ _ENDS_KEPT = 64
 
 
 class Worker:
-    """The process's one worker; `serve` returns when the Lieutenant has closed the call socket."""
+    """The process's one worker; `serve` returns when the Lieutenant has closed the call socket.
+
+    It is the `inside.Host` of the code that runs in it.
+    """
 
     def __init__(
-        self, calls: socket.socket, control: socket.socket, page: Page, outputs: tuple[int, int]
+        self,
+        calls: socket.socket,
+        control: socket.socket,
+        page: Page,
+        outputs: tuple[int, int],
+        spec: WorkerSpec,
     ) -> None:
+        self.node = spec.node
+        self.worker = spec.worker
         self._pipe = BlockingPipe(calls)
         self._control = BlockingPipe(control)
         self._page = page
@@ -69,6 +86,9 @@ class Worker:
         self._lock = threading.Lock()
         self._execution = Execution(self._region, self._coroutines, self._lock, self.report)
         self._running: Range | None = None
+        self._message: RunRange | None = None
+        self._waiting = 0  # threads of the running range that wait for other calls
+        self._wait_refused = False
         self._begun = 0  # the serial of the newest range; they only grow
         self._ends: OrderedDict[int, int] = OrderedDict()
         self._early_splits: dict[int, list[int]] = {}
@@ -80,6 +100,7 @@ class Worker:
         os.register_at_fork(after_in_child=self._on_fork)
         threading.Thread(target=self._listen, name="goliath-control", daemon=True).start()
         self._housekeeper = Housekeeper(outputs, self._coroutines.close)
+        inside.host = self
 
     # -- the main thread --------------------------------------------------------------------
 
@@ -138,7 +159,7 @@ class Worker:
         left_behind, busy = self._housekeeper.settle()
         dirty = dirty or busy
         with self._lock:
-            self._running = None
+            self._running = self._message = None
             progress = range_.progress(final=True, dirty=dirty)
             assert progress is not None, "a final progress always says something"
             self._ends[range_.serial] = range_.end
@@ -148,6 +169,8 @@ class Worker:
         # Not before: whoever dies up to here has begun the range and may have lost its outcomes.
         # From here on nobody is to blame: what the node has handed ahead has another serial.
         self._page.write(0, NOBODY, 0.0)
+        if inside.after_report is not None:
+            inside.after_report()
         changed, lost = self._housekeeper.restore()
         if left_behind or changed:
             function.untidy = True
@@ -179,7 +202,8 @@ class Worker:
                 self._begun = serial
                 self._ends[serial] = range_.lo
                 return None
-            self._running, self._begun = range_, serial
+            self._running, self._begun, self._message = range_, serial, message
+            self._waiting = 0
             if self._early_interrupts:
                 if serial in self._early_interrupts:
                     range_.interrupt()
@@ -197,6 +221,58 @@ class Worker:
     def say(self, serial: int, index: int) -> None:
         """Write into the page which call starts now."""
         self._page.write(serial, index, self._clock.now())
+
+    # -- see `inside.Host` --------------------------------------------------------------
+
+    def running_call(self) -> RunningCall | None:
+        """See `inside.Host.running_call`."""
+        range_, message = self._running, self._message
+        if range_ is None or message is None or len(message.origin) != 4:
+            return None
+        job, parcel, task, number = message.origin
+        index = range_.next_index
+        task_id = f"{task}-{int(number) + index}"
+        return RunningCall(int(job), int(parcel), index, task_id, message.attempt, range_.stopped)
+
+    def tell(self, message: Message) -> None:
+        """See `inside.Host.tell`."""
+        with self._undisturbed():
+            self._send(message)
+
+    def waits(self) -> int:
+        """See `inside.Host.waits`: what this range has not begun is given back first."""
+        with self._undisturbed(), self._lock:
+            range_ = self._running
+            if range_ is None:
+                return 0
+            self._waiting += 1
+            if self._waiting == 1:
+                end = range_.end
+                if range_.give_back(keep=1) < end:
+                    self._send_locked(Yielded(range_.serial, range_.end))
+                self._report_locked()
+                self._send_locked(Waiting(range_.serial, True))
+            return range_.serial
+
+    def goes_on(self, waiting: int) -> None:
+        """See `inside.Host.goes_on`."""
+        with self._undisturbed(), self._lock:
+            if self._is_running(waiting):
+                self._waiting -= 1
+                if not self._waiting:
+                    self._send_locked(Waiting(waiting, False))
+
+    @contextmanager
+    def _undisturbed(self) -> Iterator[None]:
+        """No interrupt strikes the main thread in here: half a message must not be sent."""
+        if threading.get_ident() != threading.main_thread().ident:
+            yield
+            return
+        serial, self._region.serial = self._region.serial, 0
+        try:
+            yield
+        finally:
+            self._region.serial = serial
 
     def leave(self) -> None:
         """End the process politely: what user code registered to run at exit runs."""
@@ -217,6 +293,10 @@ class Worker:
                     continue
                 if message is None:
                     break
+                if isinstance(message, RefEnded):
+                    if inside.on_told is not None:
+                        inside.on_told(message)  # without the lock: it may call user code
+                    continue
                 with self._lock:
                     self._obey(message)
         except OSError:
@@ -235,6 +315,11 @@ class Worker:
                     self._report_locked()
             case Interrupt(serial=serial):
                 self._interrupt(serial)
+            case RefuseWait(serial=serial):
+                if self._is_running(serial):
+                    self._wait_refused = True
+                    self._strike = serial
+                    self._signal()
             case _:
                 raise AssertionError(f"a worker cannot be ordered {message!r}")
 
@@ -272,6 +357,12 @@ class Worker:
         """On the main thread, between any two instructions: strike only inside a call."""
         if self._strike and self._region.serial == self._strike:
             self._strike = 0  # once: cleaning up after it must not be struck again
+            refused, self._wait_refused = self._wait_refused, False
+            if refused and not (self._running and self._running.stopped):
+                raise RecursionError(
+                    "this call cannot wait for others: too many calls on this node do "
+                    "(GOLIATH_WAITING_MAX); nest them less deeply"
+                )
             raise CallInterrupted("this call was cancelled")
 
     # -- both -------------------------------------------------------------------------------
@@ -300,6 +391,7 @@ class Worker:
     def _on_fork(self) -> None:
         """In a child that user code forked: hold nothing that keeps the worker's death secret."""
         self._forked_away = True
+        inside.host = None
         self._lock = self._execution.lock = threading.Lock()
         for pipe in (self._pipe, self._control):
             pipe.close()
@@ -340,13 +432,12 @@ def become_worker(
     control: socket.socket,
     page: Page,
     outputs: tuple[int, int],
-    *,
-    has_initializer: bool,
+    spec: WorkerSpec,
 ) -> int:
     """Be a worker until the Lieutenant has had enough; returns what to exit with."""
-    worker = Worker(calls, control, page, outputs)
+    worker = Worker(calls, control, page, outputs, spec)
     try:
-        status = worker.serve(has_initializer=has_initializer)
+        status = worker.serve(has_initializer=spec.has_initializer)
     except OSError:
         return 1  # user code closed the socket, or the Lieutenant is gone: nothing can be said
     worker.leave()

@@ -11,6 +11,7 @@ gone, the workers live on, and its successor is told to guard them.
 Over `goliath.actors.rights` it is asked, and answers, with the descriptors in brackets::
 
     {"fork": worker, "tag": ..., "spec": ...} [birth.FDS_PER_WORKER]
+    {"preload": [module, ...]}
     {"guard": worker, "pid": ..., "tag": ..., "pidfds": 0 or 1} [pidfd]
 
     {"forked": worker, "pid": ..., "pidfds": 0 or 1} [pidfd]
@@ -22,6 +23,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import os
 import select
 import signal
@@ -124,6 +126,10 @@ class Zygote:
         for request in self._records.feed(data):
             if "fork" in request:
                 self._fork(request, [self._fds.popleft() for _ in range(birth.FDS_PER_WORKER)])
+            elif "preload" in request:
+                for name in request["preload"]:
+                    importlib.import_module(name)
+                gc.freeze()
             else:
                 self._guard(request)
 

@@ -189,7 +189,7 @@ class RangeDone(Message):
     """Calls ``lo <= i < hi`` ran; the payload has their outcomes.
 
     ``retryable`` are the calls among them whose exception the job wants retried: their
-    outcomes count only if no attempt is left.
+    outcomes count only if no attempt is left. ``refs`` are the task ids of refs in the outcomes.
     """
 
     kind: ClassVar[str] = "done"
@@ -201,6 +201,7 @@ class RangeDone(Message):
     elapsed_us: int
     worker: int = 0
     retryable: list[int] = field(default_factory=list)
+    refs: list[str] = field(default_factory=list)
     payload: Payload = b""
 
 
@@ -372,6 +373,7 @@ class Progress(Message):
     interrupted: bool = False
     dirty: bool = False
     retryable: list[int] = field(default_factory=list)
+    refs: list[str] = field(default_factory=list)
     payload: Payload = b""
 
 
@@ -397,6 +399,151 @@ class Waiting(Message):
     lane: ClassVar[Lane] = Lane.BULK
     serial: int
     waiting: bool
+
+
+# -- code that runs in a worker, to its Commander ----------------------------------------
+#
+# The Lieutenant passes these on, in their order, and writes ``worker`` itself. A ref has the task
+# id of its call, or one of the same form if it is no call's: whoever makes it chooses it.
+
+
+@dataclass(slots=True)
+class NestedFunction(Message):
+    """A pickled function that calls of this worker will name by its digest.
+
+    ``refs`` are those that are pickled in it.
+    """
+
+    kind: ClassVar[str] = "nested-function"
+    lane: ClassVar[Lane] = Lane.BULK
+    worker: int
+    digest: str
+    name: str
+    refs: list[str]
+    payload: Payload = b""
+
+
+@dataclass(slots=True)
+class NestedCall(Message):
+    """Make a call, with ``ref`` as its task id. ``job, parcel, call`` say which call asks for it.
+
+    ``options`` are the fields of the scheduler's options for it that are not the usual ones.
+    Without ``arguments`` the payload is the row; else they are ``[name, ref]`` for a result that
+    it takes and ``[name, bytes]`` for a pickled value, whose bytes are next in the payload; the
+    name of a positional one is empty. ``refs`` are those that are pickled in values.
+    """
+
+    kind: ClassVar[str] = "nested-call"
+    lane: ClassVar[Lane] = Lane.BULK
+    worker: int
+    ref: str
+    job: int
+    parcel: int
+    call: int
+    function: str
+    options: dict[str, object]
+    arguments: list[list[str | int]]
+    refs: list[str]
+    payload: Payload = b""
+
+
+@dataclass(slots=True)
+class StoreValue(Message):
+    """Keep a pickled value, with refs in it, to be given to calls."""
+
+    kind: ClassVar[str] = "store"
+    lane: ClassVar[Lane] = Lane.BULK
+    worker: int
+    ref: str
+    refs: list[str]
+    payload: Payload = b""
+
+
+@dataclass(slots=True)
+class AwaitRefs(Message):
+    """Say what becomes of these, each by a `RefEnded`."""
+
+    kind: ClassVar[str] = "await"
+    lane: ClassVar[Lane] = Lane.BULK
+    worker: int
+    refs: list[str]
+
+
+@dataclass(slots=True)
+class HoldRefs(Message):
+    """The worker has got these, in a value: keep what they stand for."""
+
+    kind: ClassVar[str] = "hold"
+    lane: ClassVar[Lane] = Lane.BULK
+    worker: int
+    refs: list[str]
+
+
+@dataclass(slots=True)
+class DropRefs(Message):
+    """The worker does not have these any more, each as often as it is named."""
+
+    kind: ClassVar[str] = "drop"
+    lane: ClassVar[Lane] = Lane.BULK
+    worker: int
+    refs: list[str]
+
+
+@dataclass(slots=True)
+class CancelRef(Message):
+    """Call a call off; ``recursive``: with the calls it has made."""
+
+    kind: ClassVar[str] = "cancel-ref"
+    lane: ClassVar[Lane] = Lane.BULK
+    worker: int
+    ref: str
+    force: bool
+    recursive: bool
+
+
+@dataclass(slots=True)
+class AskNodes(Message):
+    """What nodes are there? Answered by a `RefEnded`."""
+
+    kind: ClassVar[str] = "ask-nodes"
+    lane: ClassVar[Lane] = Lane.BULK
+    worker: int
+    ref: str
+
+
+FromCalls = (
+    NestedFunction
+    | NestedCall
+    | StoreValue
+    | AwaitRefs
+    | HoldRefs
+    | DropRefs
+    | CancelRef
+    | AskNodes
+)
+
+# -- and back ----------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class RefEnded(Message):
+    """The pickled value that a ref stands for, or why there is none."""
+
+    kind: ClassVar[str] = "ref-ended"
+    lane: ClassVar[Lane] = Lane.BULK
+    worker: int
+    ref: str
+    failed: bool
+    payload: Payload = b""
+
+
+@dataclass(slots=True)
+class WorkerLeft(Message):
+    """A worker process that has said any of this is gone. From the Lieutenant."""
+
+    kind: ClassVar[str] = "worker-left"
+    lane: ClassVar[Lane] = Lane.BULK
+    worker: int
 
 
 def _all_kinds() -> dict[str, type[Message]]:

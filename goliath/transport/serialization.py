@@ -28,7 +28,7 @@ from typing import Any
 
 import cloudpickle
 
-from goliath.errors import SerializationError, describe
+from goliath.errors import RemoteTraceback, SerializationError, TaskError, describe
 from goliath.transport.messages import Payload
 from goliath.transport.modules import is_users_own
 
@@ -269,14 +269,16 @@ def encode_rows(rows: Sequence[Row], shipped: Collection[str] = ()) -> bytes:
     )
 
 
-def encode_single(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+def encode_single(
+    args: tuple[Any, ...], kwargs: dict[str, Any], shipped: Collection[str] = ()
+) -> bytes:
     """One call with any mixture of arguments, as it is now.
 
     Raises:
         SerializationError: an argument cannot be pickled.
     """
     try:
-        return dump_value((args, kwargs))
+        return dump_value((args, kwargs), shipped)
     except Exception as exc:
         raise _row_error(args, kwargs, exc) from exc
 
@@ -289,11 +291,16 @@ class Pickled:
     def __init__(self, payload: Payload) -> None:
         self.payload = bytes(payload)
 
+    @classmethod
+    def of(cls, value: Any) -> Pickled:
+        """A plain value, pickled now."""
+        return cls(pickle.dumps(value, PROTOCOL))
+
     def __reduce__(self) -> tuple[Callable[[bytes], Any], tuple[bytes]]:
         return pickle.loads, (self.payload,)
 
 
-def freeze(name: str, value: Any) -> Any:
+def freeze(name: str, value: Any, shipped: Collection[str] = ()) -> Any:
     """An argument as it is now: itself if it is an exact scalar, else `Pickled`.
 
     Raises:
@@ -302,7 +309,7 @@ def freeze(name: str, value: Any) -> Any:
     if type(value) in SCALARS:
         return value
     try:
-        return Pickled(dump_value(value))
+        return Pickled(dump_value(value, shipped))
     except Exception as exc:
         raise _row_error((), {name: value}, exc) from exc
 
@@ -310,6 +317,11 @@ def freeze(name: str, value: Any) -> Any:
 def thaw(frozen: Any) -> Any:
     """What was frozen: a copy, unless it is a scalar."""
     return pickle.loads(frozen.payload) if type(frozen) is Pickled else frozen
+
+
+def pickle_of(frozen: Any) -> bytes:
+    """The pickle of what was frozen."""
+    return frozen.payload if type(frozen) is Pickled else pickle.dumps(frozen, PROTOCOL)
 
 
 def encode_frozen(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
@@ -530,6 +542,26 @@ def load_exception(payload: bytes) -> BaseException | None:
     except Exception:  # noqa: BLE001 - its class may be missing here, or raise anything
         return None
     return exc if isinstance(exc, BaseException) else None
+
+
+def dump_error(exc: BaseException) -> bytes:
+    """An exception that was raised here, with the text of its cause, for another process."""
+    text = str(exc.__cause__.text) if isinstance(exc.__cause__, RemoteTraceback) else ""
+    record = (dump_exception(exc), type(exc).__qualname__, str(exc), text)
+    return pickle.dumps(record, PROTOCOL)
+
+
+def load_error(payload: Payload) -> BaseException:
+    """The exception that `dump_error` wrote; a `TaskError` if it cannot be rebuilt here."""
+    pickled, name, message, text = pickle.loads(payload)
+    exc = None if pickled is None else load_exception(pickled)
+    if exc is None:
+        exc = TaskError(
+            f"{name}: {message}", type_name=name, remote_message=message, remote_traceback=text
+        )
+    if text:
+        exc.__cause__ = RemoteTraceback(text)
+    return exc
 
 
 # -- who is to blame ------------------------------------------------------------------

@@ -29,6 +29,9 @@ class FakePortal:
             raise PortalClosedError("the portal is closed")
         function(*args)
 
+    def inside(self) -> bool:
+        return True
+
     def kick(self) -> None:
         self.kicks += 1
 

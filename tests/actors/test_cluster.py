@@ -496,7 +496,7 @@ def test_a_deadline_that_is_none_is_refused(commander: Any, deadline: Any):
             start(double, [{"x": 1}], deadline=deadline)
 
 
-def test_in_a_worker_everything_is_made_in_place(commander: Any, monkeypatch: pytest.MonkeyPatch):
+def test_in_a_worker_runs_are_made_in_place(commander: Any, monkeypatch: pytest.MonkeyPatch):
     import goliath.commander as door
 
     monkeypatch.setattr(door, "in_worker", lambda: True)
@@ -505,8 +505,6 @@ def test_in_a_worker_everything_is_made_in_place(commander: Any, monkeypatch: py
     assert told == [(0, 2)]
     assert list(commander.imap(double, [(1,), (2,)])) == [2, 4]
     assert list(commander.map(double, [3])) == [6]
-    assert commander.submit(double, 4).result() == 8
     assert asyncio.run(commander.arun(double, [(5,)])) == [10]
-    assert commander.nodes() == []
     commander.cancel()
     assert commander._cluster.running() is None

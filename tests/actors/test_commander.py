@@ -27,6 +27,7 @@ from goliath.core.scheduler import Scheduler
 from goliath.errors import GoliathError, LocalError, TaskCancelledError
 from goliath.transport import memory, messages as msg
 from goliath.transport.serialization import Function
+from tests.actors.desks import FakePortal
 from tests.actors.runtime import turns, until
 
 
@@ -39,13 +40,22 @@ class FakeOwner:
     failed: list[tuple[int, int, int, Setback, Where]] = field(default_factory=list)
     broken: list[Exception] = field(default_factory=list)
     where: Where | None = None
+    held: Sequence[object] = ()
 
     def on_demand(self, batches: int, calls: int) -> None:
         self.demands.append((batches, calls))
 
     def on_settled(
-        self, parcel: int, lo: int, hi: int, payload: Any, excepted: Sequence[int], where: Where
+        self,
+        parcel: int,
+        lo: int,
+        hi: int,
+        payload: Any,
+        excepted: Sequence[int],
+        where: Where,
+        held: Sequence[object] = (),
     ) -> None:
+        self.held = held
         self.settled.append((parcel, lo, hi, bytes(payload), tuple(excepted)))
         self.where = where
 
@@ -105,6 +115,7 @@ class House:
             ["a:1"],
             on_output=lambda node, output: self.output.append((node, output)),
             on_nodes=self.news.append,
+            portal=FakePortal(),
             check=True,
         )
         self.ref = system.spawn(lambda: self.actor, "commander")

@@ -1,0 +1,340 @@
+"""Does in the Commander's process what calls in workers ask for: more calls, their results.
+
+A worker names things by task ids. What it holds is held here for it, until it says that it
+does not any more, or is gone. All of this lives in the loop's thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Protocol
+from weakref import ReferenceType, ref as weak
+
+import orjson
+
+from goliath.actors import desk
+from goliath.actors.dependencies import Dependencies
+from goliath.actors.endings import Broken, Outcome, Stored, packed
+from goliath.actors.gathering import Gathering
+from goliath.actors.object_ref import ObjectRef, find, register
+from goliath.actors.portal import Poster
+from goliath.actors.ref import AskableRef
+from goliath.actors.scrutiny import are_strings
+from goliath.actors.submission import Submission
+from goliath.core.batch import JobOptions
+from goliath.core.ids import JobId, NodeId
+from goliath.errors import GoliathError, ObjectLostError, ProtocolError
+from goliath.transport import messages as msg
+from goliath.transport.messages import Message
+from goliath.transport.serialization import Function, Pickled
+
+DEPTH_MAX = 1000
+"""Calls that may wait for one another in a row (as many frames as Python allows, too)."""
+
+Caller = tuple[JobId, int, int]
+"""Job, parcel, and the number of the call in it."""
+
+CHOSEN = {
+    "max_retries": int,
+    "timeout_s": float,
+    "cpus": float,
+    "resources": dict,
+    "retry_exceptions": bool,
+    "priority": int,
+    "spread": bool,
+    "node": str,
+    "soft": bool,
+}
+"""The options that the maker of a nested call may choose, and their types."""
+
+
+class Office(Protocol):
+    """The Commander actor, as far as a deputy needs it."""
+
+    def find_job(self, job: JobId) -> desk.OpenJob | None:
+        """A job that is open."""
+
+    def tell_node(self, node: NodeId, message: Message) -> None:
+        """Tell a Lieutenant, if it is still there."""
+
+    def describe_nodes(self) -> Any:
+        """What is known of every Lieutenant (`NodeInfo`s)."""
+
+    def me(self) -> AskableRef:
+        """The actor's own ref."""
+
+
+@dataclass(slots=True)
+class _Held:
+    ref: ObjectRef[Any]
+    count: int = 1
+
+
+@dataclass(slots=True)
+class _Deputy:
+    """For one worker: the functions it has named, what it holds, and which calls have asked."""
+
+    functions: dict[str, tuple[Function, list[Any]]] = field(default_factory=dict)
+    held: dict[str, _Held] = field(default_factory=dict)
+    callers: set[Caller] = field(default_factory=set)
+
+    def keep(self, ref: ObjectRef[Any]) -> None:
+        known = self.held.get(ref.task_id)
+        if known is None:
+            self.held[ref.task_id] = _Held(ref)
+        else:
+            known.count += 1
+
+    def drop(self, task_id: str) -> None:
+        known = self.held.get(task_id)
+        if known is not None:
+            known.count -= 1
+            if not known.count:
+                del self.held[task_id]
+
+    def find(self, task_id: str) -> ObjectRef[Any] | None:
+        known = self.held.get(task_id)
+        return known.ref if known is not None else find(task_id)
+
+
+class Deputies:
+    """One for each worker that has asked for something.
+
+    Args:
+        office: the Commander actor.
+        portal: the way into this thread, for others.
+    """
+
+    def __init__(self, office: Office, portal: Poster) -> None:
+        self._office = office
+        self._portal = portal
+        self._deputies: dict[tuple[NodeId, int], _Deputy] = {}
+        self._submissions: dict[tuple[JobId, bytes], Submission] = {}
+        self._children: dict[Caller, list[tuple[ReferenceType[Gathering], int]]] = {}
+
+    # -- what workers say ----------------------------------------------------------------
+
+    def hear(self, node: NodeId, said: msg.FromCalls) -> None:  # noqa: C901
+        """A worker asks for something.
+
+        Raises:
+            ProtocolError: no honest worker says that.
+        """
+        deputy = self._deputies.setdefault((node, said.worker), _Deputy())
+        match said:  # one arm a message: a table, not a maze
+            case msg.NestedCall():
+                self._call(node, deputy, said)
+            case msg.AwaitRefs(worker, refs):
+                for task_id in _checked(refs):
+                    self._await(node, worker, task_id, deputy.find(task_id))
+            case msg.DropRefs(_, refs):
+                for task_id in _checked(refs):
+                    deputy.drop(task_id)
+            case msg.HoldRefs(_, refs):
+                for ref in self._found(deputy, refs):
+                    deputy.keep(ref)
+            case msg.NestedFunction(_, digest, name, refs, payload):
+                function = Function(digest, name, bytes(payload))
+                deputy.functions[digest] = function, self._found(deputy, refs)
+            case msg.StoreValue(_, task_id, refs, payload):
+                stored = Stored(Pickled(payload), self._found(deputy, refs))
+                self._keep(deputy, self._ended(task_id, "put", stored))
+            case msg.CancelRef(_, task_id, force, recursive):
+                wanted = deputy.find(task_id)
+                if wanted is not None:
+                    wanted.cancel(force=force, recursive=recursive)
+            case msg.AskNodes(worker, task_id):
+                stored = Stored(Pickled.of(self._office.describe_nodes()))
+                self._keep(deputy, self._ended(task_id, "nodes", stored))
+
+    def found(self, node: NodeId, worker: int, task_ids: list[str]) -> list[ObjectRef[Any]]:
+        """The refs in what a worker has returned."""
+        deputy = self._deputies.get((node, worker), _Deputy())
+        return self._found(deputy, task_ids)
+
+    def worker_left(self, node: NodeId, worker: int) -> None:
+        """It holds nothing any more, and what its last call began is of no use."""
+        deputy = self._deputies.pop((node, worker), None)
+        if deputy is not None:
+            for caller in deputy.callers:
+                self.cancel(caller)
+
+    def node_left(self, node: NodeId) -> None:
+        """All its workers are gone."""
+        for _, worker in [key for key in self._deputies if key[0] == node]:
+            self.worker_left(node, worker)
+
+    @staticmethod
+    def _found(deputy: _Deputy, task_ids: list[str]) -> list[ObjectRef[Any]]:
+        found = [deputy.find(task_id) for task_id in _checked(task_ids)]
+        return [ref for ref in found if ref is not None]
+
+    @staticmethod
+    def _keep(deputy: _Deputy, ref: ObjectRef[Any]) -> None:
+        deputy.keep(ref)
+        register(ref)
+
+    # -- calls ---------------------------------------------------------------------------
+
+    def _call(self, node: NodeId, deputy: _Deputy, said: msg.NestedCall) -> None:
+        parent = self._office.find_job(JobId(said.job))
+        caller = (JobId(said.job), said.parcel, said.call)
+        try:
+            ref = self._submit(deputy, said, parent)
+        except GoliathError as exc:
+            self._keep(deputy, self._ended(said.ref, said.function, Broken(exc)))
+            return
+        self._keep(deputy, ref)
+        deputy.callers.add(caller)
+        self._children.setdefault(caller, []).append((weak(ref._calls), ref._index))
+
+    def _submit(
+        self, deputy: _Deputy, said: msg.NestedCall, parent: desk.OpenJob | None
+    ) -> ObjectRef[Any]:
+        function, _ = deputy.functions.get(said.function, (None, None))
+        if parent is None or function is None:
+            raise GoliathError(
+                "the call that has made this call had ended before; wait for it in the call itself"
+            )
+        options = _options(parent.options, said.function, said.options)
+        if options.depth > DEPTH_MAX:
+            raise GoliathError(
+                f"{function.name}: {DEPTH_MAX} calls wait for one another in a row already; make "
+                "the recursion end earlier"
+            )
+        row = _row(said, deputy)
+        held = self._found(deputy, said.refs)
+        while True:  # one that was just closed takes no more: a new one does
+            submission = self._submission(parent, function, options)
+            ref = submission.submit_as(_checked_id(said.ref), row, held)
+            if ref is not None:
+                return ref
+            self._submissions = {
+                key: kept for key, kept in self._submissions.items() if kept is not submission
+            }
+
+    def _submission(
+        self, parent: desk.OpenJob, function: Function, options: JobOptions
+    ) -> Submission:
+        key = parent.job, orjson.dumps(options, default=str)
+        submission = self._submissions.get(key)
+        if submission is None:
+            submission = self._submissions[key] = Submission(
+                function, parent.surroundings, options, self._portal, self._office.me()
+            )
+        return submission
+
+    def job_ended(self, job: JobId) -> None:
+        """What its calls have begun ends by itself."""
+        for key in [key for key in self._submissions if key[0] == job]:
+            self._submissions.pop(key).close()
+
+    # -- trees ---------------------------------------------------------------------------
+
+    def cancel(self, caller: Caller, *, force: bool = False) -> None:
+        """Call off what a call has made, and what that has made."""
+        for gathering, index in self._children.pop(caller, ()):
+            calls = gathering()
+            if calls is not None:
+                ObjectRef[Any](calls, index).cancel(force=force)
+
+    def cancel_job(self, job: JobId, *, force: bool = False) -> None:
+        """The same for all calls of a job."""
+        for caller in [caller for caller in self._children if caller[0] == job]:
+            self.cancel(caller, force=force)
+
+    def release(self, job: JobId, parcel: int, calls: Iterable[int]) -> None:
+        """Calls have ended well: what they have made goes on, for whoever holds its refs."""
+        if self._children:
+            for call in calls:
+                self._children.pop((job, parcel, call), None)
+
+    # -- answers -------------------------------------------------------------------------
+
+    @staticmethod
+    def _ended(task_id: str, name: str, outcome: Outcome) -> ObjectRef[Any]:
+        """The ref of something that is no call, or never became one."""
+        task, _, number = _checked_id(task_id).rpartition("-")
+        calls = Gathering(name, task, int(number))
+        calls.settle(calls.reserve(), 1, outcome)
+        return ObjectRef(calls, 0)
+
+    def _await(self, node: NodeId, worker: int, task_id: str, ref: ObjectRef[Any] | None) -> None:
+        if ref is None:
+            lost = ObjectLostError(f"the result of {task_id} was freed: nobody held its ref")
+            ref = self._ended(task_id, task_id, Broken(lost))
+        if ref.done():
+            self._answer(node, worker, ref)
+        else:
+            ref.when_done(partial(self._answer_from_anywhere, node, worker, ref))
+
+    def _answer_from_anywhere(self, node: NodeId, worker: int, ref: ObjectRef[Any]) -> None:
+        if self._portal.inside():
+            self._answer(node, worker, ref)
+        else:
+            self._portal.post(self._answer, node, worker, ref)
+
+    def _answer(self, node: NodeId, worker: int, ref: ObjectRef[Any]) -> None:
+        failed, payload = packed(*ref.ending())
+        self._office.tell_node(node, msg.RefEnded(worker, ref.task_id, failed, payload))
+
+
+def _row(said: msg.NestedCall, deputy: _Deputy) -> bytes | Dependencies:
+    if not said.arguments:
+        return bytes(said.payload)
+    args: list[Any] = []
+    kwargs: dict[str, Any] = {}
+    for name, value in _arguments(said, deputy.find):
+        if name:
+            kwargs[name] = value
+        else:
+            args.append(value)
+    return Dependencies(args, kwargs)
+
+
+def _arguments(
+    said: msg.NestedCall, find_ref: Callable[[str], ObjectRef[Any] | None]
+) -> Iterator[tuple[str, Any]]:
+    view, at = memoryview(said.payload), 0
+    for argument in said.arguments:
+        match argument:
+            case [str(name), int(size)]:
+                yield name, Pickled(view[at : at + size])
+                at += size
+            case [str(name), str(task_id)]:
+                ref = find_ref(task_id)
+                if ref is None:
+                    raise ObjectLostError(
+                        f"argument {name or task_id}: its result was freed, as nobody held it"
+                    )
+                yield name, ref
+            case _:
+                raise ProtocolError(f"an argument of a nested call is {argument!r}")
+
+
+def _options(parent: JobOptions, function: str, chosen: Mapping[str, object]) -> JobOptions:
+    for name, value in chosen.items():
+        wanted = CHOSEN.get(name)
+        if wanted is None or not isinstance(value, (int, float) if wanted is float else wanted):
+            raise ProtocolError(f"option {name} of a nested call is {value!r}")
+    priority = parent.priority + int(str(chosen.get("priority", 0)))
+    return JobOptions(
+        function=function,
+        environment=parent.environment,
+        depth=parent.depth + 1,
+        **{**chosen, "priority": priority},  # type: ignore[arg-type]  # checked just now
+    )
+
+
+def _checked(task_ids: list[str]) -> list[str]:
+    if not are_strings(task_ids):
+        raise ProtocolError("refs without their task ids")
+    return task_ids
+
+
+def _checked_id(task_id: str) -> str:
+    if not task_id.rpartition("-")[2].isdecimal():
+        raise ProtocolError(f"a ref is called {task_id!r}")
+    return task_id

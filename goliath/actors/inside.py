@@ -1,0 +1,57 @@
+"""Inside a worker process: what the code that runs there can reach of its worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from goliath.transport.messages import Message
+
+
+@dataclass(frozen=True, slots=True)
+class RunningCall:
+    """The call that the worker's main thread runs.
+
+    Attributes:
+        job, parcel, index: what its Commander calls it.
+        task_id: names it in messages, as ``ObjectRef.task_id`` does.
+        attempt: counts the assignments of its batch, from 1.
+        cancelled: whether it was interrupted, or will be.
+    """
+
+    job: int
+    parcel: int
+    index: int
+    task_id: str
+    attempt: int
+    cancelled: bool
+
+
+class Host(Protocol):
+    """The worker, to the code that runs in it. All methods may be called from any thread."""
+
+    node: str
+    worker: int
+
+    def running_call(self) -> RunningCall | None:
+        """What runs; None at start, when nobody's call does."""
+
+    def tell(self, message: Message) -> None:
+        """Have the Lieutenant pass something on to the Commander."""
+
+    def waits(self) -> int:
+        """The running call waits for others from now on; gives what `goes_on` wants to know."""
+
+    def goes_on(self, waiting: int) -> None:
+        """It does not wait any more."""
+
+
+host: Host | None = None
+"""None in a process that is no worker."""
+
+on_told: Callable[[Message], None] | None = None
+"""Who hears, in the worker's side thread, what the Commander has to say to the running code."""
+
+after_report: Callable[[], None] | None = None
+"""Called in the main thread when the outcome of a range has been sent."""

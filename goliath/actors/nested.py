@@ -1,0 +1,285 @@
+"""Calls that a call makes: by its worker's Commander, over the session that is there already.
+
+A ref in a worker has a task id and asks its Commander for the rest: what has become of the
+call is sent when somebody wants to know, and what nobody in this process holds any more is
+given up. All of that goes through the worker's Lieutenant, which reads none of it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Mapping
+from contextlib import suppress
+from itertools import count
+from os import urandom
+from types import FrameType
+from typing import Any
+from weakref import WeakValueDictionary
+
+from goliath.actors import inside, passing
+from goliath.actors.endings import Delivered, Stored
+from goliath.actors.failures import EVERYTHING
+from goliath.actors.gathering import Gathering
+from goliath.actors.object_ref import ObjectRef, made_here
+from goliath.actors.task import Task
+from goliath.core.batch import JobOptions
+from goliath.errors import GoliathError
+from goliath.transport import messages as msg, serialization
+from goliath.transport.messages import Message
+from goliath.transport.serialization import Function
+
+FUNCTIONS_KEPT = 256
+"""Tasks whose function the Commander has been told of; the oldest is told again."""
+
+USUAL = JobOptions()
+TRAVELLING = (
+    "max_retries",
+    "timeout_s",
+    "cpus",
+    "resources",
+    "retry_exceptions",
+    "priority",
+    "spread",
+    "node",
+    "soft",
+)
+"""The fields of `JobOptions` that the maker of a call chooses."""
+
+
+class _Result(Gathering):
+    """One call, or one value, that the Commander knows by its task id."""
+
+    __slots__ = ("_nested", "_wanted")
+
+    def __init__(self, nested: NestedCalls, name: str, task_id: str) -> None:
+        task, _, number = task_id.rpartition("-")
+        super().__init__(name, task, int(number), None, nested)
+        self._nested = nested
+        self._wanted = False
+        self.reserve()
+
+    def __del__(self) -> None:
+        self._nested.drop(f"{self.job}-{self.first}")
+
+    def expect(self, index: int) -> None:
+        """See `Gathering.expect`: it is asked for once."""
+        if not self._wanted and self.outcomes[0] is None:
+            self._wanted = True
+            self._nested.tell(msg.AwaitRefs(0, [f"{self.job}-{self.first}"]))
+
+    def when_done(self, index: int, waiter: Any) -> None:
+        """See `Gathering.when_done`."""
+        self.expect(index)
+        super().when_done(index, waiter)
+
+
+class NestedCalls:
+    """The one maker of such calls in a worker; any thread may use it."""
+
+    def __init__(self, host: inside.Host) -> None:
+        self._host = host
+        self._token = f"w{urandom(6).hex()}"
+        self._numbers = count()
+        self._functions: dict[Task, Function] = {}
+        self._tasks: dict[Any, Task] = {}
+        self._results: WeakValueDictionary[str, _Result] = WeakValueDictionary()
+        self._dropped: deque[str] = deque()
+        inside.on_told = self._on_told
+        inside.after_report = self._give_up_dropped
+
+    # -- what code in the worker wants ---------------------------------------------------
+
+    def submit(
+        self, task: Task, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> ObjectRef[Any]:
+        """Make a call of a task.
+
+        What a module does when it is imported is done in place: it must not send itself round
+        in circles, through workers that import it.
+
+        Raises:
+            SerializationError: the function or an argument cannot be pickled.
+        """
+        call = self._host.running_call()
+        if call is None or _importing():
+            named = {name: _resolved(arg) for name, arg in kwargs.items()}
+            return made_here(task.function, tuple(map(_resolved, args)), named)
+        function = self._known(task)
+        with passing.collected() as held:
+            arguments, payload = _laid_out(args, kwargs)
+        ref = self._new(function.name)
+        self.tell(
+            msg.NestedCall(
+                0,
+                ref.task_id,
+                call.job,
+                call.parcel,
+                call.index,
+                function.digest,
+                _travelling(task.options(function.digest, "")),
+                arguments,
+                [ref.task_id for ref in held],
+                payload,
+            )
+        )
+        return ref
+
+    def submit_function(
+        self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> ObjectRef[Any]:
+        """Make a call of a function without options."""
+        try:
+            task = self._tasks.get(function)
+        except TypeError:  # it has no hash, so it cannot be kept
+            return self.submit(Task(function), args, kwargs)
+        if task is None:
+            task = self._tasks[function] = Task(function)
+            if len(self._tasks) > FUNCTIONS_KEPT:
+                del self._tasks[next(iter(self._tasks))]
+        return self.submit(task, args, kwargs)
+
+    def put(self, value: Any) -> ObjectRef[Any]:
+        """Keep a copy of a value at the Commander.
+
+        Raises:
+            SerializationError: it cannot be pickled.
+        """
+        with passing.collected() as held:
+            frozen = serialization.freeze("value", value, EVERYTHING)
+        ref = self._new("put")
+        payload = serialization.pickle_of(frozen)
+        self.tell(msg.StoreValue(0, ref.task_id, [ref.task_id for ref in held], payload))
+        ref._calls.settle(0, 1, Stored(frozen, held))
+        return ref
+
+    def nodes(self) -> Any:
+        """What the Commander knows of its Lieutenants (`NodeInfo`s)."""
+        ref = self._new("nodes")
+        self.tell(msg.AskNodes(0, ref.task_id))
+        return ref.result(timeout=60)
+
+    def _new(self, name: str) -> ObjectRef[Any]:
+        result = _Result(self, name, f"{self._token}-{next(self._numbers)}")
+        ref = ObjectRef[Any](result, 0)
+        self._results[ref.task_id] = result
+        return ref
+
+    def _known(self, task: Task) -> Function:
+        """The task's function, after the Commander was told of it."""
+        function = self._functions.get(task)
+        if function is None:
+            with passing.collected() as held:
+                function = task.pickled(EVERYTHING)
+            refs = [ref.task_id for ref in held]
+            self.tell(msg.NestedFunction(0, function.digest, function.name, refs, function.payload))
+            self._functions[task] = function
+            if len(self._functions) > FUNCTIONS_KEPT:
+                del self._functions[next(iter(self._functions))]
+        return function
+
+    # -- see `Canceller` -----------------------------------------------------------------
+
+    def cancel(self, calls: Gathering, index: int, *, force: bool, recursive: bool) -> bool:
+        """See `Canceller.cancel`."""
+        self.tell(msg.CancelRef(0, f"{calls.job}-{calls.first}", force, recursive))
+        return False
+
+    def withdraw(self, calls: Gathering, index: int) -> bool:
+        """See `Canceller.withdraw`: it is the Commander's already."""
+        return False
+
+    def waits(self, calls: Gathering, index: int) -> bool:
+        """See `Canceller.waits`."""
+        return False
+
+    # -- what is said, and heard ---------------------------------------------------------
+
+    def tell(self, message: Message) -> None:
+        """Tell the Commander, after what nobody holds any more."""
+        self._give_up_dropped()
+        self._host.tell(message)
+
+    def drop(self, task_id: str) -> None:
+        """Nobody in this process holds it any more. From a finalizer: it only notes it."""
+        self._dropped.append(task_id)
+
+    def _give_up_dropped(self) -> None:
+        refs = []
+        with suppress(IndexError):  # until there are none: another thread may take some, too
+            while True:
+                refs.append(self._dropped.popleft())
+        if refs:
+            self._host.tell(msg.DropRefs(0, refs))
+
+    def restored(self, task_id: str, name: str) -> ObjectRef[Any]:
+        """The ref that was in a value which has come here."""
+        result = self._results.get(task_id)
+        if result is None:
+            result = _Result(self, name, task_id)
+            self.tell(msg.HoldRefs(0, [task_id]))
+            self._results[task_id] = result
+        return ObjectRef(result, 0)
+
+    def _on_told(self, message: Message) -> None:
+        """In the worker's side thread."""
+        if isinstance(message, msg.RefEnded):
+            result = self._results.get(message.ref)
+            if result is not None:
+                outcome = Delivered(bytes(message.payload), failed=message.failed)
+                result.settle(0, 1, outcome)
+
+
+def _laid_out(
+    args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[list[list[str | int]], bytes]:
+    """Arguments as a `NestedCall` has them."""
+    named = [*(("", value) for value in args), *kwargs.items()]
+    if not any(type(value) is ObjectRef for _, value in named):
+        return [], serialization.encode_single(args, dict(kwargs), EVERYTHING)
+    arguments: list[list[str | int]] = []
+    pieces = []
+    for place, (name, value) in enumerate(named):
+        if type(value) is ObjectRef and isinstance(value._calls, _Result):
+            arguments.append([name, value.task_id])
+            continue
+        frozen = serialization.freeze(name or f"argument {place}", _resolved(value), EVERYTHING)
+        pieces.append(serialization.pickle_of(frozen))
+        arguments.append([name, len(pieces[-1])])
+    return arguments, b"".join(pieces)
+
+
+def _resolved(value: Any) -> Any:
+    return value.result() if isinstance(value, ObjectRef) else value
+
+
+def _travelling(options: JobOptions) -> dict[str, object]:
+    chosen = {name: getattr(options, name) for name in TRAVELLING}
+    return {name: value for name, value in chosen.items() if value != getattr(USUAL, name)}
+
+
+def _importing() -> bool:
+    """Whether this is done because a module is being imported."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
+
+
+_calls: NestedCalls | None = None
+
+
+def calls() -> NestedCalls:
+    """The maker of nested calls in this worker.
+
+    Raises:
+        GoliathError: this process is no worker.
+    """
+    global _calls
+    if _calls is None:
+        if inside.host is None:
+            raise GoliathError("this process is no worker, and has no Commander around it")
+        _calls = NestedCalls(inside.host)
+    return _calls
