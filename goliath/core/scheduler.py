@@ -273,6 +273,7 @@ class Scheduler:
         for call in retryable:
             piece = self._queue(job, batch.parcel, (call, call + 1), self._share(batch, 1))
             piece.blamed = batch.blamed + 1
+            piece.attempt = batch.attempt
         return retryable
 
     def _on_returned(self, event: RangeReturned) -> Iterator[Command]:
@@ -290,8 +291,8 @@ class Scheduler:
                     yield from self._fail_wanted(batch, event.lo, event.hi, Verdict.CANCELLED)
                 case "bystander" if not job.options.max_retries:
                     yield from self._fail_wanted(batch, event.lo, event.hi, Verdict.CRASHED)
-                case _:
-                    self._requeue(job, batch, event.lo, event.hi)
+                case why:
+                    self._requeue(job, batch, event.lo, event.hi, begun=why == "bystander")
         yield from self._go_on_with(batch)
 
     def _on_crash(self, job: Job, batch: Batch, event: RangeReturned) -> Iterator[Command]:
@@ -301,7 +302,7 @@ class Scheduler:
             # Any of them may have done it. Run the rest one call at a time: if it happens
             # again, it is known who did, and that call answers for this death too.
             batch.suspicion.deaths += 1
-            for piece in self._requeue(job, batch, lo, hi):
+            for piece in self._requeue(job, batch, lo, hi, begun=True):
                 piece.careful = True
             return
         for start, end in ((guilty + 1, hi), (lo, guilty)):
@@ -311,7 +312,7 @@ class Scheduler:
         if blamed > job.options.max_retries:
             yield from self._fail_wanted(batch, guilty, guilty + 1, Verdict.CRASHED, str(blamed))
             return
-        for piece in self._requeue(job, batch, guilty, guilty + 1):
+        for piece in self._requeue(job, batch, guilty, guilty + 1, begun=True):
             piece.blamed = blamed
             piece.careful = True
             piece.suspicion = Suspicion()
@@ -363,7 +364,7 @@ class Scheduler:
                 if job.options.max_retries == 0 or batch.node_losses > NODE_LOSSES_MAX:
                     yield from self._fail_wanted(batch, lo, hi, Verdict.NODE_DIED, node_id)
                 else:
-                    self._requeue(job, batch, lo, hi)
+                    self._requeue(job, batch, lo, hi, begun=True)
             batch.open.clear()
             self._finish(batch)
             yield from self._maybe_ended(job)
@@ -378,13 +379,17 @@ class Scheduler:
         job.live += 1
         return batch
 
-    def _requeue(self, job: Job, batch: Batch, lo: int, hi: int) -> list[Batch]:
+    def _requeue(
+        self, job: Job, batch: Batch, lo: int, hi: int, *, begun: bool = False
+    ) -> list[Batch]:
         """New batches of what a node did not finish, at the front of their job's queue.
 
-        One, but for calls that nobody wants any more: those are left out.
+        One, but for calls that nobody wants any more: those are left out. Attempts go on
+        counting where calls may have begun.
         """
         pieces = [self._piece(job, batch, *span) for span in batch.take_wanted(lo, hi)]
         for piece in reversed(pieces):
+            piece.attempt = batch.attempt if begun else piece.attempt
             self._backlog.push_front(piece)
         return pieces
 

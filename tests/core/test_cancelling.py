@@ -45,8 +45,8 @@ def cancel_on(number: int, *, force: bool = False) -> CancelOn:
     return CancelOn(A, batch(number), ONE, force)
 
 
-def finished(number: int, lo: int, hi: int, node=A, retryable: tuple[int, ...] = ()):
-    return RangeFinished(node, batch(number), ONE, lo, hi, 0.1, retryable)
+def finished(number: int, lo: int, hi: int, node=A, retryable: tuple[int, ...] = (), attempt=ONE):
+    return RangeFinished(node, batch(number), attempt, lo, hi, 0.1, retryable)
 
 
 def returned(number: int, lo: int, hi: int, why: str = "unstarted", guilty: int = -1):
@@ -234,13 +234,18 @@ def test_a_cancelled_call_that_raised_is_not_tried_again():
     said = told(scheduler, finished(1, 0, 4, retryable=(0, 1, 3)))
     assert said[0] == Settle(JOB, 1, 0, 4, ONE, excepted=(0, 1, 3))
     assert spans(said) == [(0, 1)]
-    assert told(scheduler, finished(2, 0, 1)) == [Settle(JOB, 1, 0, 1, ONE)]
+    two = Attempt(2)
+    assert told(scheduler, finished(2, 0, 1, attempt=two)) == [Settle(JOB, 1, 0, 1, two)]
 
 
 def test_a_call_that_raised_and_waits_to_be_tried_again_can_be_cancelled():
     scheduler = holding(2, options=JobOptions(retry_exceptions=True))
     assert spans(told(scheduler, finished(1, 0, 2, retryable=(0,)))) == [(0, 1)]
-    assert told(scheduler, CallCancelled(JOB, 1, 0)) == [cancelled(0), cancel_on(2)]
+    fail, cancel = told(scheduler, CallCancelled(JOB, 1, 0))
+    assert (fail, cancel) == (
+        Fail(JOB, 1, 0, 1, Verdict.CANCELLED, Attempt(2)),
+        CancelOn(A, batch(2), Attempt(2), False),
+    )
 
 
 def test_what_comes_back_goes_again_without_it():

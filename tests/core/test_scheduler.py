@@ -40,8 +40,10 @@ from tests.core.books import JOB, ONE, OTHER, A, B, batch, plain, scheduler_with
 TWO = Attempt(2)
 
 
-def assigned(number: int, lo: int, hi: int, *, node=A, parcel=1, careful=False) -> Assign:
-    return Assign(node, JOB, parcel, batch(number), ONE, lo, hi, careful, 0.010)
+def assigned(
+    number: int, lo: int, hi: int, *, node=A, parcel=1, careful=False, attempt=1
+) -> Assign:
+    return Assign(node, JOB, parcel, batch(number), Attempt(attempt), lo, hi, careful, 0.010)
 
 
 def test_a_job_asks_for_as_much_as_fills_every_window_and_a_little_more():
@@ -94,8 +96,8 @@ def test_what_a_lost_node_did_not_report_goes_to_another_one():
     scheduler.handle(RangeFinished(A, batch(1), ONE, 1, 2, 0.1), 1.0)
     scheduler.handle(NodeJoined(B, 1), 1.0)
     assert plain(scheduler.handle(NodeLost(A), 2.0)) == [
-        assigned(2 + 1, 0, 1, node=B),
-        assigned(2, 2, 4, node=B),
+        assigned(2 + 1, 0, 1, node=B, attempt=2),
+        assigned(2, 2, 4, node=B, attempt=2),
     ]
     scheduler.check()
 
@@ -111,24 +113,25 @@ def test_a_call_that_was_on_too_many_lost_nodes_is_given_up():
     scheduler = scheduler_with(JobOptions(), 1, nodes={A: 1})
     for loss in range(NODE_LOSSES_MAX):
         assert plain(scheduler.handle(NodeLost(A), 1.0)) == []
-        assert plain(scheduler.handle(NodeJoined(A, 1), 1.0)) == [assigned(loss + 2, 0, 1)]
+        again = assigned(loss + 2, 0, 1, attempt=loss + 2)
+        assert plain(scheduler.handle(NodeJoined(A, 1), 1.0)) == [again]
     assert plain(scheduler.handle(NodeLost(A), 1.0)) == [
-        Fail(JOB, 1, 0, 1, Verdict.NODE_DIED, ONE, A)
+        Fail(JOB, 1, 0, 1, Verdict.NODE_DIED, Attempt(NODE_LOSSES_MAX + 1), A)
     ]
 
 
 def test_after_an_unexplained_death_the_rest_runs_carefully_and_nobody_is_blamed():
     scheduler = scheduler_with(JobOptions(), 3, nodes={A: 1})
     crash = RangeReturned(A, batch(1), ONE, 0, 3, "crashed")
-    assert plain(scheduler.handle(crash, 1.0)) == [assigned(2, 0, 3, careful=True)]
+    assert plain(scheduler.handle(crash, 1.0)) == [assigned(2, 0, 3, careful=True, attempt=2)]
 
 
 def test_the_caught_call_answers_for_the_unexplained_death_too():
     scheduler = scheduler_with(JobOptions(max_retries=1), 3, nodes={A: 1})
     scheduler.handle(RangeReturned(A, batch(1), ONE, 0, 3, "crashed"), 1.0)
-    caught = RangeReturned(A, batch(2), ONE, 0, 3, "crashed", guilty=1)
+    caught = RangeReturned(A, batch(2), TWO, 0, 3, "crashed", guilty=1)
     assert plain(scheduler.handle(caught, 1.0)) == [
-        Fail(JOB, 1, 1, 2, Verdict.CRASHED, ONE, "2"),
+        Fail(JOB, 1, 1, 2, Verdict.CRASHED, TWO, "2"),
         assigned(4, 0, 1, careful=True),
         assigned(3, 2, 3, careful=True),
     ]
@@ -137,9 +140,9 @@ def test_the_caught_call_answers_for_the_unexplained_death_too():
 def test_a_caught_call_with_tries_left_runs_again_alone():
     scheduler = scheduler_with(JobOptions(max_retries=1), 1, nodes={A: 1})
     crash = RangeReturned(A, batch(1), ONE, 0, 1, "crashed", guilty=0)
-    assert plain(scheduler.handle(crash, 1.0)) == [assigned(2, 0, 1, careful=True)]
-    again = RangeReturned(A, batch(2), ONE, 0, 1, "crashed", guilty=0)
-    assert plain(scheduler.handle(again, 1.0)) == [Fail(JOB, 1, 0, 1, Verdict.CRASHED, ONE, "2")]
+    assert plain(scheduler.handle(crash, 1.0)) == [assigned(2, 0, 1, careful=True, attempt=2)]
+    again = RangeReturned(A, batch(2), TWO, 0, 1, "crashed", guilty=0)
+    assert plain(scheduler.handle(again, 1.0)) == [Fail(JOB, 1, 0, 1, Verdict.CRASHED, TWO, "2")]
 
 
 def test_a_call_that_raised_what_is_retried_is_not_settled_while_it_has_tries_left():
@@ -148,10 +151,10 @@ def test_a_call_that_raised_what_is_retried_is_not_settled_while_it_has_tries_le
     raised = RangeFinished(A, batch(1), ONE, 0, 3, 0.1, retryable=(1,))
     assert plain(scheduler.handle(raised, 1.0)) == [
         Settle(JOB, 1, 0, 3, ONE, excepted=(1,)),
-        assigned(2, 1, 2),
+        assigned(2, 1, 2, attempt=2),
     ]
-    again = RangeFinished(A, batch(2), ONE, 1, 2, 0.1, retryable=(1,))
-    assert plain(scheduler.handle(again, 1.0)) == [Settle(JOB, 1, 1, 2, ONE)]
+    again = RangeFinished(A, batch(2), TWO, 1, 2, 0.1, retryable=(1,))
+    assert plain(scheduler.handle(again, 1.0)) == [Settle(JOB, 1, 1, 2, TWO)]
 
 
 def test_a_call_whose_time_was_up_is_failed():
@@ -163,9 +166,9 @@ def test_a_call_whose_time_was_up_is_failed():
 def test_a_bystander_runs_again_without_blame():
     scheduler = scheduler_with(JobOptions(timeout_s=1.0, max_retries=1), 1, nodes={A: 1})
     struck = RangeReturned(A, batch(1), ONE, 0, 1, "bystander", guilty=0)
-    assert plain(scheduler.handle(struck, 1.0)) == [assigned(2, 0, 1, careful=True)]
-    crash = RangeReturned(A, batch(2), ONE, 0, 1, "crashed", guilty=0)
-    assert plain(scheduler.handle(crash, 1.0)) == [assigned(3, 0, 1, careful=True)]
+    assert plain(scheduler.handle(struck, 1.0)) == [assigned(2, 0, 1, careful=True, attempt=2)]
+    crash = RangeReturned(A, batch(2), TWO, 0, 1, "crashed", guilty=0)
+    assert plain(scheduler.handle(crash, 1.0)) == [assigned(3, 0, 1, careful=True, attempt=3)]
 
 
 def test_a_bystander_that_may_run_once_is_failed_for_it_had_begun():
