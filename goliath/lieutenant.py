@@ -290,7 +290,7 @@ class _Server:
 
     def _on_failure(self, error: BaseException) -> None:
         self._failure = self._failure or error
-        print(f"goliath lieutenant: broken, please report this: {error}", file=sys.stderr)
+        _log.critical("broken, please report this: %s", error, exc_info=error)
         self._ended.set()
         if hasattr(self, "_told"):
             self._told.set()

@@ -45,6 +45,9 @@ class Actor:
     context: Context
     """Set by the runtime before `started`."""
 
+    crash: BaseException | None = None
+    """What ends it, if it is not well; set by the runtime before `stopping`."""
+
     def started(self) -> None:
         """Called once, before the first message."""
 
@@ -57,6 +60,10 @@ class Actor:
 
     def on_child_exit(self, child: Child, exit: Exit) -> None:  # noqa: A002 - Erlang's word
         """A child has ended and its lifetime does not ask for a restart."""
+
+    def last_events(self) -> str:
+        """What it was told last, one event a line, for whoever wonders why it crashed."""
+        return ""
 
     def stopping(self) -> None:
         """Called once, after the last message; a place to let go of things."""

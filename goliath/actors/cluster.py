@@ -19,6 +19,7 @@ from goliath.actors import desk
 from goliath.actors.commander import CommanderActor, NodeInfo
 from goliath.actors.embedded import EmbeddedLieutenant
 from goliath.actors.link import Dialing, LinkActor
+from goliath.actors.obituary import obituary
 from goliath.actors.portal import Portal
 from goliath.actors.printing import Printer, write_to
 from goliath.actors.scrutiny import are_amounts
@@ -31,7 +32,6 @@ from goliath.errors import (
     AuthenticationError,
     ConnectionError as NoConnectionError,
     GoliathError,
-    LocalError,
     VersionMismatchError,
 )
 from goliath.transport.channel import Channel
@@ -126,15 +126,13 @@ class Cluster:
         """The portal and the Commander actor, if they have been started and not been closed.
 
         Raises:
-            GoliathError: they have broken down.
+            LocalError: they have broken down.
         """
         portal, commander = self._portal, self._commander
         if portal is None or commander is None:
             return None
         if self._failure is not None:
-            raise GoliathError(
-                f"{self._name} has broken down; make a new Commander: {self._failure}"
-            )
+            raise obituary(self._name, self._failure)
         return portal, commander
 
     async def _begin(self) -> LocalRef:
@@ -262,13 +260,14 @@ class Cluster:
     # -- the end -----------------------------------------------------------------------
 
     def _on_failure(self, error: BaseException) -> None:
-        self._tell_user(f"{self._name} has broken down: {error}")
+        told = obituary(self._name, error)
+        self._tell_user(str(told))
         with self._news:
             self._failure = self._failure or error
             self._news.notify_all()
         if self._commander is not None:
             # Whatever it was that broke: nobody is to wait for ever.
-            self._commander.tell(desk.BreakDown(_as_exception(error)))
+            self._commander.tell(desk.BreakDown(told))
 
     def close(self) -> None:
         """End everything this Commander started; idempotent."""
@@ -321,10 +320,6 @@ def _offered(limits: dict[str, Any]) -> tuple[int, dict[str, float]]:
     if not isinstance(slots, int) or not isinstance(resources, dict) or not are_amounts(resources):
         return 1, {}
     return min(max(slots, 0), SLOTS_MAX), resources
-
-
-def _as_exception(error: BaseException) -> Exception:
-    return error if isinstance(error, Exception) else LocalError(repr(error))
 
 
 _open: weakref.WeakSet[Cluster] = weakref.WeakSet()

@@ -16,6 +16,7 @@ from goliath.actors.acquaintance import ENVIRONMENTS_KEPT, FUNCTIONS_KEPT, Acqua
 from goliath.actors.actor import Actor
 from goliath.actors.deputies import Deputies
 from goliath.actors.filesending import Way, send_files
+from goliath.actors.obituary import obituary
 from goliath.actors.outcomes import Report, Setback, Where
 from goliath.actors.portal import Poster
 from goliath.actors.ref import AskableRef
@@ -28,7 +29,7 @@ from goliath.core.commands import Command, Verdict
 from goliath.core.ids import Attempt, BatchId, JobId, NodeId
 from goliath.core.observation import Journal
 from goliath.core.scheduler import Scheduler
-from goliath.errors import LocalError, ProtocolError, TaskCancelledError
+from goliath.errors import ProtocolError, TaskCancelledError
 from goliath.transport import messages as msg
 from goliath.transport.messages import Message, Payload
 
@@ -172,8 +173,14 @@ class CommanderActor(Actor):
         """See `Actor.on_timer`."""
         self._decide(ev.TimerFired())
 
+    def last_events(self) -> str:
+        """See `Actor.last_events`."""
+        return self._journal.text()
+
     def stopping(self) -> None:
         """See `Actor.stopping`: nobody is left waiting for an outcome that cannot come."""
+        if self.crash is not None:
+            self._broken = obituary("the Commander", self.crash)
         error = self._broken or TaskCancelledError(
             "the Commander was closed before the call had a result"
         )
@@ -351,15 +358,9 @@ class CommanderActor(Actor):
     def _decide(self, event: ev.Event) -> None:
         now = self.context.now()
         self._journal.note(now, event)
-        try:
-            commands = self._mind.handle(event, now)
-            if self._check:
-                self._mind.check()
-        except Exception as exc:
-            self._broken = LocalError(
-                f"the Commander's mind broke on {event!r}: {exc!r}\n{self._journal.text()}"
-            )
-            raise self._broken from exc
+        commands = self._mind.handle(event, now)
+        if self._check:
+            self._mind.check()
         for command in commands:
             self._perform(command)
 

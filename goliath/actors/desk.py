@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from goliath.actors.obituary import obituary
 from goliath.actors.outcomes import Setback, Where
 from goliath.actors.ref import AskableRef
 from goliath.actors.surroundings import Surroundings
@@ -71,7 +72,12 @@ def open_job(commander: AskableRef, job: OpenJob) -> None:
     """
 
     def on_answer(answer: asyncio.Future[Any]) -> None:
-        if not answer.cancelled() and answer.exception() is not None:
+        refusal = None if answer.cancelled() else answer.exception()
+        if refusal is None:
+            return
+        if refusal.__cause__ is not None:
+            job.owner.on_broken(obituary("the Commander", refusal.__cause__))
+        else:
             job.owner.on_broken(
                 TaskCancelledError("the Commander was closed before it had taken the call on")
             )

@@ -168,6 +168,10 @@ class LieutenantActor(Actor):
         if isinstance(child, WorkerChild):
             self.context.ref.tell(WorkerGone(child.worker, exit.detail))
 
+    def last_events(self) -> str:
+        """See `Actor.last_events`."""
+        return self._journal.text()
+
     def stopping(self) -> None:
         """See `Actor.stopping`."""
         for session in self._sessions.values():
@@ -372,14 +376,9 @@ class LieutenantActor(Actor):
         """Tell the mind, and do what it says."""
         now = self.context.now()
         self._journal.note(now, event)
-        try:
-            commands = self._mind.handle(event, now)
-            if self._check:
-                self._mind.check()
-        except Exception as exc:
-            raise LocalError(
-                f"the Lieutenant's mind broke on {event!r}: {exc!r}\n{self._journal.text()}"
-            ) from exc
+        commands = self._mind.handle(event, now)
+        if self._check:
+            self._mind.check()
         for command in commands:
             self._perform(command)
 

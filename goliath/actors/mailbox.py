@@ -35,9 +35,10 @@ class Envelope:
         if self.reply is not None and not self.reply.done():
             self.reply.set_result(value)
 
-    def refuse(self, error: Exception) -> None:
-        """Give the asker an error in place of an answer."""
+    def refuse(self, error: Exception, cause: BaseException | None = None) -> None:
+        """Give the asker an error in place of an answer, and what led to it."""
         if self.reply is not None and not self.reply.done():
+            error.__cause__ = cause or error.__cause__
             self.reply.set_exception(error)
 
 

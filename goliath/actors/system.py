@@ -16,6 +16,7 @@ from typing import Any
 
 from goliath.actors.actor import Actor
 from goliath.actors.mailbox import ActorStoppedError, Envelope, Mailbox
+from goliath.actors.obituary import note_crash
 from goliath.actors.ref import ActorRef, AskableRef
 from goliath.actors.supervisor import Child, Exit, Lifetime, Supervisor
 from goliath.clock import BootClock, Clock
@@ -53,7 +54,7 @@ class LocalRef:
         if self._cell.alive:
             self._cell.ask(envelope)
         else:
-            envelope.refuse(ActorStoppedError(f"{self.name} has ended"))
+            envelope.refuse(ActorStoppedError(f"{self.name} has ended"), self._cell.error)
         return envelope.reply
 
     def stop(self) -> None:
@@ -90,13 +91,13 @@ class _Cell:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._error: BaseException | None = None
+        self.error: BaseException | None = None
         self._stopping = False
 
     def start(self) -> None:
         self._system.enter(self)
         self._children = self._supervisor()
-        self._error = None
+        self.error = None
         self._stopping = False
         self.alive = True
         self._actor = Actor()  # until there is the real one: the factory may raise
@@ -227,10 +228,9 @@ class _Cell:
     def _on_task_done(self, life: Supervisor, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         self._system.changed()
-        if task.cancelled() or task.exception() is None:
-            return
-        if self.alive and life is self._children:
-            self._crash(task.exception())
+        error = None if task.cancelled() else task.exception()
+        if error is not None and self.alive and life is self._children:
+            self._crash(error)
 
     def stop(self) -> None:
         if self.alive and not self._stopping:
@@ -249,9 +249,10 @@ class _Cell:
         if self.alive and of is self._children:
             self._guarded(lambda: self._actor.on_child_exit(child, exit))
 
-    def _crash(self, error: BaseException | None) -> None:
+    def _crash(self, error: BaseException) -> None:
         if self.alive:
-            self._error = error
+            self.error = self._actor.crash = error
+            note_crash(error, self.name, self._actor.last_events())
             self._end()
 
     def _end(self) -> None:
@@ -265,13 +266,14 @@ class _Cell:
             task.cancel()
         self._children.close()
         for envelope in self._mailbox.drain():
-            envelope.refuse(ActorStoppedError(f"{self.name} stopped before it read this"))
+            refusal = ActorStoppedError(f"{self.name} stopped before it read this")
+            envelope.refuse(refusal, self.error)
         try:
             self._actor.stopping()
         except Exception as exc:  # noqa: BLE001 - it is ending anyway; the first error counts
-            self._error = self._error or exc
+            self.error = self.error or exc
         self._system.changed()
-        self._above.exited(self, Exit(self._error))
+        self._above.exited(self, Exit(self.error))
 
     def restart(self) -> None:
         self.start()

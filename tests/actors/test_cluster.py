@@ -27,6 +27,7 @@ from goliath.errors import (
     AuthenticationError,
     ConnectionError as NoConnectionError,
     GoliathError,
+    LocalError,
     TaskCancelledError,
 )
 from goliath.transport import memory, messages as msg
@@ -164,6 +165,14 @@ def until(condition: Callable[[], Any]) -> None:
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.001)
+
+
+def causes(error: BaseException | None) -> list[BaseException]:
+    chain = []
+    while error is not None:
+        chain.append(error)
+        error = error.__cause__
+    return chain
 
 
 # -- starting --------------------------------------------------------------------------
@@ -332,6 +341,39 @@ def test_a_link_that_crashes_again_and_again_is_a_break_down(
     with pytest.raises(GoliathError, match="has broken down"):
         cluster.start()
     assert "link a ended more than 5 times" in capfd.readouterr().err
+
+
+def test_the_bug_that_broke_it_down_is_told_with_its_traceback(
+    net: Net, capfd: pytest.CaptureFixture[str]
+):
+    bug = ZeroDivisionError("a bug")
+    cluster = net.cluster(timeout_s=60, a=bug)
+    with pytest.raises(GoliathError, match="ZeroDivisionError: a bug") as caught:
+        cluster.start()
+    assert "raise self._what" in str(caught.value)
+    assert bug in causes(caught.value)
+    assert "raise self._what" in capfd.readouterr().err
+
+
+def test_a_commander_that_crashes_tells_its_callers_why_with_traceback_and_journal(
+    net: Net, capfd: pytest.CaptureFixture[str]
+):
+    cluster = net.cluster(lazy=True, a=GOOD)
+    portal, commander = cluster.start()
+    thread, outcome = in_thread(lambda: run(cluster, [{"x": 1}]))
+    until(lambda: net.nodes[0].functions)
+    portal.post(commander.tell, "nonsense")
+    thread.join(5)
+    (error,) = outcome
+    assert isinstance(error, LocalError)
+    until(lambda: cluster._failure)
+    for told in (str(error), capfd.readouterr().err):
+        assert "in receive\n" in told
+        assert "CommanderActor was told 'nonsense', which it does not know" in told
+        assert "JobOpened(job=" in told
+    assert any(isinstance(cause, TypeError) for cause in causes(error))
+    with pytest.raises(GoliathError, match="which it does not know"):
+        run(cluster, [{"x": 1}])
 
 
 # -- forgotten -------------------------------------------------------------------------

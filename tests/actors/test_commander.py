@@ -538,8 +538,9 @@ async def test_a_mind_that_breaks_tells_every_owner_with_its_journal():
         desk.OpenJob(JobId(1), owner, Function("d", "f", b""), Surroundings("e"), JobOptions())
     )
     assert not house.alive()
-    assert isinstance(failures[0], LocalError)
-    assert "job 1 opened twice" in str(failures[0])
-    assert "JobOpened" in str(failures[0])
-    assert owner.broken == [failures[0]]
+    (error,) = owner.broken
+    assert isinstance(error, LocalError)
+    assert "job 1 opened twice" in str(error)
+    assert "JobOpened" in str(error)
+    assert error.__cause__ is failures[0]
     await system.stop()

@@ -87,8 +87,12 @@ async def test_questions_behind_a_crash_are_answered_too():
     async with a_system() as system:
         ref = system.spawn(Recorder, "it")
         ref.tell(ask_and_crash)
-        with pytest.raises(ActorStoppedError, match="it stopped before it read this"):
+        with pytest.raises(ActorStoppedError, match="it stopped before it read this") as caught:
             await questions[0]
+        assert isinstance(caught.value.__cause__, ValueError)
+        with pytest.raises(ActorStoppedError, match="it has ended") as caught:
+            await ref.ask("?")
+        assert isinstance(caught.value.__cause__, ValueError)
 
 
 @on_both_loops
@@ -210,6 +214,22 @@ async def test_a_crash_at_the_root_is_told_to_the_owner_of_the_system():
         system.spawn(Recorder, "it").tell(crash)
         assert system.failure is failures[0]
     assert [str(error) for error in failures] == ["broken"]
+
+
+@on_both_loops
+async def test_a_crash_is_noted_with_who_crashed_and_what_it_was_told_last():
+    class Diarist(Recorder):
+        def last_events(self) -> str:
+            return "1.0 breakfast"
+
+    failures: list[BaseException] = []
+    diarist = Diarist()
+    async with a_system(failures.append) as system:
+        system.spawn(lambda: diarist, "it").tell(crash)
+    assert diarist.crash is failures[0]
+    (note,) = failures[0].__notes__
+    assert "it crashed" in note
+    assert "1.0 breakfast" in note
 
 
 @on_both_loops

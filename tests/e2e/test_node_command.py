@@ -277,6 +277,24 @@ def test_an_idle_lieutenant_ends_at_once(lieutenant) -> None:
         assert time.monotonic() - start < 3
 
 
+def test_one_that_breaks_says_why_with_traceback_and_journal_and_exits_with_70(lieutenant) -> None:
+    sabotaged = (
+        "import sys, goliath.lieutenant as node, goliath.core.crew as crew\n"
+        "crew.Crew.hire = lambda *_: 1 / 0\n"
+        "sys.exit(node.main())"
+    )
+    own = lieutenant(1, launcher=("-c", sabotaged))
+    with Commander([own.address]) as commander:
+        ref = commander.submit(add, 1, 1)
+        assert own.process.wait(10) == 70
+        with pytest.raises(TimeoutError):
+            ref.result(0)
+    assert "broken, please report this: division by zero" in own.err
+    assert "ZeroDivisionError" in own.err
+    assert "in handle" in own.err
+    assert "BatchArrived(" in own.err
+
+
 # -- promises about workers --------------------------------------------------------------
 
 
