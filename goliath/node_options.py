@@ -1,0 +1,155 @@
+"""The options of the node command: what the command line and the environment said, checked."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from goliath.config import NodeConfig
+from goliath.errors import AuthenticationError, GoliathError
+from goliath.machine import usable_cpus
+from goliath.transport.address import is_loopback
+from goliath.transport.credentials import Token, read_token_file
+
+TOKEN_VARIABLES = ("GOLIATH_TOKEN", "GOLIATH_TOKEN_FILE")
+
+
+class RefusedConfigurationError(GoliathError):
+    """The Lieutenant will not start like this; the message says what would do."""
+
+
+@dataclass(frozen=True, slots=True)
+class LieutenantOptions:
+    """What the command line and the environment said."""
+
+    host: str
+    port: int
+    workers: int
+    token: Token
+    cert: Path | None
+    key: Path | None
+    tasks_per_worker_max: int | None
+    drain_timeout_s: float
+    resources: dict[str, float]
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        return is_loopback(self.host)
+
+
+def parser(program: str = "python -m goliath.lieutenant") -> argparse.ArgumentParser:
+    """The command line."""
+    arguments = argparse.ArgumentParser(
+        prog=program,
+        description="Serve this machine's CPUs to Commanders.",
+        epilog="Exit codes: 0 ok, 2 usage or refused configuration, 3 cannot bind. "
+        "SIGTERM or SIGINT lets running calls finish; a second one ends at once.",
+    )
+    arguments.add_argument("host", metavar="HOST", help="name or address to listen on")
+    arguments.add_argument("port", metavar="PORT", type=_port, help="0 picks a free one")
+    arguments.add_argument(
+        "workers", metavar="WORKERS", type=_positive, nargs="?", default=None,
+        help="calls that run at once (default: the usable CPUs)",
+    )  # fmt: skip
+    arguments.add_argument(
+        "--token-file", type=Path, metavar="F", help="file (0600) with the token"
+    )
+    arguments.add_argument("--tls-cert", type=Path, metavar="F", help="certificate chain, PEM")
+    arguments.add_argument("--tls-key", type=Path, metavar="F", help="its private key, PEM")
+    arguments.add_argument(
+        "--insecure-plaintext", action="store_true",
+        help="allow a network address without TLS: everyone on the way can read and change all",
+    )  # fmt: skip
+    arguments.add_argument(
+        "--max-tasks-per-worker", type=_positive, metavar="N",
+        help="replace a worker process after so many calls",
+    )  # fmt: skip
+    arguments.add_argument(
+        "--drain-timeout", type=float, metavar="S", default=None,
+        help="seconds that running calls are given to finish (default: 30)",
+    )  # fmt: skip
+    arguments.add_argument(
+        "--resources", type=_resources, metavar="JSON", default={},
+        help='what else this node offers to calls with resources=, such as \'{"licence": 2}\'',
+    )  # fmt: skip
+    arguments.add_argument("--log-level", default="warning", choices=_LEVELS, metavar="LEVEL")
+    arguments.add_argument("--log-format", default="text", choices=("text", "json"))
+    return arguments
+
+
+_LEVELS = ("debug", "info", "warning", "error")
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError(f"{port} is no port: 0 to 65535")
+    return port
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number}: at least 1 is needed")
+    return number
+
+
+def _resources(text: str) -> dict[str, float]:
+    try:
+        return {str(name): float(amount) for name, amount in json.loads(text).items()}
+    except (ValueError, TypeError, AttributeError) as exc:
+        raise argparse.ArgumentTypeError(f"not a JSON object of numbers ({exc})") from exc
+
+
+def options_from(arguments: argparse.Namespace) -> LieutenantOptions:
+    """Check the arguments against each other and find the token.
+
+    Raises:
+        RefusedConfigurationError: the combination is not safe, or not possible.
+    """
+    loopback = is_loopback(arguments.host)
+    token = _token(arguments.token_file)
+    encrypted = arguments.tls_cert is not None or arguments.tls_key is not None
+    if encrypted and not (arguments.tls_cert and arguments.tls_key):
+        raise RefusedConfigurationError("--tls-cert and --tls-key go together; one is missing")
+    if not loopback and token is None:
+        raise RefusedConfigurationError(
+            f"{arguments.host} can be reached from other machines, and there is no token: make one "
+            "with `goliath token new > FILE && chmod 600 FILE`, copy it to the Commanders, and "
+            "give --token-file FILE here and token_file= there"
+        )
+    if not loopback and not encrypted and not arguments.insecure_plaintext:
+        raise RefusedConfigurationError(
+            f"{arguments.host} can be reached from other machines, and the connection would not be "
+            "encrypted: give --tls-cert and --tls-key, or --insecure-plaintext if the network "
+            "itself is trusted"
+        )
+    drain_s = arguments.drain_timeout
+    return LieutenantOptions(
+        arguments.host,
+        arguments.port,
+        arguments.workers or usable_cpus(),
+        token or Token.make(),
+        arguments.tls_cert,
+        arguments.tls_key,
+        arguments.max_tasks_per_worker,
+        NodeConfig.from_environ().drain_timeout_s if drain_s is None else drain_s,
+        arguments.resources,
+    )
+
+
+def _token(path: Path | None) -> Token | None:
+    """The token that was given, in whatever way; and no trace of it left in the environment."""
+    given = {name: os.environ.pop(name, "") for name in TOKEN_VARIABLES}
+    try:
+        if path is None and given["GOLIATH_TOKEN_FILE"]:
+            path = Path(given["GOLIATH_TOKEN_FILE"])
+        if path is not None:
+            return read_token_file(path)
+        return Token.parse(given["GOLIATH_TOKEN"]) if given["GOLIATH_TOKEN"] else None
+    except (AuthenticationError, OSError) as exc:
+        raise RefusedConfigurationError(str(exc)) from exc
