@@ -252,7 +252,7 @@ class Commander(Host):
                 dict(options.resources),
                 command.linger_s,
                 options.depth,
-                payload,
+                payload=payload,
             ),
         )
 
