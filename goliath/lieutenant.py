@@ -63,9 +63,8 @@ class _Server:
         # The zygote first: it makes itself ready while aiohttp is imported.
         await nursery.start()
         system = ActorSystem(on_failure=self._on_failure)
-        mind = Node(
-            options.workers, options.resources, node_policy(config, options.tasks_per_worker_max)
-        )
+        policy = node_policy(config, options.tasks_per_worker_max)
+        mind = Node(options.workers, options.resources, policy, options.devices)
         actor = LieutenantActor(mind, nursery, workshop, on_drained=self._ended.set)
         self._ref = system.spawn(lambda: actor, "lieutenant")
         try:

@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from pathlib import Path
+
+VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
+"""Which GPUs CUDA shows to a process, by their ids."""
+
+_NVIDIA = Path("/proc/driver/nvidia/gpus")
 
 
 def usable_cpus() -> int:
@@ -23,3 +30,35 @@ def process_exists(pid: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def gpu_ids(
+    count: int | None = None, environ: Mapping[str, str] | None = None, driver: Path = _NVIDIA
+) -> tuple[str, ...]:
+    """The GPUs this process may use, by the names that CUDA knows them by.
+
+    Args:
+        count: only so many of them; by default those that are visible, or else all there are.
+        environ: with ``CUDA_VISIBLE_DEVICES``, or not; default: this process's.
+        driver: the folder in which NVIDIA's driver has an entry for each.
+
+    Raises:
+        ValueError: ``CUDA_VISIBLE_DEVICES`` names fewer than ``count``.
+    """
+    said = (os.environ if environ is None else environ).get(VISIBLE_DEVICES)
+    if said is None:
+        if count is None:
+            count = len(list(driver.iterdir())) if driver.is_dir() else 0
+        return tuple(map(str, range(count)))
+    names: list[str] = []
+    for name in map(str.strip, said.split(",")):
+        if name in ("", "-1", "NoDevFiles"):  # what stands behind it, CUDA does not see either
+            break
+        if name not in names:
+            names.append(name)
+    if count is not None and count > len(names):
+        raise ValueError(
+            f"{count} GPUs were asked for, and {VISIBLE_DEVICES}={said!r} shows {len(names)}; "
+            "ask for fewer, or show more"
+        )
+    return tuple(names[:count])

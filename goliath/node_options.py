@@ -8,13 +8,15 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from goliath.actors.embedded import node_resources
 from goliath.config import NodeConfig
 from goliath.errors import AuthenticationError, GoliathError
-from goliath.machine import usable_cpus
+from goliath.machine import gpu_ids, usable_cpus
 from goliath.transport.address import is_loopback
 from goliath.transport.credentials import Token, read_token_file
 
 TOKEN_VARIABLES = ("GOLIATH_TOKEN", "GOLIATH_TOKEN_FILE")
+FLAG_OF = {"CPU": "WORKERS", "GPU": "--num-gpus"}
 
 
 class RefusedConfigurationError(GoliathError):
@@ -34,6 +36,7 @@ class LieutenantOptions:
     tasks_per_worker_max: int | None
     drain_timeout_s: float
     resources: dict[str, float]
+    devices: tuple[str, ...]
 
     @property
     def loopback(self) -> bool:
@@ -73,6 +76,11 @@ def parser(program: str = "python -m goliath.lieutenant") -> argparse.ArgumentPa
         help="seconds that running calls are given to finish (default: 30)",
     )  # fmt: skip
     arguments.add_argument(
+        "--num-gpus", type=_count, metavar="N",
+        help="GPUs this node offers to calls with num_gpus= (default: those in "
+        "CUDA_VISIBLE_DEVICES, else all that NVIDIA's driver lists)",
+    )  # fmt: skip
+    arguments.add_argument(
         "--resources", type=_resources, metavar="JSON", default={},
         help='what else this node offers to calls with resources=, such as \'{"licence": 2}\'',
     )  # fmt: skip
@@ -91,6 +99,13 @@ def _port(text: str) -> int:
     return port
 
 
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{number}: it is 0 or more")
+    return number
+
+
 def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
@@ -100,9 +115,13 @@ def _positive(text: str) -> int:
 
 def _resources(text: str) -> dict[str, float]:
     try:
-        return {str(name): float(amount) for name, amount in json.loads(text).items()}
+        resources = {str(name): float(amount) for name, amount in json.loads(text).items()}
     except (ValueError, TypeError, AttributeError) as exc:
         raise argparse.ArgumentTypeError(f"not a JSON object of numbers ({exc})") from exc
+    for name, instead in FLAG_OF.items():
+        if name in resources:
+            raise argparse.ArgumentTypeError(f"{name} is not given here, but as {instead}")
+    return resources
 
 
 def options_from(arguments: argparse.Namespace) -> LieutenantOptions:
@@ -128,6 +147,10 @@ def options_from(arguments: argparse.Namespace) -> LieutenantOptions:
             "encrypted: give --tls-cert and --tls-key, or --insecure-plaintext if the network "
             "itself is trusted"
         )
+    try:
+        devices = gpu_ids(arguments.num_gpus)
+    except ValueError as exc:
+        raise RefusedConfigurationError(f"--num-gpus: {exc}") from exc
     drain_s = arguments.drain_timeout
     return LieutenantOptions(
         arguments.host,
@@ -138,7 +161,8 @@ def options_from(arguments: argparse.Namespace) -> LieutenantOptions:
         arguments.tls_key,
         arguments.max_tasks_per_worker,
         NodeConfig.from_environ().drain_timeout_s if drain_s is None else drain_s,
-        arguments.resources,
+        node_resources(devices, arguments.resources),
+        devices,
     )
 
 

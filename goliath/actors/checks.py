@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from goliath.actors.scrutiny import are_amounts
+from goliath.core.devices import GPU, is_share
 
 RetryExceptions = bool | Iterable[type[BaseException]]
 
@@ -61,7 +62,31 @@ def checked_resources(resources: Any) -> dict[str, float]:
         raise ValueError(
             f"resources={resources!r}; it maps names to numbers that are 0 or positive"
         )
+    if "CPU" in wanted:
+        raise ValueError(f"resources={resources!r}; CPUs are asked for with num_cpus")
+    if not is_share(wanted.get(GPU, 0.0)):
+        raise ValueError(
+            f"a call cannot have {wanted[GPU]:g} GPUs; it takes a whole number of them, or a "
+            "fraction of one"
+        )
     return wanted
+
+
+def needs(resources: Any, num_gpus: Any) -> dict[str, float]:
+    """What a call takes of its node beside CPUs, by name; what it takes none of is left out.
+
+    Raises:
+        ValueError: an option is out of range; names the option.
+    """
+    wanted = checked_resources(resources)
+    for name, keyword, amount in ((GPU, "num_gpus", num_gpus),):
+        if name in wanted:
+            raise ValueError(f"resources={resources!r}; {name} is asked for with {keyword}")
+        if not are_amounts({name: amount}):
+            raise ValueError(f"{keyword}={amount!r}; it is 0 or a positive number")
+        if amount:
+            wanted[name] = amount
+    return checked_resources(wanted)
 
 
 def classes_of(wanted: Any) -> tuple[type[BaseException], ...]:

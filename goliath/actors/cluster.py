@@ -156,6 +156,7 @@ class Cluster:
             # First of all, so that it makes itself ready while the rest goes on.
             self._embedded = EmbeddedLieutenant(self._workers, NodeConfig.from_environ())
             channel = await self._embedded.start(system)
+            resources = self._embedded.resources
         commander = system.spawn(
             lambda: CommanderActor(
                 scheduler,
@@ -169,7 +170,9 @@ class Cluster:
         if channel is not None:
             python = f"{sys.version_info.major}.{sys.version_info.minor}"
             commander.tell(
-                desk.NodeUp("embedded", channel, "", python, self._workers, {}, embedded=True)
+                desk.NodeUp(
+                    "embedded", channel, "", python, self._workers, resources, embedded=True
+                )
             )
         for address in self._addresses:
             system.spawn(

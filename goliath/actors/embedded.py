@@ -6,14 +6,18 @@ child processes all the same, started by exec: never forked from the user's proc
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from goliath.actors.lieutenant import LieutenantActor
 from goliath.actors.nursery import Nursery
 from goliath.actors.reception import SessionUp
 from goliath.actors.system import ActorSystem, LocalRef
 from goliath.actors.workshop import Workshop
 from goliath.config import NodeConfig, TransportConfig
+from goliath.core.devices import GPU
 from goliath.core.ids import SessionId
 from goliath.core.node import Node, NodePolicy
+from goliath.machine import gpu_ids
 from goliath.transport import memory
 from goliath.transport.channel import Channel
 
@@ -31,15 +35,30 @@ def node_policy(config: NodeConfig, tasks_per_worker_max: int | None = None) -> 
     )
 
 
+def node_resources(
+    devices: Sequence[str], others: Mapping[str, float] | None = None
+) -> dict[str, float]:
+    """What a node offers beside slots."""
+    resources = dict(others or {})
+    if devices:
+        resources[GPU] = float(len(devices))
+    return resources
+
+
 class EmbeddedLieutenant:
-    """Made and closed in the loop's thread."""
+    """Made and closed in the loop's thread.
+
+    Attributes:
+        resources: what it offers beside slots.
+    """
 
     def __init__(self, slots: int, config: NodeConfig) -> None:
         self._workshop = Workshop()
         self._nursery = Nursery(config, self._on_zygote_exit)
-        self._actor = LieutenantActor(
-            Node(slots, policy=node_policy(config)), self._nursery, self._workshop
-        )
+        devices = gpu_ids()
+        self.resources = node_resources(devices)
+        mind = Node(slots, self.resources, node_policy(config), devices)
+        self._actor = LieutenantActor(mind, self._nursery, self._workshop)
         self._ref: LocalRef | None = None
 
     async def start(self, system: ActorSystem) -> Channel:

@@ -34,10 +34,12 @@ from goliath.actors.spec import INITIALIZER, WorkerSpec
 from goliath.actors.supervisor import Child, Exit
 from goliath.actors.workshop import Workshop
 from goliath.core import node_events as nd
+from goliath.core.devices import GPU, is_share
 from goliath.core.ids import Attempt, BatchId, Serial, SessionId, WorkerId
 from goliath.core.node import Node
 from goliath.core.observation import Journal
 from goliath.errors import LocalError, ProtocolError
+from goliath.machine import VISIBLE_DEVICES
 from goliath.transport import messages as msg
 from goliath.transport.channel import Channel
 from goliath.transport.messages import Message, Payload
@@ -258,6 +260,7 @@ class LieutenantActor(Actor):
             or said.cpus < 0
             or said.linger_s < LINGER_MIN_S
             or not are_amounts(said.resources)
+            or not is_share(said.resources.get(GPU, 0.0))
         ):
             return self._accuse(session, "a batch that asks for what cannot be")
         session.batches[batch, attempt] = said
@@ -451,7 +454,11 @@ class LieutenantActor(Actor):
         for name in THREAD_VARIABLES:
             if name not in os.environ:
                 variables[name] = str(said.threads)
+        if self._mind.devices:
+            variables[VISIBLE_DEVICES] = ""
         variables.update(said.variables)
+        if command.devices:
+            variables[VISIBLE_DEVICES] = ",".join(command.devices)
         cwd = self._premises.directory(command.session, environment)
         shipped = [str(environment.directory)] if environment.directory else []
         return WorkerSpec(

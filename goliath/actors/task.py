@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from goliath.actors.checks import RetryExceptions, check_ranges, checked_resources, classes_of
+from goliath.actors.checks import RetryExceptions, check_ranges, classes_of, needs
 from goliath.core.batch import JobOptions
 from goliath.core.ids import NodeId
 from goliath.transport import serialization
@@ -36,6 +36,7 @@ class Task:
 
     function: Callable[..., Any]
     num_cpus: float = 1
+    num_gpus: float = 0
     resources: Mapping[str, float] = field(default_factory=dict)
     max_retries: int = 3
     retry_exceptions: RetryExceptions = False
@@ -48,7 +49,7 @@ class Task:
         if not callable(self.function):
             raise TypeError(f"{self.function!r} cannot be called")
         check_ranges(self.timeout, self.max_retries, "auto", self.num_cpus, None)
-        checked_resources(self.resources)
+        needs(self.resources, self.num_gpus)
         classes_of(self.retry_exceptions)
         if type(self.priority) is not int:
             raise TypeError(f"priority={self.priority!r}; it is an integer")
@@ -81,7 +82,7 @@ class Task:
             max_retries=self.max_retries,
             timeout_s=self.timeout,
             cpus=self.num_cpus,
-            resources=checked_resources(self.resources),
+            resources=needs(self.resources, self.num_gpus),
             retry_exceptions=bool(classes_of(self.retry_exceptions)),
             priority=self.priority,
             spread=self.scheduling_strategy == "SPREAD",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from math import inf
 
+from goliath.core.devices import GPU, WHOLE, Grant, choose
 from goliath.core.ids import Serial, SessionId, WorkerId
 from goliath.core.node_events import FlushRange, Inspect, Kill, NodeCommand, Retire
 from goliath.core.policy import NodePolicy
@@ -32,6 +33,7 @@ class Crew:
     slots: int
     resources: Mapping[str, float]
     policy: NodePolicy
+    devices: Sequence[str] = ()
     workers: dict[WorkerId, Worker] = field(default_factory=dict)
     _ids: Iterator[int] = field(default_factory=lambda: count(1))
     _serials: Iterator[int] = field(default_factory=lambda: count(1))
@@ -49,6 +51,10 @@ class Crew:
     def has_resources(self, work: Work) -> bool:
         """Whether what the batch needs beside CPUs is free."""
         for name, amount in work.resources.items():
+            if name == GPU:
+                if self._choose_devices(work) is None:
+                    return False
+                continue
             used = sum(
                 worker.piece.work.resources.get(name, 0.0)
                 for worker in self.workers.values()
@@ -57,6 +63,10 @@ class Crew:
             if used + amount > self.resources.get(name, 0.0):
                 return False
         return True
+
+    def _choose_devices(self, work: Work) -> Grant | None:
+        held = (worker.devices for worker in self.workers.values())
+        return choose(self.devices, held, work.resources.get(GPU, 0.0))
 
     def could_ever_run(self, work: Work) -> bool:
         """Whether the node is big enough for the batch."""
@@ -123,9 +133,13 @@ class Crew:
         return None
 
     def hire(self, session: SessionId, work: Work, now: float) -> Worker:
-        """A new worker; it must still be forked."""
+        """A new worker; it must still be forked. There must be devices for it, if it needs any."""
+        devices = self._choose_devices(work)
+        assert devices is not None
         worker = Worker(WorkerId(next(self._ids)), session, work.environment, work.cpus)
         worker.since = worker.call_since = now
+        worker.devices = devices
+        worker.retire_after = bool(devices)  # what it has allocated on them goes only with it
         self.workers[worker.id] = worker
         return worker
 
@@ -306,6 +320,8 @@ class Crew:
             assert worker.piece is not None
             if free < worker.piece.work.cpus:
                 return
+            if not self.has_resources(worker.piece.work):
+                continue
             if now >= worker.since + SPLIT_AFTER_S:
                 free -= 1
                 yield worker.revoke() if worker.ahead is not None else worker.split()
@@ -319,12 +335,17 @@ class Crew:
     def check(self) -> None:
         """Raise `AssertionError` if the books do not agree with each other."""
         running = [w.piece for w in self.workers.values() if w.piece is not None]
+        for device in self.devices:
+            parts = sum(worker.devices.get(device, 0) for worker in self.workers.values())
+            assert parts <= WHOLE, f"device {device} is given out beyond what there is of it"
         for worker in self.workers.values():
             leaving = worker.state is WorkerState.LEAVING  # with what is ahead of it
             assert worker.ahead is None or worker.piece is not None or leaving, worker
             assert (worker.piece is not None) or worker.state is not WorkerState.BUSY, worker
             assert worker.state is not WorkerState.IDLE or worker.piece is None, worker
             assert worker.piece is not None or not worker.waiting, worker
+            asked = worker.piece is not None and worker.piece.work.resources.get(GPU)
+            assert bool(worker.devices) or not asked, worker
         # Each of them may have got one when it was starved, even if the others have left since.
         starved = len({w.session for w in self.workers.values() if w.piece is not None})
         # And whoever has waited goes on when it need not wait any more, with what is ahead too.

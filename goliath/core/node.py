@@ -11,12 +11,13 @@ the batch's own attempt, so the Commander need not know.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
 from math import inf
 from typing import assert_never
 
 from goliath.core.crew import Crew
+from goliath.core.devices import GPU
 from goliath.core.fairness import DeficitRoundRobin
 from goliath.core.ids import SessionId
 from goliath.core.node_events import (
@@ -64,6 +65,7 @@ class Node:
     slots: int
     resources: Mapping[str, float] = field(default_factory=dict)
     policy: InitVar[NodePolicy | None] = None
+    devices: Sequence[str] = ()  # GPUs, in the order in which they are given out
 
     _policy: NodePolicy = field(init=False)
     _crew: Crew = field(init=False)
@@ -75,7 +77,8 @@ class Node:
 
     def __post_init__(self, policy: NodePolicy | None) -> None:
         self._policy = policy or NodePolicy()
-        self._crew = Crew(self.slots, self.resources, self._policy)
+        resources = {**self.resources, GPU: len(self.devices)}
+        self._crew = Crew(self.slots, resources, self._policy, self.devices)
         self._surrender = Surrender(self._queues, self._crew)
 
     def handle(self, event: NodeEvent, now: float) -> list[NodeCommand]:
@@ -470,16 +473,22 @@ class Node:
         )
 
     def _next_piece(self, session: Session, free: float, now: float) -> Piece | None:
-        """The first piece of a session whose directory is ready, if a slot is free for it."""
+        """The first piece of a session whose directory is ready and whose resources are free, if
+        a slot is free for it. Who waits for a resource holds up only those who want it too."""
+        awaited: set[str] = set()
         for piece in session.queue:
-            if piece.work.environment not in session.ready:
+            work = piece.work
+            if work.environment not in session.ready:
                 continue
-            if piece.work.cpus <= free and self._crew.has_resources(piece.work):
-                return piece
-            return piece if self._is_starved(session, piece, now) else None
+            if work.resources and (
+                awaited.intersection(work.resources) or not self._crew.has_resources(work)
+            ):
+                awaited.update(work.resources)
+                continue
+            return piece if work.cpus <= free or self._is_starved(session, now) else None
         return None
 
-    def _is_starved(self, session: Session, piece: Piece, now: float) -> bool:
+    def _is_starved(self, session: Session, now: float) -> bool:
         """Whether a session may have one worker beyond the slots: a running call cannot be
         preempted, and another Commander's may take hours."""
         return (
@@ -487,15 +496,17 @@ class Node:
             and now >= session.waiting_since + self._policy.starved_after_s
             and len(self._queues.sessions) > 1
             and not self._crew.serves(session.id)
-            and self._crew.has_resources(piece.work)
         )
 
     def _run(self, session: Session, piece: Piece, now: float) -> Iterator[NodeCommand]:
         work = piece.work
-        worker = self._crew.idle(session.id, work.environment)
+        # Not one that has run other calls: it may know for good that there is no GPU.
+        fresh = bool(work.resources.get(GPU))
+        worker = None if fresh else self._crew.idle(session.id, work.environment)
         if worker is None:
             worker = self._crew.hire(session.id, work, now)
-            yield Fork(worker.id, session.id, work.environment, work.cpus)
+            devices = tuple(worker.devices)
+            yield Fork(worker.id, session.id, work.environment, work.cpus, devices)
         limit = self._crew.calls_left(worker)
         if limit is not None and len(piece) > limit:
             self._queues.enqueue_first(session, self._queues.cut(work, piece.lo + limit, piece.hi))

@@ -187,12 +187,13 @@ NodeEvent = (
 
 @dataclass(slots=True)
 class Fork:
-    """Start a worker process for a session's environment."""
+    """Start a worker process for a session's environment, which may use these devices only."""
 
     worker: WorkerId
     session: SessionId
     environment: Environment
     cpus: float
+    devices: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)

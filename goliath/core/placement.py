@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from goliath.core.batch import Batch, JobOptions
+from goliath.core.devices import GPU, calls_at_once
 from goliath.core.ids import BatchId, NodeId
 from goliath.core.policy import BatchPolicy
 
@@ -37,7 +38,9 @@ class NodeView:
             return 0
         room = int(self.slots / options.cpus) if options.cpus else self.slots
         for name, amount in options.resources.items():
-            if amount > 0:
+            if name == GPU and amount > 0:
+                room = min(room, calls_at_once(self.resources.get(GPU, 0.0), amount))
+            elif amount > 0:
                 room = min(room, int(self.resources.get(name, 0.0) / amount))
         return room
 

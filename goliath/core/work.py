@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum, auto
 from math import inf
 
+from goliath.core.devices import Grant
 from goliath.core.ids import Attempt, BatchId, Serial, SessionId, WorkerId
 from goliath.core.node_events import SplitRange
 from goliath.core.policy import RestartIntensity
@@ -95,6 +96,8 @@ class Worker:
     retire_after: bool = False  # leave when the piece is done
     waiting: bool = False  # its call waits for others, and its CPUs are given back
     has_waited: bool = False  # since it was last handed a piece
+    # Until the process is gone: it may hold on to them.
+    devices: Grant = field(default_factory=dict)
 
     def move(self, to: WorkerState, now: float) -> None:
         """Change state; an illegal change is a bug in the mind."""

@@ -502,6 +502,7 @@ HOSTILE: dict[str, Callable[[], list[msg.Message]]] = {
     "resources of lists": lambda: [unchecked(assign(), resources={"gpu": [1]})],
     "resources of nothing": lambda: [unchecked(assign(), resources={"gpu": None})],
     "resources of truth": lambda: [unchecked(assign(), resources={"gpu": True})],
+    "a GPU and a half": lambda: [assign(resources={"GPU": 1.5})],
     "negative resources": lambda: [assign(resources={"gpu": -1.0})],
     "negative cpus": lambda: [assign(cpus=-1.0)],
     "no time": lambda: [assign(timeout_s=0.0)],

@@ -69,6 +69,8 @@ def test_keywords_reach_the_mind():
         ({"resources": {"gpu": math.inf}}, ValueError, "resources="),
         ({"resources": {"gpu": None}}, ValueError, "resources="),
         ({"resources": {1: 1}}, ValueError, "resources="),
+        ({"resources": {"CPU": 1}}, ValueError, "with num_cpus"),
+        ({"resources": {"GPU": 1.5}}, ValueError, "cannot have 1.5 GPUs"),
         ({"retry_exceptions": 5}, TypeError, "retry_exceptions holds 5"),
         ({"retry_exceptions": "ValueError"}, TypeError, "retry_exceptions holds 'V'"),
         ({"retry_exceptions": [ValueError, int]}, TypeError, "retry_exceptions holds"),

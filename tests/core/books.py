@@ -43,9 +43,10 @@ def node_with(
     *sessions: SessionId,
     policy: NodePolicy | None = None,
     resources: dict[str, float] | None = None,
+    devices: tuple[str, ...] = (),
 ) -> Node:
     """A node whose sessions have the environment ``env`` ready."""
-    node = Node(slots, resources or {}, policy or NodePolicy())
+    node = Node(slots, resources or {}, policy or NodePolicy(), devices)
     for session in sessions or (S,):
         node.handle(ne.SessionOpened(session), 0.0)
         node.handle(ne.EnvironmentReady(session, "env"), 0.0)
@@ -60,9 +61,13 @@ def arrive(
     careful: bool = False,
     timeout_s: float | None = None,
     cpus: float = 1.0,
+    gpus: float = 0.0,
 ) -> ne.BatchArrived:
     """A batch of that many calls."""
-    return ne.BatchArrived(session, BatchId(number), ONE, 0, calls, "env", careful, timeout_s, cpus)
+    resources = {"GPU": gpus} if gpus else {}
+    return ne.BatchArrived(
+        session, BatchId(number), ONE, 0, calls, "env", careful, timeout_s, cpus, resources
+    )
 
 
 def untimed(commands: list[ne.NodeCommand]) -> list[ne.NodeCommand]:

@@ -305,11 +305,15 @@ def test_threads_may_use_everything_at_once():
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({"cpus": 1}, TypeError, "no option 'cpus'; it has num_cpus, resources"),
+        ({"cpus": 1}, TypeError, "no option 'cpus'; it has num_cpus, num_gpus, "),
         ({"num_returns": 0}, ValueError, "num_returns=0"),
         ({"max_retries": -1}, ValueError, "max_retries=-1"),
         ({"timeout": 0}, ValueError, "timeout=0"),
         ({"num_cpus": -1}, ValueError, "num_cpus=-1"),
+        ({"num_gpus": -1}, ValueError, "num_gpus=-1"),
+        ({"num_gpus": "one"}, ValueError, "num_gpus='one'"),
+        ({"num_gpus": 1.5}, ValueError, "cannot have 1.5 GPUs"),
+        ({"resources": {"GPU": 1}}, ValueError, "GPU is asked for with num_gpus"),
         ({"retry_exceptions": [3]}, TypeError, "retry_exceptions holds 3"),
     ],
 )

@@ -44,7 +44,8 @@ class Cluster:
                 self.world,
                 f"node{i}",
                 rng.choice((1, 2, 2, 4)),
-                {"gpu": 1.0} if rng.random() < 0.3 else {},
+                {"licence": 1.0} if rng.random() < 0.3 else {},
+                rng.choice(((), (), (), ("0",), ("0", "1"))),
                 self.ledger,
                 deaths_at_start,
             )

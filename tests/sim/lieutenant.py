@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from goliath.core import node_events as ev
+from goliath.core.devices import GPU
 from goliath.core.ids import Attempt, BatchId, SessionId, WorkerId
 from goliath.core.node import Node
 from goliath.core.observation import Journal
@@ -37,12 +38,14 @@ class Lieutenant(Host):
         name: str,
         slots: int,
         resources: dict[str, float],
+        devices: tuple[str, ...],
         ledger: Ledger,
         deaths_at_start: float,
     ) -> None:
         super().__init__(world, name)
-        self.slots, self.resources = slots, resources
-        self.node = Node(slots, resources)
+        self.slots, self.devices = slots, devices
+        self.resources = {**resources, GPU: float(len(devices))}
+        self.node = Node(slots, self.resources, devices=devices)
         self.processes: dict[WorkerId, FakeProcess] = {}
         self.up = False
         self.journal = Journal()
@@ -65,7 +68,7 @@ class Lieutenant(Host):
         self.world.note(self.name, "boots")
         self.incarnation += 1
         self.up = True
-        self.node = Node(self.slots, self.resources)
+        self.node = Node(self.slots, self.resources, devices=self.devices)
         self._wake_at = 0.0
 
     def crash(self) -> None:

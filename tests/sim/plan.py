@@ -93,7 +93,7 @@ def plan_job(rng: Random, name: str, nasty: bool, besieged: bool = False) -> Job
         max_retries=rng.choice((0, 1, 3, 3, 3)),
         timeout_s=timeout_s,
         cpus=rng.choice((1.0,) * 6 + (0.5, 2.0)),
-        resources={"gpu": 1.0} if rng.random() < 0.06 else {},
+        resources=_plan_resources(rng),
         batch_size=rng.choice((None, None, None, 1, 7, 50)),
         retry_exceptions=retry_exceptions,
         watched=rng.random() < 0.5,
@@ -120,6 +120,12 @@ def plan_job(rng: Random, name: str, nasty: bool, besieged: bool = False) -> Job
         call_bytes=rng.choice((8, 8, 100_000)),
         call_cancels=_plan_cancels(rng, len(calls)),
     )
+
+
+def _plan_resources(rng: Random) -> dict[str, float]:
+    if rng.random() < 0.9:
+        return {}
+    return rng.choice(({"licence": 1.0}, {"GPU": 0.5}, {"GPU": 1.0}, {"GPU": 2.0}))
 
 
 def _plan_cancels(rng: Random, count: int) -> list[CallCancel]:

@@ -1,0 +1,42 @@
+"""What is found out about this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from goliath.machine import gpu_ids
+
+
+@pytest.mark.parametrize(
+    ("visible", "count", "found"),
+    [
+        ("0,1", None, ("0", "1")),
+        ("3, GPU-5ebe9f43 ,1", None, ("3", "GPU-5ebe9f43", "1")),
+        ("3,2,1", 2, ("3", "2")),
+        ("3,2,1", 0, ()),
+        ("", None, ()),
+        ("-1", None, ()),
+        ("NoDevFiles", None, ()),
+        ("1,-1,2", None, ("1",)),  # CUDA stops at the first that is none
+        ("1,1", None, ("1",)),
+    ],
+)
+def test_the_gpus_are_those_that_are_visible(
+    visible: str, count: int | None, found: tuple[str, ...]
+):
+    assert gpu_ids(count, {"CUDA_VISIBLE_DEVICES": visible}) == found
+
+
+def test_more_gpus_than_are_visible_cannot_be_offered():
+    with pytest.raises(ValueError, match=r"3 GPUs .* CUDA_VISIBLE_DEVICES='0,1' shows 2"):
+        gpu_ids(3, {"CUDA_VISIBLE_DEVICES": "0,1"})
+
+
+def test_without_a_word_about_it_they_are_those_that_the_driver_lists(tmp_path: Path):
+    (tmp_path / "0000:01:00.0").mkdir()
+    (tmp_path / "0000:02:00.0").mkdir()
+    assert gpu_ids(None, {}, tmp_path) == ("0", "1")
+    assert gpu_ids(None, {}, tmp_path / "none") == ()
+    assert gpu_ids(4, {}, tmp_path) == ("0", "1", "2", "3")
