@@ -90,4 +90,5 @@ class SchedulingConfig(_Knobs):
     batch_calls_max: int = 32_768
     batch_bytes_max: int = MIB
     window_bytes: int = 64 * MIB  # payload that may be on its way to one node
-    placement_timeout_s: float = 5.0  # no node can ever run it: said after this
+    placement_warning_s: float = 1.0  # no connected node can ever run it: said after this ...
+    placement_timeout_s: float = 5.0  # ... and an error after this

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
 """Which GPUs CUDA shows to a process, by their ids."""
 
+_MEMORY_LIMITS = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
 _NVIDIA = Path("/proc/driver/nvidia/gpus")
 
 
@@ -17,6 +22,15 @@ def usable_cpus() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def total_memory(limits: Iterable[Path] = _MEMORY_LIMITS) -> int:
+    """Bytes of memory that this machine has, or this container may use."""
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for limit in limits:
+        with suppress(OSError, ValueError):  # there is none, or it says "max"
+            total = min(total, int(limit.read_text()))
+    return total
 
 
 def process_exists(pid: int) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from goliath.transport.address import is_loopback
 from goliath.transport.credentials import Token, read_token_file
 
 TOKEN_VARIABLES = ("GOLIATH_TOKEN", "GOLIATH_TOKEN_FILE")
-FLAG_OF = {"CPU": "WORKERS", "GPU": "--num-gpus"}
+FLAG_OF = {"CPU": "WORKERS", "GPU": "--num-gpus", "memory": "--memory"}
 
 
 class RefusedConfigurationError(GoliathError):
@@ -81,6 +82,11 @@ def parser(program: str = "python -m goliath.lieutenant") -> argparse.ArgumentPa
         "CUDA_VISIBLE_DEVICES, else all that NVIDIA's driver lists)",
     )  # fmt: skip
     arguments.add_argument(
+        "--memory", type=_size, metavar="SIZE",
+        help="bytes that calls with memory= may reserve together, such as 8G or 512M "
+        "(default: 70 %% of the machine's)",
+    )  # fmt: skip
+    arguments.add_argument(
         "--resources", type=_resources, metavar="JSON", default={},
         help='what else this node offers to calls with resources=, such as \'{"licence": 2}\'',
     )  # fmt: skip
@@ -104,6 +110,16 @@ def _count(text: str) -> int:
     if number < 0:
         raise argparse.ArgumentTypeError(f"{number}: it is 0 or more")
     return number
+
+
+def _size(text: str) -> int:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    if found is None:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no size: a number of bytes, or with K, M, G or T (of 1024), such as 1.5G"
+        )
+    number, unit = found.groups()
+    return int(float(number) * 1024 ** " KMGT".index(unit.upper() or " "))
 
 
 def _positive(text: str) -> int:
@@ -161,7 +177,7 @@ def options_from(arguments: argparse.Namespace) -> LieutenantOptions:
         arguments.tls_key,
         arguments.max_tasks_per_worker,
         NodeConfig.from_environ().drain_timeout_s if drain_s is None else drain_s,
-        node_resources(devices, arguments.resources),
+        node_resources(devices, arguments.memory, arguments.resources),
         devices,
     )
 

@@ -22,6 +22,8 @@ class TaskOptions(TypedDict, total=False):
         num_cpus: slots that a call takes; fractions are possible; default 1.
         num_gpus: GPUs that a call takes: a whole number, or a fraction of one; default 0. It finds
             their ids in ``CUDA_VISIBLE_DEVICES``, and sees no others.
+        memory: bytes that a call takes of what its node offers: a reservation, which keeps too
+            many from running at once, and no limit; default none.
         resources: what else it takes of its node, by name.
         num_returns: more than 1: the call returns so many items, and ``remote`` a ref for each.
         max_retries: further executions after its worker died in it; 0: at most one; default 3.
@@ -35,6 +37,7 @@ class TaskOptions(TypedDict, total=False):
 
     num_cpus: float
     num_gpus: float
+    memory: int | None
     resources: Mapping[str, float]
     num_returns: int
     max_retries: int

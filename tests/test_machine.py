@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import psutil
 import pytest
 
-from goliath.machine import gpu_ids
+from goliath.machine import gpu_ids, total_memory
 
 
 @pytest.mark.parametrize(
@@ -40,3 +41,12 @@ def test_without_a_word_about_it_they_are_those_that_the_driver_lists(tmp_path: 
     assert gpu_ids(None, {}, tmp_path) == ("0", "1")
     assert gpu_ids(None, {}, tmp_path / "none") == ()
     assert gpu_ids(4, {}, tmp_path) == ("0", "1", "2", "3")
+
+
+def test_the_memory_is_that_of_the_machine_or_of_the_container(tmp_path: Path):
+    everything = total_memory([])
+    assert everything == pytest.approx(psutil.virtual_memory().total, rel=0.01)
+    (tmp_path / "unlimited").write_text("max\n")
+    (tmp_path / "tight").write_text("1048576\n")
+    assert total_memory([tmp_path / "none", tmp_path / "unlimited"]) == everything
+    assert total_memory([tmp_path / "unlimited", tmp_path / "tight"]) == 1048576

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from goliath.actors.scrutiny import are_amounts
+from goliath.core.batch import MEMORY
 from goliath.core.devices import GPU, is_share
 
 RetryExceptions = bool | Iterable[type[BaseException]]
@@ -72,14 +73,16 @@ def checked_resources(resources: Any) -> dict[str, float]:
     return wanted
 
 
-def needs(resources: Any, num_gpus: Any) -> dict[str, float]:
+def needs(resources: Any, num_gpus: Any, memory: Any) -> dict[str, float]:
     """What a call takes of its node beside CPUs, by name; what it takes none of is left out.
 
     Raises:
         ValueError: an option is out of range; names the option.
     """
     wanted = checked_resources(resources)
-    for name, keyword, amount in ((GPU, "num_gpus", num_gpus),):
+    if memory is not None and type(memory) is not int:
+        raise ValueError(f"memory={memory!r}; it is a number of bytes, such as 2 * 1024**3")
+    for name, keyword, amount in ((GPU, "num_gpus", num_gpus), (MEMORY, "memory", memory or 0)):
         if name in wanted:
             raise ValueError(f"resources={resources!r}; {name} is asked for with {keyword}")
         if not are_amounts({name: amount}):

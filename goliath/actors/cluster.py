@@ -150,6 +150,7 @@ class Cluster:
             ),
             config.window_bytes,
             config.placement_timeout_s,
+            config.placement_warning_s,
         )
         channel = None
         if not self._addresses:
@@ -164,6 +165,7 @@ class Cluster:
                 on_output=self._printer,
                 on_nodes=self._on_nodes,
                 portal=portal,
+                on_warning=self._tell_user,
             ),
             "commander",
         )

@@ -85,6 +85,7 @@ class CommanderActor(Actor):
         on_output: called with node, message for whatever workers print.
         on_nodes: called whenever a session begins or fails to.
         portal: the way into this thread for others.
+        on_warning: called with what the user should hear before it becomes an error.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class CommanderActor(Actor):
         on_output: Callable[[str, msg.Output], None],
         on_nodes: Callable[[desk.NodeUp | desk.NodeTrouble | desk.NodeDown], None],
         portal: Poster,
+        on_warning: Callable[[str], None],
         check: bool = False,
     ) -> None:
         self._deputies = Deputies(self, portal)
@@ -108,6 +110,7 @@ class CommanderActor(Actor):
         self._sessions = count(1)
         self._on_output = on_output
         self._on_nodes = on_nodes
+        self._on_warning = on_warning
         # What the report being handled brought with it.
         self._payload: Payload = b""
         self._held: Sequence[object] = ()
@@ -380,6 +383,11 @@ class CommanderActor(Actor):
                 self._nodes[victim].ref.tell(msg.StealBatches(wanted))
             case do.CancelOn(node, batch, attempt, force):
                 self._nodes[node].ref.tell(msg.CancelBatch(batch, attempt, force))
+            case do.Warn(job, lacking, left_s):
+                self._on_warning(
+                    f"{self._jobs[job].function.name} can run on no connected node: {lacking}; "
+                    f"its calls fail in {left_s:g} s unless one connects that can"
+                )
             case do.JobEnded(job):
                 self._end_job(job)
             case _:

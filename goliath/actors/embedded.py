@@ -14,10 +14,11 @@ from goliath.actors.reception import SessionUp
 from goliath.actors.system import ActorSystem, LocalRef
 from goliath.actors.workshop import Workshop
 from goliath.config import NodeConfig, TransportConfig
+from goliath.core.batch import MEMORY
 from goliath.core.devices import GPU
 from goliath.core.ids import SessionId
 from goliath.core.node import Node, NodePolicy
-from goliath.machine import gpu_ids
+from goliath.machine import gpu_ids, total_memory
 from goliath.transport import memory
 from goliath.transport.channel import Channel
 
@@ -35,11 +36,17 @@ def node_policy(config: NodeConfig, tasks_per_worker_max: int | None = None) -> 
     )
 
 
+MEMORY_SHARE = 0.7
+"""Of the machine's memory, what calls may reserve: the rest is the system's and the user's."""
+
+
 def node_resources(
-    devices: Sequence[str], others: Mapping[str, float] | None = None
+    devices: Sequence[str], memory: int | None = None, others: Mapping[str, float] | None = None
 ) -> dict[str, float]:
-    """What a node offers beside slots."""
-    resources = dict(others or {})
+    """What a node offers beside slots; ``memory`` are bytes, by default 70 % of all."""
+    if memory is None:
+        memory = int(MEMORY_SHARE * total_memory())
+    resources = {**(others or {}), MEMORY: float(memory)}
     if devices:
         resources[GPU] = float(len(devices))
     return resources

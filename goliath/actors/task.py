@@ -37,6 +37,7 @@ class Task:
     function: Callable[..., Any]
     num_cpus: float = 1
     num_gpus: float = 0
+    memory: int | None = None
     resources: Mapping[str, float] = field(default_factory=dict)
     max_retries: int = 3
     retry_exceptions: RetryExceptions = False
@@ -49,7 +50,7 @@ class Task:
         if not callable(self.function):
             raise TypeError(f"{self.function!r} cannot be called")
         check_ranges(self.timeout, self.max_retries, "auto", self.num_cpus, None)
-        needs(self.resources, self.num_gpus)
+        needs(self.resources, self.num_gpus, self.memory)
         classes_of(self.retry_exceptions)
         if type(self.priority) is not int:
             raise TypeError(f"priority={self.priority!r}; it is an integer")
@@ -82,7 +83,7 @@ class Task:
             max_retries=self.max_retries,
             timeout_s=self.timeout,
             cpus=self.num_cpus,
-            resources=needs(self.resources, self.num_gpus),
+            resources=needs(self.resources, self.num_gpus, self.memory),
             retry_exceptions=bool(classes_of(self.retry_exceptions)),
             priority=self.priority,
             spread=self.scheduling_strategy == "SPREAD",

@@ -17,6 +17,10 @@ ParcelId = int
 """Which encoded chunk of its job; chosen by whoever submits it, unique in the Commander."""
 
 
+MEMORY = "memory"
+"""The resource that is counted in bytes: a reservation, which nobody enforces (as in Ray)."""
+
+
 class BatchState(IntEnum):
     """Where a batch is in its life. (An int, because it hashes at C speed.)"""
 

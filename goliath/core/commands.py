@@ -88,6 +88,15 @@ class Demand:
 
 
 @dataclass(slots=True)
+class Warn:
+    """Tell the user that no node can run calls of a job, and that they fail in so many seconds."""
+
+    job: JobId
+    lacking: str
+    left_s: float
+
+
+@dataclass(slots=True)
 class JobEnded:
     """Every call of the job is settled and nothing of it is on any node."""
 
@@ -101,4 +110,4 @@ class WakeAt:
     deadline: float
 
 
-Command = Assign | Steal | CancelOn | Settle | Fail | Demand | JobEnded | WakeAt
+Command = Assign | Steal | CancelOn | Settle | Fail | Demand | Warn | JobEnded | WakeAt

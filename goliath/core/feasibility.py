@@ -1,4 +1,4 @@
-"""Jobs that no connected node could ever run, and how long they may wait for one that can."""
+"""Jobs that no connected node could ever run: what they lack, and how long they may wait for it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from goliath.core.backlog import Backlog
+from goliath.core.batch import MEMORY
+from goliath.core.devices import GPU
 from goliath.core.ids import JobId, NodeId
 from goliath.core.job import Job
 from goliath.core.placement import NodeView
+
+CPUS = "num_cpus"
 
 
 @dataclass(slots=True)
@@ -16,47 +20,92 @@ class Feasibility:
     """Who is stuck, and since when.
 
     Args:
-        patience_s: how long a job may wait for a node that is big enough.
+        warn_after_s: how long a job may wait for a node that is big enough before it is said.
+        patience_s: how long it may wait at all.
         nodes, jobs, backlog: the scheduler's own, only read here.
         wake: asks for another look at some time.
     """
 
+    warn_after_s: float
     patience_s: float
     nodes: Mapping[NodeId, NodeView]
     jobs: Mapping[JobId, Job]
     backlog: Backlog
     wake: Callable[[float], None]
     _stuck_since: dict[JobId, float] = field(default_factory=dict)
+    _said: set[str] = field(default_factory=set)  # of those that are stuck now
 
     def __bool__(self) -> bool:
         return bool(self._stuck_since)
 
     def forget(self, job: JobId) -> None:
-        """A job has ended."""
-        self._stuck_since.pop(job, None)
+        """A job has ended, or is not stuck any more."""
+        if self._stuck_since.pop(job, None) is not None and not self._stuck_since:
+            self._said.clear()
 
-    def hopeless(self, now: float) -> list[Job]:
-        """Those that have waited long enough."""
-        found = []
+    def stuck(self, now: float) -> tuple[list[tuple[Job, str]], list[tuple[Job, str]]]:
+        """Of whom the user should hear now, and who has waited long enough; with what they lack.
+
+        Many jobs that lack the same are one piece of news.
+        """
+        news, hopeless = [], []
         for job in self.jobs.values():
             waits = self.nodes and self.backlog.count(job.id)
             if not waits or any(node.capacity(job.options) for node in self.nodes.values()):
-                self._stuck_since.pop(job.id, None)
+                self.forget(job.id)
                 continue
-            patience_ends = self._stuck_since.setdefault(job.id, now) + self.patience_s
-            if now >= patience_ends:
-                found.append(job)
-            else:
-                self.wake(patience_ends)
-        return found
+            since = self._stuck_since.setdefault(job.id, now)
+            if now >= since + self.patience_s:
+                hopeless.append((job, self.what_lacks(job)))
+                continue
+            if now < since + self.warn_after_s:
+                self.wake(since + min(self.warn_after_s, self.patience_s))
+                continue
+            self.wake(since + self.patience_s)
+            lacking = self.what_lacks(job)
+            if lacking not in self._said:
+                self._said.add(lacking)
+                news.append((job, lacking))
+        return news, hopeless
 
     def what_lacks(self, job: Job) -> str:
-        """What it asks for, and what there is."""
-        wanted: dict[str, float | str] = {"num_cpus": job.options.cpus, **job.options.resources}
-        if job.options.node is not None:
-            wanted["node"] = job.options.node
-        offers = [
-            {"node": node.id, "num_cpus": node.slots, **node.resources}
-            for node in self.nodes.values()
-        ]
-        return f"a call needs {wanted}, and the nodes offer {offers}"
+        """What a call asks for that cannot be had, and how much of it there is."""
+        options, nodes = job.options, list(self.nodes.values())
+        whose = "any node has"
+        if options.node is not None and not options.soft:
+            if options.node not in self.nodes:
+                return (
+                    f"node {options.node} is not connected (connected are: {', '.join(self.nodes)})"
+                )
+            nodes = [self.nodes[options.node]]
+            whose = "the node has to which the calls are bound"
+        wanted = {CPUS: options.cpus, **options.resources}
+        lacking = []
+        for name, amount in wanted.items():
+            best = max(nodes, key=lambda node: _offer(node, name))
+            if _offer(best, name) < amount:
+                most = _amount(name, _offer(best, name))
+                lacking.append(
+                    f"{_say(name, amount)} is more than {whose} (the most: {most}, on {best.id})"
+                )
+        if lacking:
+            return "; ".join(lacking)
+        biggest = max(nodes, key=lambda node: node.slots)
+        has = ", ".join(_say(name, _offer(biggest, name)) for name in wanted)
+        together = " and ".join(_say(name, amount) for name, amount in wanted.items())
+        return f"no node has {together} at once (the biggest, {biggest.id}, has {has})"
+
+
+def _offer(node: NodeView, name: str) -> float:
+    return node.slots if name == CPUS else node.resources.get(name, 0.0)
+
+
+def _say(name: str, amount: float) -> str:
+    keyword = {CPUS: CPUS, GPU: "num_gpus", MEMORY: MEMORY}.get(name, f"resources[{name!r}]")
+    return f"{keyword}={_amount(name, amount)}"
+
+
+def _amount(name: str, amount: float) -> str:
+    if name != MEMORY:
+        return f"{amount:g}"
+    return f"{amount / 2**30:.4g} GiB" if amount >= 2**30 else f"{amount / 2**20:.4g} MiB"

@@ -27,6 +27,7 @@ from goliath.core.commands import (
     Settle,
     Verdict,
     WakeAt,
+    Warn,
 )
 from goliath.core.events import (
     BatchWaits,
@@ -61,6 +62,7 @@ class Scheduler:
     policy: BatchPolicy = field(default_factory=BatchPolicy)
     window_bytes: int = 64 * 1024 * 1024
     infeasible_after_s: float = 5.0
+    infeasible_warn_s: float = 1.0
 
     _jobs: dict[JobId, Job] = field(default_factory=dict)
     _batches: dict[BatchId, Batch] = field(default_factory=dict)
@@ -77,7 +79,12 @@ class Scheduler:
         self._feeding = Feeding(self.policy, self._nodes, self._backlog)
         self._robbery = Robbery(self._nodes, self._jobs, self._wake)
         self._feasibility = Feasibility(
-            self.infeasible_after_s, self._nodes, self._jobs, self._backlog, self._wake
+            self.infeasible_warn_s,
+            self.infeasible_after_s,
+            self._nodes,
+            self._jobs,
+            self._backlog,
+            self._wake,
         )
 
     def handle(self, event: Event, now: float) -> list[Command]:
@@ -88,8 +95,10 @@ class Scheduler:
         if len(self._nodes) > 1 and not self._backlog:
             commands += self._robbery.begin(now)
         if self._backlog or self._feasibility:
-            for job in self._feasibility.hopeless(now):
-                lacking = self._feasibility.what_lacks(job)
+            news, hopeless = self._feasibility.stuck(now)
+            left_s = self.infeasible_after_s - self.infeasible_warn_s
+            commands += [Warn(job.id, lacking, left_s) for job, lacking in news]
+            for job, lacking in hopeless:
                 commands += self._abandon(job, Verdict.INFEASIBLE, lacking)
         if self._feeding:
             commands += self._feeding.grant()
@@ -341,7 +350,12 @@ class Scheduler:
 
     def _on_joined(self, event: NodeJoined) -> Iterator[Command]:
         assert event.node not in self._nodes, f"{event.node} joined twice"
-        self._nodes[event.node] = NodeView(event.node, event.slots, event.resources, event.rtt_s)
+        node = NodeView(event.node, event.slots, event.resources, event.rtt_s)
+        self._nodes[event.node] = node
+        for job in self._jobs.values():
+            hopeless = job.abandoned is not None and job.abandoned[0] is Verdict.INFEASIBLE
+            if hopeless and node.capacity(job.options):
+                job.abandoned = None  # what its owner submits from now on can be run
         yield from ()
 
     def _on_draining(self, node_id: NodeId) -> Iterator[Command]:

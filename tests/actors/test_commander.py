@@ -110,12 +110,14 @@ class House:
     def __init__(self, system: ActorSystem) -> None:
         self.news: list[Any] = []
         self.output: list[tuple[str, msg.Output]] = []
+        self.warnings: list[str] = []
         self.actor = CommanderActor(
             Scheduler(),
             ["a:1"],
             on_output=lambda node, output: self.output.append((node, output)),
             on_nodes=self.news.append,
             portal=FakePortal(),
+            on_warning=self.warnings.append,
             check=True,
         )
         self.ref = system.spawn(lambda: self.actor, "commander")

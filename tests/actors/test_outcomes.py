@@ -119,7 +119,7 @@ def crash(**report: Any) -> Setback:
             ["could not start", "disk full"],
         ),
         (
-            Setback(Verdict.INFEASIBLE, "a call needs {'num_cpus': 64}"),
+            Setback(Verdict.INFEASIBLE, "num_cpus=64 is more than any node has"),
             GoliathError,
             ["can run on no connected node", "num_cpus"],
         ),

@@ -226,7 +226,8 @@ def test_an_owner_may_cancel_a_job_that_was_given_up_before():
 
 def test_a_job_no_node_could_run_is_failed_after_a_while_and_not_before():
     scheduler = scheduler_with(JobOptions(cpus=4.0), 1, nodes={A: 1})
-    assert WakeAt(5.0) in scheduler.handle(TimerFired(), 0.0)
+    assert WakeAt(1.0) in scheduler.handle(TimerFired(), 0.0)
+    assert WakeAt(5.0) in scheduler.handle(TimerFired(), 1.0)
     assert plain(scheduler.handle(TimerFired(), 4.9)) == []
     failed = scheduler.handle(TimerFired(), 5.0)
     assert isinstance(failed[0], Fail)

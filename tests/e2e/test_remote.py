@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import cloudpickle
+import psutil
 import pytest
 
 import goliath
@@ -305,12 +306,16 @@ def test_threads_may_use_everything_at_once():
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({"cpus": 1}, TypeError, "no option 'cpus'; it has num_cpus, num_gpus, "),
+        ({"cpus": 1}, TypeError, "no option 'cpus'; it has num_cpus, num_gpus, memory, "),
         ({"num_returns": 0}, ValueError, "num_returns=0"),
         ({"max_retries": -1}, ValueError, "max_retries=-1"),
         ({"timeout": 0}, ValueError, "timeout=0"),
         ({"num_cpus": -1}, ValueError, "num_cpus=-1"),
         ({"num_gpus": -1}, ValueError, "num_gpus=-1"),
+        ({"memory": "2G"}, ValueError, "memory='2G'; it is a number of bytes"),
+        ({"memory": -1}, ValueError, "memory=-1"),
+        ({"memory": True}, ValueError, "memory=True"),
+        ({"resources": {"memory": 1}}, ValueError, "memory is asked for with memory"),
         ({"num_gpus": "one"}, ValueError, "num_gpus='one'"),
         ({"num_gpus": 1.5}, ValueError, "cannot have 1.5 GPUs"),
         ({"resources": {"GPU": 1}}, ValueError, "GPU is asked for with num_gpus"),
@@ -335,7 +340,10 @@ def test_what_is_no_plain_function_is_refused(wrong: Any):
 
 def test_it_says_what_there_is(cluster: Commander):
     assert goliath.is_initialized()
-    assert goliath.cluster_resources() == {"CPU": 2.0}
+    resources = goliath.cluster_resources()
+    assert resources.keys() == {"CPU", "memory"}
+    assert resources["CPU"] == 2.0
+    assert 0 < resources["memory"] < psutil.virtual_memory().total
     assert goliath.available_resources()["CPU"] <= 2.0
     assert [node.alive for node in goliath.nodes()] == [True]
     with pytest.raises(RuntimeError, match="initialized already"):

@@ -286,5 +286,4 @@ def test_a_call_that_no_node_can_ever_run_is_an_error_that_says_what_there_is(
 ) -> None:
     with pytest.raises(GoliathError, match="no connected node") as caught:
         cmdr.run(add, [(1, 1)], num_cpus=64)
-    assert "64" in str(caught.value)
-    assert "'num_cpus': 2" in str(caught.value)
+    assert "num_cpus=64 is more than any node has (the most: 2, on " in str(caught.value)

@@ -205,7 +205,7 @@ class Commander(Host):
             self.scheduler.check()
         self._busy = False
 
-    def _perform(self, command: cmd.Command) -> None:
+    def _perform(self, command: cmd.Command) -> None:  # noqa: C901 - a table
         if self.world.trace is not None:
             self.world.note(self.name, f"    {command!r}")
         match command:
@@ -223,6 +223,8 @@ class Commander(Host):
                 self._steal(victim, count)
             case cmd.CancelOn(node, batch, attempt, force):
                 self._say(node, msg.CancelBatch(batch, attempt, force))
+            case cmd.Warn(job_id):
+                require(job_id in self.jobs, f"a warning of job {job_id}, which is none")
             case cmd.JobEnded(job_id):
                 self._ended(self.jobs[job_id])
 
