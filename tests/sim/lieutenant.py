@@ -304,7 +304,7 @@ class Lieutenant(Host):
                 int(command.elapsed_s * 1e6),
                 command.worker,
                 list(command.retryable),
-                json.dumps(self._outcomes).encode(),
+                payload=json.dumps(self._outcomes).encode(),
             ),
         )
 
