@@ -55,10 +55,9 @@ def get(refs: Any, *, timeout: float | None = None) -> Any:
         if timeout is None:
             results = []
             for ref in checked:  # most have ended while the first was waited for
-                calls, index = ref._calls, ref._index
-                outcome = calls.outcomes[index]
-                value = ref.result() if outcome is None else outcome.value(calls.first + index)
-                results.append(value)
+                outcome = ref._outcome
+                number = ref._calls.first + ref._index
+                results.append(ref.result() if outcome is None else outcome.value(number))
             return results
         until = time.monotonic() + timeout
         return [ref.result(max(until - time.monotonic(), 0.0)) for ref in checked]

@@ -112,7 +112,7 @@ class Deputies:
         self._portal = portal
         self._deputies: dict[tuple[NodeId, int], _Deputy] = {}
         self._submissions: dict[tuple[JobId, bytes], Submission] = {}
-        self._children: dict[Caller, list[tuple[ReferenceType[Gathering], int]]] = {}
+        self._children: dict[Caller, list[ReferenceType[ObjectRef[Any]]]] = {}
 
     # -- what workers say ----------------------------------------------------------------
 
@@ -188,7 +188,7 @@ class Deputies:
             return
         self._keep(deputy, ref)
         deputy.callers.add(caller)
-        self._children.setdefault(caller, []).append((weak(ref._calls), ref._index))
+        self._children.setdefault(caller, []).append(weak(ref))
 
     def _submit(
         self, deputy: _Deputy, said: msg.NestedCall, parent: desk.OpenJob | None
@@ -235,10 +235,10 @@ class Deputies:
 
     def cancel(self, caller: Caller, *, force: bool = False) -> None:
         """Call off what a call has made, and what that has made."""
-        for gathering, index in self._children.pop(caller, ()):
-            calls = gathering()
-            if calls is not None:
-                ObjectRef[Any](calls, index).cancel(force=force)
+        for child in self._children.pop(caller, ()):
+            ref = child()
+            if ref is not None:
+                ref.cancel(force=force)
 
     def cancel_job(self, job: JobId, *, force: bool = False) -> None:
         """The same for all calls of a job."""
@@ -257,9 +257,7 @@ class Deputies:
     def _ended(task_id: str, name: str, outcome: Outcome) -> ObjectRef[Any]:
         """The ref of something that is no call, or never became one."""
         task, _, number = _checked_id(task_id).rpartition("-")
-        calls = Gathering(name, task, int(number))
-        calls.settle(calls.reserve(), 1, outcome)
-        return ObjectRef(calls, 0)
+        return ObjectRef(Gathering(name, task, int(number)), 0, outcome)
 
     def _await(self, node: NodeId, worker: int, task_id: str, ref: ObjectRef[Any] | None) -> None:
         if ref is None:

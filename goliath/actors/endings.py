@@ -16,6 +16,12 @@ from goliath.transport import serialization
 from goliath.transport.messages import Payload
 from goliath.transport.serialization import FailureRecord, Pickled
 
+BIG_BYTES = 4096
+"""A result as big as that is kept by its own ref only, whoever shares its batch."""
+
+WORTH_READING = 1 << 18
+"""Bytes of outcomes that are looked through for big ones, however many calls they are of."""
+
 
 class NoValueError(Exception):
     """A call has ended without a value that could be handed on."""
@@ -96,6 +102,30 @@ class Arrived:
                 f"({type(exc).__name__}: {exc}); run it again"
             ) from exc
         self._payload = None
+
+    def take_out_big(self, calls: int) -> dict[int, Arrived]:
+        """Outcomes of their own, by place, for those of the ``calls`` whose results are big.
+
+        Most have none, and then they are not looked into here.
+        """
+        payload = self._payload
+        if calls == 1 or payload is None or len(payload) < min(BIG_BYTES * calls, WORTH_READING):
+            return {}
+        try:
+            self._read()
+        except SerializationError:
+            return {}  # whoever asks will be told
+        taken: dict[int, Arrived] = {}
+        for place, value in enumerate(self._values[:calls]):
+            whole = self._boxed.get(place, value)
+            if type(whole) in (bytes, str) and len(whole) >= BIG_BYTES:
+                own = taken[place] = Arrived(b"", self._first + place, self._where, self._held)
+                own._payload = None
+                own._values.append(value)
+                if place in self._boxed:
+                    own._boxed[0] = self._boxed.pop(place)
+                self._values[place] = None
+        return taken
 
     def value(self, call: int) -> Any:
         """See `Outcome.value`."""

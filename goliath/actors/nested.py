@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
 from itertools import count
 from os import urandom
@@ -18,9 +18,9 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from goliath.actors import inside, passing
-from goliath.actors.endings import Delivered, Stored
+from goliath.actors.endings import Delivered, Outcome, Stored
 from goliath.actors.failures import EVERYTHING
-from goliath.actors.gathering import Gathering
+from goliath.actors.gathering import Gathering, Waiter
 from goliath.actors.object_ref import ObjectRef, made_here
 from goliath.actors.task import Task
 from goliath.core.batch import JobOptions
@@ -48,30 +48,36 @@ TRAVELLING = (
 
 
 class _Result(Gathering):
-    """One call, or one value, that the Commander knows by its task id."""
+    """One call, or one value, that the Commander knows by its task id.
 
-    __slots__ = ("_nested", "_wanted")
+    It does not keep its ref alive: with the ref, it goes, and is given up.
+    """
+
+    __slots__ = ("_nested",)
 
     def __init__(self, nested: NestedCalls, name: str, task_id: str) -> None:
         task, _, number = task_id.rpartition("-")
         super().__init__(name, task, int(number), None, nested)
+        self.refs: MutableMapping[int, ObjectRef[Any]] = WeakValueDictionary()
         self._nested = nested
-        self._wanted = False
-        self.reserve()
 
     def __del__(self) -> None:
-        self._nested.drop(f"{self.job}-{self.first}")
+        self._nested.drop(self.task_id)
+
+    @property
+    def task_id(self) -> str:
+        """Of its only ref."""
+        return f"{self.job}-{self.first}"
 
     def expect(self, index: int) -> None:
-        """See `Gathering.expect`: it is asked for once."""
-        if not self._wanted and self.outcomes[0] is None:
-            self._wanted = True
-            self._nested.tell(msg.AwaitRefs(0, [f"{self.job}-{self.first}"]))
+        """See `Gathering.expect`."""
+        if self.refs:
+            self._nested.want(self)
 
-    def when_done(self, index: int, waiter: Any) -> None:
+    def when_done(self, ref: ObjectRef[Any], waiter: Waiter) -> None:
         """See `Gathering.when_done`."""
-        self.expect(index)
-        super().when_done(index, waiter)
+        self.expect(0)
+        super().when_done(ref, waiter)
 
 
 class NestedCalls:
@@ -83,7 +89,8 @@ class NestedCalls:
         self._numbers = count()
         self._functions: dict[Task, Function] = {}
         self._tasks: dict[Any, Task] = {}
-        self._results: WeakValueDictionary[str, _Result] = WeakValueDictionary()
+        self._refs: WeakValueDictionary[str, ObjectRef[Any]] = WeakValueDictionary()
+        self._wanted: dict[str, _Result] = {}  # what is asked for is waited for
         self._dropped: deque[str] = deque()
         inside.on_told = self._on_told
         inside.after_report = self._give_up_dropped
@@ -147,10 +154,9 @@ class NestedCalls:
         """
         with passing.collected() as held:
             frozen = serialization.freeze("value", value, EVERYTHING)
-        ref = self._new("put")
+        ref = self._new("put", Stored(frozen, held))
         payload = serialization.pickle_of(frozen)
         self.tell(msg.StoreValue(0, ref.task_id, [ref.task_id for ref in held], payload))
-        ref._calls.settle(0, 1, Stored(frozen, held))
         return ref
 
     def nodes(self) -> Any:
@@ -159,10 +165,9 @@ class NestedCalls:
         self.tell(msg.AskNodes(0, ref.task_id))
         return ref.result(timeout=60)
 
-    def _new(self, name: str) -> ObjectRef[Any]:
+    def _new(self, name: str, outcome: Outcome | None = None) -> ObjectRef[Any]:
         result = _Result(self, name, f"{self._token}-{next(self._numbers)}")
-        ref = ObjectRef[Any](result, 0)
-        self._results[ref.task_id] = result
+        ref = self._refs[result.task_id] = ObjectRef[Any](result, 0, outcome)
         return ref
 
     def _known(self, task: Task) -> Function:
@@ -200,6 +205,12 @@ class NestedCalls:
         self._give_up_dropped()
         self._host.tell(message)
 
+    def want(self, result: _Result) -> None:
+        """Have it said what becomes of a call, once."""
+        if result.task_id not in self._wanted:
+            self._wanted[result.task_id] = result
+            self.tell(msg.AwaitRefs(0, [result.task_id]))
+
     def drop(self, task_id: str) -> None:
         """Nobody in this process holds it any more. From a finalizer: it only notes it."""
         self._dropped.append(task_id)
@@ -214,17 +225,16 @@ class NestedCalls:
 
     def restored(self, task_id: str, name: str) -> ObjectRef[Any]:
         """The ref that was in a value which has come here."""
-        result = self._results.get(task_id)
-        if result is None:
-            result = _Result(self, name, task_id)
+        ref = self._refs.get(task_id)
+        if ref is None:
             self.tell(msg.HoldRefs(0, [task_id]))
-            self._results[task_id] = result
-        return ObjectRef(result, 0)
+            ref = self._refs[task_id] = ObjectRef(_Result(self, name, task_id), 0)
+        return ref
 
     def _on_told(self, message: Message) -> None:
         """In the worker's side thread."""
         if isinstance(message, msg.RefEnded):
-            result = self._results.get(message.ref)
+            result = self._wanted.pop(message.ref, None)
             if result is not None:
                 outcome = Delivered(bytes(message.payload), failed=message.failed)
                 result.settle(0, 1, outcome)

@@ -27,14 +27,18 @@ _puts = counter()
 class ObjectRef(Generic[T]):
     """The promise of one call's result (the term is Ray's).
 
-    Await it in any running loop, or ask for `result` in any thread.
+    Await it in any running loop, or ask for `result` in any thread. The result is freed with it.
+    There is one ref of a call: a second one would not be told.
     """
 
-    __slots__ = ("__weakref__", "_calls", "_index")
+    __slots__ = ("__weakref__", "_calls", "_index", "_outcome")
 
-    def __init__(self, calls: Gathering, index: int) -> None:
+    def __init__(self, calls: Gathering, index: int, outcome: Outcome | None = None) -> None:
         self._calls = calls
         self._index = index
+        self._outcome = outcome
+        if outcome is None:
+            calls.refs[index] = self
 
     @property
     def name(self) -> str:
@@ -57,11 +61,11 @@ class ObjectRef(Generic[T]):
 
     def done(self) -> bool:
         """Whether the call has ended, in whatever way."""
-        return self._calls.outcomes[self._index] is not None
+        return self._outcome is not None
 
     def ending(self) -> tuple[Outcome, int]:
         """What has become of the call, and its number there; only when it is done."""
-        outcome = self._calls.outcomes[self._index]
+        outcome = self._outcome
         assert outcome is not None, f"{self!r} was asked too early what became of it"
         return outcome, self._calls.first + self._index
 
@@ -129,7 +133,7 @@ class ObjectRef(Generic[T]):
 
         It must not block: it may be called in the thread that all connections live in.
         """
-        self._calls.when_done(self._index, waiter)
+        self._calls.when_done(self, waiter)
 
     def stop_waiting(self, waiter: Callable[[], None]) -> None:
         """Forget a waiter that has lost its patience."""
@@ -224,13 +228,12 @@ def _set(future: asyncio.Future[None]) -> None:
 
 def made_here(function: Callable[..., T], args: tuple[Any, ...], kwargs: Any) -> ObjectRef[T]:
     """The ref of a call that is made at once, in this thread."""
-    calls = Gathering(serialization.function_name(function), "here", 0)
-    index = calls.add(None)
+    outcome: Outcome
     try:
-        calls.settle(index, index + 1, Made(function(*args, **kwargs)))
+        outcome = Made(function(*args, **kwargs))
     except Exception as exc:  # noqa: BLE001 - it belongs to whoever asks for the result
-        calls.settle(index, index + 1, Broken(exc))
-    return ObjectRef(calls, index)
+        outcome = Broken(exc)
+    return ObjectRef(Gathering(serialization.function_name(function), "here", 0), 0, outcome)
 
 
 def stored(value: T) -> ObjectRef[T]:
@@ -241,10 +244,7 @@ def stored(value: T) -> ObjectRef[T]:
     """
     with passing.collected() as held:
         outcome = Stored(serialization.freeze("value", value), held)
-    calls = Gathering("put", "object", next(_puts))
-    index = calls.reserve()
-    calls.settle(index, index + 1, outcome)
-    return ObjectRef(calls, index)
+    return ObjectRef(Gathering("put", "object", next(_puts)), 0, outcome)
 
 
 def split(ref: ObjectRef[Any], count: int) -> list[ObjectRef[Any]]:

@@ -31,7 +31,7 @@ from goliath.transport.messages import Origin, Payload
 from goliath.transport.serialization import SCALARS, Function
 
 GATHERED_MAX = 8192
-"""Calls of one gathering. Results are freed with the last ref of their gathering."""
+"""Calls of one gathering."""
 
 
 class _Sent:
@@ -103,17 +103,18 @@ class Submission:
             if self._closed:
                 return None
             calls = self._open
-            if calls is None or calls.shape != shape or len(calls.outcomes) >= GATHERED_MAX:
+            if calls is None or calls.shape != shape or self._made - calls.first >= GATHERED_MAX:
                 calls = self._begin(shape)
             self._made += 1
             index = calls.add(row)
+            ref: ObjectRef[Any] = ObjectRef(calls, index)
             if held:
                 calls.hold(index, held)
             if self._broken is not None:
                 calls.end(self._broken)
             elif self._granted and not self._kicked:
                 self._kick()
-        return ObjectRef(calls, index)
+        return ref
 
     def submit_as(
         self, task_id: str, row: bytes | Dependencies, held: list[Any]
@@ -128,6 +129,7 @@ class Submission:
             if self._closed:
                 return None
             index = calls.add(row)
+            ref: ObjectRef[Any] = ObjectRef(calls, index)
             calls.hold(index, held)
             if self._broken is not None:
                 calls.end(self._broken)
@@ -136,7 +138,7 @@ class Submission:
                 self._waiting.append(calls)
                 if self._granted and not self._kicked:
                     self._kick()
-        return ObjectRef(calls, index)
+        return ref
 
     def _submit_later(
         self, dependencies: Dependencies, held: list[Any], calls: Gathering | None = None
@@ -149,14 +151,15 @@ class Submission:
                 calls = Gathering(self._name, str(self.id), self._made, None, self)
                 self._made += 1
             index = calls.reserve()
+            ref: ObjectRef[Any] = ObjectRef(calls, index)
             calls.hold(index, held)
             if self._broken is not None:
                 calls.end(self._broken)
-                return ObjectRef(calls, index)
+                return ref
             self._open = None  # what is made next has the next numbers
             self._dependent.add(calls)
         dependencies.when_known(lambda: self._on_known(calls, index, dependencies))
-        return ObjectRef(calls, index)
+        return ref
 
     def _on_known(self, calls: Gathering, index: int, dependencies: Dependencies) -> None:
         row = dependencies.row()
@@ -261,7 +264,7 @@ class Submission:
     def _cancel_sent(self, calls: Gathering, index: int, force: bool, recursive: bool) -> None:
         for first, sent in self._sent.items():
             call = index - sent.offset
-            if sent.calls is calls and 0 <= call < sent.size and calls.outcomes[index] is None:
+            if sent.calls is calls and 0 <= call < sent.size and index in calls.refs:
                 self._commander.tell(desk.CancelCall(self.id, first, call, force, recursive))
                 return
 
@@ -286,9 +289,13 @@ class Submission:
         """See `desk.Owner.on_settled`."""
         sent = self._sent[parcel]
         outcome = Arrived(payload, sent.calls.first + sent.offset + lo, where, held)
-        for again in sorted(excepted):
-            self._settle(parcel, lo, again, outcome)
-            lo = again + 1
+        first = lo
+        big = outcome.take_out_big(hi - lo)
+        for call in sorted({*excepted, *(first + place for place in big)}):
+            self._settle(parcel, lo, call, outcome)
+            if call not in excepted:
+                self._settle(parcel, call, call + 1, big[call - first])
+            lo = call + 1
         self._settle(parcel, lo, hi, outcome)
 
     def on_failed(self, parcel: int, lo: int, hi: int, setback: Setback, where: Where) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
+import pytest
 from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -56,15 +59,41 @@ def test_a_call_whose_arguments_are_not_known_yet_can_be_taken_when_they_are():
 def test_whoever_waits_is_told_once_of_the_end_of_his_call_and_of_no_other():
     calls = Gathering("f", "1", 0)
     told: list[int] = []
-    for row in range(4):
-        index = calls.add(row)
-        calls.when_done(index, lambda index=index: told.append(index))
+    refs = [ObjectRef[Any](calls, calls.add(row)) for row in range(4)]
+    for index, ref in enumerate(refs):
+        ref.when_done(lambda index=index: told.append(index))  # type: ignore[misc]
     calls.settle(1, 3, Made(None))
     assert told == [1, 2]
     calls.end(Made(None))
     assert told == [1, 2, 0, 3]
-    calls.when_done(0, lambda: told.append(9))
+    refs[0].when_done(lambda: told.append(9))
     assert told[-1] == 9, "it has ended"
+
+
+@pytest.mark.parametrize("waiting", [1, 5, 40])
+def test_a_range_tells_those_who_wait_for_it_however_many_wait_for_others(waiting: int):
+    calls = Gathering("f", "1", 0)
+    told: list[int] = []
+    refs = [ObjectRef[Any](calls, calls.add(row)) for row in range(40)]
+    for ref in refs[:waiting]:
+        ref.when_done(lambda ref=ref: told.append(ref._index))  # type: ignore[misc]
+    for lo in range(0, 40, 8):
+        calls.settle(lo, lo + 8, Made(lo))
+        assert told == list(range(min(lo + 8, waiting)))
+    assert [ref.result(0) for ref in refs] == [n // 8 * 8 for n in range(40)]
+
+
+def test_a_gathering_keeps_refs_until_they_are_settled_and_results_never():
+    calls = Gathering("f", "1", 0)
+    refs = [ObjectRef[Any](calls, calls.add(row)) for row in range(3)]
+    tracked = [weakref.ref(ref) for ref in refs]
+    del refs[0]
+    assert tracked[0]() is not None, "its call goes on"
+    result = Made([1])
+    calls.settle(0, 2, result)
+    assert tracked[0]() is None
+    assert list(calls.refs) == [2]
+    assert gc.get_referrers(result) == [refs[0]], "the one ref that is left of the two"
 
 
 def name(*args: Any, number: int | None = None) -> int:
@@ -155,7 +184,7 @@ class AnyOrder(RuleBasedStateMachine):
         assert ref is not None
         number = len(self.refs)
         self.refs.append(ref)
-        ref._calls.when_done(ref._index, lambda: self.ended.append(number))
+        ref.when_done(lambda: self.ended.append(number))
 
     @rule()
     def submit_a_positional_argument(self) -> None:

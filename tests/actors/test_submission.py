@@ -20,7 +20,7 @@ from goliath.actors.surroundings import Surroundings
 from goliath.core.batch import JobOptions
 from goliath.core.commands import Verdict
 from goliath.errors import GetTimeoutError, SerializationError, TaskCancelledError
-from goliath.transport.serialization import dump_function
+from goliath.transport.serialization import dump_function, dump_value, encode_outcomes
 from tests.actors.desks import FakeCommander
 from tests.actors.runtime import on_both_loops
 
@@ -245,6 +245,46 @@ def test_a_dropped_ref_frees_its_result_and_not_its_call():
     assert submission._sent == {}
     gc.collect()
     assert tracked() is None
+
+
+def big_or_not(x: int) -> Any:
+    return x if x % 3 else "x" * 10**5 if x % 2 else [bytes(10**5)]
+
+
+@pytest.mark.parametrize("excepted", [(), (0, 5, 6)])
+def test_of_results_that_came_together_each_big_one_is_kept_by_its_own_ref_only(
+    excepted: tuple[int, ...],
+):
+    commander = FakeCommander(batches=0, endless=False, lazy=True)
+    submission = submission_of(commander, big_or_not)
+    first, *refs = [submitted(submission, number) for number in range(1, 11)]
+    submission.on_demand(1, 1)
+    submission.on_demand(1, 9)
+    values: list[Any] = [None if n == 6 else big_or_not(n) for n in range(2, 11)]
+    payload = encode_outcomes(values, {4: dump_value(big_or_not(6))}, {})
+    submission.on_settled(1, 0, 9, payload, excepted, Where("f"))
+    for call in excepted:
+        assert not refs[call].done()
+        submission.on_failed(1, call, call + 1, Setback(Verdict.CANCELLED), Where("f"))
+    kept = {n: ref.ending()[0] for n, ref in enumerate(refs, 2) if n - 2 not in excepted}
+    shared = kept.pop(3), kept.pop(6, None), kept.pop(9)
+    assert len({id(outcome) for outcome in shared if outcome}) == len([*filter(None, shared)])
+    assert len({id(outcome) for outcome in kept.values()}) == 1, "small ones share theirs"
+    wanted = [n for n in range(2, 11) if n - 2 not in excepted]
+    assert [refs[n - 2].result(0) for n in wanted] == [big_or_not(n) for n in wanted]
+    assert (first.done(), submission._sent.keys()) == (False, {0})
+
+
+def test_a_payload_that_cannot_be_read_is_told_to_who_asks_and_to_nobody_before():
+    commander = FakeCommander(batches=0, endless=False, lazy=True)
+    submission = submission_of(commander)
+    refs = [submitted(submission, number) for number in range(3)]
+    submission.on_demand(1, 1)
+    submission.on_demand(1, 2)
+    submission.on_settled(1, 0, 2, b"x" * 10**6, (), Where("double"))
+    for ref in refs[1:]:
+        with pytest.raises(SerializationError, match="its outcome cannot be read here"):
+            ref.result(0)
 
 
 def test_a_verdict_is_explained_to_the_call_it_ends():
