@@ -241,21 +241,30 @@ class Submission:
     def _take(self) -> tuple[Gathering, int, list[Any]] | None:
         """The calls of the next parcel, and where in their gathering they begin."""
         with self._lock:
-            # What waits is spread over all that is wanted, so that nobody idles beside it.
-            waiting = sum(map(len, self._waiting))
-            if self._granted <= 0 or not waiting:
-                return None
-            while not len(self._waiting[0]):  # all of it was withdrawn
+            while self._waiting and not len(self._waiting[0]):  # all of it was withdrawn
                 self._drop_first()
-            count = min(self._calls_wanted, -(-waiting // self._granted))
-            self._granted -= 1
+            if self._granted <= 0 or not self._waiting:
+                return None
             calls = self._waiting[0]
+            # What waits is spread over all that is wanted, so that nobody idles beside it.
+            count = min(self._calls_wanted, len(calls))
+            count = min(count, -(-self._count_waiting(count * self._granted) // self._granted))
+            self._granted -= 1
             offset, rows = calls.take(count)
             if calls is self._open:
                 self._open = None
             if not len(calls):
                 self._waiting.popleft()
             return calls, offset, rows
+
+    def _count_waiting(self, enough: int) -> int:
+        """How many calls wait; does not count on when there are enough."""
+        waiting = 0
+        for calls in self._waiting:
+            waiting += len(calls)
+            if waiting >= enough:
+                break
+        return waiting
 
     def _drop_first(self) -> None:
         if self._waiting.popleft() is self._open:

@@ -86,6 +86,15 @@ def test_calls_of_several_shapes_go_in_the_order_they_were_made():
     assert [ref and ref.task_id for ref in refs] == [f"{submission.id}-{n}" for n in range(6)]
 
 
+def test_what_waits_is_not_counted_further_than_the_next_parcel_needs():
+    submission = submission_of(FakeCommander(batches=0, endless=False))
+    refs = [submitted(submission, n if n % 2 else [n]) for n in range(100)]
+    assert len(submission._waiting) == 100, "each has another shape than the one before"
+    assert (submission._count_waiting(3), submission._count_waiting(500)) == (3, 100)
+    submission.on_demand(100, 9)
+    assert all(ref.done() for ref in refs)
+
+
 def test_an_argument_that_changes_after_the_call_was_made_does_not_change_the_call():
     commander = FakeCommander(batches=0, endless=False)
     submission = submission_of(commander)
