@@ -1,6 +1,9 @@
-"""Remote functions: many ``.remote()`` in flight, then all results, against the pools' futures."""
+"""Remote functions: many ``.remote()`` in flight, then all results, against the pools' futures;
+``starmap`` against ``Commander.run``."""
 
 import asyncio
+import gc
+import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -8,16 +11,18 @@ from multiprocessing.pool import Pool
 from typing import Any
 
 import goliath
-from benchmarks import tasks
-from benchmarks.figure import Figure, at_least
-from benchmarks.harness import take_turns, timed
+from benchmarks import tasks, work
+from benchmarks.figure import Figure, at_least, at_most
+from benchmarks.harness import take_turns, timed, verify
 from benchmarks.node import lieutenant
 from benchmarks.peers import WORKERS, executor, pool
+from goliath import Commander
 
 NAME = "remote"
 APPLY, SUBMIT = "x apply_async", "x PPE.submit"
 PEER_CALLS = 3_000  # the peers take so long for each that their time is scaled up
 GATHERED = 10_000
+MAPPED = 100_000
 
 Wait = Callable[[int], list[int]]
 
@@ -27,7 +32,7 @@ def measure(quick: bool) -> Iterator[Figure]:
     runs = 3 if quick else 7
     noop = goliath.remote(tasks.noop)
     with pool() as processes, executor() as peer, lieutenant(WORKERS) as node:
-        goliath.init(node.address)
+        commander = goliath.init(node.address)
         try:
             ours = partial(_refs, noop)
             ours(2000)
@@ -37,6 +42,8 @@ def measure(quick: bool) -> Iterator[Figure]:
                 if calls < 1_000_000:
                     yield _versus(ours, partial(_applied, processes), calls, APPLY, 15, fewer)
             yield _gathered(noop, peer, runs)
+            yield _mapped(commander, runs)
+            yield _kept()
         finally:
             goliath.shutdown()
 
@@ -90,6 +97,30 @@ def _gathered(noop: Any, peer: ProcessPoolExecutor, runs: int) -> Figure:
         at_least(5),
         f"the peer measured at {PEER_CALLS:,} calls, its time scaled up",
     )
+
+
+def _mapped(commander: Commander, runs: int) -> Figure:
+    rows = [(row["bar"], row["baz"]) for row in work.seed_rows(MAPPED)]
+    want = [tasks.foo(*row) for row in rows]
+    foo = goliath.remote(tasks.foo)
+    ours = partial(timed, lambda: goliath.get(foo.starmap(rows)), want, "starmap")
+    theirs = partial(timed, lambda: commander.run(tasks.foo, rows), want, "run")
+    ours(), theirs()
+    name = f"get of starmap, {MAPPED:,} calls of the seed's function"
+    return take_turns(ours, theirs, 2 * runs).cost().figure(NAME, name, "x run", at_most(1.5))
+
+
+def _kept() -> Figure:
+    """What Python objects take that are there because of the calls, as long as all is kept."""
+    noop = goliath.remote(tasks.noop)
+    tracemalloc.start()
+    refs = noop.map(range(MAPPED))
+    verify(goliath.get(refs), range_list(MAPPED), "map")
+    gc.collect()
+    held = tracemalloc.get_traced_memory()[0] / MAPPED
+    tracemalloc.stop()
+    name = f"memory held by a map of {MAPPED:,} no-ops, results included"
+    return Figure(NAME, name, held, "bytes a call")
 
 
 def range_list(calls: int) -> list[int]:

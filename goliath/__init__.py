@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from goliath.actors.commander import NodeInfo as NodeInfo
     from goliath.actors.object_ref import ObjectRef as ObjectRef
     from goliath.actors.printing import OutputLine as OutputLine
+    from goliath.actors.ref_list import RefList as RefList
     from goliath.actors.task import (
         NodeAffinitySchedulingStrategy as NodeAffinitySchedulingStrategy,
     )
@@ -85,6 +86,7 @@ _HOMES = {
     "NodeInfo": "goliath.actors.commander",
     "ObjectRef": "goliath.actors.object_ref",
     "OutputLine": "goliath.actors.printing",
+    "RefList": "goliath.actors.ref_list",
     **dict.fromkeys(("as_completed", "cancel", "get", "put", "wait"), "goliath.refs"),
     **dict.fromkeys(("RemoteFunction", "remote"), "goliath.remote_function"),
     **dict.fromkeys(

@@ -45,6 +45,7 @@ from goliath.actors.loop_bell import LoopBell
 from goliath.actors.object_ref import ObjectRef, stored
 from goliath.actors.options import RunOptions, make_plan
 from goliath.actors.printing import Printer, Target
+from goliath.actors.ref_list import RefList
 from goliath.actors.spec import in_worker
 from goliath.actors.standing import StandingJobs
 from goliath.actors.task import Task
@@ -343,6 +344,10 @@ class Commander:
         if in_worker():
             return nested.calls().submit(task, args, kwargs)
         return self._standing.submit_task(task, args, kwargs)
+
+    def submit_tasks(self, task: Task, /, items: Iterable[Any], *, starred: bool) -> RefList[Any]:
+        """Make a call of it for each item: all its arguments (``starred``), or its only one."""
+        return self._standing.submit_tasks(task, items, starred=starred)
 
     def put(self, value: T) -> ObjectRef[T]:
         """Keep a copy of a value, as it is now, to be given to any number of calls.

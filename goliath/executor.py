@@ -30,7 +30,7 @@ from queue import SimpleQueue
 from types import BuiltinFunctionType, FunctionType, ModuleType, NoneType
 from typing import Any, ParamSpec, TypeVar
 
-from goliath.actors.object_ref import ObjectRef
+from goliath.actors.object_ref import ObjectRef, made_here
 from goliath.actors.spec import in_worker
 from goliath.commander import Commander
 from goliath.errors import SerializationError
@@ -78,6 +78,8 @@ class Executor(ExecutorBase):
     @property
     def _max_workers(self) -> int:
         """The slots of all nodes, at least 1: dask, scipy and joblib size their work by it."""
+        if in_worker():
+            return 1
         if not self._shut:
             slots = sum(node.workers for node in self._commander.nodes() if node.alive)
             self._slots = max(slots, 1)
@@ -155,7 +157,8 @@ class Executor(ExecutorBase):
     ) -> Future[Any]:
         future = _CallFuture()
         if in_worker():
-            future.follow(self._commander.submit(function, *args, **kwargs), _CallFuture.end)
+            # Here: who waits for futures does not say so, and might wait for his own slot.
+            future.follow(made_here(function, args, kwargs), _CallFuture.end)
             return future
         with self._lock:
             if _exiting.is_set():

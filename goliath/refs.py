@@ -25,8 +25,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar, overload
 
 from goliath import runtime
+from goliath.actors import inside
 from goliath.actors.bell import ThreadBell
 from goliath.actors.object_ref import ObjectRef, waiting_for
+from goliath.actors.ref_list import RefList
 from goliath.errors import GetTimeoutError
 
 T = TypeVar("T")
@@ -50,6 +52,8 @@ def get(refs: Any, *, timeout: float | None = None) -> Any:
     """
     if isinstance(refs, ObjectRef):
         return refs.result(timeout)
+    if isinstance(refs, RefList) and inside.host is None:
+        return refs.results(timeout)
     checked = _checked(refs, "get")
     with waiting_for(checked):
         if timeout is None:

@@ -9,6 +9,7 @@ from typing import Any, Generic, ParamSpec, TypedDict, TypeVar, Unpack, overload
 from goliath import runtime
 from goliath.actors.checks import RetryExceptions
 from goliath.actors.object_ref import ObjectRef, made_here, split
+from goliath.actors.ref_list import RefList
 from goliath.actors.task import Strategy, Task
 
 P = ParamSpec("P")
@@ -105,13 +106,43 @@ class RemoteFunction(Generic[P, T]):
         """The same function with other options."""
         return RemoteFunction(self._function, {**self._options, **options})
 
-    def map(self, items: Iterable[Any]) -> list[ObjectRef[T]]:
-        """A call with each item as its only argument, all sent off together."""
-        return [self.remote(item) for item in items]
+    def map(self, items: Iterable[Any]) -> RefList[T]:
+        """A call with each item as its only argument, all sent off together.
 
-    def starmap(self, items: Iterable[Iterable[Any]]) -> list[ObjectRef[T]]:
-        """A call with the arguments in each item, all sent off together."""
-        return [self.remote(*item) for item in items]
+        All items are taken now. A million calls cost little more than those of a
+        `Commander.run`: the refs are made when they are looked at, and `goliath.get` of them all
+        looks at none.
+
+        ::
+
+            >>> import goliath
+            >>> @goliath.remote
+            ... def square(x):
+            ...     return x * x
+            >>> goliath.get(square.map(range(5)))
+            [0, 1, 4, 9, 16]
+            >>> goliath.shutdown()
+
+        Returns:
+            A sequence of refs in the order of the items; with ``num_returns``, a list of lists.
+
+        Raises:
+            SerializationError: the function or an item cannot be pickled; the calls before go on.
+            ConnectionError: no Lieutenant was reached.
+        """
+        refs: RefList[T] = self._each(items, starred=False)
+        return refs
+
+    def starmap(self, items: Iterable[Iterable[Any]]) -> RefList[T]:
+        """`map` with items that hold all (positional) arguments of their calls."""
+        refs: RefList[T] = self._each(items, starred=True)
+        return refs
+
+    def _each(self, items: Iterable[Any], *, starred: bool) -> Any:
+        if self._num_returns == 1 and runtime.sends_calls():
+            return runtime.commander().submit_tasks(self._task, items, starred=starred)
+        refs: list[Any] = [self.remote(*item) if starred else self.remote(item) for item in items]
+        return RefList([refs]) if self._num_returns == 1 else refs
 
 
 def _resolved(value: Any) -> Any:

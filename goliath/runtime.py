@@ -128,6 +128,11 @@ def runs_here() -> bool:
     return _local
 
 
+def sends_calls() -> bool:
+    """Whether calls made here are sent off by a Commander of this process."""
+    return not (_local or in_worker())
+
+
 def submit(task: Task, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ObjectRef[Any]:
     """Have a call made: by the Commander of the surrounding session in a worker."""
     if in_worker():

@@ -7,10 +7,11 @@ checks with each checker that exactly those lines are.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import assert_type
 
 import goliath
-from goliath import Commander, ObjectRef
+from goliath import Commander, ObjectRef, RefList
 
 
 @goliath.remote
@@ -32,7 +33,14 @@ assert_type(join.options(timeout=5).remote("a", "b"), ObjectRef[str])
 assert_type(square.remote(goliath.put(3)), ObjectRef[int])
 assert_type(goliath.put("text"), ObjectRef[str])
 assert_type(goliath.wait([square.remote(1)]), tuple[list[ObjectRef[int]], list[ObjectRef[int]]])
-assert_type(square.map([1, 2]), list[ObjectRef[int]])
+assert_type(square.map([1, 2]), RefList[int])
+assert_type(square.map([1, 2])[0], ObjectRef[int])
+assert_type(square.map([1, 2])[1:], list[ObjectRef[int]])
+assert_type(goliath.get(square.map([1, 2])), list[int])
+assert_type(join.starmap([("a", "b")]).results(timeout=3), list[str])
+assert_type(goliath.wait(square.map([1]))[0], list[ObjectRef[int]])
+mapped: Sequence[ObjectRef[int]] = square.map([1, 2])
+wrong: Sequence[ObjectRef[str]] = square.map([1, 2])  # refused
 
 square.remote("4")  # refused
 square.remote()  # refused

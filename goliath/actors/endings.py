@@ -150,6 +150,14 @@ class Arrived:
             self._errors[place] = rebuild(record, self._where, call)
         raise self._errors[place]
 
+    def values(self, lo: int, hi: int) -> list[Any]:
+        """The values of calls ``lo <= i < hi``, or the exception of the first that has none."""
+        self._read()
+        values = self._values[lo - self._first : hi - self._first]
+        if self._boxed or self._failures or len(values) < hi - lo:
+            return list(map(self.value, range(lo, hi)))
+        return values
+
     def frozen(self, call: int) -> Any:
         """See `Outcome.frozen`."""
         try:

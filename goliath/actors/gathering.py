@@ -13,7 +13,7 @@ never has a result to free, and one that is dropped later takes its own along.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from contextlib import suppress
 from itertools import count, islice, repeat, takewhile
 from typing import TYPE_CHECKING, Any, Protocol
@@ -112,7 +112,7 @@ class Gathering:
         self._rows[index] = row
         return index
 
-    def take(self, calls: int) -> tuple[int, list[Any]]:
+    def take(self, calls: int) -> tuple[int, Sequence[Any]]:
         """The next calls to be sent, consecutive ones, and the place of the first."""
         indices = list(islice(self._rows, calls))
         first = indices[0]
@@ -145,7 +145,7 @@ class Gathering:
         """Take back a call that was not sent yet; whether that was so."""
         return self._rows.pop(index, self) is not self
 
-    def encode(self, rows: list[Any]) -> tuple[str, bytes]:
+    def encode(self, rows: Sequence[Any]) -> tuple[str, bytes]:
         """Calls as a parcel: its form and its payload."""
         return serialization.encode_gathered(self.shape, rows)
 
@@ -154,7 +154,10 @@ class Gathering:
     def settle(self, lo: int, hi: int, outcome: Outcome) -> None:
         """Calls ``lo <= i < hi`` have ended."""
         refs = self.refs
-        for ref in map(refs.pop, range(lo, hi), repeat(None)):
+        indices: Iterable[int] = range(lo, hi)
+        if len(refs) < hi - lo:  # calls that were made all at once have a ref if it was looked at
+            indices = [index for index in list(refs) if lo <= index < hi]
+        for ref in map(refs.pop, indices, repeat(None)):
             if ref is not None:
                 ref._outcome = outcome
         if not refs:

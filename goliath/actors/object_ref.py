@@ -84,6 +84,15 @@ class ObjectRef(Generic[T]):
             GetTimeoutError: the time passed. The call itself goes on.
             BaseException: whatever the call raised, or what ended it.
         """
+        self.join(timeout)
+        return self._value()
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until the call has ended, in whatever way.
+
+        Raises:
+            GetTimeoutError: the ``timeout`` (seconds) passed.
+        """
         if not self.done():
             bell = ThreadBell()
             with waiting_for((self,)):
@@ -97,7 +106,6 @@ class ObjectRef(Generic[T]):
                     f"{self.name} ({self.task_id}) had no result within {timeout:g} s; it goes on: "
                     "ask again, or give it a timeout= of its own to end it"
                 )
-        return self._value()
 
     def cancel(self, *, force: bool = False, recursive: bool = True) -> bool:
         """Call the call off: its result becomes a `TaskCancelledError`, unless it has one.
@@ -166,8 +174,13 @@ class ObjectRef(Generic[T]):
 
         future: Future[T] = Future()
         future.set_running_or_notify_cancel()
+        host = inside.host
+        # Whoever waits for a future does not say so: until it is done, somebody may.
+        waiting = host.waits() if host is not None and not self.done() else 0
 
         def finish() -> None:
+            if waiting and host is not None:
+                host.goes_on(waiting)
             try:
                 future.set_result(self._value())
             except BaseException as exc:  # noqa: BLE001 - it belongs to whoever asks the future

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from contextlib import suppress
 from typing import Any
 
+from goliath.actors.bulk import BulkRefs
 from goliath.actors.cluster import Cluster
 from goliath.actors.object_ref import ObjectRef
+from goliath.actors.ref_list import RefList
 from goliath.actors.submission import Submission
 from goliath.actors.surroundings import surroundings
+from goliath.actors.tables import Table, tabulate
 from goliath.actors.task import Task
-from goliath.errors import GoliathError
+from goliath.errors import GoliathError, SerializationError
 
 KEPT = 256
 """Functions whose standing job is kept between single calls."""
@@ -38,6 +41,32 @@ class StandingJobs:
     ) -> ObjectRef[Any]:
         """A call of a task."""
         return self._submit(task, task, args, kwargs)
+
+    def submit_tasks(self, task: Task, items: Iterable[Any], *, starred: bool) -> RefList[Any]:
+        """A call of a task for each item (see `tabulate`)."""
+        parts: list[BulkRefs | list[ObjectRef[Any]]] = []
+        for piece in tabulate(items, starred=starred):
+            if not isinstance(piece, tuple):
+                parts.append(self._submit_table(task, piece))
+                continue
+            try:
+                ref = self.submit_task(task, piece, {})
+            except SerializationError as exc:
+                exc.add_note(f"goliath: item {sum(map(len, parts))} of what is mapped")
+                raise
+            last = parts[-1] if parts else None
+            if isinstance(last, list):
+                last.append(ref)
+            else:
+                parts.append([ref])
+        return RefList(parts)
+
+    def _submit_table(self, task: Task, table: Table) -> BulkRefs:
+        while True:  # as in _submit
+            submission = self._kept.get(task) or self._keep(task, task)
+            refs = submission.submit_many(table)
+            if refs is not None:
+                return refs
 
     def _submit(
         self, key: Any, task: Task | None, args: tuple[Any, ...], kwargs: dict[str, Any]

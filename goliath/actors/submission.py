@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 from goliath.actors import desk, passing
+from goliath.actors.bulk import BulkRefs
 from goliath.actors.dependencies import Dependencies, frozen_call, takes_refs
 from goliath.actors.endings import Arrived, Broken, Outcome, Refused
 from goliath.actors.gathering import Gathering, Shape
@@ -23,6 +24,7 @@ from goliath.actors.outcomes import Setback, Where
 from goliath.actors.portal import PortalClosedError, Poster
 from goliath.actors.ref import AskableRef
 from goliath.actors.surroundings import Surroundings
+from goliath.actors.tables import Table
 from goliath.core.batch import JobOptions
 from goliath.core.commands import Verdict
 from goliath.core.ids import JobId
@@ -115,6 +117,22 @@ class Submission:
             elif self._granted and not self._kicked:
                 self._kick()
         return ref
+
+    def submit_many(self, table: Table) -> BulkRefs | None:
+        """Make many calls; None if the submission was closed before."""
+        with self._lock:
+            if self._closed:
+                return None
+            refs = BulkRefs(self._name, str(self.id), self._made, table, self)
+            self._made += len(refs)
+            if self._broken is not None:
+                refs.calls.end(self._broken)
+                return refs
+            self._open = None  # what is made next has the next numbers
+            self._waiting.append(refs.calls)
+            if self._granted and not self._kicked:
+                self._kick()
+        return refs
 
     def submit_as(
         self, task_id: str, row: bytes | Dependencies, held: list[Any]
@@ -238,7 +256,7 @@ class Submission:
             self._exhausted = True
             self._commander.tell(desk.ExhaustJob(self.id))
 
-    def _take(self) -> tuple[Gathering, int, list[Any]] | None:
+    def _take(self) -> tuple[Gathering, int, Sequence[Any]] | None:
         """The calls of the next parcel, and where in their gathering they begin."""
         with self._lock:
             while self._waiting and not len(self._waiting[0]):  # all of it was withdrawn

@@ -283,6 +283,23 @@ def encode_single(
         raise _row_error(args, kwargs, exc) from exc
 
 
+def encode_plain(args: tuple[Any, ...]) -> bytes | None:
+    """The row of one call, if its arguments are plain builtins through and through, else None."""
+    try:
+        if all(map(_is_flat, args)):
+            return pickle.dumps((args, {}), PROTOCOL)
+        buffer = io.BytesIO()
+        _PlainPickler(buffer, PROTOCOL).dump((args, {}))
+    except Exception:  # noqa: BLE001 - who sends it as something else will be told what is wrong
+        return None
+    return buffer.getvalue()
+
+
+def encode_positional(columns: Sequence[list[Any]], kinds: Sequence[type | None]) -> bytes:
+    """A chunk of calls from the columns of their arguments, and the `scalar_kinds` of these."""
+    return _dump_lists((len(columns), (), tuple(columns)), columns, kinds)
+
+
 class Pickled:
     """A value that is pickled already: where this is unpickled, the value appears."""
 
@@ -384,7 +401,19 @@ def _columns(rows: Sequence[Row], kinds: list[type | None]) -> Columns | None:
         transposed = _transposed(rows, type(first), names)
     except (KeyError, TypeError):
         return None
-    for column in transposed:
+    found = scalar_kinds(transposed)
+    if found is None:
+        return None
+    kinds += found
+    if type(first) is tuple:
+        return len(first), (), tuple(transposed)
+    return 0, names, tuple(transposed)
+
+
+def scalar_kinds(columns: Iterable[list[Any]]) -> list[type | None] | None:
+    """The type of each column, None where it is mixed; None if not all are exact scalars."""
+    kinds: list[type | None] = []
+    for column in columns:
         kind = type(column[0])
         if kind in SCALARS and _all_are(kind, map(type, column), len(column)):
             kinds.append(kind)
@@ -392,9 +421,15 @@ def _columns(rows: Sequence[Row], kinds: list[type | None]) -> Columns | None:
             kinds.append(None)
         else:
             return None
-    if type(first) is tuple:
-        return len(first), (), tuple(transposed)
-    return 0, names, tuple(transposed)
+    return kinds
+
+
+def transpose(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]] | None:
+    """The columns of positional arguments; None if not all rows have the first one's length."""
+    try:
+        return _transposed(rows, tuple, tuple(range(len(rows[0]))))
+    except KeyError:
+        return None
 
 
 def _transposed(rows: Sequence[Row], shape: type, names: tuple[Any, ...]) -> list[list[Any]]:

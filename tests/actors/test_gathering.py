@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -11,12 +12,15 @@ from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from goliath.actors import desk
+from goliath.actors.bulk import BulkRefs
 from goliath.actors.endings import Made
 from goliath.actors.gathering import Gathering
 from goliath.actors.object_ref import ObjectRef
 from goliath.actors.outcomes import Setback, Where
+from goliath.actors.ref_list import RefList
 from goliath.actors.submission import Submission
 from goliath.actors.surroundings import Surroundings
+from goliath.actors.tables import ColumnTable
 from goliath.core.batch import JobOptions
 from goliath.core.commands import Verdict
 from goliath.errors import TaskCancelledError
@@ -170,6 +174,8 @@ class AnyOrder(RuleBasedStateMachine):
             self.commander,  # type: ignore[arg-type]
         )
         self.refs: list[ObjectRef[Any]] = []
+        self.bulks: list[BulkRefs] = []
+        self.unseen: list[BulkRefs] = []  # made, but no ref of it was looked at
         self.dependency: dict[int, int] = {}
         self.ended: list[int] = []
         self.cancelled: set[int] = set()
@@ -182,23 +188,46 @@ class AnyOrder(RuleBasedStateMachine):
             assert ref is None
             return
         assert ref is not None
+        self._follow(ref)
+
+    def _follow(self, ref: ObjectRef[Any]) -> None:
         number = len(self.refs)
         self.refs.append(ref)
         ref.when_done(lambda: self.ended.append(number))
 
+    @precondition(lambda self: not self.unseen)  # numbers are those of the refs
     @rule()
     def submit_a_positional_argument(self) -> None:
         self._submit(len(self.refs))
 
+    @precondition(lambda self: not self.unseen)
     @rule()
     def submit_a_keyword(self) -> None:
         self._submit(number=len(self.refs))
 
-    @precondition(lambda self: self.refs and not self.closed)
+    @precondition(lambda self: self.refs and not self.closed and not self.unseen)
     @rule(choice=st.integers(0, 99))
     def submit_one_that_waits_for_another(self, choice: int) -> None:
         self.dependency[len(self.refs)] = choice % len(self.refs)
         self._submit(self.refs[choice % len(self.refs)], len(self.refs))
+
+    @rule(calls=st.integers(1, 5), looked_at_later=st.booleans())
+    def submit_many(self, calls: int, looked_at_later: bool) -> None:
+        first = len(self.refs) + sum(len(bulk) for bulk in self.unseen)
+        table = ColumnTable(calls, [list(range(first, first + calls))], [int])
+        bulk = self.submission.submit_many(table)
+        assert (bulk is None) == self.closed
+        if bulk is not None:
+            self.unseen.append(bulk)
+        if not looked_at_later:
+            self.look_at_refs()
+
+    @rule()
+    def look_at_refs(self) -> None:
+        for ref in [ref for bulk in self.unseen for ref in bulk]:
+            self._follow(ref)
+        self.bulks += self.unseen
+        self.unseen.clear()
 
     @rule(batches=st.integers(1, 3), calls=st.integers(1, 4))
     def demand(self, batches: int, calls: int) -> None:
@@ -234,8 +263,11 @@ class AnyOrder(RuleBasedStateMachine):
 
     @invariant()
     def a_closed_submission_says_once_that_nothing_will_come_and_says_it_at_once(self) -> None:
-        to_come = set(range(len(self.refs))) - self.withdrawn - set(self.commander.arrived)
-        to_come -= {number for number in to_come if self.refs[number].done()}  # as its dependency
+        unseen = sum(len(bulk) for bulk in self.unseen)
+        to_come = set(range(len(self.refs) + unseen))
+        to_come -= self.withdrawn | set(self.commander.arrived)
+        ended = {number for number, ref in enumerate(self.refs) if ref.done()}
+        to_come -= ended  # as its dependency
         said = self.commander.log.count("exhaust")
         assert said == (self.closed and not to_come)
 
@@ -256,6 +288,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.close()
+        self.look_at_refs()
         while not all(ref.done() for ref in self.refs):
             self.submission.on_demand(1, 2)
             while self.commander.parcels:
@@ -264,6 +297,9 @@ class AnyOrder(RuleBasedStateMachine):
         self.every_call_that_has_ended_has_ended_once_and_with_its_own()
         assert not self.submission._sent
         assert not self.submission._dependent
+        for bulk in self.bulks:
+            with suppress(TaskCancelledError):
+                assert RefList([bulk]).results(0) == [ref.result(0) for ref in bulk]
 
 
 TestAnyOrder = AnyOrder.TestCase

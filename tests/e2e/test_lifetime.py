@@ -95,6 +95,18 @@ def test_each_big_result_of_a_burst_is_freed_with_its_own_ref(function: Any, loo
     assert len(goliath.get(kept)) in (MIB, 1)
 
 
+@pytest.mark.usefixtures("traced")
+def test_the_results_of_a_map_are_freed_with_its_refs_and_one_that_is_kept_keeps_its_own():
+    assert goliath.get(block.map([1, 2]))
+    refs = block.map([MIB] * 64)
+    assert len(goliath.get(refs)) == 64
+    before = held_mib()
+    kept = refs[40]
+    del refs
+    assert before - held_mib() > 50
+    assert len(goliath.get(kept)[0]) == MIB
+
+
 def test_a_call_whose_ref_is_dropped_before_it_runs_runs_all_the_same(tmp_path: Path):
     for name in "abcdef":
         touch.remote(str(tmp_path / name), 0.05)

@@ -317,6 +317,22 @@ def test_a_thread_of_a_task_may_call_tasks_too(one):
     assert goliath.get(outer.remote()) == [x * x for x in range(8)]
 
 
+def test_a_future_of_a_nested_call_can_be_waited_for_on_one_worker(one):
+    @goliath.remote
+    def outer():
+        return square.remote(7).future().result(timeout=30)
+
+    assert goliath.get(outer.remote()) == 49
+
+
+def test_a_task_maps_tasks(one):
+    @goliath.remote
+    def outer(n):
+        return goliath.get(square.map(range(n)))
+
+    assert goliath.get(outer.remote(5)) == [0, 1, 4, 9, 16]
+
+
 def test_whoever_asks_for_an_object_that_nobody_kept_is_told_so(one):
     @goliath.remote
     def keeps_only_the_name():

@@ -28,6 +28,7 @@ from goliath import (
     WorkerCrashedError,
 )
 from tests.lieutenants import Lieutenant
+from tests.processes import until
 
 pytestmark = pytest.mark.slow
 
@@ -125,6 +126,89 @@ def test_other_than_the_promised_number_of_results_is_an_error_that_says_both():
 def test_map_and_starmap_send_many_calls_off():
     assert goliath.get(square.map(range(2000))) == [n * n for n in range(2000)]
     assert goliath.get(total.starmap([([1], 2), ([3], 4)])) == [3, 7]
+    assert goliath.get(square.map([])) == []
+
+
+def test_what_is_mapped_may_be_anything_that_a_call_may_be_given():
+    @goliath.remote
+    def same(value: Any) -> Any:
+        return value
+
+    items: list[Any] = [*range(50), [1, [2]], Path("p"), square.remote(3), goliath.put("put"), b"b"]
+    wanted = [*items[:-3], 9, "put", b"b"]
+    assert goliath.get(same.map(items)) == wanted
+    assert goliath.get(same.starmap((item,) for item in items)) == wanted
+
+
+def test_refs_of_a_map_are_waited_for_and_awaited_and_cancelled_like_any_others():
+    refs = nap.map([0.01, 0.02, 0.3])
+    ready, pending = goliath.wait(refs, num_returns=2)
+    assert (ready, pending) == (refs[:2], [refs[2]])
+    assert {ref.result() for ref in goliath.as_completed(refs)} == {0.01, 0.02, 0.3}
+    assert total.remote(refs[:0]).result() == 0
+    with pytest.raises(GetTimeoutError, match=r"had no result within"):
+        goliath.get(nap.map([0.5]), timeout=0.02)
+    long = nap.map([30.0] * 10)
+    for ref in reversed(long):
+        goliath.cancel(ref)
+    with pytest.raises(TaskCancelledError):
+        goliath.get(long)
+
+
+async def test_refs_of_a_map_are_gathered():
+    assert await asyncio.gather(*square.map(range(500))) == [n * n for n in range(500)]
+
+
+def test_a_map_raises_what_the_first_of_its_failing_calls_raised():
+    with pytest.raises(ValueError, match="not 0") as raised:
+        goliath.get(refuse.map(range(5000)))
+    assert "refuse, call" in raised.value.__notes__[0]
+    with pytest.raises(SerializationError, match="cannot be pickled") as refused:
+        refuse.map([1, [2], threading.Lock()])
+    assert refused.value.__notes__ == ["goliath: item 2 of what is mapped"]
+
+
+def test_items_of_a_map_are_taken_as_they_are_and_sent_while_the_next_are_made(tmp_path: Path):
+    changing = [[1], [2]]
+    refs = total.map(changing)
+    changing[1].append(3)
+    assert refs.results() == [1, 2]
+
+    def items() -> Iterator[str]:
+        for n in range(9):
+            time.sleep(0.005)  # a slow source
+            yield str(tmp_path / str(n))
+        until((tmp_path / "0").exists, within=10)
+        yield str(tmp_path / "last")
+
+    @goliath.remote
+    def touch(path: str) -> None:
+        Path(path).touch()
+
+    assert goliath.get(touch.map(items())) == [None] * 10
+
+
+def test_slow_calls_of_a_map_are_spread_over_all_workers():
+    @goliath.remote
+    def where(seconds: float) -> int:
+        time.sleep(seconds)
+        return os.getpid()
+
+    assert len(set(where.map([0.02] * 20).results())) == 2
+
+
+def test_a_map_in_a_task_and_one_with_several_results_are_made_of_single_calls():
+    @goliath.remote
+    def through(n: int) -> list[int]:
+        return goliath.get(square.map(range(n)))
+
+    @goliath.remote(num_returns=2)
+    def halves(n: int) -> tuple[int, int]:
+        return n // 2, n - n // 2
+
+    assert goliath.get(through.remote(4)) == [0, 1, 4, 9]
+    first, second = halves.map([7, 4])
+    assert [goliath.get(list(first)), goliath.get(list(second))] == [[3, 4], [2, 2]]  # type: ignore[call-overload]
 
 
 def test_retries_follow_what_the_options_say():
@@ -190,11 +274,6 @@ def test_a_call_that_needs_what_failed_fails_in_the_same_way_and_never_runs(tmp_
         goliath.get(touch.remote(refuse.remote(1)))
     assert "refuse, call" in raised.value.__notes__[0]
     assert not mark.exists()
-
-
-def test_a_ref_inside_another_value_is_refused_with_what_to_do():
-    with pytest.raises(SerializationError, match="pass it as an argument of its own"):
-        total.remote([square.remote(2)])  # type: ignore[list-item]  # what the test is about
 
 
 def test_a_call_that_waits_for_another_can_be_cancelled():
@@ -360,6 +439,7 @@ def square(x):
 
 {init}
 print(goliath.get([square.remote(n) for n in range(4)]), goliath.is_initialized())
+assert square.map(range(4)).results() == [0, 1, 4, 9]
 """
 
 
