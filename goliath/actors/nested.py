@@ -8,6 +8,7 @@ given up. All of that goes through the worker's Lieutenant, which reads none of 
 from __future__ import annotations
 
 import sys
+import threading
 from collections import deque
 from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
@@ -279,6 +280,7 @@ def _importing() -> bool:
 
 
 _calls: NestedCalls | None = None
+_making = threading.Lock()
 
 
 def calls() -> NestedCalls:
@@ -288,8 +290,9 @@ def calls() -> NestedCalls:
         GoliathError: this process is no worker.
     """
     global _calls
-    if _calls is None:
-        if inside.host is None:
-            raise GoliathError("this process is no worker, and has no Commander around it")
-        _calls = NestedCalls(inside.host)
-    return _calls
+    with _making:  # of two, one would hear what the other has asked for
+        if _calls is None:
+            if inside.host is None:
+                raise GoliathError("this process is no worker, and has no Commander around it")
+            _calls = NestedCalls(inside.host)
+        return _calls
