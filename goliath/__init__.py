@@ -8,7 +8,14 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # importing typing would take longer than all the rest
 if TYPE_CHECKING:
+    from goliath.actor_class import (
+        exit_actor as exit_actor,
+        get_actor as get_actor,
+        kill as kill,
+        method as method,
+    )
     from goliath.actors.commander import NodeInfo as NodeInfo
+    from goliath.actors.handles import ActorHandle as ActorHandle
     from goliath.actors.object_ref import ObjectRef as ObjectRef
     from goliath.actors.printing import OutputLine as OutputLine
     from goliath.actors.ref_list import RefList as RefList
@@ -17,6 +24,8 @@ if TYPE_CHECKING:
     )
     from goliath.commander import Commander as Commander
     from goliath.errors import (
+        ActorDiedError as ActorDiedError,
+        ActorUnavailableError as ActorUnavailableError,
         AuthenticationError as AuthenticationError,
         ConnectionError as ConnectionError,  # noqa: A004 - as promised in the public contract
         DeadlineExceededError as DeadlineExceededError,
@@ -25,6 +34,7 @@ if TYPE_CHECKING:
         NodeDiedError as NodeDiedError,
         ObjectLostError as ObjectLostError,
         OutOfMemoryError as OutOfMemoryError,
+        PendingCallsLimitExceeded as PendingCallsLimitExceeded,
         ProtocolError as ProtocolError,
         RemoteTraceback as RemoteTraceback,
         RuntimeEnvSetupError as RuntimeEnvSetupError,
@@ -60,6 +70,8 @@ if TYPE_CHECKING:
 __version__ = "1.0.0.dev0"
 
 _ERRORS = (
+    "ActorDiedError",
+    "ActorUnavailableError",
     "AuthenticationError",
     "ConnectionError",
     "DeadlineExceededError",
@@ -68,6 +80,7 @@ _ERRORS = (
     "NodeDiedError",
     "ObjectLostError",
     "OutOfMemoryError",
+    "PendingCallsLimitExceeded",
     "ProtocolError",
     "RemoteTraceback",
     "RuntimeEnvSetupError",
@@ -80,6 +93,8 @@ _ERRORS = (
 )
 
 _HOMES = {
+    "ActorHandle": "goliath.actors.handles",
+    **dict.fromkeys(("exit_actor", "get_actor", "kill", "method"), "goliath.actor_class"),
     "Commander": "goliath.commander",
     "Executor": "goliath.executor",
     "NodeAffinitySchedulingStrategy": "goliath.actors.task",

@@ -31,13 +31,16 @@ from itertools import count
 from operator import itemgetter
 from typing import Any, Literal, Self, TypeVar, Unpack
 
-from goliath.actors import nested
+from goliath.actors import nested, passing
 from goliath.actors.bell import ThreadBell
+from goliath.actors.blueprint import Blueprint
 from goliath.actors.checks import RetryExceptions, check_deadline
 from goliath.actors.cluster import Cluster, OnSession
 from goliath.actors.commander import NodeInfo
+from goliath.actors.dependencies import Dependencies, frozen_call, takes_refs
 from goliath.actors.desk import CancelAll
 from goliath.actors.driving import AsyncRows, OnResult, adrive, drive, rows_of
+from goliath.actors.handles import HeldGrip
 from goliath.actors.inline import InlineCalls
 from goliath.actors.job import Job, Plan, Stretch
 from goliath.actors.link import Dialing
@@ -47,14 +50,16 @@ from goliath.actors.options import RunOptions, make_plan
 from goliath.actors.printing import Printer, Target
 from goliath.actors.ref_list import RefList
 from goliath.actors.spec import in_worker
+from goliath.actors.stage import BEGIN
 from goliath.actors.standing import StandingJobs
+from goliath.actors.surroundings import surroundings
 from goliath.actors.task import Task
 from goliath.clock import BootClock
 from goliath.config import TransportConfig
 from goliath.machine import usable_cpus
 from goliath.transport.address import Address
 from goliath.transport.credentials import Credentials
-from goliath.transport.serialization import Row
+from goliath.transport.serialization import Row, encode_single
 
 T = TypeVar("T")
 
@@ -348,6 +353,27 @@ class Commander:
     def submit_tasks(self, task: Task, /, items: Iterable[Any], *, starred: bool) -> RefList[Any]:
         """Make a call of it for each item: all its arguments (``starred``), or its only one."""
         return self._standing.submit_tasks(task, items, starred=starred)
+
+    def make_actor(
+        self, pickle: Callable[..., Blueprint], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[HeldGrip, Mapping[str, int]]:
+        """Make an actor (see `goliath.remote`); ``pickle`` makes its blueprint, given its id."""
+        portal, commander = self._cluster.start()
+        actor_id = self._cluster.troupe.new_id()
+        with passing.collected() as held:
+            blueprint = pickle(actor_id, here=True)
+            if takes_refs(args, kwargs):
+                creation: Any = Dependencies(*frozen_call((BEGIN, *args), kwargs))
+            else:
+                creation = encode_single((BEGIN, *args), kwargs)
+        grip = self._cluster.troupe.make(
+            actor_id, blueprint, creation, held, surroundings(), portal, commander
+        )
+        return grip, blueprint.methods
+
+    def find_actor(self, name: str, namespace: str) -> HeldGrip | None:
+        """The living actor of that name."""
+        return self._cluster.troupe.find(name, namespace)
 
     def put(self, value: T) -> ObjectRef[T]:
         """Keep a copy of a value, as it is now, to be given to any number of calls.

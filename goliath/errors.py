@@ -12,6 +12,9 @@
     ├── WorkerCrashedError        the process died under the call
     │   └── OutOfMemoryError
     ├── NodeDiedError             the Lieutenant, or the way to it, was lost
+    ├── ActorDiedError            the actor has ended; __cause__ says why
+    ├── ActorUnavailableError     the actor died under the call, and is being restarted
+    ├── PendingCallsLimitExceeded the actor has as many calls waiting as it may (max_pending_calls)
     ├── ObjectLostError
     ├── AuthenticationError       the token was refused, or the other side could not prove it
     ├── VersionMismatchError      another Python, cloudpickle or protocol at the other end
@@ -142,6 +145,27 @@ class NodeDiedError(GoliathError):
         super().__init__(message)
         self.node = node
         self.maybe_executed = maybe_executed
+
+
+class ActorDiedError(GoliathError):
+    """The actor of a call has ended, or ended under it; ``__cause__`` says why, if that is known.
+
+    Attributes:
+        maybe_executed: whether the call may have begun.
+    """
+
+    def __init__(self, message: str = "", *, maybe_executed: bool = False) -> None:
+        super().__init__(message)
+        self.maybe_executed = maybe_executed
+
+
+class ActorUnavailableError(GoliathError):
+    """The actor died under the call and is being restarted: the call may have begun. Call again,
+    if it may be made twice, or give the actor ``max_task_retries``."""
+
+
+class PendingCallsLimitExceeded(GoliathError):  # noqa: N818 - Ray's name
+    """As many calls of the actor as ``max_pending_calls`` wait already."""
 
 
 class ObjectLostError(GoliathError):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, ParamSpec, TypedDict, TypeVar, Unpack, overload
 
 from goliath import runtime
+from goliath.actor_class import ActorClass
 from goliath.actors.checks import RetryExceptions
 from goliath.actors.object_ref import ObjectRef, made_here, split
 from goliath.actors.ref_list import RefList
@@ -156,6 +157,8 @@ def _checked_count(num_returns: Any) -> int:
 
 
 @overload
+def remote(cls: type[T], /) -> ActorClass[...]: ...  # type: ignore[overload-overlap]  # mypy: a class is a callable, too
+@overload
 def remote(function: Callable[P, T], /) -> RemoteFunction[P, T]: ...
 @overload
 def remote(
@@ -163,6 +166,8 @@ def remote(
 ) -> Callable[[Callable[P, T]], RemoteFunction[P, T]]: ...
 def remote(function: Any = None, /, **options: Any) -> Any:
     """Make a function callable on workers: ``@goliath.remote``, or with options in brackets.
+
+    Of a class, it makes a class of actors (see `goliath.actor_class`).
 
     ::
 
@@ -183,9 +188,7 @@ def remote(function: Any = None, /, **options: Any) -> Any:
     if function is None:
         return lambda decorated: remote(decorated, **options)
     if isinstance(function, type):
-        raise TypeError(
-            f"goliath.remote was given the class {function.__name__}; it takes functions"
-        )
+        return ActorClass(function, options)  # type: ignore[arg-type]  # checked there
     if isinstance(function, RemoteFunction):
         raise TypeError(f"{function!r} is remote already; use its options()")
     if not callable(function):

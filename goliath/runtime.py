@@ -14,10 +14,13 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from goliath.actors import nested
+from goliath.actors.blueprint import Blueprint
+from goliath.actors.handles import ActorHandle, LocalGrip
 from goliath.actors.object_ref import ObjectRef, stored
 from goliath.actors.spec import in_worker
 from goliath.actors.task import Task
@@ -29,6 +32,7 @@ if TYPE_CHECKING:  # a worker that makes nested calls must stay small
 
 T = TypeVar("T")
 
+_local_actors = count(1)
 _lock = threading.RLock()
 _commander: Commander | None = None
 _local = False
@@ -143,6 +147,46 @@ def submit(task: Task, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ObjectR
 def put(value: T) -> ObjectRef[T]:
     """Keep a copy of a value (see `goliath.refs.put`)."""
     return nested.calls().put(value) if in_worker() else stored(value)
+
+
+def make_actor(
+    cls: type,
+    pickle: Callable[..., Blueprint],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> ActorHandle:
+    """Make an actor; ``pickle`` makes its blueprint, given its id."""
+    if _local:
+        methods = pickle("local", here=True).methods
+        return ActorHandle(LocalGrip(f"local-{next(_local_actors)}", cls(*args, **kwargs)), methods)
+    if in_worker():
+        made: list[Blueprint] = []
+
+        def dump(actor_id: str) -> Blueprint:
+            made.append(pickle(actor_id, here=False))
+            return made[0]
+
+        nested_grip = nested.calls().make_actor(cls, dump, args, kwargs)
+        return ActorHandle(nested_grip, made[0].methods)
+    grip, methods = commander().make_actor(pickle, args, kwargs)
+    return ActorHandle(grip, methods)
+
+
+def find_actor(name: str, namespace: str) -> ActorHandle | None:
+    """The actor of that name, if there is one."""
+    if _local:
+        return None
+    if in_worker():
+        found = nested.calls().find_actor(name, namespace)
+        return None if found is None else ActorHandle(*found)
+    known = commander().find_actor(name, namespace)
+    return None if known is None else ActorHandle(known, known.actor.blueprint.methods)
+
+
+def leave_actor() -> None:
+    """The actor that runs here ends with the call at hand."""
+    if not _local:
+        nested.calls().leave_actor()
 
 
 def commander() -> Commander:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from goliath.actors import inside
+from goliath.actors import inside, stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,11 @@ def get_runtime_context() -> RuntimeContext:
     if host is None:
         return RuntimeContext()
     call = host.running_call()
-    if call is None:
-        return RuntimeContext(None, host.node, host.worker)
-    return RuntimeContext(call.task_id, host.node, host.worker, call.attempt)
+    return RuntimeContext(
+        call.task_id if call is not None else None,
+        host.node,
+        host.worker,
+        call.attempt if call is not None else 0,
+        stage.actor_id,
+        stage.reconstructed,
+    )

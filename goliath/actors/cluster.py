@@ -25,6 +25,7 @@ from goliath.actors.printing import Printer, write_to
 from goliath.actors.scrutiny import are_amounts
 from goliath.actors.supervisor import Lifetime
 from goliath.actors.system import ActorSystem, LocalRef
+from goliath.actors.troupe import Troupe
 from goliath.config import NodeConfig, SchedulingConfig
 from goliath.core.policy import BatchPolicy
 from goliath.core.scheduler import Scheduler
@@ -80,6 +81,7 @@ class Cluster:
         self._portal: Portal | None = None
         self._commander: LocalRef | None = None
         self._closed = False
+        self.troupe = Troupe()
         self._dialers: dict[str, Dialing] = {}
         self._system: ActorSystem | None = None
         self._embedded: EmbeddedLieutenant | None = None
@@ -165,6 +167,7 @@ class Cluster:
                 on_output=self._printer,
                 on_nodes=self._on_nodes,
                 portal=portal,
+                troupe=self.troupe,
                 on_warning=self._tell_user,
             ),
             "commander",

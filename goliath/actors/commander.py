@@ -23,6 +23,7 @@ from goliath.actors.ref import AskableRef
 from goliath.actors.remoting import Inbound, RemoteRef
 from goliath.actors.scrutiny import are_calls, are_ranges, are_strings
 from goliath.actors.surroundings import ShippedFile
+from goliath.actors.troupe import Troupe
 from goliath.core import commands as do, events as ev
 from goliath.core.batch import JobOptions
 from goliath.core.commands import Command, Verdict
@@ -85,6 +86,7 @@ class CommanderActor(Actor):
         on_output: called with node, message for whatever workers print.
         on_nodes: called whenever a session begins or fails to.
         portal: the way into this thread for others.
+        troupe: the actors that the user has made.
         on_warning: called with what the user should hear before it becomes an error.
     """
 
@@ -96,10 +98,11 @@ class CommanderActor(Actor):
         on_output: Callable[[str, msg.Output], None],
         on_nodes: Callable[[desk.NodeUp | desk.NodeTrouble | desk.NodeDown], None],
         portal: Poster,
+        troupe: Troupe | None = None,
         on_warning: Callable[[str], None],
         check: bool = False,
     ) -> None:
-        self._deputies = Deputies(self, portal)
+        self._deputies = Deputies(self, portal, troupe or Troupe())
         self._mind = scheduler
         self._check = check
         self._journal = Journal()
@@ -302,8 +305,11 @@ class CommanderActor(Actor):
                 if not are_strings(sha256s):
                     return self._accuse(node, "files that it needs without their names")
                 self.context.run(self._send_files(node, sha256s), "send files")
-            case msg.EnvironmentFailed(environment, error):
-                self._decide(ev.EnvironmentBroken(environment, f"on {node.id}: {error}"))
+            case msg.EnvironmentFailed(environment, error, report):
+                self._report = report or None
+                broken = ev.EnvironmentBroken(environment, f"on {node.id}: {error}", bool(report))
+                self._decide(broken)
+                self._report = None
             case msg.Status():
                 node.status = said
             case msg.Draining():
@@ -367,8 +373,8 @@ class CommanderActor(Actor):
         for command in commands:
             self._perform(command)
 
-    def _perform(self, command: Command) -> None:
-        match command:
+    def _perform(self, command: Command) -> None:  # noqa: C901
+        match command:  # one arm a command: a table, not a maze
             case do.Settle():
                 self._settle(command)
             case do.Assign():
@@ -390,6 +396,9 @@ class CommanderActor(Actor):
                 )
             case do.JobEnded(job):
                 self._end_job(job)
+            case do.Abandoned(job_id, verdict, detail):
+                setback = Setback(Verdict(verdict), detail, None, self._report)
+                self._jobs[job_id].on_abandoned(setback)
             case _:
                 assert_never(command)
 
@@ -423,6 +432,7 @@ class CommanderActor(Actor):
                 dict(options.resources),
                 command.linger_s,
                 options.depth,
+                options.actor,
                 parcel.origin,
                 parcel.payload,
             )

@@ -15,17 +15,21 @@ from weakref import ReferenceType, ref as weak
 import orjson
 
 from goliath.actors import desk
+from goliath.actors.blueprint import Blueprint
 from goliath.actors.dependencies import Dependencies
 from goliath.actors.endings import Broken, Outcome, Stored, packed
 from goliath.actors.gathering import Gathering
+from goliath.actors.handles import HeldGrip
 from goliath.actors.object_ref import ObjectRef, find, register
 from goliath.actors.portal import Poster
 from goliath.actors.ref import AskableRef
 from goliath.actors.scrutiny import are_strings
 from goliath.actors.submission import Submission
+from goliath.actors.troupe import Troupe
+from goliath.actors.user_actor import UserActor
 from goliath.core.batch import JobOptions
 from goliath.core.ids import JobId, NodeId
-from goliath.errors import GoliathError, ObjectLostError, ProtocolError
+from goliath.errors import ActorDiedError, GoliathError, ObjectLostError, ProtocolError
 from goliath.transport import messages as msg
 from goliath.transport.messages import Message
 from goliath.transport.serialization import Function, Pickled
@@ -66,9 +70,17 @@ class Office(Protocol):
         """The actor's own ref."""
 
 
+class Held(Protocol):
+    """What a worker can hold: the ref of a call, or the grip of an actor."""
+
+    @property
+    def task_id(self) -> str:
+        """What it is called everywhere."""
+
+
 @dataclass(slots=True)
 class _Held:
-    ref: ObjectRef[Any]
+    ref: Any
     count: int = 1
 
 
@@ -80,7 +92,7 @@ class _Deputy:
     held: dict[str, _Held] = field(default_factory=dict)
     callers: set[Caller] = field(default_factory=set)
 
-    def keep(self, ref: ObjectRef[Any]) -> None:
+    def keep(self, ref: Held) -> None:
         known = self.held.get(ref.task_id)
         if known is None:
             self.held[ref.task_id] = _Held(ref)
@@ -94,7 +106,7 @@ class _Deputy:
             if not known.count:
                 del self.held[task_id]
 
-    def find(self, task_id: str) -> ObjectRef[Any] | None:
+    def find(self, task_id: str) -> Any:
         known = self.held.get(task_id)
         return known.ref if known is not None else find(task_id)
 
@@ -105,9 +117,11 @@ class Deputies:
     Args:
         office: the Commander actor.
         portal: the way into this thread, for others.
+        troupe: the Commander's actors.
     """
 
-    def __init__(self, office: Office, portal: Poster) -> None:
+    def __init__(self, office: Office, portal: Poster, troupe: Troupe) -> None:
+        self._troupe = troupe
         self._office = office
         self._portal = portal
         self._deputies: dict[tuple[NodeId, int], _Deputy] = {}
@@ -116,7 +130,7 @@ class Deputies:
 
     # -- what workers say ----------------------------------------------------------------
 
-    def hear(self, node: NodeId, said: msg.FromCalls) -> None:  # noqa: C901
+    def hear(self, node: NodeId, said: msg.FromCalls) -> None:  # noqa: C901, PLR0912
         """A worker asks for something.
 
         Raises:
@@ -145,7 +159,18 @@ class Deputies:
                 wanted = deputy.find(task_id)
                 if wanted is not None:
                     wanted.cancel(force=force, recursive=recursive)
-            case msg.AskNodes(worker, task_id):
+            case msg.NestedActor():
+                self._make_actor(deputy, said)
+            case msg.FindActor(_, task_id, name, namespace):
+                grip = self._troupe.find(name, namespace)
+                known = grip and (grip.task_id, grip.name, dict(grip.actor.blueprint.methods))
+                found = Stored(Pickled.of(known), [grip] if grip else [])
+                self._keep(deputy, self._ended(task_id, "get_actor", found))
+            case msg.KillActor(_, actor_id, no_restart):
+                self._actor(deputy, actor_id).kill(no_restart=no_restart)
+            case msg.LeaveActor(_, job):
+                self._leave(JobId(job))
+            case msg.AskNodes(_, task_id):
                 stored = Stored(Pickled.of(self._office.describe_nodes()))
                 self._keep(deputy, self._ended(task_id, "nodes", stored))
 
@@ -190,9 +215,45 @@ class Deputies:
         deputy.callers.add(caller)
         self._children.setdefault(caller, []).append(weak(ref))
 
+    def _make_actor(self, deputy: _Deputy, said: msg.NestedActor) -> None:
+        parent = self._office.find_job(JobId(said.job))
+        function, _ = deputy.functions.get(said.function, (None, None))
+        if parent is None or function is None:
+            raise ProtocolError("an actor of a class or a call that nobody knows")
+        try:
+            blueprint = Blueprint.of(function, said.spec)
+        except TypeError as exc:
+            raise ProtocolError(f"an actor of {said.spec!r}") from exc
+        grip = self._troupe.make(
+            said.ref,
+            blueprint,
+            _row(said, deputy),
+            self._found(deputy, said.refs),
+            parent.surroundings,
+            self._portal,
+            self._office.me(),
+        )
+        deputy.keep(grip)
+
+    @staticmethod
+    def _actor(deputy: _Deputy, actor_id: str) -> UserActor:
+        grip = deputy.find(actor_id)
+        if not isinstance(grip, HeldGrip) or not isinstance(grip.actor, UserActor):
+            raise ActorDiedError(f"actor {actor_id} has ended: nobody held a handle of it")
+        return grip.actor
+
+    def _leave(self, job: JobId) -> None:
+        known = self._office.find_job(job)
+        if known is not None and isinstance(known.owner, UserActor):
+            known.owner.leaves()
+
     def _submit(
         self, deputy: _Deputy, said: msg.NestedCall, parent: desk.OpenJob | None
     ) -> ObjectRef[Any]:
+        if said.actor:
+            held = self._found(deputy, said.refs)
+            actor = self._actor(deputy, said.actor)
+            return actor.call_as(_checked_id(said.ref), _row(said, deputy), held)
         function, _ = deputy.functions.get(said.function, (None, None))
         if parent is None or function is None:
             raise GoliathError(
@@ -279,7 +340,7 @@ class Deputies:
         self._office.tell_node(node, msg.RefEnded(worker, ref.task_id, failed, payload))
 
 
-def _row(said: msg.NestedCall, deputy: _Deputy) -> bytes | Dependencies:
+def _row(said: msg.NestedCall | msg.NestedActor, deputy: _Deputy) -> bytes | Dependencies:
     if not said.arguments:
         return bytes(said.payload)
     args: list[Any] = []
@@ -293,7 +354,7 @@ def _row(said: msg.NestedCall, deputy: _Deputy) -> bytes | Dependencies:
 
 
 def _arguments(
-    said: msg.NestedCall, find_ref: Callable[[str], ObjectRef[Any] | None]
+    said: msg.NestedCall | msg.NestedActor, find_ref: Callable[[str], ObjectRef[Any] | None]
 ) -> Iterator[tuple[str, Any]]:
     view, at = memoryview(said.payload), 0
     for argument in said.arguments:

@@ -62,6 +62,7 @@ class OpenJob:
     surroundings: Surroundings
     options: JobOptions
     total: int | None = None
+    on_abandoned: Callable[[Setback], None] = lambda _setback: None  # of an actor
 
 
 def open_job(commander: AskableRef, job: OpenJob) -> None:

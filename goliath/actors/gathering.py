@@ -129,6 +129,10 @@ class Gathering:
         """Now a call can be sent whose arguments were not known when it was made."""
         self._rows[index] = row
 
+    def put_back(self, first: int, rows: Sequence[Any]) -> None:
+        """Calls from ``first`` on are to be sent again, before the others."""
+        self._rows = {**dict(enumerate(rows, first)), **self._rows}
+
     def hold(self, index: int, refs: list[Any]) -> None:
         """Keep what is pickled in the arguments of a call until it has ended."""
         if refs:

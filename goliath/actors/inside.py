@@ -40,6 +40,9 @@ class Host(Protocol):
     def tell(self, message: Message) -> None:
         """Have the Lieutenant pass something on to the Commander."""
 
+    def leave_soon(self) -> None:
+        """This process ends after the call at hand."""
+
     def waits(self) -> int:
         """The running call waits for others from now on; gives what `goes_on` wants to know."""
 

@@ -17,6 +17,7 @@ from typing import Any, assert_never
 from goliath.actors.actor import Actor
 from goliath.actors.children import WorkerChild, ZygoteChild
 from goliath.actors.nursery import Nursery
+from goliath.actors.outcomes import Report
 from goliath.actors.premises import DirectoryFurnished, Environment, Premises
 from goliath.actors.process import ExitReport, Process
 from goliath.actors.reception import (
@@ -278,6 +279,7 @@ class LieutenantActor(Actor):
                 said.resources,
                 said.linger_s,
                 said.depth,
+                said.actor,
             )
         )
         return None
@@ -420,7 +422,7 @@ class LieutenantActor(Actor):
             case nd.ReportSurrendered(session, asked, ranges):
                 self.answer(session, msg.Surrendered(asked, [list(r) for r in ranges]))
             case nd.ReportEnvironmentBroken(session, environment, error):
-                self.answer(session, msg.EnvironmentFailed(environment, error))
+                self.answer(session, msg.EnvironmentFailed(environment, error, self._exit_report()))
             case nd.AnnounceDraining():
                 for session in self._sessions:
                     self.answer(session, msg.Draining())
@@ -462,7 +464,14 @@ class LieutenantActor(Actor):
         cwd = self._premises.directory(command.session, environment)
         shipped = [str(environment.directory)] if environment.directory else []
         return WorkerSpec(
-            cwd, shipped, said.sys_path, variables, said.initializer, said.node, command.worker
+            cwd,
+            shipped,
+            said.sys_path,
+            variables,
+            said.initializer,
+            said.node,
+            command.worker,
+            command.actor,
         )
 
     def _run(self, command: nd.Run) -> None:
@@ -512,18 +521,22 @@ class LieutenantActor(Actor):
             ),
         )
 
+    def _exit_report(self) -> Report:
+        """How the worker ended whose exit is being handled."""
+        if self._exit is None:
+            return {}
+        return {
+            "pid": self._exit.pid,
+            "signal": self._exit.signal,
+            "exit_code": self._exit.exit_code,
+            "stderr_tail": self._exit.stderr_tail,
+            "oom": self._exit.oom,
+        }
+
     def _report_returned(self, command: nd.ReportReturned) -> None:
-        report: dict[str, str | int | float | bool | None] = {}
+        report: Report = {}
         if command.worker is not None:
-            report["worker"] = command.worker
-            if self._exit is not None:
-                report.update(
-                    pid=self._exit.pid,
-                    signal=self._exit.signal,
-                    exit_code=self._exit.exit_code,
-                    stderr_tail=self._exit.stderr_tail,
-                    oom=self._exit.oom,
-                )
+            report = {"worker": command.worker, **self._exit_report()}
         self.answer(
             command.session,
             msg.RangeReturned(

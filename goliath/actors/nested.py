@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections import deque
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Collection, Mapping, MutableMapping
 from contextlib import suppress
 from itertools import count
 from os import urandom
@@ -19,10 +19,12 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from goliath.actors import inside, passing
+from goliath.actors.blueprint import Blueprint
 from goliath.actors.endings import Delivered, Outcome, Stored
 from goliath.actors.failures import EVERYTHING
 from goliath.actors.gathering import Gathering, Waiter
 from goliath.actors.object_ref import ObjectRef, made_here
+from goliath.actors.stage import BEGIN
 from goliath.actors.task import Task
 from goliath.core.batch import JobOptions
 from goliath.errors import GoliathError
@@ -32,6 +34,9 @@ from goliath.transport.serialization import Function
 
 FUNCTIONS_KEPT = 256
 """Tasks whose function the Commander has been told of; the oldest is told again."""
+
+ANSWER_MAX_S = 60.0
+"""For what the Commander can answer at once."""
 
 USUAL = JobOptions()
 TRAVELLING = (
@@ -91,6 +96,7 @@ class NestedCalls:
         self._functions: dict[Task, Function] = {}
         self._tasks: dict[Any, Task] = {}
         self._refs: WeakValueDictionary[str, ObjectRef[Any]] = WeakValueDictionary()
+        self._grips: WeakValueDictionary[str, NestedGrip] = WeakValueDictionary()
         self._wanted: dict[str, _Result] = {}  # what is asked for is waited for
         self._dropped: deque[str] = deque()
         inside.on_told = self._on_told
@@ -113,10 +119,23 @@ class NestedCalls:
         if call is None or _importing():
             named = {name: _resolved(arg) for name, arg in kwargs.items()}
             return made_here(task.function, tuple(map(_resolved, args)), named)
-        function = self._known(task)
+        function = self._known(task, task.pickled)
+        options = _travelling(task.options(function.digest, ""))
+        return self._send(call, function.name, function.digest, "", options, args, kwargs)
+
+    def _send(
+        self,
+        call: inside.RunningCall,
+        name: str,
+        digest: str,
+        actor: str,
+        options: dict[str, object],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> ObjectRef[Any]:
         with passing.collected() as held:
             arguments, payload = _laid_out(args, kwargs)
-        ref = self._new(function.name)
+        ref = self._new(name)
         self.tell(
             msg.NestedCall(
                 0,
@@ -124,14 +143,77 @@ class NestedCalls:
                 call.job,
                 call.parcel,
                 call.index,
-                function.digest,
-                _travelling(task.options(function.digest, "")),
+                digest,
+                actor,
+                options,
                 arguments,
                 [ref.task_id for ref in held],
                 payload,
             )
         )
         return ref
+
+    def call_actor(
+        self, grip: NestedGrip, method: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> ObjectRef[Any]:
+        """Call a method of an actor."""
+        call = self._running_call(grip.name)
+        return self._send(call, grip.name, "", grip.task_id, {}, (method, *args), kwargs)
+
+    def make_actor(
+        self,
+        cls: type,
+        pickle: Callable[[str], Blueprint],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> NestedGrip:
+        """Make an actor; ``pickle`` makes its blueprint, given its id."""
+        call = self._running_call(cls.__name__)
+        actor_id = f"{self._token}-{next(self._numbers)}"
+        with passing.collected() as held:
+            blueprint = pickle(actor_id)
+        function = blueprint.function
+        refs = [ref.task_id for ref in held]
+        self.tell(msg.NestedFunction(0, function.digest, function.name, refs, function.payload))
+        with passing.collected() as held:
+            arguments, payload = _laid_out((BEGIN, *args), kwargs)
+        grip = self._grips[actor_id] = NestedGrip(self, actor_id, function.name)
+        self.tell(
+            msg.NestedActor(
+                0,
+                actor_id,
+                call.job,
+                call.parcel,
+                call.index,
+                function.digest,
+                blueprint.travelling(),
+                arguments,
+                [ref.task_id for ref in held],
+                payload,
+            )
+        )
+        return grip
+
+    def find_actor(self, name: str, namespace: str) -> tuple[NestedGrip, dict[str, int]] | None:
+        """The actor of that name, and what it can do; None if there is none."""
+        ref = self._new("get_actor")
+        self.tell(msg.FindActor(0, ref.task_id, name, namespace))
+        found = ref.result(timeout=ANSWER_MAX_S)
+        if found is None:
+            return None
+        task_id, class_name, methods = found
+        return self.restored_grip(task_id, class_name), methods
+
+    def leave_actor(self) -> None:
+        """The actor that runs here ends with the call at hand."""
+        self.tell(msg.LeaveActor(0, self._running_call("exit_actor").job))
+        self._host.leave_soon()
+
+    def _running_call(self, what: str) -> inside.RunningCall:
+        call = self._host.running_call()
+        if call is None:
+            raise GoliathError(f"{what}: no call runs in this worker, so nobody could answer")
+        return call
 
     def submit_function(
         self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -164,19 +246,19 @@ class NestedCalls:
         """What the Commander knows of its Lieutenants (`NodeInfo`s)."""
         ref = self._new("nodes")
         self.tell(msg.AskNodes(0, ref.task_id))
-        return ref.result(timeout=60)
+        return ref.result(timeout=ANSWER_MAX_S)
 
     def _new(self, name: str, outcome: Outcome | None = None) -> ObjectRef[Any]:
         result = _Result(self, name, f"{self._token}-{next(self._numbers)}")
         ref = self._refs[result.task_id] = ObjectRef[Any](result, 0, outcome)
         return ref
 
-    def _known(self, task: Task) -> Function:
+    def _known(self, task: Task, pickle: Callable[[Collection[str]], Function]) -> Function:
         """The task's function, after the Commander was told of it."""
         function = self._functions.get(task)
         if function is None:
             with passing.collected() as held:
-                function = task.pickled(EVERYTHING)
+                function = pickle(EVERYTHING)
             refs = [ref.task_id for ref in held]
             self.tell(msg.NestedFunction(0, function.digest, function.name, refs, function.payload))
             self._functions[task] = function
@@ -232,6 +314,14 @@ class NestedCalls:
             ref = self._refs[task_id] = ObjectRef(_Result(self, name, task_id), 0)
         return ref
 
+    def restored_grip(self, task_id: str, name: str) -> NestedGrip:
+        """The grip of an actor whose handle has come here."""
+        grip = self._grips.get(task_id)
+        if grip is None:
+            self.tell(msg.HoldRefs(0, [task_id]))
+            grip = self._grips[task_id] = NestedGrip(self, task_id, name)
+        return grip
+
     def _on_told(self, message: Message) -> None:
         """In the worker's side thread."""
         if isinstance(message, msg.RefEnded):
@@ -239,6 +329,28 @@ class NestedCalls:
             if result is not None:
                 outcome = Delivered(bytes(message.payload), failed=message.failed)
                 result.settle(0, 1, outcome)
+
+
+class NestedGrip:
+    """The grip that a worker has of an actor (see `handles.Grip`)."""
+
+    __slots__ = ("__weakref__", "_nested", "name", "task_id")
+
+    def __init__(self, nested: NestedCalls, task_id: str, name: str) -> None:
+        self._nested = nested
+        self.task_id = task_id
+        self.name = name
+
+    def __del__(self) -> None:
+        self._nested.drop(self.task_id)
+
+    def call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ObjectRef[Any]:
+        """See `Grip.call`."""
+        return self._nested.call_actor(self, method, args, kwargs)
+
+    def kill(self, *, no_restart: bool) -> None:
+        """See `Grip.kill`."""
+        self._nested.tell(msg.KillActor(0, self.task_id, no_restart))
 
 
 def _laid_out(

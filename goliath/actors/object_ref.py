@@ -190,17 +190,18 @@ class ObjectRef(Generic[T]):
         return future
 
 
-_directory: WeakValueDictionary[str, ObjectRef[Any]] = WeakValueDictionary()
-"""Refs that have been pickled or are named by workers, while anybody holds them."""
+_directory: WeakValueDictionary[str, Any] = WeakValueDictionary()
+"""Refs that have been pickled or are named by workers, while anybody holds them. And the grips of
+actors, which are passed on in the same way."""
 
 
-def register(ref: ObjectRef[Any]) -> None:
+def register(ref: Any) -> None:
     """It may be asked for by its task id."""
     _directory[ref.task_id] = ref
 
 
-def find(task_id: str) -> ObjectRef[Any] | None:
-    """The ref with this id, if anybody holds it."""
+def find(task_id: str) -> Any:
+    """The ref (or grip) with this id, if anybody holds it; else None."""
     return _directory.get(task_id)
 
 
@@ -209,7 +210,7 @@ def _restored(task_id: str, name: str) -> ObjectRef[Any]:
         from goliath.actors import nested  # which is made of refs, and not for everybody
 
         return nested.calls().restored(task_id, name)
-    ref = find(task_id)
+    ref: ObjectRef[Any] | None = find(task_id)
     if ref is None:
         raise ObjectLostError(
             f"the ref {task_id} of {name} was read in another process than it was made in, or "

@@ -165,6 +165,10 @@ def _infeasible(setback: Setback, _: Where, call: str) -> GoliathError:
     )
 
 
+def _gone(setback: Setback, _: Where, call: str) -> GoliathError:
+    return GoliathError(f"{call} was not begun: {setback.detail}")
+
+
 _EXPLAIN = {
     Verdict.CANCELLED: _cancelled,
     Verdict.TIMED_OUT: _timed_out,
@@ -172,4 +176,5 @@ _EXPLAIN = {
     Verdict.NODE_DIED: _node_died,
     Verdict.ENVIRONMENT: _environment,
     Verdict.INFEASIBLE: _infeasible,
+    Verdict.GONE: _gone,
 }

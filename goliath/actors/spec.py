@@ -37,6 +37,7 @@ class WorkerSpec:
         sys_path_exact: the whole ``sys.path`` instead, when not empty.
         variables: environment variables to set, or to remove (None).
         node, worker: what both are called.
+        actor: whether it is the process of an actor, and keeps what its calls change.
         has_initializer: whether the first message is a `DefineFunction` to run once.
     """
 
@@ -47,6 +48,7 @@ class WorkerSpec:
     has_initializer: bool = False
     node: str = ""
     worker: int = 0
+    actor: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """As JSON-able data."""

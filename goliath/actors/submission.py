@@ -36,19 +36,25 @@ GATHERED_MAX = 8192
 """Calls of one gathering."""
 
 
-class _Sent:
+class Sent:
     """A parcel on its way: which calls of which gathering are in it."""
 
-    __slots__ = ("calls", "offset", "open_calls", "size")
+    __slots__ = ("calls", "offset", "open_calls", "rows", "size")
 
-    def __init__(self, calls: Gathering, offset: int, count: int) -> None:
+    def __init__(
+        self, calls: Gathering, offset: int, count: int, rows: Sequence[Any] | None
+    ) -> None:
         self.calls = calls
         self.offset = offset
+        self.rows = rows  # of calls that may have to be sent again
         self.size = self.open_calls = count
 
 
 class Submission:
     """The standing job of one function."""
+
+    IN_ORDER = False
+    """Whether a call whose arguments are not known yet holds up those that were made after it."""
 
     def __init__(
         self,
@@ -75,10 +81,15 @@ class Submission:
         self._calls_wanted = 1  # ... of so many calls
         # What follows belongs to the loop's thread.
         self._next = 0  # the number of the next call to be sent
-        self._sent: dict[int, _Sent] = {}
+        self._sent: dict[int, Sent] = {}
         self._exhausted = False
-        job = desk.OpenJob(self.id, self, function, surroundings, options)
-        portal.post(desk.open_job, commander, job)
+        self._task = str(self.id)  # the first part of all task ids
+        portal.post(desk.open_job, commander, self._new_job(function, surroundings, options))
+
+    def _new_job(
+        self, function: Function, surroundings: Surroundings, options: JobOptions
+    ) -> desk.OpenJob:
+        return desk.OpenJob(self.id, self, function, surroundings, options)
 
     # -- in the callers' threads ---------------------------------------------------------
 
@@ -123,7 +134,7 @@ class Submission:
         with self._lock:
             if self._closed:
                 return None
-            refs = BulkRefs(self._name, str(self.id), self._made, table, self)
+            refs = BulkRefs(self._name, self._task, self._made, table, self)
             self._made += len(refs)
             if self._broken is not None:
                 refs.calls.end(self._broken)
@@ -166,7 +177,7 @@ class Submission:
             if self._closed:
                 return None
             if calls is None:
-                calls = Gathering(self._name, str(self.id), self._made, None, self)
+                calls = Gathering(self._name, self._task, self._made, None, self)
                 self._made += 1
             index = calls.reserve()
             ref: ObjectRef[Any] = ObjectRef(calls, index)
@@ -176,6 +187,8 @@ class Submission:
                 return ref
             self._open = None  # what is made next has the next numbers
             self._dependent.add(calls)
+            if self.IN_ORDER:
+                self._waiting.append(calls)
         dependencies.when_known(lambda: self._on_known(calls, index, dependencies))
         return ref
 
@@ -186,7 +199,8 @@ class Submission:
             self._dependent.discard(calls)
             if wanted and isinstance(row, bytes):
                 calls.put(index, row)
-                self._waiting.append(calls)
+                if not self.IN_ORDER:
+                    self._waiting.append(calls)
             with suppress(PortalClosedError):  # then all calls are ended
                 self._kick()
         if wanted and not isinstance(row, bytes):
@@ -198,7 +212,7 @@ class Submission:
             self._portal.post(self._pump)
 
     def _begin(self, shape: Shape) -> Gathering:
-        calls = self._open = Gathering(self._name, str(self.id), self._made, shape, self)
+        calls = self._open = Gathering(self._name, self._task, self._made, shape, self)
         if self._broken is None:
             self._waiting.append(calls)
         return calls
@@ -246,7 +260,7 @@ class Submission:
             form, payload = calls.encode(rows)
             first, count = self._next, len(rows)
             self._next += count
-            self._sent[first] = _Sent(calls, offset, count)
+            self._sent[first] = Sent(calls, offset, count, rows if self.IN_ORDER else None)
             origin: Origin = [self.id, first, calls.job, calls.first + offset]
             parcel = desk.Parcel(self.id, first, count, form, payload, origin)
             self._commander.tell(desk.SubmitParcel(parcel))
@@ -259,8 +273,10 @@ class Submission:
     def _take(self) -> tuple[Gathering, int, Sequence[Any]] | None:
         """The calls of the next parcel, and where in their gathering they begin."""
         with self._lock:
-            while self._waiting and not len(self._waiting[0]):  # all of it was withdrawn
-                self._drop_first()
+            while self._waiting and not len(self._waiting[0]):
+                if self._waiting[0] in self._dependent:
+                    return None
+                self._drop_first()  # all of it was withdrawn
             if self._granted <= 0 or not self._waiting:
                 return None
             calls = self._waiting[0]

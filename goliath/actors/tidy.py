@@ -27,11 +27,18 @@ class Housekeeper:
     Args:
         output_fds: where descriptors 1 and 2 belong: kept elsewhere, in case a call closes them.
         end_threads: called before a remaining thread counts as the user's.
+        keeps: whether threads, timers and the directory are kept, because they are part of what
+            an actor is.
     """
 
     def __init__(
-        self, output_fds: tuple[int, int], end_threads: Callable[[], None] = lambda: None
+        self,
+        output_fds: tuple[int, int],
+        end_threads: Callable[[], None] = lambda: None,
+        *,
+        keeps: bool = False,
     ) -> None:
+        self._keeps = keeps
         self._output_fds = output_fds
         self._end_threads = end_threads
         self._identities = [_identity(fd) for fd in output_fds]
@@ -61,6 +68,8 @@ class Housekeeper:
             Whether anything was left behind, and whether threads are.
         """
         self.flush()
+        if self._keeps:
+            return False, False
         armed = signal.getitimer(signal.ITIMER_REAL)[0] > 0
         if armed:
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -74,7 +83,7 @@ class Housekeeper:
             Whether anything had changed, and whether the directory is lost.
         """
         changed = [self._restore_streams(), self._restore_handlers()]
-        moved, lost = self._restore_cwd()
+        moved, lost = (False, False) if self._keeps else self._restore_cwd()
         return True in changed or moved, lost
 
     def _restore_streams(self) -> bool:

@@ -87,6 +87,7 @@ class Worker:
         self._execution = Execution(self._region, self._coroutines, self._lock, self.report)
         self._running: Range | None = None
         self._message: RunRange | None = None
+        self._leaving = False
         self._waiting = 0  # threads of the running range that wait for other calls
         self._wait_refused = False
         self._begun = 0  # the serial of the newest range; they only grow
@@ -99,7 +100,8 @@ class Worker:
         signal.signal(INTERRUPT_SIGNAL, self._on_interrupt)
         os.register_at_fork(after_in_child=self._on_fork)
         threading.Thread(target=self._listen, name="goliath-control", daemon=True).start()
-        self._housekeeper = Housekeeper(outputs, self._coroutines.close)
+        self._actor = spec.actor
+        self._housekeeper = Housekeeper(outputs, self._coroutines.close, keeps=spec.actor)
         inside.host = self
 
     # -- the main thread --------------------------------------------------------------------
@@ -157,7 +159,7 @@ class Worker:
         done when the next range begins, or when this process ends.
         """
         left_behind, busy = self._housekeeper.settle()
-        dirty = dirty or busy
+        dirty = dirty or busy or self._leaving
         with self._lock:
             self._running = self._message = None
             progress = range_.progress(final=True, dirty=dirty)
@@ -248,11 +250,18 @@ class Worker:
             self._waiting += 1
             if self._waiting == 1:
                 end = range_.end
-                if range_.give_back(keep=1) < end:
+                if not self._actor and range_.give_back(keep=1) < end:
                     self._send_locked(Yielded(range_.serial, range_.end))
                 self._report_locked()
                 self._send_locked(Waiting(range_.serial, True))
             return range_.serial
+
+    def leave_soon(self) -> None:
+        """See `inside.Host.leave_soon`."""
+        with self._undisturbed(), self._lock:
+            self._leaving = True
+            if self._running is not None:
+                self._running.give_back(keep=1)
 
     def goes_on(self, waiting: int) -> None:
         """See `inside.Host.goes_on`."""

@@ -56,11 +56,12 @@ class JobOptions:
     spread: bool = False  # over all nodes evenly, rather than to where most room is
     node: NodeId | None = None  # only there ...
     soft: bool = False  # ... or elsewhere, if it is not there or too small
+    actor: bool = False  # in their order, each once, in one process that is there for them alone
 
     @property
     def careful(self) -> bool:
         """Whether every call must be known by name when its worker dies."""
-        return self.max_retries == 0 or self.timeout_s is not None
+        return not self.actor and (self.max_retries == 0 or self.timeout_s is not None)
 
 
 @dataclass(slots=True)

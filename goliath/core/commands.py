@@ -18,6 +18,7 @@ class Verdict(StrEnum):
     NODE_DIED = "node died"
     ENVIRONMENT = "environment"
     INFEASIBLE = "infeasible"
+    GONE = "gone"  # it never began: the process that it was for has ended
 
 
 @dataclass(slots=True)
@@ -97,6 +98,15 @@ class Warn:
 
 
 @dataclass(slots=True)
+class Abandoned:
+    """The process of an actor is gone, or cannot be had; every call of the job is failed."""
+
+    job: JobId
+    verdict: Verdict
+    detail: str
+
+
+@dataclass(slots=True)
 class JobEnded:
     """Every call of the job is settled and nothing of it is on any node."""
 
@@ -110,4 +120,4 @@ class WakeAt:
     deadline: float
 
 
-Command = Assign | Steal | CancelOn | Settle | Fail | Demand | Warn | JobEnded | WakeAt
+Command = Assign | Steal | CancelOn | Settle | Fail | Demand | Warn | Abandoned | JobEnded | WakeAt

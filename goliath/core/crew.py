@@ -35,6 +35,7 @@ class Crew:
     policy: NodePolicy
     devices: Sequence[str] = ()
     workers: dict[WorkerId, Worker] = field(default_factory=dict)
+    _actors: dict[tuple[SessionId, str], Worker] = field(default_factory=dict)
     _ids: Iterator[int] = field(default_factory=lambda: count(1))
     _serials: Iterator[int] = field(default_factory=lambda: count(1))
 
@@ -42,11 +43,7 @@ class Crew:
 
     def occupied(self) -> float:
         """CPUs that calls hold now."""
-        held = 0.0
-        for worker in self.workers.values():
-            if worker.piece is not None and not worker.waiting:
-                held += worker.piece.work.cpus
-        return held
+        return sum([worker.takes_cpus() for worker in self.workers.values()])
 
     def has_resources(self, work: Work) -> bool:
         """Whether what the batch needs beside CPUs is free."""
@@ -55,11 +52,7 @@ class Crew:
                 if self._choose_devices(work) is None:
                     return False
                 continue
-            used = sum(
-                worker.piece.work.resources.get(name, 0.0)
-                for worker in self.workers.values()
-                if worker.piece is not None
-            )
+            used = sum(worker.takes(name) for worker in self.workers.values())
             if used + amount > self.resources.get(name, 0.0):
                 return False
         return True
@@ -111,6 +104,7 @@ class Crew:
             for worker in self.workers.values()
             if worker.state is WorkerState.BUSY
             and worker.rest() > 1
+            and not worker.actor
             and not worker.split_asked
             and not worker.revoking
             and not worker.barren
@@ -118,6 +112,17 @@ class Crew:
             and (session is None or worker.session == session)
         ]
         return sorted(found, key=lambda worker: -worker.rest())
+
+    def host(self, session: SessionId, environment: str) -> Worker | None:
+        """The process of an actor, if it was started and has not been buried."""
+        return self._actors.get((session, environment))
+
+    def bury(self, worker: WorkerId) -> Worker | None:
+        """A process is gone."""
+        gone = self.workers.pop(worker, None)
+        if gone is not None and gone.actor:
+            del self._actors[gone.session, gone.environment]
+        return gone
 
     # -- a worker's life -----------------------------------------------------------------
 
@@ -140,6 +145,10 @@ class Crew:
         worker.since = worker.call_since = now
         worker.devices = devices
         worker.retire_after = bool(devices)  # what it has allocated on them goes only with it
+        if work.actor:
+            worker.actor, worker.retire_after = True, False
+            worker.resources = work.resources
+            self._actors[session, work.environment] = worker
         self.workers[worker.id] = worker
         return worker
 
@@ -183,6 +192,7 @@ class Crew:
             worker
             for worker in self.workers.values()
             if worker.pace_s <= AHEAD_MAX_S
+            and not worker.actor
             and worker.ahead is None
             and not worker.waiting
             and not worker.revoking
@@ -233,17 +243,20 @@ class Crew:
 
     def is_worn(self, worker: Worker) -> bool:
         """Whether it should be replaced before it runs anything else."""
+        if worker.actor:
+            return worker.retire_after
         limit = self.policy.tasks_per_worker_max
         if worker.retire_after or (limit is not None and worker.calls >= limit):
             return True
         enough = 4 * self.slots + SPARE_WORKERS
         if len(self.workers) <= enough:
             return False
-        return sum(w.state is WorkerState.IDLE for w in self.workers.values()) > enough
+        idle = (w.state is WorkerState.IDLE and not w.actor for w in self.workers.values())
+        return sum(idle) > enough
 
     def calls_left(self, worker: Worker) -> int | None:
         """How many calls it may still run; None if any number."""
-        limit = self.policy.tasks_per_worker_max
+        limit = None if worker.actor else self.policy.tasks_per_worker_max
         return None if limit is None else max(limit - worker.calls, 1)
 
     @staticmethod
@@ -281,15 +294,14 @@ class Crew:
         laden = False
         for worker in self.workers.values():
             piece = worker.piece
+            occupied += worker.takes_cpus()
             if piece is not None:
-                if not worker.waiting:
-                    occupied += piece.work.cpus
-                laden = laden or piece.hi - piece.lo > 1 or worker.ahead is not None
+                laden = laden or worker.is_laden()
                 at = min(worker.flush_at, worker.inspect_at, worker.kill_at)
                 if at <= now:
                     due += self._overdue(worker, piece, now)
                     at = min(worker.flush_at, worker.inspect_at, worker.kill_at)
-            elif worker.state is WorkerState.IDLE:
+            elif worker.state is WorkerState.IDLE and not worker.actor:
                 at = worker.since + self.policy.parked_max_s
                 if at <= now:
                     due.append(self.retire(worker, now))
@@ -344,6 +356,9 @@ class Crew:
             assert (worker.piece is not None) or worker.state is not WorkerState.BUSY, worker
             assert worker.state is not WorkerState.IDLE or worker.piece is None, worker
             assert worker.piece is not None or not worker.waiting, worker
+            if worker.actor:
+                assert self._actors[worker.session, worker.environment] is worker, worker
+                assert worker.ahead is None, worker
             asked = worker.piece is not None and worker.piece.work.resources.get(GPU)
             assert bool(worker.devices) or not asked, worker
         # Each of them may have got one when it was starved, even if the others have left since.

@@ -64,6 +64,7 @@ class EnvironmentBroken:
 
     environment: str
     error: str
+    gone: bool = False  # it was an actor's, and its process has ended
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from goliath.core.backlog import Backlog
 from goliath.core.commands import Demand
 from goliath.core.ids import JobId, NodeId
 from goliath.core.job import Job
-from goliath.core.placement import NodeView
+from goliath.core.placement import ACTOR_WINDOW, NodeView
 from goliath.core.policy import BatchPolicy
 
 
@@ -56,6 +56,10 @@ class Feeding:
 
     def _room(self, job: Job) -> tuple[int, int]:
         """How many calls of a job can run at once, and how many more batches of it be sent."""
+        if job.options.actor:
+            home = self.nodes.get(job.home) if job.home is not None else None
+            held = home.actors.get(job.id, 0) if home is not None else 0
+            return 1, max(ACTOR_WINDOW - held, 0)
         batch_s = job.batch_s(self.policy)
         slots = room = 0
         for node in self.nodes.values():

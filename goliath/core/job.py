@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from goliath.core.batch import JobOptions
 from goliath.core.commands import Verdict
-from goliath.core.ids import JobId
+from goliath.core.ids import JobId, NodeId
 from goliath.core.policy import BatchPolicy, Cost
 
 COSTS_KEPT = 1024
@@ -23,6 +23,7 @@ class Job:
     cost: Cost
     granted: int = 0  # parcels it may submit and has not
     live: int = 0  # batches in the backlog or on a node
+    home: NodeId | None = None  # where the process of an actor is
     exhausted: bool = False
     abandoned: tuple[Verdict, str] | None = None  # why nothing of it is wanted any more
     nbytes: float = 0.0

@@ -205,6 +205,7 @@ class Node:
             event.resources,
             event.linger_s,
             event.depth,
+            event.actor,
         )
         self._queues.open(work)
         piece = self._queues.cut(work, event.lo, event.hi)
@@ -233,7 +234,8 @@ class Node:
             if event.force or worker.state is WorkerState.STARTING:
                 yield self._crew.kill(worker, now)
             elif worker.kill_at == inf:
-                worker.kill_at = now + self._policy.cancel_grace_s
+                if not worker.actor:  # one call of it is not worth all that it has become
+                    worker.kill_at = now + self._policy.cancel_grace_s
                 yield InterruptRange(worker.id, worker.serial)
 
     def _on_steal(self, event: StealArrived) -> Iterator[NodeCommand]:
@@ -364,7 +366,7 @@ class Node:
             worker.inspect_at = event.started_at + timeout_s
 
     def _on_exited(self, event: WorkerExited, now: float) -> Iterator[NodeCommand]:
-        worker = self._crew.workers.pop(event.worker, None)
+        worker = self._crew.bury(event.worker)
         if worker is None:
             return
         yield from self._stop_waiting(worker)
@@ -372,12 +374,20 @@ class Node:
         if piece is not None:
             self._fair.charge(worker.session, now - worker.call_since)
             began = event.serial == worker.serial
-            yield from self._settle_death(worker, piece, began, event.index)
+            if worker.actor:
+                yield from self._queues.give_back(piece, "crashed", -1, worker.id)
+            else:
+                yield from self._settle_death(worker, piece, began, event.index)
         if worker.ahead is not None:
             yield from self._queues.requeue(self._crew.take_ahead(worker))
         yield from self._surrender.forget(worker)
         session = self._queues.sessions.get(worker.session)
-        if session is not None and worker.state is WorkerState.STARTING:
+        if worker.actor:
+            # What it had become is gone: nothing more may be run as if it were still there.
+            yield from self._on_environment_broke(
+                worker.session, worker.environment, "the process of the actor has ended"
+            )
+        elif session is not None and worker.state is WorkerState.STARTING:
             yield from self._count_death_at_start(session, worker, now)
 
     def _settle_death(
@@ -476,16 +486,27 @@ class Node:
         """The first piece of a session whose directory is ready and whose resources are free, if
         a slot is free for it. Who waits for a resource holds up only those who want it too."""
         awaited: set[str] = set()
+        full = False
         for piece in session.queue:
             work = piece.work
             if work.environment not in session.ready:
+                continue
+            if work.actor:
+                host = self._crew.host(session.id, work.environment)
+                if host is not None and host.state is WorkerState.IDLE:
+                    return piece
+                if host is not None:
+                    continue  # it runs something: its calls wait for it, and hold up nobody
+            elif full:
                 continue
             if work.resources and (
                 awaited.intersection(work.resources) or not self._crew.has_resources(work)
             ):
                 awaited.update(work.resources)
                 continue
-            return piece if work.cpus <= free or self._is_starved(session, now) else None
+            if work.cpus <= free or self._is_starved(session, now):
+                return piece
+            full = full or not work.actor
         return None
 
     def _is_starved(self, session: Session, now: float) -> bool:
@@ -500,13 +521,16 @@ class Node:
 
     def _run(self, session: Session, piece: Piece, now: float) -> Iterator[NodeCommand]:
         work = piece.work
-        # Not one that has run other calls: it may know for good that there is no GPU.
-        fresh = bool(work.resources.get(GPU))
-        worker = None if fresh else self._crew.idle(session.id, work.environment)
+        if work.actor:
+            worker = self._crew.host(session.id, work.environment)
+        elif work.resources.get(GPU):
+            worker = None  # one that has run other calls may know for good that there is no GPU
+        else:
+            worker = self._crew.idle(session.id, work.environment)
         if worker is None:
             worker = self._crew.hire(session.id, work, now)
             devices = tuple(worker.devices)
-            yield Fork(worker.id, session.id, work.environment, work.cpus, devices)
+            yield Fork(worker.id, session.id, work.environment, work.cpus, devices, work.actor)
         limit = self._crew.calls_left(worker)
         if limit is not None and len(piece) > limit:
             self._queues.enqueue_first(session, self._queues.cut(work, piece.lo + limit, piece.hi))

@@ -67,6 +67,7 @@ class BatchArrived:
     resources: Mapping[str, float] = field(default_factory=dict)
     linger_s: float = 0.010
     depth: int = 0
+    actor: bool = False
 
 
 @dataclass(slots=True)
@@ -194,6 +195,7 @@ class Fork:
     environment: Environment
     cpus: float
     devices: tuple[str, ...] = ()
+    actor: bool = False
 
 
 @dataclass(slots=True)

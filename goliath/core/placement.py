@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from goliath.core.batch import Batch, JobOptions
 from goliath.core.devices import GPU, calls_at_once
-from goliath.core.ids import BatchId, NodeId
+from goliath.core.ids import BatchId, JobId, NodeId
 from goliath.core.policy import BatchPolicy
 
 
@@ -27,6 +27,7 @@ class NodeView:
     barren_s: float = 0.0  # how long it was left in peace the last time
     draining: bool = False
     spread: int = 0  # batches it has been given of jobs that are to be spread
+    actors: dict[JobId, int] = field(default_factory=dict)  # and how many batches of each it holds
 
     def capacity(self, options: JobOptions) -> int:
         """How many calls of a job can run here at once; 0: never."""
@@ -47,19 +48,41 @@ class NodeView:
     @property
     def load(self) -> int:
         """Batches that need, or will need, some of its CPUs."""
-        return len(self.held) - len(self.waiting)
+        held = len(self.held) - len(self.waiting)
+        return held - sum(self.actors.values()) if self.actors else held
 
     def take(self, batch: Batch) -> None:
         """Enter a batch in the books."""
         assert batch.id not in self.held, f"{batch!r} is on {self.id} already"
         self.held[batch.id] = batch
         self.held_bytes += batch.nbytes
+        if batch.job in self.actors:
+            self.actors[batch.job] += 1
 
     def drop(self, batch: Batch) -> None:
         """Strike a batch off the books."""
         del self.held[batch.id]
         self.waiting.discard(batch.id)
         self.held_bytes -= batch.nbytes
+        if batch.job in self.actors:
+            self.actors[batch.job] -= 1
+
+
+ACTOR_WINDOW = 2
+"""Batches of an actor that may be on its node: one that runs, and one that waits for it."""
+
+
+def choose_home(nodes: Collection[NodeView], options: JobOptions) -> NodeView | None:
+    """The node for a new actor: the one with the fewest actors and the most room, by share of its
+    size; None if none can have it."""
+    if options.node is not None:
+        nodes = [n for n in nodes if n.id == options.node and n.capacity(options)] or nodes
+    able = [node for node in nodes if not node.draining and node.capacity(options)]
+
+    def crowd(node: NodeView) -> float:
+        return (len(node.actors) + node.load) / max(node.slots, 1)
+
+    return min(able, key=crowd, default=None)
 
 
 def choose_node(

@@ -48,6 +48,8 @@ class Robbery:
         calls, rest_s, oldest = 0, 0.0, now
         cpus = float(node.slots)
         for batch in node.held.values():
+            if batch.job in node.actors:
+                continue
             job = self.jobs[batch.job]
             waits = batch.id in node.waiting
             begun = waits or job.options.cpus <= cpus  # the oldest first: one call of it is running

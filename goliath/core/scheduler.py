@@ -19,6 +19,7 @@ from typing import assert_never
 from goliath.core.backlog import USUAL, Backlog
 from goliath.core.batch import Batch, BatchState, ParcelId, Suspicion
 from goliath.core.commands import (
+    Abandoned,
     Assign,
     CancelOn,
     Command,
@@ -50,7 +51,7 @@ from goliath.core.feasibility import Feasibility
 from goliath.core.feeding import Feeding
 from goliath.core.ids import Attempt, BatchId, JobId, NodeId
 from goliath.core.job import Costs, Job
-from goliath.core.placement import NodeView, choose_node
+from goliath.core.placement import ACTOR_WINDOW, NodeView, choose_home, choose_node
 from goliath.core.policy import NODE_LOSSES_MAX, BatchPolicy
 from goliath.core.robbery import Robbery
 
@@ -216,7 +217,8 @@ class Scheduler:
     def _on_environment_broken(self, event: EnvironmentBroken) -> Iterator[Command]:
         for job in list(self._jobs.values()):
             if job.options.environment == event.environment:
-                yield from self._abandon(job, Verdict.ENVIRONMENT, event.error)
+                verdict = Verdict.GONE if event.gone else Verdict.ENVIRONMENT
+                yield from self._abandon(job, verdict, event.error)
 
     def _abandon(
         self, job: Job, verdict: Verdict, detail: str, *, force: bool = False
@@ -239,6 +241,8 @@ class Scheduler:
                     yield from self._fail_wanted(batch, lo, hi, verdict, detail)
                 batch.move(BatchState.CANCELLING)
                 yield CancelOn(node.id, batch.id, batch.attempt, force)
+        if job.options.actor:
+            yield Abandoned(job.id, verdict, detail)
         yield from self._maybe_ended(job)
 
     def _maybe_ended(self, job: Job) -> Iterator[Command]:
@@ -246,6 +250,8 @@ class Scheduler:
             del self._jobs[job.id]
             self._backlog.prefer(job.id, USUAL)
             self._feasibility.forget(job.id)
+            if job.home in self._nodes:
+                self._nodes[job.home].actors.pop(job.id, None)
             yield JobEnded(job.id)
 
     # -- reports of nodes --------------------------------------------------------------
@@ -300,6 +306,8 @@ class Scheduler:
                     yield from self._fail_wanted(batch, event.lo, event.hi, Verdict.CANCELLED)
                 case "bystander" if not job.options.max_retries:
                     yield from self._fail_wanted(batch, event.lo, event.hi, Verdict.CRASHED)
+                case _ if job.options.actor:
+                    yield from self._fail_wanted(batch, event.lo, event.hi, Verdict.GONE)
                 case why:
                     self._requeue(job, batch, event.lo, event.hi, begun=why == "bystander")
         yield from self._go_on_with(batch)
@@ -307,6 +315,9 @@ class Scheduler:
     def _on_crash(self, job: Job, batch: Batch, event: RangeReturned) -> Iterator[Command]:
         lo, hi = event.lo, event.hi
         guilty = lo if hi - lo == 1 else event.guilty
+        if job.options.actor:  # whichever it was: all may have begun, and none is made twice
+            yield from self._fail_wanted(batch, lo, hi, Verdict.CRASHED, "1")
+            return
         if guilty < 0:
             # Any of them may have done it. Run the rest one call at a time: if it happens
             # again, it is known who did, and that call answers for this death too.
@@ -382,6 +393,9 @@ class Scheduler:
             batch.open.clear()
             self._finish(batch)
             yield from self._maybe_ended(job)
+        for actor in [self._jobs[job_id] for job_id in node.actors if job_id in self._jobs]:
+            lost = f"{node_id}, where its process was, is lost"
+            yield from self._abandon(actor, Verdict.GONE, lost)
 
     # -- books -------------------------------------------------------------------------
 
@@ -461,17 +475,31 @@ class Scheduler:
             placed = False
             for batch in self._backlog.heads():
                 job = self._jobs[batch.job]
-                node = choose_node(
-                    self._nodes.values(),
-                    job.options,
-                    self.policy,
-                    job.batch_s(self.policy),
-                    self.window_bytes,
-                )
+                node = self._home(job) if job.options.actor else self._choose(job)
                 if node is not None:
                     placed = True
                     yield self._assign(self._backlog.pop(job.id), node, now)
                     break
+
+    def _choose(self, job: Job) -> NodeView | None:
+        return choose_node(
+            self._nodes.values(),
+            job.options,
+            self.policy,
+            job.batch_s(self.policy),
+            self.window_bytes,
+        )
+
+    def _home(self, job: Job) -> NodeView | None:
+        """The node of an actor, if it can have another batch of it."""
+        home = self._nodes.get(job.home) if job.home is not None else None
+        if home is None:
+            home = choose_home(self._nodes.values(), job.options)
+            if home is None:
+                return None
+            job.home = home.id
+            home.actors[job.id] = 0
+        return home if home.actors[job.id] < ACTOR_WINDOW else None
 
     def _assign(self, batch: Batch, node: NodeView, now: float) -> Assign:
         batch.attempt = Attempt(batch.attempt + 1)

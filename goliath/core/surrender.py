@@ -21,8 +21,12 @@ class Surrender:
     def begin(self, session: Session, count: int) -> Iterator[NodeCommand]:
         """A Commander has better use for ``count`` un-started ranges."""
         steal = StealInProgress(count, [], set())
-        while session.queue and len(steal.ranges) < count:
-            piece = session.queue.pop()
+        for piece in reversed(list(session.queue)):
+            if len(steal.ranges) >= count:
+                break
+            if piece.work.actor:
+                continue  # nobody else can run it
+            session.queue.remove(piece)
             steal.ranges.append((piece.work.batch, piece.work.attempt, piece.lo, piece.hi))
             yield from self.queues.drop(piece)
         laden = self.crew.revocable(session.id)

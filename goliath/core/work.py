@@ -30,6 +30,7 @@ class Work:
     resources: Mapping[str, float]
     linger_s: float
     depth: int
+    actor: bool = False
     pieces: int = 0
     waiting: int = 0  # pieces whose running call waits for others
     cancelled: bool = False
@@ -96,6 +97,9 @@ class Worker:
     retire_after: bool = False  # leave when the piece is done
     waiting: bool = False  # its call waits for others, and its CPUs are given back
     has_waited: bool = False  # since it was last handed a piece
+    # An actor's: what it takes it has as long as it lives, whatever it runs.
+    actor: bool = False
+    resources: Mapping[str, float] = field(default_factory=dict)
     # Until the process is gone: it may hold on to them.
     devices: Grant = field(default_factory=dict)
 
@@ -114,6 +118,25 @@ class Worker:
         """Ask for half of what it has not started."""
         self.split_asked = True
         return SplitRange(self.id, self.serial, 2)
+
+    def takes_cpus(self) -> float:
+        """The CPUs it has now."""
+        if self.actor:
+            return self.cpus
+        return self.piece.work.cpus if self.piece is not None and not self.waiting else 0.0
+
+    def takes(self, resource: str) -> float:
+        """How much of another resource it has now."""
+        if self.actor:
+            return self.resources.get(resource, 0.0)
+        return self.piece.work.resources.get(resource, 0.0) if self.piece is not None else 0.0
+
+    def is_laden(self) -> bool:
+        """Whether it has what another worker could run."""
+        piece = self.piece
+        if piece is None or self.actor:
+            return False
+        return piece.hi - piece.lo > 1 or self.ahead is not None
 
     def rest(self) -> int:
         """How many calls of its piece are not reported yet."""

@@ -116,7 +116,9 @@ class AssignBatch(Message):
 
     A finished call is reported ``linger_s`` seconds later at the latest, with others. ``depth``
     tells how many calls wait for these, in a row: of what is queued, the deepest goes first.
-    ``origin`` is handed to the worker, and comes back with what the calls ask for.
+    The calls of an ``actor`` run one after the other, in the one process of their environment;
+    with it, the environment is gone. ``origin`` is handed to the worker, and comes back with what
+    the calls ask for.
     """
 
     kind: ClassVar[str] = "assign"
@@ -134,6 +136,7 @@ class AssignBatch(Message):
     resources: dict[str, float] = field(default_factory=dict)
     linger_s: float = 0.010
     depth: int = 0
+    actor: bool = False
     origin: list[int | str] = field(default_factory=list)
     payload: Payload = b""
 
@@ -176,12 +179,16 @@ class NeedFiles(Message):
 
 @dataclass(slots=True)
 class EnvironmentFailed(Message):
-    """The environment could not be set up; batches that wait for it come back unstarted."""
+    """The environment could not be set up; batches that wait for it come back unstarted.
+
+    Or it was an actor's, and its process is gone: ``report`` is then as in `RangeReturned`.
+    """
 
     kind: ClassVar[str] = "environment-failed"
     lane: ClassVar[Lane] = Lane.BULK
     environment: str
     error: str
+    report: dict[str, str | int | float | bool | None] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -427,6 +434,8 @@ class NestedFunction(Message):
 class NestedCall(Message):
     """Make a call, with ``ref`` as its task id. ``job, parcel, call`` say which call asks for it.
 
+    Either of a ``function``, or of an ``actor``, whose method is the first argument.
+
     ``options`` are the fields of the scheduler's options for it that are not the usual ones.
     Without ``arguments`` the payload is the row; else they are ``[name, ref]`` for a result that
     it takes and ``[name, bytes]`` for a pickled value, whose bytes are next in the payload; the
@@ -441,6 +450,7 @@ class NestedCall(Message):
     parcel: int
     call: int
     function: str
+    actor: str
     options: dict[str, object]
     arguments: list[list[str | int]]
     refs: list[str]
@@ -502,6 +512,60 @@ class CancelRef(Message):
 
 
 @dataclass(slots=True)
+class NestedActor(Message):
+    """Make an actor, with ``ref`` as its id; the rest is as in a `NestedCall` of its ``__init__``.
+
+    ``spec`` is what `deputies` makes an actor of.
+    """
+
+    kind: ClassVar[str] = "nested-actor"
+    lane: ClassVar[Lane] = Lane.BULK
+    worker: int
+    ref: str
+    job: int
+    parcel: int
+    call: int
+    function: str
+    spec: dict[str, object]
+    arguments: list[list[str | int]]
+    refs: list[str]
+    payload: Payload = b""
+
+
+@dataclass(slots=True)
+class FindActor(Message):
+    """Which actor has this name? Answered by a `RefEnded` with what a handle is made of."""
+
+    kind: ClassVar[str] = "find-actor"
+    lane: ClassVar[Lane] = Lane.BULK
+    worker: int
+    ref: str
+    name: str
+    namespace: str
+
+
+@dataclass(slots=True)
+class KillActor(Message):
+    """End an actor at once."""
+
+    kind: ClassVar[str] = "kill-actor"
+    lane: ClassVar[Lane] = Lane.BULK
+    worker: int
+    actor: str
+    no_restart: bool
+
+
+@dataclass(slots=True)
+class LeaveActor(Message):
+    """The actor whose job this is ends by its own wish, with the call that it runs."""
+
+    kind: ClassVar[str] = "leave-actor"
+    lane: ClassVar[Lane] = Lane.BULK
+    worker: int
+    job: int
+
+
+@dataclass(slots=True)
 class AskNodes(Message):
     """What nodes are there? Answered by a `RefEnded`."""
 
@@ -519,6 +583,10 @@ FromCalls = (
     | HoldRefs
     | DropRefs
     | CancelRef
+    | NestedActor
+    | FindActor
+    | KillActor
+    | LeaveActor
     | AskNodes
 )
 

@@ -1,0 +1,248 @@
+"""``@goliath.remote`` on a class: actors, each an instance in a worker process of its own.
+
+::
+
+    >>> import goliath
+    >>> @goliath.remote
+    ... class Counter:
+    ...     def __init__(self, start=0):
+    ...         self.n = start
+    ...     def add(self, k=1):
+    ...         self.n += k
+    ...         return self.n
+    >>> counter = Counter.remote(10)
+    >>> goliath.get([counter.add.remote(), counter.add.remote(5)])
+    [11, 16]
+    >>> named = Counter.options(name="hits").remote()
+    >>> goliath.get(goliath.get_actor("hits").add.remote(3))
+    3
+    >>> goliath.kill(counter)
+    >>> goliath.shutdown()
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, Literal, ParamSpec, TypedDict, TypeVar, Unpack
+
+from goliath import runtime
+from goliath.actors import stage
+from goliath.actors.blueprint import DEFAULT_NAMESPACE, Blueprint
+from goliath.actors.checks import checked_resources, needs
+from goliath.actors.failures import EVERYTHING
+from goliath.actors.handles import ActorHandle
+from goliath.actors.task import STRATEGIES, NodeAffinitySchedulingStrategy, Strategy
+from goliath.transport import serialization
+
+P = ParamSpec("P")
+A = TypeVar("A")
+F = TypeVar("F", bound=Callable[..., Any])
+
+_METHOD = "__goliath_num_returns__"
+
+
+class ActorOptions(TypedDict, total=False):
+    """Options of an actor; each may be given to the decorator and to ``options``.
+
+    Attributes:
+        name: by which `goliath.get_actor` finds it, while it lives.
+        namespace: names are unique within one; default: the common one.
+        get_if_exists: whether ``remote`` returns the actor of that name if there is one.
+        max_restarts: how often it is made again, by calling ``__init__`` again, after its process
+            has died; default 0; -1: always.
+        max_task_retries: how often a call is made again that was under way then; default 0: at
+            most once; -1: always.
+        max_pending_calls: calls that may wait for it; default -1: any number.
+        max_concurrency: calls that may run at once; 1 is all there is for now.
+        lifetime: None, or "detached", which is not there yet.
+        num_cpus: slots that it takes for as long as it lives; default 0.
+        num_gpus: GPUs that it has for as long as it lives; default 0.
+        memory: bytes of its node's memory that are reserved for it.
+        resources: what else it takes of its node, by name.
+        scheduling_strategy: as for functions.
+    """
+
+    name: str | None
+    namespace: str | None
+    get_if_exists: bool
+    max_restarts: int
+    max_task_retries: int
+    max_pending_calls: int
+    max_concurrency: int
+    lifetime: Literal["detached"] | None
+    num_cpus: float
+    num_gpus: float
+    memory: int | None
+    resources: Mapping[str, float] | None
+    scheduling_strategy: Strategy
+
+
+class ActorClass(Generic[P]):
+    """A class whose instances are actors. Made by `goliath.remote`."""
+
+    def __init__(self, cls: Callable[P, Any], options: ActorOptions) -> None:
+        unknown = options.keys() - ActorOptions.__annotations__.keys()
+        if unknown:
+            raise TypeError(
+                f"actors have no option {sorted(unknown)[0]!r}; they have "
+                f"{', '.join(ActorOptions.__annotations__)}"
+            )
+        self._cls: Any = cls
+        self._options = options
+        _check(options)
+        functools.update_wrapper(self, cls, updated=())
+
+    def __repr__(self) -> str:
+        return f"<ActorClass {self._cls.__qualname__}>"
+
+    def __reduce__(self) -> Any:
+        return ActorClass, (self._cls, self._options)
+
+    def __call__(self, *_args: Any, **_kwargs: Any) -> Any:
+        raise TypeError(
+            f"{self._cls.__name__} is an actor class; make an actor by "
+            f"{self._cls.__name__}.remote(...)"
+        )
+
+    def options(self, **options: Unpack[ActorOptions]) -> ActorClass[P]:
+        """The same class with other options."""
+        return ActorClass(self._cls, {**self._options, **options})
+
+    def remote(self, *args: P.args, **kwargs: P.kwargs) -> ActorHandle:
+        """Make an actor. Returns at once; if ``__init__`` fails, its calls say so.
+
+        The actor ends when the last handle of it is gone, in whatever process, after the calls
+        that were made.
+
+        Raises:
+            SerializationError: the class or an argument cannot be pickled.
+            ValueError: there is an actor of that name (see ``get_if_exists``).
+            ConnectionError: no Lieutenant was reached.
+        """
+        options = self._options
+        name, namespace = options.get("name") or "", options.get("namespace") or DEFAULT_NAMESPACE
+        if name and options.get("get_if_exists"):
+            found = runtime.find_actor(name, namespace)
+            if found is not None:
+                return found
+        return runtime.make_actor(self._cls, self._blueprint, args, kwargs)
+
+    def _blueprint(self, actor_id: str, *, here: bool) -> Blueprint:
+        cls, options = self._cls, self._options
+        shipped = () if here else EVERYTHING
+        methods = stage.Methods(cls, actor_id)
+        strategy = options.get("scheduling_strategy", "DEFAULT")
+        affine = isinstance(strategy, NodeAffinitySchedulingStrategy)
+        return Blueprint(
+            serialization.dump_function(methods, shipped=shipped),
+            float(options.get("num_cpus", 0)),
+            _resources(options),
+            strategy.node_id if affine else None,  # type: ignore[union-attr]  # as was just asked
+            strategy.soft if affine else False,  # type: ignore[union-attr]
+            _methods_of(cls),
+            options.get("max_restarts", 0),
+            options.get("max_task_retries", 0),
+            options.get("max_pending_calls", -1),
+            options.get("name") or "",
+            options.get("namespace") or DEFAULT_NAMESPACE,
+        )
+
+
+def _resources(options: ActorOptions) -> dict[str, float]:
+    return needs(options.get("resources"), options.get("num_gpus", 0), options.get("memory"))
+
+
+def _check(options: ActorOptions) -> None:
+    for name in ("max_restarts", "max_task_retries", "max_pending_calls"):
+        value = options.get(name, 0)
+        if type(value) is not int or value < -1:
+            raise ValueError(f"{name}={value!r}; it is -1, 0 or a positive integer")
+    if options.get("max_concurrency", 1) != 1:
+        raise ValueError("max_concurrency: actors run one call at a time for now")
+    if options.get("lifetime") is not None:
+        raise ValueError(f"lifetime={options['lifetime']!r}: an actor ends with its Commander")
+    if not options.get("num_cpus", 0) >= 0:
+        raise ValueError(f"num_cpus={options['num_cpus']!r}; it is 0 or a positive number")
+    checked_resources(options.get("resources"))
+    _resources(options)
+    strategy = options.get("scheduling_strategy", "DEFAULT")
+    if not isinstance(strategy, NodeAffinitySchedulingStrategy) and strategy not in STRATEGIES:
+        raise ValueError(
+            f"scheduling_strategy={strategy!r}; it is 'DEFAULT', 'SPREAD' or a "
+            "NodeAffinitySchedulingStrategy"
+        )
+
+
+def _methods_of(cls: type) -> dict[str, int]:
+    """What can be called of an instance: everything but what Python itself calls."""
+    return {
+        name: getattr(member, _METHOD, 1)
+        for name, member in inspect.getmembers(cls, callable)
+        if not (name.startswith("__") and name.endswith("__") and name != "__call__")
+    }
+
+
+def method(*, num_returns: int = 1) -> Callable[[F], F]:
+    """Options of an actor's method: ``@goliath.method(num_returns=2)``.
+
+    Args:
+        num_returns: more than 1: the method returns so many items, and ``remote`` a ref for each.
+
+    Raises:
+        ValueError: it is no positive integer.
+    """
+    if type(num_returns) is not int or num_returns < 1:
+        raise ValueError(f"num_returns={num_returns!r}; it is a positive integer")
+
+    def mark(function: F) -> F:
+        setattr(function, _METHOD, num_returns)
+        return function
+
+    return mark
+
+
+def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
+    """The actor that was made with this ``name``, and is alive.
+
+    Raises:
+        ValueError: there is none.
+    """
+    found = runtime.find_actor(name, namespace or DEFAULT_NAMESPACE)
+    if found is None:
+        raise ValueError(
+            f"there is no actor called {name!r}; it has ended, or nobody holds a handle of it"
+        )
+    return found
+
+
+def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
+    """End an actor at once: what runs is interrupted, and its calls end with `ActorDiedError`.
+
+    Args:
+        actor: its handle.
+        no_restart: False: it is as if its process had died, and counts as one of
+            ``max_restarts``.
+
+    Raises:
+        TypeError: it is no handle.
+    """
+    if not isinstance(actor, ActorHandle):
+        raise TypeError(
+            f"goliath.kill was given a {type(actor).__name__}; it takes the handle of an actor "
+            "(goliath.cancel ends a call)"
+        )
+    actor._grip.kill(no_restart=no_restart)
+
+
+def exit_actor() -> None:
+    """End the actor whose method calls this, after this call, which returns None.
+
+    Raises:
+        RuntimeError: this is not called in an actor.
+    """
+    if stage.instance is None and not runtime.runs_here():
+        raise RuntimeError("goliath.exit_actor() was called outside of an actor's method")
+    runtime.leave_actor()
+    raise stage.ActorExit

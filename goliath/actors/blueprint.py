@@ -1,0 +1,69 @@
+"""What an actor is made of: its class as it travels, and the options of whoever makes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from goliath.core.batch import JobOptions
+from goliath.core.ids import NodeId
+from goliath.transport.serialization import Function
+
+DEFAULT_NAMESPACE = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Blueprint:
+    """An actor before it is made.
+
+    Attributes:
+        function: pickled `stage.Methods` of its class.
+        cpus, resources: what it takes of its node for as long as it lives.
+        node, soft: where it is to live, as in `JobOptions`.
+        methods: names of its methods, and how many results each returns.
+        max_restarts: how often it is made again after its process has died; -1: always.
+        max_task_retries: how often a call is made again that was under way then; -1: always.
+        max_pending_calls: calls that may wait; -1: any number.
+        name, namespace: by which it can be found; an empty name: it cannot.
+    """
+
+    function: Function
+    cpus: float = 0.0
+    resources: Mapping[str, float] = field(default_factory=dict)
+    node: str | None = None
+    soft: bool = False
+    methods: Mapping[str, int] = field(default_factory=dict)
+    max_restarts: int = 0
+    max_task_retries: int = 0
+    max_pending_calls: int = -1
+    name: str = ""
+    namespace: str = DEFAULT_NAMESPACE
+
+    def options(self, environment: str) -> JobOptions:
+        """What the scheduler has to know."""
+        return JobOptions(
+            function=self.function.digest,
+            environment=environment,
+            max_retries=0,
+            cpus=self.cpus,
+            resources=self.resources,
+            node=None if self.node is None else NodeId(self.node),
+            soft=self.soft,
+            actor=True,
+        )
+
+    def travelling(self) -> dict[str, object]:
+        """All but the function, as JSON-able data."""
+        data = asdict(self)
+        del data["function"]
+        return data
+
+    @classmethod
+    def of(cls, function: Function, data: Mapping[str, Any]) -> Blueprint:
+        """From what `travelling` returned.
+
+        Raises:
+            TypeError: it did not.
+        """
+        return cls(function, **data)

@@ -1,0 +1,383 @@
+"""An actor of the user's, as its Commander has it: the calls that wait for it, and its lives.
+
+Each life is a job of its own, in an environment of its own, with one process. Calls wait here, in
+the order in which they were made, and two batches of them at most are on their way: so
+a death costs no more than what was being done, and the next life goes on with the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from math import inf
+from typing import Any
+
+from goliath.actors import desk
+from goliath.actors.blueprint import Blueprint
+from goliath.actors.dependencies import Dependencies
+from goliath.actors.endings import Broken, NoValueError
+from goliath.actors.gathering import Gathering
+from goliath.actors.job import job_ids
+from goliath.actors.object_ref import ObjectRef
+from goliath.actors.outcomes import Setback, Where, explain
+from goliath.actors.portal import PortalClosedError, Poster
+from goliath.actors.ref import AskableRef
+from goliath.actors.stage import LIFE_VARIABLE
+from goliath.actors.submission import Submission
+from goliath.actors.supervisor import Exit, Lifetime, Supervisor
+from goliath.actors.surroundings import Surroundings
+from goliath.core.batch import JobOptions
+from goliath.core.commands import Verdict
+from goliath.core.ids import JobId
+from goliath.core.policy import RestartIntensity
+from goliath.errors import (
+    ActorDiedError,
+    ActorUnavailableError,
+    PendingCallsLimitExceeded,
+)
+from goliath.transport.messages import Payload
+from goliath.transport.serialization import Function
+
+RESTART_WINDOW_S = inf
+"""Restarts are counted over the whole life of an actor, as Ray does."""
+
+_STRIKES = frozenset({Verdict.CRASHED, Verdict.NODE_DIED, Verdict.GONE})
+
+
+@dataclass(slots=True)
+class _Struck:
+    """Calls that were on their way when the process died."""
+
+    parcel: int
+    lo: int
+    hi: int
+    setback: Setback
+    where: Where
+
+    @property
+    def begun(self) -> bool:
+        """Whether they may have been."""
+        return self.setback.verdict is not Verdict.GONE
+
+
+class UserActor(Submission):
+    """See the module's description. It is a child under its own supervisor, like any actor.
+
+    Args:
+        actor_id: its name in messages, and in other processes.
+        blueprint: what it is made of.
+        creation: the arguments of its ``__init__``: a row that begins with `stage.BEGIN`.
+        held: the refs in them.
+        surroundings: what its process finds around it.
+        portal: the way into the loop's thread.
+        commander: whose actor it is.
+        on_end: called once, in the loop's thread, when it will never be called again.
+    """
+
+    IN_ORDER = True
+    lifetime = Lifetime.TRANSIENT
+
+    def __init__(
+        self,
+        actor_id: str,
+        blueprint: Blueprint,
+        creation: bytes | Dependencies,
+        held: list[Any],
+        surroundings: Surroundings,
+        portal: Poster,
+        commander: AskableRef,
+        on_end: Callable[[UserActor], None],
+    ) -> None:
+        self.actor_id = actor_id
+        self.blueprint = blueprint
+        self._surroundings = surroundings
+        self._on_end = on_end
+        self._creation: bytes | None = None
+        self._creating: ObjectRef[Any] | None = None
+        self._lives = 0
+        self._struck: list[_Struck] = []
+        self._tries: dict[int, int] = {}
+        self._pending = 0
+        self._leaving = self._killed = self._dead = False
+        self._last: BaseException | None = None
+        restarts = blueprint.max_restarts
+        self._supervisor = Supervisor(
+            blueprint.function.name,
+            on_exit=lambda _child, _exit: None,
+            escalate=self._die,
+            now=lambda: 0.0,
+            intensity=RestartIntensity(
+                restarts if restarts >= 0 else 1 << 30, window_s=RESTART_WINDOW_S
+            ),
+        )
+        self._supervisor.adopt(self)
+        around = self._fresh_surroundings()
+        super().__init__(
+            blueprint.function, around, blueprint.options(around.key), portal, commander
+        )
+        self._task = actor_id.replace("-", "_")
+        self._begin_life(creation, held)
+
+    def __repr__(self) -> str:
+        return f"<actor {self.actor_id} of {self.name}>"
+
+    @property
+    def name(self) -> str:
+        """Of its class."""
+        return self.blueprint.function.name
+
+    def _fresh_surroundings(self) -> Surroundings:
+        self._lives += 1
+        around = self._surroundings
+        variables = {**around.variables, LIFE_VARIABLE: str(self._lives)}
+        return replace(
+            around, key=f"{self.actor_id}.{self._lives}", variables=variables, private=True
+        )
+
+    def _new_job(
+        self, function: Function, surroundings: Surroundings, options: JobOptions
+    ) -> desk.OpenJob:
+        return desk.OpenJob(
+            self.id, self, function, surroundings, options, on_abandoned=self._on_abandoned
+        )
+
+    # -- in the callers' threads ---------------------------------------------------------
+
+    def call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ObjectRef[Any]:
+        """Call a method.
+
+        Raises:
+            SerializationError: an argument cannot be pickled.
+            PendingCallsLimitExceeded: as many calls wait as may.
+        """
+        self._count_one()
+        ref = self.submit((method, *args), kwargs)
+        assert ref is not None, "an actor whose handles are gone was called"
+        ref.when_done(self._count_off)
+        return ref
+
+    def call_as(self, task_id: str, row: bytes | Dependencies, held: list[Any]) -> ObjectRef[Any]:
+        """Make a call that is laid out already, for a worker."""
+        self._count_one()
+        ref = self.submit_as(task_id, row, held)
+        assert ref is not None, "an actor whose handles are gone was called"
+        ref.when_done(self._count_off)
+        return ref
+
+    def _count_one(self) -> None:
+        limit = self.blueprint.max_pending_calls
+        with self._lock:
+            if 0 <= limit <= self._pending:
+                raise PendingCallsLimitExceeded(
+                    f"{limit} calls of actor {self.name} wait already (max_pending_calls); wait "
+                    "for some of them before you make more"
+                )
+            self._pending += 1
+
+    def _count_off(self) -> None:
+        with self._lock:
+            self._pending -= 1
+
+    def kill(self, *, no_restart: bool) -> None:
+        """End it at once; what is under way ends with it."""
+        with suppress(PortalClosedError):
+            self._portal.post(self._kill, no_restart)
+
+    # -- its lives, in the loop's thread -----------------------------------------------------
+
+    def _begin_life(self, creation: bytes | Dependencies, held: list[Any]) -> None:
+        with self._lock:
+            calls = Gathering(self._name, f"{self._task}.life", self._lives, None, self)
+            if isinstance(creation, Dependencies):
+                self._creating = self._submit_later(creation, held, calls)
+                return
+            index = calls.reserve()
+            self._creating = ObjectRef(calls, index)
+            calls.put(index, creation)
+            calls.hold(index, held)
+            self._waiting.appendleft(calls)
+            self._kick()
+
+    def _take(self) -> tuple[Gathering, int, Sequence[Any]] | None:
+        """See `Submission`; nothing goes before the instance is there."""
+        with self._lock:
+            creating = self._creating
+            if creating is None or (self._waiting and self._waiting[0] is creating._calls):
+                taken = super()._take()
+                if taken is not None and creating is not None and self._creation is None:
+                    self._creation = taken[2][0]
+                return taken
+            return None
+
+    def on_settled(
+        self,
+        parcel: int,
+        lo: int,
+        hi: int,
+        payload: Payload,
+        excepted: Sequence[int],
+        where: Where,
+        held: Sequence[object] = (),
+    ) -> None:
+        """See `desk.Owner.on_settled`."""
+        if parcel not in self._sent:
+            return  # it was given up
+        super().on_settled(parcel, lo, hi, payload, excepted, where, held)
+        if self._creating is not None and self._creating.done():
+            self._on_created(self._creating)
+
+    def _on_created(self, creating: ObjectRef[Any]) -> None:
+        outcome, number = creating.ending()
+        try:
+            outcome.frozen(number)
+        except NoValueError:
+            self._die(_raised(outcome.value, number))
+            return
+        self._creating = None
+        self._pump()
+
+    def _on_known(self, calls: Gathering, index: int, dependencies: Dependencies) -> None:
+        """See `Submission`; an ``__init__`` without its arguments is the end."""
+        super()._on_known(calls, index, dependencies)
+        creating = self._creating
+        if creating is not None and creating._calls is calls and creating.done():
+            with suppress(PortalClosedError):
+                self._portal.post(self._on_created, creating)
+
+    def on_failed(self, parcel: int, lo: int, hi: int, setback: Setback, where: Where) -> None:
+        """See `desk.Owner.on_failed`. What becomes of them is known when it is known what becomes
+        of the actor."""
+        if parcel not in self._sent:
+            return
+        if setback.verdict in _STRIKES or self._killed:
+            self._struck.append(_Struck(parcel, lo, hi, setback, where))
+        else:
+            super().on_failed(parcel, lo, hi, setback, where)
+
+    def _on_abandoned(self, setback: Setback) -> None:
+        """The process has ended, or there will be none."""
+        if self._dead:
+            return
+        self._last = self._cause(setback)
+        if self._leaving:
+            self._die(None, "it has left (exit_actor)")
+        elif self._killed or setback.verdict is Verdict.GONE:
+            self._supervisor.exited(self, Exit(self._last))
+        else:
+            self._die(self._last)
+
+    def _cause(self, setback: Setback) -> BaseException:
+        for struck in self._struck:
+            if struck.begun:
+                return explain(struck.setback, struck.where, struck.lo)
+        if setback.report is not None:
+            crash = replace(setback, verdict=Verdict.CRASHED, detail="")
+            return explain(crash, Where(self.name), 0)
+        return explain(setback, Where(self.name), 0)
+
+    def stop(self) -> None:
+        """See `Child.stop`."""
+        self._die(None, "it was stopped")
+
+    def restart(self) -> None:
+        """See `Child.restart`: another life, that goes on with the calls that wait."""
+        self._commander.tell(desk.ExhaustJob(self.id))
+        self._killed = False
+        self.id = JobId(next(job_ids))
+        with self._lock:
+            self._granted, self._calls_wanted, self._open = 0, 1, None
+        self._sort_struck()
+        around = self._fresh_surroundings()
+        job = self._new_job(self.blueprint.function, around, self.blueprint.options(around.key))
+        desk.open_job(self._commander, job)
+        creation = self._creation
+        assert creation is not None, "it died before it was made"
+        self._begin_life(creation, [])
+
+    def _sort_struck(self) -> None:
+        """What was on its way: sent again if it had not begun, or may be made twice."""
+        struck, self._struck = self._struck, []
+        for each in sorted(struck, key=lambda each: (each.parcel, each.lo), reverse=True):
+            sent = self._sent[each.parcel]
+            creating = self._creating is not None and sent.calls is self._creating._calls
+            again = [i for i in range(each.lo, each.hi) if self._may_go_again(each, i)]
+            if creating:
+                del self._sent[each.parcel]
+            elif len(again) == each.hi - each.lo:
+                self._send_again(sent, each)
+            else:
+                error = ActorUnavailableError(
+                    f"actor {self.name} ({self.actor_id}) died under this call and is being "
+                    "restarted; the call may have been executed. Call again if it may be made "
+                    "twice, or give the actor max_task_retries"
+                )
+                error.__cause__ = self._last
+                self._settle(each.parcel, each.lo, each.hi, Broken(error))
+
+    def _may_go_again(self, struck: _Struck, call: int) -> bool:
+        if not struck.begun:
+            return True
+        retries = self.blueprint.max_task_retries
+        number = self._sent[struck.parcel].calls.first + self._sent[struck.parcel].offset + call
+        tries = self._tries[number] = self._tries.get(number, 0) + 1
+        return retries < 0 or tries <= retries
+
+    def _send_again(self, sent: Any, struck: _Struck) -> None:
+        with self._lock:
+            first = sent.offset + struck.lo
+            sent.calls.put_back(first, sent.rows[struck.lo : struck.hi])
+            if sent.calls not in self._waiting:
+                self._waiting.appendleft(sent.calls)
+            sent.open_calls -= struck.hi - struck.lo
+            if not sent.open_calls:
+                del self._sent[struck.parcel]
+
+    def _kill(self, no_restart: bool) -> None:
+        if self._dead:
+            return
+        self._killed = True
+        if no_restart:
+            self._die(None, "it was killed (goliath.kill)")
+        else:
+            self._commander.tell(desk.CancelJob(self.id, force=True))
+
+    def leaves(self) -> None:
+        """It has said so itself: its end is no crash."""
+        self._leaving = True
+
+    def _die(self, cause: BaseException | None, why: str = "") -> None:
+        """It will never be called again: everybody who waits for it is told."""
+        if self._dead:
+            return
+        self._dead = True
+        cause = self._last or cause
+        reason = why or (str(cause).partition("\n")[0] if cause is not None else "it has ended")
+        text = (
+            f"actor {self.name} ({self.actor_id}) has died: {reason}. Make another one; with "
+            "max_restarts it would have been made again"
+        )
+        begun = ActorDiedError(text, maybe_executed=True)
+        rest = ActorDiedError(text)
+        begun.__cause__ = rest.__cause__ = cause
+        for each in self._struck:
+            if each.begun and each.parcel in self._sent:
+                self._settle(each.parcel, each.lo, each.hi, Broken(begun))
+        self._struck.clear()
+        self._commander.tell(desk.CancelJob(self.id, force=True))
+        super().on_broken(rest)
+        self._on_end(self)
+
+    def on_broken(self, error: Exception) -> None:
+        """See `desk.Owner.on_broken`."""
+        self._dead = True
+        super().on_broken(error)
+        self._on_end(self)
+
+
+def _raised(value: Callable[[int], Any], number: int) -> BaseException:
+    try:
+        value(number)
+    except BaseException as exc:  # noqa: BLE001 - a user's __init__ may raise anything
+        return exc
+    raise AssertionError("it has a value and does not give it")
