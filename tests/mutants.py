@@ -20,6 +20,7 @@ from typing import Any
 from goliath.core import events as ev
 from tests.core import (
     books,
+    test_actors,
     test_ahead,
     test_cancelling,
     test_devices,
@@ -238,6 +239,31 @@ MUTANTS = [
         "goliath.core.feeding:Feeding.grant",
         "elif not job.live",
         "elif True",
+    ),
+    Mutant(
+        "gives calls of an actor to a thief",
+        "goliath.core.surrender:Surrender.begin",
+        "if piece.work.actor:",
+        "if False:",
+        witness=test_actors.test_nothing_of_an_actor_is_stolen_or_split,
+    ),
+    Mutant(
+        "puts another process in the place of a dead actor's",
+        "goliath.core.node:Node._on_exited",
+        "\n    if worker.actor:",
+        "\n    if False:",
+    ),
+    Mutant(
+        "runs calls of an actor wherever there is room",
+        "goliath.core.scheduler:Scheduler._place",
+        "self._home(job) if job.options.actor else self._choose(job)",
+        "self._choose(job)",
+    ),
+    Mutant(
+        "makes calls of an actor twice",
+        "goliath.core.scheduler:Scheduler._on_crash",
+        "if job.options.actor:",
+        "if False:",
     ),
     Mutant(
         "leaves a batch waiting whose worker is dead",

@@ -151,8 +151,9 @@ class CommanderActor(Actor):
                     self._deputies.release(job, parcel, (call,))
                 self._decide(ev.CallCancelled(job, parcel, call, force))
             case desk.CancelAll():
-                for job in list(self._jobs):
-                    self._decide(ev.JobCancelled(job, by_owner=False))
+                for job, opened in list(self._jobs.items()):
+                    if not opened.options.actor:  # that lives on, whoever calls
+                        self._decide(ev.JobCancelled(job, by_owner=False))
             case desk.NodeUp():
                 self._on_up(message)
             case desk.NodeDown(node, _):

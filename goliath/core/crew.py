@@ -45,6 +45,10 @@ class Crew:
         """CPUs that calls hold now."""
         return sum([worker.takes_cpus() for worker in self.workers.values()])
 
+    def runs_anything(self) -> bool:
+        """Whether any call is under way, though it may wait, or take no CPU."""
+        return any(worker.piece is not None for worker in self.workers.values())
+
     def has_resources(self, work: Work) -> bool:
         """Whether what the batch needs beside CPUs is free."""
         for name, amount in work.resources.items():

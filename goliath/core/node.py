@@ -89,7 +89,7 @@ class Node:
         draining = self._queues.draining
         due, deadline = self._crew.keep_time(now, share=not draining)
         commands += due
-        if draining and not self._drained and not self._crew.occupied():
+        if draining and not self._drained and not self._crew.runs_anything():
             self._drained = True
             commands.append(Drained())
         if len(self._queues.sessions) > 1:
@@ -504,7 +504,7 @@ class Node:
             ):
                 awaited.update(work.resources)
                 continue
-            if work.cpus <= free or self._is_starved(session, now):
+            if work.cpus <= free or (not work.actor and self._is_starved(session, now)):
                 return piece
             full = full or not work.actor
         return None

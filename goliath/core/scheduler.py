@@ -308,6 +308,8 @@ class Scheduler:
                     yield from self._fail_wanted(batch, event.lo, event.hi, Verdict.CRASHED)
                 case _ if job.options.actor:
                     yield from self._fail_wanted(batch, event.lo, event.hi, Verdict.GONE)
+                    why = f"its node {event.node} takes nothing new ({event.why})"
+                    yield from self._abandon(job, Verdict.GONE, why)
                 case why:
                     self._requeue(job, batch, event.lo, event.hi, begun=why == "bystander")
         yield from self._go_on_with(batch)

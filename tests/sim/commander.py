@@ -180,8 +180,10 @@ class Commander(Host):
                 yielded = tuple((BatchId(b), Attempt(a), lo, hi) for b, a, lo, hi in ranges)
                 return ev.StealAnswered(node, yielded)
             case msg.EnvironmentFailed(environment=environment, error=error):
-                return ev.EnvironmentBroken(environment, error)
+                return ev.EnvironmentBroken(environment, error, gone="actor" in error)
             case msg.Draining():
+                for job in self.jobs.values():
+                    job.record.drains += not job.over
                 return ev.NodeDraining(node)
             case _:
                 raise AssertionError(f"{self.name} was told {message!r}")
@@ -225,6 +227,8 @@ class Commander(Host):
                 self._say(node, msg.CancelBatch(batch, attempt, force))
             case cmd.Warn(job_id):
                 require(job_id in self.jobs, f"a warning of job {job_id}, which is none")
+            case cmd.Abandoned():
+                pass  # its calls are failed, each
             case cmd.JobEnded(job_id):
                 self._ended(self.jobs[job_id])
 
@@ -254,6 +258,7 @@ class Commander(Host):
                 dict(options.resources),
                 command.linger_s,
                 options.depth,
+                options.actor,
                 payload=payload,
             ),
         )

@@ -78,6 +78,8 @@ class JobRecord:
     ended: int = 0
     deaths: int = 0  # of workers that ran its calls
     deaths_at_start: int = 0
+    processes_ended: int = 0
+    drains: int = 0  # of nodes, for its Commander, since the job began
 
 
 def require(condition: bool, what: str) -> None:
@@ -126,6 +128,8 @@ class Ledger:
                     f"and now in {session}",
                 )
         options = call.job.plan.options
+        if options.actor:
+            self._check_order(call, host)
         require(
             options.max_retries > 0 or not call.executions, f"{call} may run once, and runs again"
         )
@@ -135,6 +139,21 @@ class Ledger:
         self._executions.append(execution)
         call.executions.append(execution)
         return execution
+
+    @staticmethod
+    def _check_order(call: CallRecord, host: Host) -> None:
+        """Calls of an actor begin in their order, one at a time."""
+        for other in call.job.calls:
+            for execution in other.executions:
+                asleep = max(host.slept_s, execution.host.slept_s) >= LONG_SLEEP_S
+                require(
+                    asleep or execution.end is not None,
+                    f"{call} of an actor begins, and {other} is not done",
+                )
+            require(
+                other.index <= call.index or not other.executions,
+                f"{call} of an actor begins after {other}",
+            )
 
     def ended(self, execution: Execution, end: End) -> None:
         """A worker is done with a call, or the call with its worker."""
@@ -195,6 +214,10 @@ class Ledger:
                     and (e.ended - e.began >= limit - EARLY_S or e.host.slept_s > limit)
                     for e in call.executions
                 )
+            case Verdict.CRASHED if options.actor:
+                return job.processes_ended > 0
+            case Verdict.GONE:
+                return options.actor and job.processes_ended + job.losses + job.drains > 0
             case Verdict.CRASHED:
                 if options.max_retries == 0 and options.timeout_s is not None:
                     # Its neighbour's time was up, and it had begun when the kill struck.
@@ -219,7 +242,10 @@ class Ledger:
 
     @staticmethod
     def _abandoned(job: JobRecord) -> bool:
-        return any(call.outcome in (Verdict.ENVIRONMENT, Verdict.INFEASIBLE) for call in job.calls)
+        given_up = (Verdict.ENVIRONMENT, Verdict.INFEASIBLE, Verdict.GONE)
+        return any(call.outcome in given_up for call in job.calls) or (
+            job.plan.options.actor and job.processes_ended > 0
+        )
 
     def verify_good_calls(self) -> None:
         """Calls that had every reason to end well did."""

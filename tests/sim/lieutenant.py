@@ -146,6 +146,7 @@ class Lieutenant(Host):
                         message.resources,
                         message.linger_s,
                         message.depth,
+                        message.actor,
                     )
                 )
             case msg.CancelBatch(batch=batch, attempt=attempt, force=force):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from math import inf
 from random import Random
@@ -99,6 +99,11 @@ def plan_job(rng: Random, name: str, nasty: bool, besieged: bool = False) -> Job
         watched=rng.random() < 0.5,
         depth=rng.choice((0, 0, 0, 1, 2)),
     )
+    if rng.random() < 0.15:
+        options = replace(
+            options, actor=True, max_retries=0, timeout_s=None, retry_exceptions=False
+        )
+        timeout_s = None
     if rng.random() < 0.3:
         for call in rng.sample(calls, len(calls) // 2):
             call.waits = rng.choice(((0.0, 0.5), (0.1, 0.9), (0.5, inf)))
@@ -112,7 +117,7 @@ def plan_job(rng: Random, name: str, nasty: bool, besieged: bool = False) -> Job
         calls,
         start_s=rng.choice((0.0, 0.0, rng.uniform(0, 20))),
         cancel_s=cancel_s,
-        force=rng.random() < 0.3,
+        force=options.actor or rng.random() < 0.3,
         total_known=rng.random() < 0.7,
         ordered=rng.random() < 0.5,
         submit_s=rng.choice((0.0, 0.0, 0.003, 0.2)),
@@ -150,4 +155,4 @@ def _spoil(rng: Random, calls: list[CallPlan], options: JobOptions, *, may_hang:
     for call in rng.sample(calls, min(len(calls), rng.choice((0, 1, 1, 2, 3)))):
         call.fate = rng.choice(fates)
         call.times = rng.choice((inf, inf, 1, 2))
-        call.swallows = rng.random() < 0.3
+        call.swallows = rng.random() < 0.3 and not options.actor

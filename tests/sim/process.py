@@ -135,6 +135,7 @@ class FakeProcess:
         if self.dead:
             return
         self.dead = True
+        self._job.processes_ended += 1
         if self.execution is not None:
             self._ledger.ended(self.execution, End.DIED if self._forged else end)
             self.execution = None
@@ -279,7 +280,7 @@ class FakeProcess:
             now - range_.reported_at,
             final,
             interrupted=final and stopped is not None and range_.at < stopped,
-            dirty=final and self._world.chance(0.01),
+            dirty=final and self._world.chance(0.01) and not self._job.plan.options.actor,
             retryable=tuple(range_.retryable),
         )
         self._leaving = self._leaving or progress.dirty

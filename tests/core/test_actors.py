@@ -1,0 +1,184 @@
+"""Actors in the minds: one home, one process, calls in their order, none of them made twice."""
+
+from __future__ import annotations
+
+from goliath.core import node_events as ne
+from goliath.core.batch import JobOptions
+from goliath.core.commands import Abandoned, Assign, Fail, Verdict
+from goliath.core.events import (
+    EnvironmentBroken,
+    JobOpened,
+    NodeLost,
+    ParcelSubmitted,
+    RangeReturned,
+)
+from goliath.core.ids import JobId, Serial, WorkerId
+from goliath.core.node import Node
+from tests.core.books import (
+    JOB,
+    ONE,
+    OTHER,
+    A,
+    B,
+    S,
+    arrive,
+    batch,
+    node_with,
+    plain,
+    scheduler_with,
+    untimed,
+)
+
+ACTOR = JobOptions(environment="env", max_retries=0, cpus=0.0, actor=True)
+FIRST, SECOND = WorkerId(1), WorkerId(2)
+
+
+def calls(number: int, count: int = 1, *, cpus: float = 0.0) -> ne.BatchArrived:
+    """A batch of calls of the actor whose environment is ``env``."""
+    arrived = arrive(number, count, cpus=cpus)
+    arrived.actor = True
+    return arrived
+
+
+def alive(slots: int = 1, cpus: float = 0.0) -> Node:
+    """A node with an actor that is idle."""
+    node = node_with(slots)
+    node.handle(calls(1, cpus=cpus), 0.0)
+    node.handle(ne.WorkerStarted(FIRST), 0.0)
+    node.handle(ne.WorkerProgressed(FIRST, Serial(1), 0, 1, 0.1, final=True), 0.1)
+    node.check()
+    return node
+
+
+def runs(commands: list[ne.NodeCommand]) -> list[tuple[WorkerId, int]]:
+    return [(c.worker, c.batch) for c in commands if isinstance(c, ne.Run)]
+
+
+def test_all_calls_of_an_actor_go_to_its_one_process_in_their_order():
+    node = alive(slots=4)
+    assert runs(node.handle(calls(2), 0.2)) == [(FIRST, 2)]
+    for number in (3, 4):
+        assert runs(node.handle(calls(number), 0.2)) == []
+    done = ne.WorkerProgressed(FIRST, Serial(2), 0, 1, 0.1, final=True)
+    assert runs(node.handle(done, 0.3)) == [(FIRST, 3)]
+    node.check()
+
+
+def test_an_actor_that_waits_for_nothing_is_not_sent_away():
+    node = alive()
+    assert untimed(node.handle(ne.NodeTimerFired(), 10_000.0)) == []
+
+
+def test_an_actor_takes_no_slot_unless_it_was_made_with_one():
+    assert alive().load()[0] == 0.0
+    holder = alive(slots=2, cpus=2.0)
+    assert holder.load()[0] == 2.0
+    assert runs(holder.handle(arrive(2), 1.0)) == []
+
+
+def test_a_busy_actor_holds_up_no_task_and_no_task_holds_up_an_actor():
+    node = alive()
+    node.handle(calls(2), 0.2)
+    node.handle(calls(3), 0.2)
+    node.handle(ne.EnvironmentReady(S, "tasks"), 0.2)
+    task = arrive(4)
+    task.environment = "tasks"
+    assert runs(node.handle(task, 0.3)) == [(SECOND, 4)]
+    task = arrive(5)
+    task.environment = "tasks"
+    node.handle(task, 0.3)
+    done = ne.WorkerProgressed(FIRST, Serial(2), 0, 1, 0.1, final=True)
+    assert runs(node.handle(done, 0.4)) == [(FIRST, 3)]
+
+
+def test_nothing_of_an_actor_is_stolen_or_split():
+    node = alive(slots=2)
+    node.handle(calls(2, 50), 0.2)
+    node.handle(calls(3, 50), 0.2)
+    stolen = untimed(node.handle(ne.StealArrived(S, 5), 1.0))
+    assert ne.ReportSurrendered(S, 5, ()) in stolen
+    later = node.handle(ne.NodeTimerFired(), 2.0)
+    assert not [c for c in [*stolen, *later] if isinstance(c, ne.SplitRange)]
+
+
+def test_with_its_process_an_actor_is_gone_and_what_waits_comes_back():
+    node = alive()
+    node.handle(calls(2, 3), 0.2)
+    node.handle(calls(3, 2), 0.2)
+    said = untimed(node.handle(ne.WorkerExited(FIRST, Serial(2), 1), 0.3))
+    assert ne.ReportReturned(S, batch(2), ONE, 0, 3, "crashed", -1, FIRST) in said
+    assert any(isinstance(c, ne.ReportEnvironmentBroken) for c in said)
+    assert ne.ReportReturned(S, batch(3), ONE, 0, 2, "environment") in said
+    late = untimed(node.handle(calls(4), 0.4))
+    assert late[0] == ne.ReportReturned(S, batch(4), ONE, 0, 1, "environment")
+    node.check()
+
+
+def test_a_cancelled_call_is_interrupted_and_its_actor_not_killed_for_it():
+    node = alive()
+    node.handle(calls(2), 0.2)
+    cancel = ne.CancelArrived(S, batch(2), ONE)
+    assert untimed(node.handle(cancel, 0.3)) == [ne.InterruptRange(FIRST, Serial(2))]
+    assert untimed(node.handle(ne.NodeTimerFired(), 100.0)) == []
+
+
+def test_a_node_waits_for_the_call_of_an_actor_before_it_is_drained():
+    node = alive()
+    node.handle(calls(2), 0.2)
+    assert ne.Drained() not in node.handle(ne.DrainRequested(), 0.3)
+    done = ne.WorkerProgressed(FIRST, Serial(2), 0, 1, 0.1, final=True)
+    assert ne.Drained() in node.handle(done, 0.4)
+
+
+def test_two_batches_of_an_actor_are_on_its_home_and_never_elsewhere():
+    scheduler = scheduler_with(ACTOR, 1, 1, 1, nodes={A: 1, B: 4})
+    homes = {batch.node for node in scheduler._nodes.values() for batch in node.held.values()}
+    assert len(homes) == 1
+    assert sum(len(node.held) for node in scheduler._nodes.values()) == 2
+    scheduler.check()
+
+
+def test_actors_are_spread_over_the_nodes_by_their_size():
+    scheduler = scheduler_with(ACTOR, 1, nodes={A: 1, B: 2})
+    for number in range(2, 8):
+        scheduler.handle(JobOpened(JobId(number), ACTOR), 0.0)
+        scheduler.handle(ParcelSubmitted(JobId(number), 1, 1, 1), 0.0)
+    crowds = {node.id: len(node.actors) for node in scheduler._nodes.values()}
+    assert crowds[B] > crowds[A] > 0
+
+
+def test_calls_of_an_actor_fill_no_window_of_tasks():
+    scheduler = scheduler_with(ACTOR, 1, 1, nodes={A: 1})
+    scheduler.handle(JobOpened(OTHER, JobOptions()), 0.1)
+    placed = [plain(scheduler.handle(ParcelSubmitted(OTHER, n, 1, 1), 0.1)) for n in (1, 2)]
+    assert [type(commands[0]) for commands in placed] == [Assign, Assign]
+
+
+def test_what_may_have_begun_and_what_has_not_is_told_apart_when_an_actor_dies():
+    scheduler = scheduler_with(ACTOR, 3, 2, 1, nodes={A: 1})
+    crash = RangeReturned(A, batch(1), ONE, 0, 3, "crashed")
+    failed = plain(scheduler.handle(crash, 1.0))[0]
+    assert failed == Fail(JOB, 1, 0, 3, Verdict.CRASHED, ONE, "1")
+    said = plain(scheduler.handle(EnvironmentBroken("env", "it ended", gone=True), 1.0))
+    verdicts = [(c.parcel, c.verdict) for c in said if isinstance(c, Fail)]
+    assert set(verdicts) == {(2, Verdict.GONE), (3, Verdict.GONE)}
+    assert Abandoned(JOB, Verdict.GONE, "it ended") in said
+
+
+def test_an_actor_is_abandoned_with_its_node():
+    scheduler = scheduler_with(ACTOR, 1, 1, 1, nodes={A: 1})
+    said = plain(scheduler.handle(NodeLost(A), 1.0))
+    verdicts = {(c.parcel, c.verdict) for c in said if isinstance(c, Fail)}
+    assert verdicts == {
+        (1, Verdict.NODE_DIED),
+        (2, Verdict.NODE_DIED),
+        (3, Verdict.GONE),
+    }
+    assert [c.verdict for c in said if isinstance(c, Abandoned)] == [Verdict.GONE]
+
+
+def test_an_actor_on_a_node_that_drains_is_abandoned_when_its_calls_come_back():
+    scheduler = scheduler_with(ACTOR, 1, 1, nodes={A: 1})
+    said = plain(scheduler.handle(RangeReturned(A, batch(2), ONE, 0, 1, "unstarted"), 1.0))
+    assert [c.verdict for c in said if isinstance(c, Abandoned)] == [Verdict.GONE]
+    scheduler.check()
