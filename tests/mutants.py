@@ -252,6 +252,7 @@ MUTANTS = [
         "goliath.core.node:Node._on_exited",
         "\n    if worker.actor:",
         "\n    if False:",
+        witness=test_actors.test_with_its_process_an_actor_is_gone_and_what_waits_comes_back,
     ),
     Mutant(
         "runs calls of an actor wherever there is room",
@@ -264,6 +265,7 @@ MUTANTS = [
         "goliath.core.scheduler:Scheduler._on_crash",
         "if job.options.actor:",
         "if False:",
+        witness=test_actors.test_what_may_have_begun_and_what_has_not_is_told_apart_when_an_actor_dies,
     ),
     Mutant(
         "leaves a batch waiting whose worker is dead",
