@@ -360,7 +360,7 @@ class Commander:
         """Make an actor (see `goliath.remote`); ``pickle`` makes its blueprint, given its id."""
         portal, commander = self._cluster.start()
         actor_id = self._cluster.troupe.new_id()
-        with passing.collected() as held:
+        with passing.Collected() as held:
             blueprint = pickle(actor_id, here=True)
             if takes_refs(args, kwargs):
                 creation: Any = Dependencies(*frozen_call((BEGIN, *args), kwargs))

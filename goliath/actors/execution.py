@@ -208,12 +208,15 @@ class Range:
             )
         place = len(self.values)
         try:
-            with passing.collected() as refs:
+            if passing.refs_exist:
+                with passing.Collected() as refs:
+                    pickled = dump_value(value, EVERYTHING)
+                if refs:
+                    self.held[place] = refs
+            else:
                 pickled = dump_value(value, EVERYTHING)
         except Exception as exc:
             raise refused_result(value, exc) from exc
-        if refs:
-            self.held[place] = refs
         if len(pickled) > RESULT_MAX_BYTES:
             raise RefusedError(_size_complaint(len(pickled)))
         self.boxed[place] = pickled

@@ -133,7 +133,7 @@ class NestedCalls:
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
     ) -> ObjectRef[Any]:
-        with passing.collected() as held:
+        with passing.Collected() as held:
             arguments, payload = _laid_out(args, kwargs)
         ref = self._new(name)
         self.tell(
@@ -170,12 +170,12 @@ class NestedCalls:
         """Make an actor; ``pickle`` makes its blueprint, given its id."""
         call = self._running_call(cls.__name__)
         actor_id = f"{self._token}-{next(self._numbers)}"
-        with passing.collected() as held:
+        with passing.Collected() as held:
             blueprint = pickle(actor_id)
         function = blueprint.function
         refs = [ref.task_id for ref in held]
         self.tell(msg.NestedFunction(0, function.digest, function.name, refs, function.payload))
-        with passing.collected() as held:
+        with passing.Collected() as held:
             arguments, payload = _laid_out((BEGIN, *args), kwargs)
         grip = self._grips[actor_id] = NestedGrip(self, actor_id, function.name)
         self.tell(
@@ -235,7 +235,7 @@ class NestedCalls:
         Raises:
             SerializationError: it cannot be pickled.
         """
-        with passing.collected() as held:
+        with passing.Collected() as held:
             frozen = serialization.freeze("value", value, EVERYTHING)
         ref = self._new("put", Stored(frozen, held))
         payload = serialization.pickle_of(frozen)
@@ -257,7 +257,7 @@ class NestedCalls:
         """The task's function, after the Commander was told of it."""
         function = self._functions.get(task)
         if function is None:
-            with passing.collected() as held:
+            with passing.Collected() as held:
                 function = pickle(EVERYTHING)
             refs = [ref.task_id for ref in held]
             self.tell(msg.NestedFunction(0, function.digest, function.name, refs, function.payload))

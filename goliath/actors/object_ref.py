@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _puts = counter()
+passing.refs_exist = True
 
 
 class ObjectRef(Generic[T]):
@@ -256,7 +257,7 @@ def stored(value: T) -> ObjectRef[T]:
     Raises:
         SerializationError: it cannot be pickled.
     """
-    with passing.collected() as held:
+    with passing.Collected() as held:
         outcome = Stored(serialization.freeze("value", value), held)
     return ObjectRef(Gathering("put", "object", next(_puts)), 0, outcome)
 

@@ -7,8 +7,6 @@ collects the refs in it, because they have to be kept until the value has been r
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 
@@ -18,15 +16,27 @@ class _Collection(threading.local):
 
 _here = _Collection()
 
+refs_exist = False
+"""Whether this process knows what a ref is: most workers never do, and need not look for any."""
 
-@contextmanager
-def collected() -> Iterator[list[Any]]:
-    """The refs that are pickled in the meantime, in this thread."""
-    before, _here.refs = _here.refs, []
-    try:
-        yield _here.refs
-    finally:
-        _here.refs = before
+
+class Collected:
+    """The refs that are pickled in the meantime, in this thread: ``with Collected() as refs``.
+
+    (A generator with a decorator would take 1 µs, this takes 0.3, for every call with an argument
+    that is no plain scalar.)
+    """
+
+    __slots__ = ("_before",)
+
+    def __enter__(self) -> list[Any]:
+        self._before = _here.refs
+        refs: list[Any] = []
+        _here.refs = refs
+        return refs
+
+    def __exit__(self, *exc_info: object) -> None:
+        _here.refs = self._before
 
 
 def collect(ref: Any) -> None:

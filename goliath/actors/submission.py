@@ -104,7 +104,7 @@ class Submission:
         held: list[Any] | None = None
         for value in row:  # a set of their types would take three times as long
             if type(value) not in SCALARS:
-                with passing.collected() as held:
+                with passing.Collected() as held:
                     if takes_refs(args, kwargs):
                         later = Dependencies(*frozen_call(args, kwargs))
                         return self._submit_later(later, held)
