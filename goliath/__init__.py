@@ -9,6 +9,7 @@ from __future__ import annotations
 TYPE_CHECKING = False  # importing typing would take longer than all the rest
 if TYPE_CHECKING:
     from goliath.actor_class import (
+        Actor as Actor,
         exit_actor as exit_actor,
         get_actor as get_actor,
         kill as kill,
@@ -94,7 +95,7 @@ _ERRORS = (
 
 _HOMES = {
     "ActorHandle": "goliath.actors.handles",
-    **dict.fromkeys(("exit_actor", "get_actor", "kill", "method"), "goliath.actor_class"),
+    **dict.fromkeys(("Actor", "exit_actor", "get_actor", "kill", "method"), "goliath.actor_class"),
     "Commander": "goliath.commander",
     "Executor": "goliath.executor",
     "NodeAffinitySchedulingStrategy": "goliath.actors.task",
@@ -123,6 +124,10 @@ __all__ = ["__version__", *sorted(_HOMES)]
 
 
 def __getattr__(name: str) -> object:
+    if name == "util":
+        from importlib import import_module
+
+        return import_module("goliath.util")
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'goliath' has no attribute {name!r}")

@@ -150,6 +150,34 @@ class ActorClass(Generic[P]):
         )
 
 
+class Actor:
+    """A base for actor classes, instead of the decorator: type checkers then know the class.
+
+    ::
+
+        >>> import goliath
+        >>> class Greeter(goliath.Actor):
+        ...     def greet(self, name):
+        ...         return f"hello {name}"
+        >>> greeter = Greeter.remote()
+        >>> goliath.get(greeter.greet.remote("you"))
+        'hello you'
+        >>> Greeter().greet("me")
+        'hello me'
+        >>> goliath.shutdown()
+    """
+
+    @classmethod
+    def remote(cls, *args: Any, **kwargs: Any) -> ActorHandle:
+        """Make an actor (see `ActorClass.remote`)."""
+        return ActorClass(cls, {}).remote(*args, **kwargs)
+
+    @classmethod
+    def options(cls, **options: Unpack[ActorOptions]) -> ActorClass[...]:
+        """The class with options (see `ActorOptions`)."""
+        return ActorClass(cls, options)
+
+
 def _resources(options: ActorOptions) -> dict[str, float]:
     return needs(options.get("resources"), options.get("num_gpus", 0), options.get("memory"))
 
@@ -175,12 +203,16 @@ def _check(options: ActorOptions) -> None:
         )
 
 
+_OF_ACTOR = (Actor.remote.__func__, Actor.options.__func__)  # type: ignore[attr-defined]
+
+
 def _methods_of(cls: type) -> dict[str, int]:
     """What can be called of an instance: everything but what Python itself calls."""
     return {
         name: getattr(member, _METHOD, 1)
         for name, member in inspect.getmembers(cls, callable)
         if not (name.startswith("__") and name.endswith("__") and name != "__call__")
+        and getattr(member, "__func__", None) not in _OF_ACTOR
     }
 
 

@@ -460,6 +460,22 @@ def test_in_local_mode_an_actor_is_an_object_here():
         goliath.get(counter.add.remote())
 
 
+def test_a_class_may_have_actor_as_its_base_instead_of_the_decorator():
+    class Adder(goliath.Actor):
+        def __init__(self, n=0):
+            self.n = n
+
+        def add(self, k):
+            return self.n + k
+
+    assert goliath.get(Adder.remote(1).add.remote(2)) == 3
+    named = Adder.options(name="adder").remote(10)
+    assert goliath.get(goliath.get_actor("adder").add.remote(1)) == 11
+    assert Adder(5).add(1) == 6
+    with pytest.raises(AttributeError):
+        _ = named.options
+
+
 def test_a_hundred_actors_come_and_go():
     actors = [Counter.remote(n) for n in range(100)]
     assert goliath.get([a.add.remote() for a in actors], timeout=50) == list(range(1, 101))
