@@ -227,6 +227,12 @@ def cluster_resources() -> dict[str, float]:
 
 
 def available_resources() -> dict[str, float]:
-    """The CPUs of them that were free, by whomever they are used, when it was last heard."""
-    alive = [node for node in nodes() if node.alive]
-    return {"CPU": sum(max(node.workers - node.busy, 0.0) for node in alive)}
+    """What of that was free, by whomever it is used, when the nodes were last heard."""
+    free = {"CPU": 0.0}
+    for node in nodes():
+        if node.alive:
+            free["CPU"] += max(node.workers - node.busy, 0.0)
+            for name, amount in node.resources.items():
+                left = amount - node.used.get(name, 0.0)
+                free[name] = free.get(name, 0.0) + max(left, 0.0)
+    return free

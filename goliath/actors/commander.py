@@ -49,6 +49,7 @@ class NodeInfo:
         python: its version, such as ``"3.12"``.
         processes: worker processes it has.
         resources: what else it offers.
+        used: how much of that was taken, by any Commander, when it was last heard.
         error: why the last attempt to reach it failed; empty if it did not.
     """
 
@@ -63,6 +64,7 @@ class NodeInfo:
     resources: dict[str, float] = field(default_factory=dict)
     draining: bool = False
     error: str = ""
+    used: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -355,6 +357,7 @@ class CommanderActor(Actor):
                 node.status.processes if node.status else 0,
                 node.up.resources,
                 node.draining,
+                used=node.status.used if node.status else {},
             )
             for node in self._nodes.values()
         ]

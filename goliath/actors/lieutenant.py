@@ -232,9 +232,8 @@ class LieutenantActor(Actor):
                     worker.process.control(said)
             case msg.AskStatus():
                 busy, queued, processes = self._mind.load()
-                session.ref.tell(
-                    msg.Status(busy, self._mind.slots, queued, processes, self._draining)
-                )
+                slots, used = self._mind.slots, self._mind.used()
+                session.ref.tell(msg.Status(busy, slots, queued, processes, self._draining, used))
             case _:
                 pass  # of a newer Commander: nothing we could act on
 

@@ -56,10 +56,16 @@ class Crew:
                 if self._choose_devices(work) is None:
                     return False
                 continue
-            used = sum(worker.takes(name) for worker in self.workers.values())
-            if used + amount > self.resources.get(name, 0.0):
+            if self.used(name) + amount > self.resources.get(name, 0.0):
                 return False
         return True
+
+    def used(self, resource: str) -> float:
+        """How much of a resource is taken now."""
+        if resource == GPU:  # a device is, as long as the process lives that has had it
+            parts = sum(sum(worker.devices.values()) for worker in self.workers.values())
+            return parts / WHOLE
+        return sum(worker.takes(resource) for worker in self.workers.values())
 
     def _choose_devices(self, work: Work) -> Grant | None:
         held = (worker.devices for worker in self.workers.values())

@@ -557,6 +557,10 @@ class Node:
         queued = sum(len(session.queue) for session in self._queues.sessions.values())
         return self._crew.occupied(), queued, len(self._crew.workers)
 
+    def used(self) -> dict[str, float]:
+        """What is taken of each resource beside CPUs."""
+        return {name: self._crew.used(name) for name in self.resources}
+
     def check(self) -> None:
         """Raise `AssertionError` if the books do not agree with each other."""
         workers = self._crew.workers.values()

@@ -278,7 +278,8 @@ class Output(Message):
 
 @dataclass(slots=True)
 class Status(Message):
-    """A node about itself. ``busy`` and ``slots`` count CPUs, ``queued`` batches of everyone."""
+    """A node about itself. ``busy`` and ``slots`` count CPUs, ``queued`` batches of everyone;
+    ``used`` is what is taken of its other resources, by name."""
 
     kind: ClassVar[str] = "status"
     busy: float
@@ -286,6 +287,7 @@ class Status(Message):
     queued: int
     processes: int
     draining: bool = False
+    used: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

@@ -449,6 +449,20 @@ def test_actors_that_take_cpus_hold_them_as_long_as_they_live(tmp_path: Path):
     assert goliath.get(blocked, timeout=20) == 9
 
 
+def test_what_actors_take_is_not_available_any_more():
+    total = goliath.cluster_resources()
+    holder = Counter.options(num_cpus=1, memory=1000).remote()
+    goliath.get(holder.add.remote())
+
+    def free():
+        available = goliath.available_resources()
+        return available["CPU"], total["memory"] - available["memory"]
+
+    until(lambda: free() == (1.0, 1000.0), 20)
+    goliath.kill(holder)
+    until(lambda: free() == (2.0, 0.0), 20)
+
+
 def test_in_local_mode_an_actor_is_an_object_here():
     goliath.shutdown()
     goliath.init(local_mode=True)
