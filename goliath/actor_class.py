@@ -123,10 +123,14 @@ class ActorClass(Generic[P]):
         """
         options = self._options
         name, namespace = options.get("name") or "", options.get("namespace") or DEFAULT_NAMESPACE
-        if name and options.get("get_if_exists"):
-            found = runtime.find_actor(name, namespace)
-            if found is not None:
-                return found
+        found = runtime.find_actor(name, namespace) if name else None
+        if found is not None and options.get("get_if_exists"):
+            return found
+        if found is not None:
+            raise ValueError(
+                f"there is an actor called {name!r} already; choose another name, find it by "
+                "goliath.get_actor, or say get_if_exists=True"
+            )
         return runtime.make_actor(self._cls, self._blueprint, args, kwargs)
 
     def _blueprint(self, actor_id: str, *, here: bool) -> Blueprint:

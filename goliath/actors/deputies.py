@@ -84,6 +84,14 @@ class _Held:
     count: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class _NoActor:
+    """In the place of an actor that could not be made."""
+
+    task_id: str
+    why: str
+
+
 @dataclass(slots=True)
 class _Deputy:
     """For one worker: the functions it has named, what it holds, and which calls have asked."""
@@ -167,7 +175,9 @@ class Deputies:
                 found = Stored(Pickled.of(known), [grip] if grip else [])
                 self._keep(deputy, self._ended(task_id, "get_actor", found))
             case msg.KillActor(_, actor_id, no_restart):
-                self._actor(deputy, actor_id).kill(no_restart=no_restart)
+                grip = deputy.find(actor_id)
+                if isinstance(grip, HeldGrip):
+                    grip.kill(no_restart=no_restart)
             case msg.LeaveActor(_, job):
                 self._leave(JobId(job))
             case msg.AskNodes(_, task_id):
@@ -224,20 +234,25 @@ class Deputies:
             blueprint = Blueprint.of(function, said.spec)
         except TypeError as exc:
             raise ProtocolError(f"an actor of {said.spec!r}") from exc
-        grip = self._troupe.make(
-            said.ref,
-            blueprint,
-            _row(said, deputy),
-            self._found(deputy, said.refs),
-            parent.surroundings,
-            self._portal,
-            self._office.me(),
-        )
+        try:
+            grip: Held = self._troupe.make(
+                said.ref,
+                blueprint,
+                _row(said, deputy),
+                self._found(deputy, said.refs),
+                parent.surroundings,
+                self._portal,
+                self._office.me(),
+            )
+        except (ValueError, GoliathError) as exc:
+            grip = _NoActor(said.ref, str(exc))
         deputy.keep(grip)
 
     @staticmethod
     def _actor(deputy: _Deputy, actor_id: str) -> UserActor:
         grip = deputy.find(actor_id)
+        if isinstance(grip, _NoActor):
+            raise ActorDiedError(f"actor {actor_id} could not be made: {grip.why}")
         if not isinstance(grip, HeldGrip) or not isinstance(grip.actor, UserActor):
             raise ActorDiedError(f"actor {actor_id} has ended: nobody held a handle of it")
         return grip.actor

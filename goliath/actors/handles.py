@@ -65,6 +65,12 @@ class ActorHandle:
     def __hash__(self) -> int:
         return hash(self._grip.task_id)
 
+    def __copy__(self) -> ActorHandle:
+        return self
+
+    def __deepcopy__(self, _memo: object) -> ActorHandle:
+        return self
+
     def __reduce__(self) -> Any:
         grip = self._grip
         passing.collect(grip)

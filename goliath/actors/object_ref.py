@@ -55,6 +55,12 @@ class ObjectRef(Generic[T]):
         state = "done" if self.done() else "pending"
         return f"<ObjectRef {self.task_id} of {self.name}, {state}>"
 
+    def __copy__(self) -> ObjectRef[T]:
+        return self
+
+    def __deepcopy__(self, _memo: object) -> ObjectRef[T]:
+        return self
+
     def __reduce__(self) -> Any:
         passing.collect(self)
         _directory[self.task_id] = self

@@ -151,24 +151,25 @@ class UserActor(Submission):
             SerializationError: an argument cannot be pickled.
             PendingCallsLimitExceeded: as many calls wait as may.
         """
-        self._count_one()
-        ref = self.submit((method, *args), kwargs)
-        assert ref is not None, "an actor whose handles are gone was called"
-        ref.when_done(self._count_off)
-        return ref
+        return self._counted(lambda: self.submit((method, *args), kwargs))
 
     def call_as(self, task_id: str, row: bytes | Dependencies, held: list[Any]) -> ObjectRef[Any]:
         """Make a call that is laid out already, for a worker."""
-        self._count_one()
-        ref = self.submit_as(task_id, row, held)
+        return self._counted(lambda: self.submit_as(task_id, row, held))
+
+    def _counted(self, make: Callable[[], ObjectRef[Any] | None]) -> ObjectRef[Any]:
+        limit = self.blueprint.max_pending_calls
+        if limit >= 0:
+            self._count_one(limit)
+        ref = make()
         assert ref is not None, "an actor whose handles are gone was called"
-        ref.when_done(self._count_off)
+        if limit >= 0:
+            ref.when_done(self._count_off)
         return ref
 
-    def _count_one(self) -> None:
-        limit = self.blueprint.max_pending_calls
+    def _count_one(self, limit: int) -> None:
         with self._lock:
-            if 0 <= limit <= self._pending:
+            if limit <= self._pending:
                 raise PendingCallsLimitExceeded(
                     f"{limit} calls of actor {self.name} wait already (max_pending_calls); wait "
                     "for some of them before you make more"
@@ -287,6 +288,7 @@ class UserActor(Submission):
         self.id = JobId(next(job_ids))
         with self._lock:
             self._granted, self._calls_wanted, self._open = 0, 1, None
+            self._exhausted = False
         self._sort_struck()
         around = self._fresh_surroundings()
         job = self._new_job(self.blueprint.function, around, self.blueprint.options(around.key))

@@ -234,6 +234,32 @@ def test_a_named_actor_is_found_while_it_lives():
     del elsewhere
 
 
+def test_in_a_task_too_no_two_actors_have_one_name():
+    @goliath.remote
+    def make():
+        first = Counter.options(name="only").remote(1)
+        try:
+            Counter.options(name="only").remote()
+        except ValueError as exc:
+            return str(exc), goliath.get(first.add.remote())
+        return "", 0
+
+    told, count = goliath.get(make.remote())
+    assert "already" in told
+    assert count == 2
+
+
+def test_an_actor_that_was_killed_in_a_task_is_dead_for_all():
+    @goliath.remote
+    def kill(counter):
+        goliath.kill(counter)
+
+    counter = Counter.remote()
+    goliath.get(kill.remote(counter))
+    with pytest.raises(ActorDiedError, match="killed"):
+        goliath.get(counter.add.remote(), timeout=20)
+
+
 def test_a_task_that_looks_for_an_actor_that_is_not_there_is_told_so():
     @goliath.remote
     def look():
