@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from types import NoneType
 from typing import Any
 
+from goliath.actors.scrutiny import are_amounts
 from goliath.core.batch import JobOptions
 from goliath.core.ids import NodeId
 from goliath.transport.serialization import Function
@@ -66,4 +68,33 @@ class Blueprint:
         Raises:
             TypeError: it did not.
         """
+        wrong = [name for name, value in data.items() if not _is_right(name, value)]
+        if wrong:
+            raise TypeError(f"{wrong[0]}={data[wrong[0]]!r}")
         return cls(function, **data)
+
+
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    "node": (str, NoneType),
+    "soft": (bool,),
+    "name": (str,),
+    "namespace": (str,),
+}
+_COUNTS = ("max_restarts", "max_task_retries", "max_pending_calls")
+
+
+def _is_right(name: str, value: object) -> bool:
+    """Whether a field may have a value that came from somewhere."""
+    if name in _TYPES:
+        return type(value) in _TYPES[name]
+    if name in _COUNTS:
+        return type(value) is int and value >= -1
+    if name == "cpus":
+        return are_amounts({name: value})
+    if name == "resources":
+        return isinstance(value, dict) and are_amounts(value)
+    if name == "methods":
+        return isinstance(value, dict) and all(
+            type(each) is str and type(count) is int for each, count in value.items()
+        )
+    return False

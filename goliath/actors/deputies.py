@@ -6,7 +6,7 @@ does not any more, or is gone. All of this lives in the loop's thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -16,14 +16,13 @@ import orjson
 
 from goliath.actors import desk
 from goliath.actors.blueprint import Blueprint
-from goliath.actors.dependencies import Dependencies
 from goliath.actors.endings import Broken, Outcome, Stored, packed
 from goliath.actors.gathering import Gathering
 from goliath.actors.handles import HeldGrip
 from goliath.actors.object_ref import ObjectRef, find, register
 from goliath.actors.portal import Poster
 from goliath.actors.ref import AskableRef
-from goliath.actors.scrutiny import are_strings
+from goliath.actors.requests import checked_id, checked_ids, options_of, row_of
 from goliath.actors.submission import Submission
 from goliath.actors.troupe import Troupe
 from goliath.actors.user_actor import UserActor
@@ -39,19 +38,6 @@ DEPTH_MAX = 1000
 
 Caller = tuple[JobId, int, int]
 """Job, parcel, and the number of the call in it."""
-
-CHOSEN = {
-    "max_retries": int,
-    "timeout_s": float,
-    "cpus": float,
-    "resources": dict,
-    "retry_exceptions": bool,
-    "priority": int,
-    "spread": bool,
-    "node": str,
-    "soft": bool,
-}
-"""The options that the maker of a nested call may choose, and their types."""
 
 
 class Office(Protocol):
@@ -114,6 +100,11 @@ class _Deputy:
             if not known.count:
                 del self.held[task_id]
 
+    def find_ref(self, task_id: str) -> ObjectRef[Any] | None:
+        """What is called so, if it is the ref of a call or of a value."""
+        found = self.find(task_id)
+        return found if isinstance(found, ObjectRef) else None
+
     def find(self, task_id: str) -> Any:
         known = self.held.get(task_id)
         return known.ref if known is not None else find(task_id)
@@ -149,10 +140,10 @@ class Deputies:
             case msg.NestedCall():
                 self._call(node, deputy, said)
             case msg.AwaitRefs(worker, refs):
-                for task_id in _checked(refs):
-                    self._await(node, worker, task_id, deputy.find(task_id))
+                for task_id in checked_ids(refs):
+                    self._await(node, worker, task_id, deputy.find_ref(task_id))
             case msg.DropRefs(_, refs):
-                for task_id in _checked(refs):
+                for task_id in checked_ids(refs):
                     deputy.drop(task_id)
             case msg.HoldRefs(_, refs):
                 for ref in self._found(deputy, refs):
@@ -164,7 +155,7 @@ class Deputies:
                 stored = Stored(Pickled(payload), self._found(deputy, refs))
                 self._keep(deputy, self._ended(task_id, "put", stored))
             case msg.CancelRef(_, task_id, force, recursive):
-                wanted = deputy.find(task_id)
+                wanted = deputy.find_ref(task_id)
                 if wanted is not None:
                     wanted.cancel(force=force, recursive=recursive)
             case msg.NestedActor():
@@ -203,7 +194,7 @@ class Deputies:
 
     @staticmethod
     def _found(deputy: _Deputy, task_ids: list[str]) -> list[ObjectRef[Any]]:
-        found = [deputy.find(task_id) for task_id in _checked(task_ids)]
+        found = [deputy.find(task_id) for task_id in checked_ids(task_ids)]
         return [ref for ref in found if ref is not None]
 
     @staticmethod
@@ -238,7 +229,7 @@ class Deputies:
             grip: Held = self._troupe.make(
                 said.ref,
                 blueprint,
-                _row(said, deputy),
+                row_of(said, deputy.find_ref),
                 self._found(deputy, said.refs),
                 parent.surroundings,
                 self._portal,
@@ -268,23 +259,23 @@ class Deputies:
         if said.actor:
             held = self._found(deputy, said.refs)
             actor = self._actor(deputy, said.actor)
-            return actor.call_as(_checked_id(said.ref), _row(said, deputy), held)
+            return actor.call_as(checked_id(said.ref), row_of(said, deputy.find_ref), held)
         function, _ = deputy.functions.get(said.function, (None, None))
         if parent is None or function is None:
             raise GoliathError(
                 "the call that has made this call had ended before; wait for it in the call itself"
             )
-        options = _options(parent.options, said.function, said.options)
+        options = options_of(said, parent.options)
         if options.depth > DEPTH_MAX:
             raise GoliathError(
                 f"{function.name}: {DEPTH_MAX} calls wait for one another in a row already; make "
                 "the recursion end earlier"
             )
-        row = _row(said, deputy)
+        row = row_of(said, deputy.find_ref)
         held = self._found(deputy, said.refs)
         while True:  # one that was just closed takes no more: a new one does
             submission = self._submission(parent, function, options)
-            ref = submission.submit_as(_checked_id(said.ref), row, held)
+            ref = submission.submit_as(checked_id(said.ref), row, held)
             if ref is not None:
                 return ref
             self._submissions = {
@@ -332,7 +323,7 @@ class Deputies:
     @staticmethod
     def _ended(task_id: str, name: str, outcome: Outcome) -> ObjectRef[Any]:
         """The ref of something that is no call, or never became one."""
-        task, _, number = _checked_id(task_id).rpartition("-")
+        task, _, number = checked_id(task_id).rpartition("-")
         return ObjectRef(Gathering(name, task, int(number)), 0, outcome)
 
     def _await(self, node: NodeId, worker: int, task_id: str, ref: ObjectRef[Any] | None) -> None:
@@ -353,62 +344,3 @@ class Deputies:
     def _answer(self, node: NodeId, worker: int, ref: ObjectRef[Any]) -> None:
         failed, payload = packed(*ref.ending())
         self._office.tell_node(node, msg.RefEnded(worker, ref.task_id, failed, payload))
-
-
-def _row(said: msg.NestedCall | msg.NestedActor, deputy: _Deputy) -> bytes | Dependencies:
-    if not said.arguments:
-        return bytes(said.payload)
-    args: list[Any] = []
-    kwargs: dict[str, Any] = {}
-    for name, value in _arguments(said, deputy.find):
-        if name:
-            kwargs[name] = value
-        else:
-            args.append(value)
-    return Dependencies(args, kwargs)
-
-
-def _arguments(
-    said: msg.NestedCall | msg.NestedActor, find_ref: Callable[[str], ObjectRef[Any] | None]
-) -> Iterator[tuple[str, Any]]:
-    view, at = memoryview(said.payload), 0
-    for argument in said.arguments:
-        match argument:
-            case [str(name), int(size)]:
-                yield name, Pickled(view[at : at + size])
-                at += size
-            case [str(name), str(task_id)]:
-                ref = find_ref(task_id)
-                if ref is None:
-                    raise ObjectLostError(
-                        f"argument {name or task_id}: its result was freed, as nobody held it"
-                    )
-                yield name, ref
-            case _:
-                raise ProtocolError(f"an argument of a nested call is {argument!r}")
-
-
-def _options(parent: JobOptions, function: str, chosen: Mapping[str, object]) -> JobOptions:
-    for name, value in chosen.items():
-        wanted = CHOSEN.get(name)
-        if wanted is None or not isinstance(value, (int, float) if wanted is float else wanted):
-            raise ProtocolError(f"option {name} of a nested call is {value!r}")
-    priority = parent.priority + int(str(chosen.get("priority", 0)))
-    return JobOptions(
-        function=function,
-        environment=parent.environment,
-        depth=parent.depth + 1,
-        **{**chosen, "priority": priority},  # type: ignore[arg-type]  # checked just now
-    )
-
-
-def _checked(task_ids: list[str]) -> list[str]:
-    if not are_strings(task_ids):
-        raise ProtocolError("refs without their task ids")
-    return task_ids
-
-
-def _checked_id(task_id: str) -> str:
-    if not task_id.rpartition("-")[2].isdecimal():
-        raise ProtocolError(f"a ref is called {task_id!r}")
-    return task_id

@@ -1,0 +1,147 @@
+"""What calls in workers ask of their Commander: whatever they say, it does not break."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from hypothesis import given, settings, strategies as st
+
+from goliath.actors import desk
+from goliath.actors.blueprint import Blueprint
+from goliath.actors.deputies import Deputies
+from goliath.actors.nested import TRAVELLING
+from goliath.actors.surroundings import Surroundings
+from goliath.actors.troupe import Troupe
+from goliath.core.batch import JobOptions
+from goliath.core.ids import JobId, NodeId
+from goliath.errors import ProtocolError
+from goliath.transport import messages as msg
+from goliath.transport.messages import Message
+from goliath.transport.serialization import Function
+from tests.actors.desks import FakePortal
+
+NODE = NodeId("n#1")
+IDS = st.sampled_from(["w1-0", "w1-1", "w1-2", "actor-1", "x", "", "w1-x", "-", "w1-99999999999"])
+MANY = st.lists(st.one_of(IDS, st.integers(), st.none(), st.lists(IDS, max_size=2)), max_size=3)
+PIECES = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from(["", "a"]), st.integers(-5, 50)).map(list),
+        st.tuples(st.sampled_from(["", "a"]), IDS).map(list),
+        st.lists(st.one_of(st.integers(), IDS, st.none()), max_size=3),
+    ),
+    max_size=3,
+)
+ODD = st.one_of(
+    st.integers(-3, 3),
+    st.floats(),
+    st.text(max_size=3),
+    st.none(),
+    st.booleans(),
+    st.lists(st.integers(), max_size=2),
+    st.dictionaries(st.text(max_size=2), st.integers()),
+)
+NAMES = [*TRAVELLING, "what"]
+OPTIONS = st.dictionaries(st.sampled_from(NAMES), ODD, max_size=2)
+FIELDS = [*Blueprint.__dataclass_fields__, "what"]
+SPEC = st.dictionaries(st.sampled_from(FIELDS), ODD, max_size=2)
+JOBS = st.sampled_from([1, 1, 1, 1, 1, 2])
+BYTES = st.binary(max_size=20)
+SAID = st.one_of(
+    st.builds(msg.NestedFunction, JOBS, st.just("f"), st.just("f"), MANY, BYTES),
+    st.builds(
+        msg.NestedCall,
+        JOBS,
+        IDS,
+        JOBS,
+        JOBS,
+        JOBS,
+        st.sampled_from(["f", "g"]),
+        st.sampled_from(["", "w1-0", "actor-1"]),
+        OPTIONS,
+        PIECES,
+        MANY,
+        BYTES,
+    ),
+    st.builds(
+        msg.NestedActor,
+        JOBS,
+        IDS,
+        JOBS,
+        JOBS,
+        JOBS,
+        st.sampled_from(["f", "g"]),
+        SPEC,
+        PIECES,
+        MANY,
+        BYTES,
+    ),
+    st.builds(msg.StoreValue, JOBS, IDS, MANY, BYTES),
+    st.builds(msg.AwaitRefs, JOBS, MANY),
+    st.builds(msg.HoldRefs, JOBS, MANY),
+    st.builds(msg.DropRefs, JOBS, MANY),
+    st.builds(msg.CancelRef, JOBS, IDS, st.booleans(), st.booleans()),
+    st.builds(msg.FindActor, JOBS, IDS, st.text(max_size=2), st.text(max_size=2)),
+    st.builds(msg.KillActor, JOBS, IDS, st.booleans()),
+    st.builds(msg.LeaveActor, JOBS, JOBS),
+    st.builds(msg.AskNodes, JOBS, IDS),
+)
+
+
+class Nobody:
+    """A Commander actor that is told things and does nothing."""
+
+    name = "nobody"
+
+    def tell(self, message: Any) -> None:
+        """Nothing comes of it."""
+
+    def ask(self, message: Any) -> Any:
+        """Nothing comes of it either."""
+
+        class Never:
+            def add_done_callback(self, _then: Any) -> None:
+                """It never is."""
+
+        return Never()
+
+
+class Office:
+    """With one open job."""
+
+    def __init__(self) -> None:
+        self.told: list[Message] = []
+
+    def find_job(self, job: JobId) -> desk.OpenJob | None:
+        if job != 1:
+            return None
+        owner: Any = None
+        function = Function("f", "f", b"")
+        return desk.OpenJob(job, owner, function, Surroundings("env"), JobOptions())
+
+    def tell_node(self, node: NodeId, message: Message) -> None:
+        self.told.append(message)
+
+    def describe_nodes(self) -> list[Any]:
+        return []
+
+    def me(self) -> Any:
+        return Nobody()
+
+
+@settings(max_examples=600, deadline=None)
+@given(st.lists(SAID, max_size=12))
+def test_whatever_a_worker_says_only_its_session_may_end(said: list[Any]):
+    office = Office()
+    portal: Any = FakePortal()
+    deputies = Deputies(office, portal, Troupe())
+    deputies.hear(NODE, msg.NestedFunction(1, "f", "f", [], b""))
+    for message in said:
+        with contextlib.suppress(ProtocolError):
+            deputies.hear(NODE, message)
+    deputies.release(JobId(1), 1, range(3))
+    deputies.job_ended(JobId(1))
+    deputies.cancel_job(JobId(1))
+    deputies.node_left(NODE)
+    assert not deputies._deputies
+    assert not deputies._submissions
