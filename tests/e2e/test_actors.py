@@ -115,9 +115,10 @@ def test_an_exception_is_the_outcome_of_its_call_only_and_the_actor_lives_on():
             return a / b
 
     fragile = Fragile.remote()
-    bad, good = fragile.divide.remote(1, 0), fragile.divide.remote(4, 2)
-    with pytest.raises(ZeroDivisionError):
+    bad, good = fragile.divide.remote(1, b=0), fragile.divide.remote(4, 2)
+    with pytest.raises(ZeroDivisionError) as caught:
         goliath.get(bad)
+    assert "Fragile.divide(1, b=0)" in caught.value.__notes__[0]
     assert goliath.get(good) == 2
 
 
