@@ -18,29 +18,21 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from goliath.actors import passing
+from goliath.actors import results
 from goliath.actors.calls import Callee, Calls, ColumnCalls, Function, RowCalls
 from goliath.actors.coroutines import GENERATORS, CoroutineRunner, must_be_awaited
-from goliath.actors.failures import (
-    EVERYTHING,
-    CallInterrupted,
-    RefusedError,
-    failure_record,
-    refused_result,
-)
+from goliath.actors.failures import CallInterrupted, RefusedError, failure_record
 from goliath.actors.loops import Loop
 from goliath.transport.messages import Progress, RunRange
 from goliath.transport.serialization import (
     COLUMNS,
     SCALARS,
     FailureRecord,
-    dump_value,
     encode_outcomes,
     serialization_record,
 )
 
 SPILL_BYTES = 1 << 25  # of pickled results that wait in a worker before they are sent
-RESULT_MAX_BYTES = 1 << 31  # of one pickled result; a frame has a 32-bit length
 
 
 class EachCall(Protocol):
@@ -172,7 +164,7 @@ class Range:
             _taken(self.boxed, first, last) if self.boxed else {},
             _taken(self.failures, first, last) if self.failures else {},
         )
-        if len(payload) > RESULT_MAX_BYTES:
+        if len(payload) > results.RESULT_MAX_BYTES:
             payload = _too_large(last - first, len(payload))
         # By position: with keywords it takes 0.9 µs instead of 0.4.
         return Progress(
@@ -204,21 +196,13 @@ class Range:
         if isinstance(value, GENERATORS):
             raise RefusedError(
                 f"the function returned a {type(value).__name__}, and a generator cannot leave "
-                "its process; return list(...) of it"
+                "its process; return list(...) of it, or have each item sent when it is made: "
+                'goliath.remote(num_returns="streaming")'
             )
         place = len(self.values)
-        try:
-            if passing.refs_exist:
-                with passing.Collected() as refs:
-                    pickled = dump_value(value, EVERYTHING)
-                if refs:
-                    self.held[place] = refs
-            else:
-                pickled = dump_value(value, EVERYTHING)
-        except Exception as exc:
-            raise refused_result(value, exc) from exc
-        if len(pickled) > RESULT_MAX_BYTES:
-            raise RefusedError(_size_complaint(len(pickled)))
+        pickled, refs = results.pickled_result(value)
+        if refs:
+            self.held[place] = refs
         self.boxed[place] = pickled
         self._waiting_bytes += len(pickled)
         self.values.append(None)
@@ -248,16 +232,9 @@ class Range:
         return self._waiting_bytes > SPILL_BYTES
 
 
-def _size_complaint(size: int) -> str:
-    return (
-        f"the result has {size} bytes pickled, and {RESULT_MAX_BYTES} is the most that can be "
-        "returned at a time; return it in parts"
-    )
-
-
 def _too_large(count: int, size: int) -> bytes:
     """Instead of outcomes that do not fit a frame: that they do not."""
-    record = serialization_record(_size_complaint(size))
+    record = serialization_record(results.size_complaint(size))
     return encode_outcomes([None] * count, {}, dict.fromkeys(range(count), record))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from goliath.actors import execution
+from goliath.actors import results
 from goliath.actors.calls import Callee, Function
 from goliath.actors.coroutines import CoroutineRunner
 from goliath.actors.execution import Execution, Range, Region
@@ -222,7 +222,7 @@ def test_an_interrupt_in_the_last_call_that_finishes_all_the_same_is_no_interrup
 def test_results_too_large_for_a_frame_are_refused_not_sent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(execution, "RESULT_MAX_BYTES", 1000)
+    monkeypatch.setattr(results, "RESULT_MAX_BYTES", 1000)
     stage = Stage(rows_of("columns", 2))
     stage.run(lambda x: "x" * 2000)
     values, failures = serialization.decode_outcomes(stage.progress().payload)
