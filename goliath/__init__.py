@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from goliath.actors.handles import ActorHandle as ActorHandle
     from goliath.actors.object_ref import ObjectRef as ObjectRef
     from goliath.actors.printing import OutputLine as OutputLine
+    from goliath.actors.ref_generator import ObjectRefGenerator as ObjectRefGenerator
     from goliath.actors.ref_list import RefList as RefList
     from goliath.actors.task import (
         NodeAffinitySchedulingStrategy as NodeAffinitySchedulingStrategy,
@@ -101,6 +102,7 @@ _HOMES = {
     "NodeAffinitySchedulingStrategy": "goliath.actors.task",
     "NodeInfo": "goliath.actors.commander",
     "ObjectRef": "goliath.actors.object_ref",
+    "ObjectRefGenerator": "goliath.actors.ref_generator",
     "OutputLine": "goliath.actors.printing",
     "RefList": "goliath.actors.ref_list",
     **dict.fromkeys(("as_completed", "cancel", "get", "put", "wait"), "goliath.refs"),

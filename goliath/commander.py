@@ -48,6 +48,7 @@ from goliath.actors.loop_bell import LoopBell
 from goliath.actors.object_ref import ObjectRef, stored
 from goliath.actors.options import RunOptions, make_plan
 from goliath.actors.printing import Printer, Target
+from goliath.actors.ref_generator import ObjectRefGenerator
 from goliath.actors.ref_list import RefList
 from goliath.actors.spec import in_worker
 from goliath.actors.stage import BEGIN
@@ -349,6 +350,14 @@ class Commander:
         if in_worker():
             return nested.calls().submit(task, args, kwargs)
         return self._standing.submit_task(task, args, kwargs)
+
+    def submit_stream(
+        self, task: Task, /, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> ObjectRefGenerator[Any]:
+        """Make one call of a streaming function (see `goliath.remote`)."""
+        if in_worker():
+            return nested.calls().stream(task, args, kwargs)
+        return self._standing.submit_stream(task, args, kwargs)
 
     def submit_tasks(self, task: Task, /, items: Iterable[Any], *, starred: bool) -> RefList[Any]:
         """Make a call of it for each item: all its arguments (``starred``), or its only one."""

@@ -28,6 +28,7 @@ from goliath import runtime
 from goliath.actors import inside
 from goliath.actors.bell import ThreadBell
 from goliath.actors.object_ref import ObjectRef, waiting_for
+from goliath.actors.ref_generator import ObjectRefGenerator
 from goliath.actors.ref_list import RefList
 from goliath.errors import GetTimeoutError
 
@@ -143,7 +144,9 @@ def put(value: T) -> ObjectRef[T]:
     return runtime.put(value)
 
 
-def cancel(ref: ObjectRef[Any], *, force: bool = False, recursive: bool = True) -> None:
+def cancel(
+    ref: ObjectRef[Any] | ObjectRefGenerator[Any], *, force: bool = False, recursive: bool = True
+) -> None:
     """Call a call off: its result becomes a `TaskCancelledError`, unless it has one already.
 
     A call that waits is removed. One that runs is interrupted (a ``CancelledError`` in a coroutine,
@@ -156,6 +159,9 @@ def cancel(ref: ObjectRef[Any], *, force: bool = False, recursive: bool = True) 
     Raises:
         TypeError: ``ref`` is none.
     """
+    if isinstance(ref, ObjectRefGenerator):
+        ref.cancel(force=force, recursive=recursive)
+        return
     for checked in _checked([ref], "cancel"):
         checked.cancel(force=force, recursive=recursive)
 

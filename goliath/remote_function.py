@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Generic, ParamSpec, TypedDict, TypeVar, Unpack, overload
+from typing import Any, Generic, Literal, ParamSpec, TypedDict, TypeVar, Unpack, overload
 
 from goliath import runtime
 from goliath.actor_class import ActorClass
 from goliath.actors.checks import RetryExceptions
-from goliath.actors.object_ref import ObjectRef, made_here, split
+from goliath.actors.object_ref import ObjectRef, made_here, resolved, split
+from goliath.actors.ref_generator import MadeHere, ObjectRefGenerator
 from goliath.actors.ref_list import RefList
 from goliath.actors.task import Strategy, Task
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+STREAMING: Literal["streaming"] = "streaming"
 
 
 class TaskOptions(TypedDict, total=False):
@@ -28,6 +31,8 @@ class TaskOptions(TypedDict, total=False):
             many from running at once, and no limit; default none.
         resources: what else it takes of its node, by name.
         num_returns: more than 1: the call returns so many items, and ``remote`` a ref for each.
+            ``"streaming"``: it is a generator, and ``remote`` returns an `ObjectRefGenerator`,
+            which yields the ref of each item as soon as that is made.
         max_retries: further executions after its worker died in it; 0: at most one; default 3.
         retry_exceptions: whether it is tried again, too, when it raises; or after which classes.
         timeout: seconds one execution may take before its worker is killed; default: any.
@@ -41,7 +46,7 @@ class TaskOptions(TypedDict, total=False):
     num_gpus: float
     memory: int | None
     resources: Mapping[str, float]
-    num_returns: int
+    num_returns: int | Literal["streaming"]
     max_retries: int
     retry_exceptions: RetryExceptions
     timeout: float | None
@@ -64,7 +69,7 @@ class RemoteFunction(Generic[P, T]):
             )
         self._function = function
         self._options = options
-        self._task = Task(function, **rest)
+        self._task = Task(function, **rest, streaming=self._num_returns == STREAMING)
         functools.update_wrapper(self, function)
 
     def __repr__(self) -> str:
@@ -90,18 +95,22 @@ class RemoteFunction(Generic[P, T]):
         call is sent; a ref deeper inside an argument stays a ref.
 
         Returns:
-            A ref to the result; a list of refs with ``num_returns``.
+            A ref to the result; a list of refs with ``num_returns``, or an `ObjectRefGenerator`.
 
         Raises:
             SerializationError: the function or an argument cannot be pickled.
             ConnectionError: no Lieutenant was reached.
         """
+        count = self._num_returns
+        if count == STREAMING:
+            if runtime.runs_here():
+                return ObjectRefGenerator(MadeHere(self._function, *resolved(args, kwargs)))
+            return runtime.stream(self._task, args, kwargs)
         if runtime.runs_here():
-            named = {name: _resolved(arg) for name, arg in kwargs.items()}
-            ref: ObjectRef[Any] = made_here(self._function, tuple(map(_resolved, args)), named)
+            ref: ObjectRef[Any] = made_here(self._function, *resolved(args, kwargs))
         else:
             ref = runtime.submit(self._task, args, kwargs)
-        return ref if self._num_returns == 1 else split(ref, self._num_returns)
+        return ref if count == 1 else split(ref, count)
 
     def options(self, **options: Unpack[TaskOptions]) -> RemoteFunction[P, T]:
         """The same function with other options."""
@@ -125,7 +134,8 @@ class RemoteFunction(Generic[P, T]):
             >>> goliath.shutdown()
 
         Returns:
-            A sequence of refs in the order of the items; with ``num_returns``, a list of lists.
+            A sequence of refs in the order of the items; with ``num_returns``, a list of what
+            `remote` returns.
 
         Raises:
             SerializationError: the function or an item cannot be pickled; the calls before go on.
@@ -146,13 +156,11 @@ class RemoteFunction(Generic[P, T]):
         return RefList([refs]) if self._num_returns == 1 else refs
 
 
-def _resolved(value: Any) -> Any:
-    return value.result() if isinstance(value, ObjectRef) else value
-
-
-def _checked_count(num_returns: Any) -> int:
+def _checked_count(num_returns: Any) -> Any:
+    if num_returns == STREAMING:
+        return STREAMING
     if not isinstance(num_returns, int) or isinstance(num_returns, bool) or num_returns < 1:
-        raise ValueError(f"num_returns={num_returns!r}; it is a positive integer")
+        raise ValueError(f"num_returns={num_returns!r}; it is a positive integer or {STREAMING!r}")
     return num_returns
 
 

@@ -22,6 +22,7 @@ from goliath.actors import nested
 from goliath.actors.blueprint import Blueprint
 from goliath.actors.handles import ActorHandle, LocalGrip
 from goliath.actors.object_ref import ObjectRef, stored
+from goliath.actors.ref_generator import ObjectRefGenerator
 from goliath.actors.spec import in_worker
 from goliath.actors.task import Task
 from goliath.machine import usable_cpus
@@ -142,6 +143,13 @@ def submit(task: Task, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ObjectR
     if in_worker():
         return nested.calls().submit(task, args, kwargs)
     return commander().submit_task(task, args, kwargs)
+
+
+def stream(task: Task, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ObjectRefGenerator[Any]:
+    """Have a call made whose items are wanted one by one."""
+    if in_worker():
+        return nested.calls().stream(task, args, kwargs)
+    return commander().submit_stream(task, args, kwargs)
 
 
 def put(value: T) -> ObjectRef[T]:

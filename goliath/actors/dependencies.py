@@ -33,6 +33,17 @@ def frozen_call(
     )
 
 
+def laid_out(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes | Dependencies:
+    """One call as a row, or what it waits for to become one.
+
+    Raises:
+        SerializationError: an argument cannot be pickled.
+    """
+    if takes_refs(args, kwargs):
+        return Dependencies(*frozen_call(args, kwargs))
+    return serialization.encode_single(args, kwargs)
+
+
 class Dependencies:
     """The arguments of one call, each frozen or a ref whose result is still to come."""
 

@@ -14,7 +14,7 @@ from weakref import ReferenceType, ref as weak
 
 import orjson
 
-from goliath.actors import desk
+from goliath.actors import desk, streams
 from goliath.actors.blueprint import Blueprint
 from goliath.actors.endings import Broken, Outcome, Stored, packed
 from goliath.actors.gathering import Gathering
@@ -23,12 +23,19 @@ from goliath.actors.object_ref import ObjectRef, find, register
 from goliath.actors.portal import Poster
 from goliath.actors.ref import AskableRef
 from goliath.actors.requests import checked_id, checked_ids, options_of, row_of
+from goliath.actors.streams import Stream
 from goliath.actors.submission import Submission
 from goliath.actors.troupe import Troupe
 from goliath.actors.user_actor import UserActor
 from goliath.core.batch import JobOptions
 from goliath.core.ids import JobId, NodeId
-from goliath.errors import ActorDiedError, GoliathError, ObjectLostError, ProtocolError
+from goliath.errors import (
+    ActorDiedError,
+    GoliathError,
+    ObjectLostError,
+    ProtocolError,
+    TaskCancelledError,
+)
 from goliath.transport import messages as msg
 from goliath.transport.messages import Message
 from goliath.transport.serialization import Function, Pickled
@@ -84,6 +91,7 @@ class _Deputy:
 
     functions: dict[str, tuple[Function, list[Any]]] = field(default_factory=dict)
     held: dict[str, _Held] = field(default_factory=dict)
+    streams: dict[str, Stream] = field(default_factory=dict)  # of streaming calls it holds
     callers: set[Caller] = field(default_factory=set)
 
     def keep(self, ref: Held) -> None:
@@ -99,6 +107,7 @@ class _Deputy:
             known.count -= 1
             if not known.count:
                 del self.held[task_id]
+                self.streams.pop(task_id, None)
 
     def find_ref(self, task_id: str) -> ObjectRef[Any] | None:
         """What is called so, if it is the ref of a call or of a value."""
@@ -108,6 +117,16 @@ class _Deputy:
     def find(self, task_id: str) -> Any:
         known = self.held.get(task_id)
         return known.ref if known is not None else find(task_id)
+
+    def want(self, task_id: str) -> ObjectRef[Any] | None:
+        """The same for what is awaited: that makes the next item of a stream known."""
+        ref = self.find_ref(task_id)
+        task, _, index = task_id.rpartition(".item-")
+        if ref is None and task in self.streams and index.isdecimal():
+            ref = self.streams[task].want(int(index))
+            self.keep(ref)
+            register(ref)
+        return ref
 
 
 class Deputies:
@@ -139,9 +158,11 @@ class Deputies:
         match said:  # one arm a message: a table, not a maze
             case msg.NestedCall():
                 self._call(node, deputy, said)
+            case msg.ItemMade():
+                self._item_made(node, deputy, said)
             case msg.AwaitRefs(worker, refs):
                 for task_id in checked_ids(refs):
-                    self._await(node, worker, task_id, deputy.find_ref(task_id))
+                    self._await(node, worker, task_id, deputy.want(task_id))
             case msg.DropRefs(_, refs):
                 for task_id in checked_ids(refs):
                     deputy.drop(task_id)
@@ -210,11 +231,14 @@ class Deputies:
         try:
             ref = self._submit(deputy, said, parent)
         except GoliathError as exc:
-            self._keep(deputy, self._ended(said.ref, said.function, Broken(exc)))
-            return
+            ref = self._ended(said.ref, said.function, Broken(exc))
+        else:
+            deputy.callers.add(caller)
+            self._children.setdefault(caller, []).append(weak(ref))
         self._keep(deputy, ref)
-        deputy.callers.add(caller)
-        self._children.setdefault(caller, []).append(weak(ref))
+        if said.streaming:
+            stream = deputy.streams[said.ref] = Stream(ref.name, said.ref, self._portal)
+            stream.follow(ref)
 
     def _make_actor(self, deputy: _Deputy, said: msg.NestedActor) -> None:
         parent = self._office.find_job(JobId(said.job))
@@ -317,6 +341,23 @@ class Deputies:
         if self._children:
             for call in calls:
                 self._children.pop((job, parcel, call), None)
+
+    # -- streams -------------------------------------------------------------------------
+
+    def _item_made(self, node: NodeId, deputy: _Deputy, said: msg.ItemMade) -> None:
+        stream = streams.find(said.task)
+        known: Outcome = Stored(None)
+        if stream is None:  # its call is being called off
+            known = Broken(TaskCancelledError(f"nobody can take items of {said.task} any more"))
+        tell = None
+        if said.awaited:
+            ref = self._ended(f"{said.task}.wanted-{said.index}", said.task, known)
+            tell = partial(self._answer_from_anywhere, node, said.worker, ref)
+        if stream is not None:
+            item = Stored(Pickled(said.payload), self._found(deputy, said.refs))
+            stream.add(said.index, item, tell)
+        elif tell is not None:
+            tell()
 
     # -- answers -------------------------------------------------------------------------
 

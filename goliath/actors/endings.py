@@ -278,13 +278,24 @@ class Delivered:
         self._failed = failed
         self._value: Any = None
 
-    def value(self, call: int) -> Any:
-        """See `Outcome.value`."""
+    def _read(self) -> None:
         payload = self._payload
         if payload is not None:
             load = serialization.load_error if self._failed else serialization.load_value
             self._value = load(payload)
             self._payload = None
+
+    def failure(self) -> BaseException | None:
+        """What it has raised, if it has no value."""
+        if not self._failed:
+            return None
+        self._read()
+        error: BaseException = self._value
+        return error
+
+    def value(self, call: int) -> Any:
+        """See `Outcome.value`."""
+        self._read()
         if self._failed:
             raise self._value
         return self._value

@@ -23,7 +23,8 @@ from goliath.actors.blueprint import Blueprint
 from goliath.actors.endings import Delivered, Outcome, Stored
 from goliath.actors.failures import EVERYTHING
 from goliath.actors.gathering import Gathering, Waiter
-from goliath.actors.object_ref import ObjectRef, made_here
+from goliath.actors.object_ref import ObjectRef, made_here, resolved
+from goliath.actors.ref_generator import MadeHere, ObjectRefGenerator
 from goliath.actors.stage import BEGIN
 from goliath.actors.task import Task
 from goliath.core.batch import JobOptions
@@ -86,6 +87,22 @@ class _Result(Gathering):
         super().when_done(ref, waiter)
 
 
+class _Items:
+    """The items of a streaming call that was made here; see `ref_generator.Items`."""
+
+    def __init__(self, nested: NestedCalls, call: ObjectRef[int]) -> None:
+        self._nested = nested
+        self.call = call
+
+    def want(self, index: int) -> ObjectRef[Any]:
+        """See `Items.want`."""
+        return self._nested.awaited(f"{self.call.task_id}.item-{index}", self.call.name)
+
+    def cancel(self, *, force: bool, recursive: bool) -> bool:
+        """See `Items.cancel`."""
+        return self.call.cancel(force=force, recursive=recursive)
+
+
 class NestedCalls:
     """The one maker of such calls in a worker; any thread may use it."""
 
@@ -117,11 +134,30 @@ class NestedCalls:
         """
         call = self._host.running_call()
         if call is None or _importing():
-            named = {name: _resolved(arg) for name, arg in kwargs.items()}
-            return made_here(task.function, tuple(map(_resolved, args)), named)
+            return made_here(task.function, *resolved(args, kwargs))
+        return self._submit(call, task, args, kwargs)
+
+    def stream(
+        self, task: Task, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> ObjectRefGenerator[Any]:
+        """The same with a call whose items are wanted one by one."""
+        call = self._host.running_call()
+        if call is None or _importing():
+            return ObjectRefGenerator(MadeHere(task.function, *resolved(args, kwargs)))
+        return ObjectRefGenerator(_Items(self, self._submit(call, task, args, kwargs)))
+
+    def _submit(
+        self,
+        call: inside.RunningCall,
+        task: Task,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> ObjectRef[Any]:
         function = self._known(task, task.pickled)
         options = _travelling(task.options(function.digest, ""))
-        return self._send(call, function.name, function.digest, "", options, args, kwargs)
+        return self._send(
+            call, function.name, function.digest, "", options, args, kwargs, task.streaming
+        )
 
     def _send(
         self,
@@ -132,6 +168,7 @@ class NestedCalls:
         options: dict[str, object],
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
+        streaming: bool = False,
     ) -> ObjectRef[Any]:
         with passing.Collected() as held:
             arguments, payload = _laid_out(args, kwargs)
@@ -148,6 +185,7 @@ class NestedCalls:
                 options,
                 arguments,
                 [ref.task_id for ref in held],
+                streaming,
                 payload,
             )
         )
@@ -249,9 +287,29 @@ class NestedCalls:
         return ref.result(timeout=ANSWER_MAX_S)
 
     def _new(self, name: str, outcome: Outcome | None = None) -> ObjectRef[Any]:
-        result = _Result(self, name, f"{self._token}-{next(self._numbers)}")
-        ref = self._refs[result.task_id] = ObjectRef[Any](result, 0, outcome)
+        return self._named(f"{self._token}-{next(self._numbers)}", name, outcome)
+
+    def _named(self, task_id: str, name: str, outcome: Outcome | None = None) -> ObjectRef[Any]:
+        result = _Result(self, name, task_id)
+        ref = self._refs[task_id] = ObjectRef[Any](result, 0, outcome)
         return ref
+
+    def awaited(self, task_id: str, name: str) -> ObjectRef[Any]:
+        """The ref of something that is made known when it is awaited."""
+        ref = self._named(task_id, name)
+        ref._calls.expect(0)
+        return ref
+
+    def asked(self, task_id: str) -> ObjectRef[Any]:
+        """The ref of something that what is told next asks for."""
+        ref = self._named(task_id, task_id)
+        assert isinstance(ref._calls, _Result)
+        self._wanted[task_id] = ref._calls
+        return ref
+
+    def forget(self, task_id: str) -> None:
+        """Nobody waits for that any more, though it was asked for."""
+        self._wanted.pop(task_id, None)
 
     def _known(self, task: Task, pickle: Callable[[Collection[str]], Function]) -> Function:
         """The task's function, after the Commander was told of it."""
@@ -311,7 +369,7 @@ class NestedCalls:
         ref = self._refs.get(task_id)
         if ref is None:
             self.tell(msg.HoldRefs(0, [task_id]))
-            ref = self._refs[task_id] = ObjectRef(_Result(self, name, task_id), 0)
+            ref = self._named(task_id, name)
         return ref
 
     def restored_grip(self, task_id: str, name: str) -> NestedGrip:
@@ -366,14 +424,11 @@ def _laid_out(
         if type(value) is ObjectRef and isinstance(value._calls, _Result):
             arguments.append([name, value.task_id])
             continue
-        frozen = serialization.freeze(name or f"argument {place}", _resolved(value), EVERYTHING)
+        value = value.result() if isinstance(value, ObjectRef) else value
+        frozen = serialization.freeze(name or f"argument {place}", value, EVERYTHING)
         pieces.append(serialization.pickle_of(frozen))
         arguments.append([name, len(pieces[-1])])
     return arguments, b"".join(pieces)
-
-
-def _resolved(value: Any) -> Any:
-    return value.result() if isinstance(value, ObjectRef) else value
 
 
 def _travelling(options: JobOptions) -> dict[str, object]:

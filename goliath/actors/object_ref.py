@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import count as counter
+from types import coroutine
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakValueDictionary
 
@@ -156,10 +157,16 @@ class ObjectRef(Generic[T]):
             self._calls.stop_waiting(self._index, waiter)
 
     def __await__(self) -> Generator[Any, None, T]:
+        # Without a coroutine around it: who gathers thousands has a task for each already.
+        yield from self.joined()
+        return self._value()
+
+    @coroutine
+    def joined(self) -> Generator[Any, None, None]:
+        """`join`, to be awaited."""
         if not self.done():
             import asyncio  # whoever awaits has it; a worker that does not, needs none
 
-            # Without a coroutine around it: who gathers thousands has a task for each already.
             loop = asyncio.get_running_loop()
             future: asyncio.Future[None] = loop.create_future()
 
@@ -173,7 +180,6 @@ class ObjectRef(Generic[T]):
                     yield from future
                 finally:
                     self.stop_waiting(wake)
-        return self._value()
 
     def future(self) -> Future[T]:
         """A real ``concurrent.futures.Future`` of the same result."""
@@ -245,6 +251,14 @@ def waiting_for(refs: Iterable[ObjectRef[Any]]) -> Iterator[None]:
 def _set(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
+
+
+def resolved(args: Iterable[Any], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], Any]:
+    """Arguments of a call that is made here: refs among them replaced by their results."""
+    return (
+        tuple([arg.result() if isinstance(arg, ObjectRef) else arg for arg in args]),
+        {name: arg.result() if isinstance(arg, ObjectRef) else arg for name, arg in kwargs.items()},
+    )
 
 
 def made_here(function: Callable[..., T], args: tuple[Any, ...], kwargs: Any) -> ObjectRef[T]:

@@ -7,15 +7,20 @@ from collections.abc import Callable, Hashable, Iterable
 from contextlib import suppress
 from typing import Any
 
+from goliath.actors import passing
 from goliath.actors.bulk import BulkRefs
 from goliath.actors.cluster import Cluster
+from goliath.actors.dependencies import laid_out
 from goliath.actors.object_ref import ObjectRef
+from goliath.actors.ref_generator import ObjectRefGenerator
 from goliath.actors.ref_list import RefList
+from goliath.actors.streams import Stream, new_task_id
 from goliath.actors.submission import Submission
 from goliath.actors.surroundings import surroundings
 from goliath.actors.tables import Table, tabulate
 from goliath.actors.task import Task
 from goliath.errors import GoliathError, SerializationError
+from goliath.transport.serialization import function_name
 
 KEPT = 256
 """Functions whose standing job is kept between single calls."""
@@ -41,6 +46,22 @@ class StandingJobs:
     ) -> ObjectRef[Any]:
         """A call of a task."""
         return self._submit(task, task, args, kwargs)
+
+    def submit_stream(
+        self, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> ObjectRefGenerator[Any]:
+        """A call of a task whose items are wanted one by one."""
+        with passing.Collected() as held:
+            row = laid_out(args, kwargs)
+        task_id, (portal, _) = new_task_id(), self._cluster.start()
+        # Before the call is made: its first item may come before this thread goes on.
+        stream = Stream(task.name or function_name(task.function), task_id, portal)
+        call = None
+        while call is None:  # as in _submit
+            submission = self._kept.get(task) or self._keep(task, task)
+            call = submission.submit_as(task_id, row, held)
+        stream.follow(call)
+        return ObjectRefGenerator(stream)
 
     def submit_tasks(self, task: Task, items: Iterable[Any], *, starred: bool) -> RefList[Any]:
         """A call of a task for each item (see `tabulate`)."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from goliath.actors.checks import RetryExceptions, check_ranges, classes_of, needs
+from goliath.actors.streamed import Streamed
 from goliath.core.batch import JobOptions
 from goliath.core.ids import NodeId
 from goliath.transport import serialization
@@ -32,7 +33,10 @@ Strategy = Literal["DEFAULT", "SPREAD"] | NodeAffinitySchedulingStrategy
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Task:
-    """The options are those of ``Commander.run``; ``name`` is what messages call the function."""
+    """The options are those of ``Commander.run``; ``name`` is what messages call the function.
+
+    With ``streaming``, the items that the function makes are wanted one by one.
+    """
 
     function: Callable[..., Any]
     num_cpus: float = 1
@@ -45,6 +49,7 @@ class Task:
     name: str | None = None
     priority: int = 0
     scheduling_strategy: Strategy = "DEFAULT"
+    streaming: bool = False
 
     def __post_init__(self) -> None:
         if not callable(self.function):
@@ -68,7 +73,8 @@ class Task:
             SerializationError: it cannot be pickled.
         """
         retry_on = classes_of(self.retry_exceptions)
-        function = serialization.dump_function(self.function, retry_on=retry_on, shipped=shipped)
+        called = Streamed(self.function) if self.streaming else self.function
+        function = serialization.dump_function(called, retry_on=retry_on, shipped=shipped)
         return function if self.name is None else replace(function, name=self.name)
 
     def options(self, function: str, environment: str) -> JobOptions:

@@ -441,7 +441,9 @@ class NestedCall(Message):
     ``options`` are the fields of the scheduler's options for it that are not the usual ones.
     Without ``arguments`` the payload is the row; else they are ``[name, ref]`` for a result that
     it takes and ``[name, bytes]`` for a pickled value, whose bytes are next in the payload; the
-    name of a positional one is empty. ``refs`` are those that are pickled in values.
+    name of a positional one is empty. ``refs`` are those that are pickled in values. The items of
+    a ``streaming`` call are refs, too, with the task id of the call, ``.item-`` and their number:
+    each is made known when it is first awaited.
     """
 
     kind: ClassVar[str] = "nested-call"
@@ -455,6 +457,25 @@ class NestedCall(Message):
     actor: str
     options: dict[str, object]
     arguments: list[list[str | int]]
+    refs: list[str]
+    streaming: bool = False
+    payload: Payload = b""
+
+
+@dataclass(slots=True)
+class ItemMade(Message):
+    """The running call ``task`` has made its next item, a pickled value with refs in it.
+
+    ``awaited``: a `RefEnded` is to say when somebody wants the item. Its ref is called by the
+    task id of the call, ``.wanted-`` and the number of the item.
+    """
+
+    kind: ClassVar[str] = "item"
+    lane: ClassVar[Lane] = Lane.BULK
+    worker: int
+    task: str
+    index: int
+    awaited: bool
     refs: list[str]
     payload: Payload = b""
 
@@ -580,6 +601,7 @@ class AskNodes(Message):
 FromCalls = (
     NestedFunction
     | NestedCall
+    | ItemMade
     | StoreValue
     | AwaitRefs
     | HoldRefs
