@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from typing import Any, Generic, Literal, ParamSpec, TypedDict, TypeVar, Unpack, overload
 
 from goliath import runtime
@@ -76,7 +76,7 @@ class RemoteFunction(Generic[P, T]):
         return f"<RemoteFunction {getattr(self, '__qualname__', self._function)!s}>"
 
     def __reduce__(self) -> Any:
-        return RemoteFunction, (self._function, self._options)
+        return _with_options, (self._function, self._options)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call it here, like any function."""
@@ -95,26 +95,27 @@ class RemoteFunction(Generic[P, T]):
         call is sent; a ref deeper inside an argument stays a ref.
 
         Returns:
-            A ref to the result; a list of refs with ``num_returns``, or an `ObjectRefGenerator`.
+            A ref to the result; a list of refs with ``num_returns``.
 
         Raises:
             SerializationError: the function or an argument cannot be pickled.
             ConnectionError: no Lieutenant was reached.
         """
-        count = self._num_returns
-        if count == STREAMING:
-            if runtime.runs_here():
-                return ObjectRefGenerator(MadeHere(self._function, *resolved(args, kwargs)))
-            return runtime.stream(self._task, args, kwargs)
         if runtime.runs_here():
             ref: ObjectRef[Any] = made_here(self._function, *resolved(args, kwargs))
         else:
             ref = runtime.submit(self._task, args, kwargs)
-        return ref if count == 1 else split(ref, count)
+        return ref if self._num_returns == 1 else split(ref, self._num_returns)
 
-    def options(self, **options: Unpack[TaskOptions]) -> RemoteFunction[P, T]:
+    @overload
+    def options(
+        self, *, num_returns: Literal["streaming"], **options: Any
+    ) -> StreamingFunction[P, Any]: ...
+    @overload
+    def options(self, **options: Unpack[TaskOptions]) -> RemoteFunction[P, T]: ...
+    def options(self, **options: Any) -> Any:
         """The same function with other options."""
-        return RemoteFunction(self._function, {**self._options, **options})
+        return _with_options(self._function, {**self._options, **options})
 
     def map(self, items: Iterable[Any]) -> RefList[T]:
         """A call with each item as its only argument, all sent off together.
@@ -134,8 +135,7 @@ class RemoteFunction(Generic[P, T]):
             >>> goliath.shutdown()
 
         Returns:
-            A sequence of refs in the order of the items; with ``num_returns``, a list of what
-            `remote` returns.
+            A sequence of refs in the order of the items; with ``num_returns``, a list of lists.
 
         Raises:
             SerializationError: the function or an item cannot be pickled; the calls before go on.
@@ -156,6 +156,35 @@ class RemoteFunction(Generic[P, T]):
         return RefList([refs]) if self._num_returns == 1 else refs
 
 
+class StreamingFunction(RemoteFunction[P, T]):
+    """One with ``num_returns="streaming"``: ``T`` is the type of its items."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Call it here, like any generator function."""
+        return self._function(*args, **kwargs)
+
+    def remote(self, *args: Any, **kwargs: Any) -> ObjectRefGenerator[T]:  # type: ignore[override]
+        """Call it on some worker (see `RemoteFunction.remote`)."""
+        if runtime.runs_here():
+            return ObjectRefGenerator(MadeHere(self._function, *resolved(args, kwargs)))
+        return runtime.stream(self._task, args, kwargs)
+
+    def map(self, items: Iterable[Any]) -> list[ObjectRefGenerator[T]]:  # type: ignore[override]
+        """A call with each item as its only argument."""
+        return [self.remote(item) for item in items]
+
+    def starmap(  # type: ignore[override]
+        self, items: Iterable[Iterable[Any]]
+    ) -> list[ObjectRefGenerator[T]]:
+        """`map` with items that hold all (positional) arguments of their calls."""
+        return [self.remote(*item) for item in items]
+
+
+def _with_options(function: Callable[..., Any], options: Any) -> RemoteFunction[..., Any]:
+    streams = options.get("num_returns") == STREAMING
+    return (StreamingFunction if streams else RemoteFunction)(function, options)
+
+
 def _checked_count(num_returns: Any) -> Any:
     if num_returns == STREAMING:
         return STREAMING
@@ -168,6 +197,10 @@ def _checked_count(num_returns: Any) -> Any:
 def remote(cls: type[T], /) -> ActorClass[...]: ...  # type: ignore[overload-overlap]  # mypy: a class is a callable, too
 @overload
 def remote(function: Callable[P, T], /) -> RemoteFunction[P, T]: ...
+@overload
+def remote(  # type: ignore[overload-overlap]  # of those that fit, the first is meant
+    *, num_returns: Literal["streaming"], **options: Any
+) -> Callable[[Callable[P, Iterable[T] | AsyncIterable[T]]], StreamingFunction[P, T]]: ...
 @overload
 def remote(
     **options: Unpack[TaskOptions],
@@ -201,4 +234,4 @@ def remote(function: Any = None, /, **options: Any) -> Any:
         raise TypeError(f"{function!r} is remote already; use its options()")
     if not callable(function):
         raise TypeError(f"goliath.remote was given a {type(function).__name__}; it takes functions")
-    return RemoteFunction(function, options)  # type: ignore[arg-type]  # checked there
+    return _with_options(function, options)

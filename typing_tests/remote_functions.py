@@ -7,11 +7,11 @@ checks with each checker that exactly those lines are.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import assert_type
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any, assert_type
 
 import goliath
-from goliath import Commander, ObjectRef, RefList
+from goliath import Commander, ObjectRef, ObjectRefGenerator, RefList
 
 
 @goliath.remote
@@ -23,6 +23,25 @@ def square(x: int) -> int:
 def join(a: str, b: str, *, sep: str = "") -> str:
     return a + sep + b
 
+
+@goliath.remote(num_returns="streaming", max_retries=0)
+def count(n: int) -> Iterator[int]:
+    yield from range(n)
+
+
+@goliath.remote(num_returns="streaming")
+async def letters(text: str) -> AsyncIterator[str]:
+    for letter in text:
+        yield letter
+
+
+assert_type(count.remote(3), ObjectRefGenerator[int])
+assert_type([goliath.get(ref) for ref in count.remote(3)], list[int])
+assert_type(next(letters.remote("abc")), ObjectRef[str])
+assert_type(count.map([1, 2]), list[ObjectRefGenerator[int]])
+assert_type(square.options(num_returns="streaming").remote(3), ObjectRefGenerator[Any])
+goliath.cancel(count.remote(3))
+goliath.remote(num_returns="stream")  # refused
 
 assert_type(square.remote(4), ObjectRef[int])
 assert_type(square(4), int)
@@ -54,6 +73,8 @@ goliath.remote(cpus=3)  # refused
 
 
 async def awaits() -> None:
+    async for ref in letters.remote("abc"):
+        assert_type(await ref, str)
     assert_type(await square.remote(2), int)
     first, second = await asyncio.gather(square.remote(1), join.remote("a", "b"))
     assert_type(first, int)
