@@ -14,6 +14,7 @@ from goliath.actors.gathering import Gathering
 from goliath.actors.object_ref import ObjectRef
 from goliath.actors.ref_generator import WINDOW, EndOfItems, ObjectRefGenerator
 from goliath.actors.streams import Stream
+from goliath.actors.troupe import Troupe
 from goliath.core.ids import NodeId
 from goliath.errors import ObjectLostError, ProtocolError, TaskCancelledError
 from goliath.transport import messages as msg
@@ -186,7 +187,7 @@ class FakeOffice:
 
 def test_a_worker_whose_items_nobody_can_take_is_told_so_instead_of_waiting_for_ever():
     office = FakeOffice()
-    deputies = Deputies(office, FakePortal())  # type: ignore[arg-type]
+    deputies = Deputies(office, FakePortal(), Troupe())  # type: ignore[arg-type]
     for index, awaited in enumerate([False, True]):
         deputies.hear(NodeId("n"), msg.ItemMade(3, "stream-x-1", index, awaited, [], b""))
     (told,) = office.told

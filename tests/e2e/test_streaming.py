@@ -486,6 +486,24 @@ def test_a_task_that_dies_takes_the_streams_it_took_from_along(one, tmp_path: Pa
     until(lambda: not going_on(), 20)
 
 
+def test_an_actor_takes_items_from_call_to_call(one):
+    @goliath.remote
+    class Reader:
+        def __init__(self, n):
+            self.items = numbers.remote(n)
+
+        def read(self, count):
+            return [goliath.get(ref) for ref in itertools.islice(self.items, count)]
+
+    reader = Reader.remote(2 * WINDOW)
+    parts = goliath.get([reader.read.remote(n) for n in (3, WINDOW, 2 * WINDOW)])
+    assert parts == [
+        list(range(3)),
+        list(range(3, WINDOW + 3)),
+        list(range(WINDOW + 3, 2 * WINDOW)),
+    ]
+
+
 def test_a_commander_in_a_task_streams_too(one):
     @goliath.remote
     def inner():
