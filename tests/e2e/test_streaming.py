@@ -345,6 +345,22 @@ def test_no_more_items_are_made_than_a_window_ahead(one, tmp_path: Path):
     goliath.cancel(generator)
 
 
+def test_more_streams_than_may_wait_fail_instead_of_filling_the_machine(monkeypatch, tmp_path):
+    monkeypatch.setenv("GOLIATH_WAITING_MAX", "2")
+    goliath.init(workers=1)
+    try:
+        generators = [endless.remote(str(tmp_path / str(i))) for i in range(3)]
+        ends = [generator.completed() for generator in generators]
+        ready, pending = goliath.wait(ends, timeout=50)
+        assert (len(ready), len(pending)) == (1, 2)
+        with pytest.raises(RecursionError, match="GOLIATH_WAITING_MAX"):
+            goliath.get(ready)
+        kept = generators[ends.index(pending[0])]
+        assert [goliath.get(next(kept)) for _ in range(50)] == list(range(50))
+    finally:
+        goliath.shutdown()
+
+
 def test_ten_thousand_items_are_never_all_there_at_once(one):
     generator = numbers.remote(10_000)
     stream = generator._items
