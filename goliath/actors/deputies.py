@@ -7,7 +7,7 @@ does not any more, or is gone. All of this lives in the loop's thread.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 from weakref import ReferenceType, ref as weak
@@ -16,10 +16,11 @@ import orjson
 
 from goliath.actors import desk, streams
 from goliath.actors.blueprint import Blueprint
+from goliath.actors.deputy import Caller, Deputy, Held
 from goliath.actors.endings import Broken, Outcome, Stored, packed
 from goliath.actors.gathering import Gathering
 from goliath.actors.handles import HeldGrip
-from goliath.actors.object_ref import ObjectRef, find, register
+from goliath.actors.object_ref import ObjectRef, register
 from goliath.actors.portal import Poster
 from goliath.actors.ref import AskableRef
 from goliath.actors.requests import checked_id, checked_ids, options_of, row_of
@@ -43,9 +44,6 @@ from goliath.transport.serialization import Function, Pickled
 DEPTH_MAX = 1000
 """Calls that may wait for one another in a row (as many frames as Python allows, too)."""
 
-Caller = tuple[JobId, int, int]
-"""Job, parcel, and the number of the call in it."""
-
 
 class Office(Protocol):
     """The Commander actor, as far as a deputy needs it."""
@@ -63,70 +61,12 @@ class Office(Protocol):
         """The actor's own ref."""
 
 
-class Held(Protocol):
-    """What a worker can hold: the ref of a call, or the grip of an actor."""
-
-    @property
-    def task_id(self) -> str:
-        """What it is called everywhere."""
-
-
-@dataclass(slots=True)
-class _Held:
-    ref: Any
-    count: int = 1
-
-
 @dataclass(frozen=True, slots=True)
 class _NoActor:
     """In the place of an actor that could not be made."""
 
     task_id: str
     why: str
-
-
-@dataclass(slots=True)
-class _Deputy:
-    """For one worker: the functions it has named, what it holds, and which calls have asked."""
-
-    functions: dict[str, tuple[Function, list[Any]]] = field(default_factory=dict)
-    held: dict[str, _Held] = field(default_factory=dict)
-    streams: dict[str, Stream] = field(default_factory=dict)  # of streaming calls it holds
-    callers: set[Caller] = field(default_factory=set)
-
-    def keep(self, ref: Held) -> None:
-        known = self.held.get(ref.task_id)
-        if known is None:
-            self.held[ref.task_id] = _Held(ref)
-        else:
-            known.count += 1
-
-    def drop(self, task_id: str) -> None:
-        known = self.held.get(task_id)
-        if known is not None:
-            known.count -= 1
-            if not known.count:
-                del self.held[task_id]
-                self.streams.pop(task_id, None)
-
-    def find_ref(self, task_id: str) -> ObjectRef[Any] | None:
-        """What is called so, if it is the ref of a call or of a value."""
-        found = self.find(task_id)
-        return found if isinstance(found, ObjectRef) else None
-
-    def find(self, task_id: str) -> Any:
-        known = self.held.get(task_id)
-        return known.ref if known is not None else find(task_id)
-
-    def want(self, task_id: str) -> ObjectRef[Any] | None:
-        """The same for what is awaited: that makes the next item of a stream known."""
-        ref = self.find_ref(task_id)
-        task, _, index = task_id.rpartition(".item-")
-        if ref is None and task in self.streams and index.isdecimal():
-            ref = self.streams[task].want(int(index))
-            self.keep(ref)
-            register(ref)
-        return ref
 
 
 class Deputies:
@@ -142,7 +82,7 @@ class Deputies:
         self._troupe = troupe
         self._office = office
         self._portal = portal
-        self._deputies: dict[tuple[NodeId, int], _Deputy] = {}
+        self._deputies: dict[tuple[NodeId, int], Deputy] = {}
         self._submissions: dict[tuple[JobId, bytes], Submission] = {}
         self._children: dict[Caller, list[ReferenceType[ObjectRef[Any]]]] = {}
 
@@ -154,7 +94,7 @@ class Deputies:
         Raises:
             ProtocolError: no honest worker says that.
         """
-        deputy = self._deputies.setdefault((node, said.worker), _Deputy())
+        deputy = self._deputies.setdefault((node, said.worker), Deputy())
         match said:  # one arm a message: a table, not a maze
             case msg.NestedCall():
                 self._call(node, deputy, said)
@@ -198,7 +138,7 @@ class Deputies:
 
     def found(self, node: NodeId, worker: int, task_ids: list[str]) -> list[ObjectRef[Any]]:
         """The refs in what a worker has returned."""
-        deputy = self._deputies.get((node, worker), _Deputy())
+        deputy = self._deputies.get((node, worker), Deputy())
         return self._found(deputy, task_ids)
 
     def worker_left(self, node: NodeId, worker: int) -> None:
@@ -214,18 +154,18 @@ class Deputies:
             self.worker_left(node, worker)
 
     @staticmethod
-    def _found(deputy: _Deputy, task_ids: list[str]) -> list[ObjectRef[Any]]:
+    def _found(deputy: Deputy, task_ids: list[str]) -> list[ObjectRef[Any]]:
         found = [deputy.find(task_id) for task_id in checked_ids(task_ids)]
         return [ref for ref in found if ref is not None]
 
     @staticmethod
-    def _keep(deputy: _Deputy, ref: ObjectRef[Any]) -> None:
+    def _keep(deputy: Deputy, ref: ObjectRef[Any]) -> None:
         deputy.keep(ref)
         register(ref)
 
     # -- calls ---------------------------------------------------------------------------
 
-    def _call(self, node: NodeId, deputy: _Deputy, said: msg.NestedCall) -> None:
+    def _call(self, node: NodeId, deputy: Deputy, said: msg.NestedCall) -> None:
         parent = self._office.find_job(JobId(said.job))
         caller = (JobId(said.job), said.parcel, said.call)
         try:
@@ -240,7 +180,7 @@ class Deputies:
             stream = deputy.streams[said.ref] = Stream(ref.name, said.ref, self._portal)
             stream.follow(ref)
 
-    def _make_actor(self, deputy: _Deputy, said: msg.NestedActor) -> None:
+    def _make_actor(self, deputy: Deputy, said: msg.NestedActor) -> None:
         parent = self._office.find_job(JobId(said.job))
         function, _ = deputy.functions.get(said.function, (None, None))
         if parent is None or function is None:
@@ -264,7 +204,7 @@ class Deputies:
         deputy.keep(grip)
 
     @staticmethod
-    def _actor(deputy: _Deputy, actor_id: str) -> UserActor:
+    def _actor(deputy: Deputy, actor_id: str) -> UserActor:
         grip = deputy.find(actor_id)
         if isinstance(grip, _NoActor):
             raise ActorDiedError(f"actor {actor_id} could not be made: {grip.why}")
@@ -278,7 +218,7 @@ class Deputies:
             known.owner.leaves()
 
     def _submit(
-        self, deputy: _Deputy, said: msg.NestedCall, parent: desk.OpenJob | None
+        self, deputy: Deputy, said: msg.NestedCall, parent: desk.OpenJob | None
     ) -> ObjectRef[Any]:
         if said.actor:
             held = self._found(deputy, said.refs)
@@ -344,7 +284,7 @@ class Deputies:
 
     # -- streams -------------------------------------------------------------------------
 
-    def _item_made(self, node: NodeId, deputy: _Deputy, said: msg.ItemMade) -> None:
+    def _item_made(self, node: NodeId, deputy: Deputy, said: msg.ItemMade) -> None:
         stream = streams.find(said.task)
         known: Outcome = Stored(None)
         if stream is None:  # its call is being called off

@@ -18,6 +18,9 @@ from goliath.errors import ObjectLostError, ProtocolError
 from goliath.transport import messages as msg
 from goliath.transport.serialization import Pickled
 
+DIGITS_MAX = 16
+"""Of a number that anything is called by."""
+
 Find = Callable[[str], Any]
 """The ref with a task id; None if nobody holds it."""
 
@@ -101,6 +104,13 @@ def checked_ids(task_ids: list[str]) -> list[str]:
 
 def checked_id(task_id: str) -> str:
     """A task id that a ref could have."""
-    if not task_id.rpartition("-")[2].isdecimal():
+    number = task_id.rpartition("-")[2]
+    if not number.isdecimal() or len(number) > DIGITS_MAX:
         raise ProtocolError(f"a ref is called {task_id!r}")
     return task_id
+
+
+def item_of(task_id: str) -> tuple[str, int]:
+    """The streaming call, and the number of its item, that is meant; else no call: ``""``."""
+    task, _, index = task_id.rpartition(".item-")
+    return (task, int(index)) if index.isdecimal() and len(index) <= DIGITS_MAX else ("", 0)

@@ -22,7 +22,10 @@ from goliath.transport.serialization import Function
 from tests.actors.desks import FakePortal
 
 NODE = NodeId("n#1")
-IDS = st.sampled_from(["w1-0", "w1-1", "w1-2", "actor-1", "x", "", "w1-x", "-", "w1-99999999999"])
+BIG = "9" * 5000  # digits, more than Python makes a number of
+ITEMS = ["w1-0.item-0", "w1-1.item-3", "w1-0.item-x", f"w1-0.item-{BIG}"]
+CALLS = ["w1-0", "w1-1", "w1-2", "w1-x", "-", "w1-99999999999", f"w1-{BIG}"]
+IDS = st.sampled_from([*CALLS, *ITEMS, "actor-1", "x", ""])
 MANY = st.lists(st.one_of(IDS, st.integers(), st.none(), st.lists(IDS, max_size=2)), max_size=3)
 PIECES = st.lists(
     st.one_of(
@@ -61,8 +64,10 @@ SAID = st.one_of(
         OPTIONS,
         PIECES,
         MANY,
+        st.booleans(),
         BYTES,
     ),
+    st.builds(msg.ItemMade, JOBS, IDS, st.integers(-2, 20), st.booleans(), MANY, BYTES),
     st.builds(
         msg.NestedActor,
         JOBS,
