@@ -438,6 +438,7 @@ class CommanderActor(Actor):
                 options.depth,
                 options.actor,
                 parcel.origin,
+                command.concurrency,
                 parcel.payload,
             )
         )

@@ -18,6 +18,7 @@ from goliath.actors.actor import Actor
 from goliath.actors.children import WorkerChild, ZygoteChild
 from goliath.actors.nursery import Nursery
 from goliath.actors.outcomes import Report
+from goliath.actors.page import PageState
 from goliath.actors.premises import DirectoryFurnished, Environment, Premises
 from goliath.actors.process import ExitReport, Process
 from goliath.actors.reception import (
@@ -35,6 +36,7 @@ from goliath.actors.spec import INITIALIZER, WorkerSpec
 from goliath.actors.supervisor import Child, Exit
 from goliath.actors.workshop import Workshop
 from goliath.core import node_events as nd
+from goliath.core.batch import CONCURRENCY_MAX
 from goliath.core.devices import GPU, is_share
 from goliath.core.ids import Attempt, BatchId, Serial, SessionId, WorkerId
 from goliath.core.node import Node
@@ -259,6 +261,7 @@ class LieutenantActor(Actor):
             never
             or said.cpus < 0
             or said.linger_s < LINGER_MIN_S
+            or not 1 <= said.concurrency <= CONCURRENCY_MAX
             or not are_amounts(said.resources)
             or not is_share(said.resources.get(GPU, 0.0))
         ):
@@ -279,6 +282,7 @@ class LieutenantActor(Actor):
                 said.linger_s,
                 said.depth,
                 said.actor,
+                said.concurrency,
             )
         )
         return None
@@ -368,7 +372,8 @@ class LieutenantActor(Actor):
 
     def _on_worker_gone(self, worker: WorkerId, report: ExitReport) -> None:
         self._exit = report
-        self.decide(nd.WorkerExited(worker, Serial(report.page.serial), report.page.index))
+        others = tuple((Serial(page.serial), page.index) for page in report.others)
+        self.decide(nd.WorkerExited(worker, Serial(report.page.serial), report.page.index, others))
         self._exit = None
         known = self._workers.pop(worker, None)
         if known is not None and known.nests:
@@ -403,10 +408,10 @@ class LieutenantActor(Actor):
                 self._workers[worker].process.control(msg.Flush(serial))
             case nd.SplitRange(worker, serial, keep):
                 self._workers[worker].process.control(msg.Split(serial, keep))
-            case nd.InterruptRange(worker, serial):
-                self._workers[worker].process.control(msg.Interrupt(serial))
-            case nd.Inspect(worker):
-                self._inspect(worker)
+            case nd.InterruptRange(worker, serial, index):
+                self._workers[worker].process.control(msg.Interrupt(serial, index))
+            case nd.Inspect(worker, serial):
+                self._inspect(worker, serial)
             case nd.Kill(worker):
                 if worker in self._workers:
                     self._workers[worker].process.kill()
@@ -494,15 +499,15 @@ class LieutenantActor(Actor):
                 command.careful,
                 batch.attempt,
                 batch.origin,
+                command.concurrent,
                 batch.payload,
             )
         )
 
-    def _inspect(self, worker: WorkerId) -> None:
-        page = self._workers[worker].process.page()
-        self.context.ref.tell(
-            nd.WorkerInspected(worker, Serial(page.serial), page.index, page.started_at)
-        )
+    def _inspect(self, worker: WorkerId, serial: Serial) -> None:
+        pages = self._workers[worker].process.pages()
+        page = next((page for page in pages if page.serial == serial), PageState())
+        self.context.ref.tell(nd.WorkerInspected(worker, serial, page.index, page.started_at))
 
     def _report_done(self, command: nd.ReportDone) -> None:
         self.answer(

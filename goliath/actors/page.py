@@ -4,6 +4,9 @@ A worker that hangs in C code, or is dead, can still be asked which call it was 
 since when. The record stands there twice. The writer writes the first copy before the
 second, the reader reads the second before the first: two equal copies are never half of one
 record and half of another.
+
+A worker that runs coroutines is in several ranges at a time: then each of them has a record of its
+own, in a *slot*.
 """
 
 from __future__ import annotations
@@ -15,7 +18,9 @@ from dataclasses import dataclass
 
 _RECORD = struct.Struct("<qqd")
 _SECOND = 64
-_SIZE = mmap.PAGESIZE
+_SLOT = 128
+SLOTS = 1024
+_SIZE = SLOTS * _SLOT  # none of it costs memory before it is written
 _READ_TRIES = 100
 NOBODY = -1
 """The index while no call, or an unknown one, is running."""
@@ -34,6 +39,9 @@ class PageState:
     started_at: float = 0.0
 
 
+_UNUSED = PageState(0, 0, 0.0)  # where nobody ever wrote: between ranges the index is below 0
+
+
 class Page:
     """The shared page; the worker writes, the parent reads."""
 
@@ -42,19 +50,32 @@ class Page:
     def __init__(self, fd: int) -> None:
         self._map = mmap.mmap(fd, _SIZE)
 
-    def write(self, serial: int, index: int, started_at: float) -> None:
+    def write(self, serial: int, index: int, started_at: float, slot: int = 0) -> None:
         """Say what is running now."""
-        _RECORD.pack_into(self._map, 0, serial, index, started_at)
-        _RECORD.pack_into(self._map, _SECOND, serial, index, started_at)
+        place = slot * _SLOT
+        _RECORD.pack_into(self._map, place, serial, index, started_at)
+        _RECORD.pack_into(self._map, place + _SECOND, serial, index, started_at)
 
-    def read(self) -> PageState:
+    def read(self, slot: int = 0) -> PageState:
         """What was said last. A writer that died in the middle of it is taken at its first copy."""
+        place = slot * _SLOT
         for _ in range(_READ_TRIES):
-            second = _RECORD.unpack_from(self._map, _SECOND)
-            first = _RECORD.unpack_from(self._map, 0)
+            second = _RECORD.unpack_from(self._map, place + _SECOND)
+            first = _RECORD.unpack_from(self._map, place)
             if first == second:
                 break
-        return PageState(*first) if any(first) else PageState()
+        return PageState(*first)
+
+    def read_all(self) -> list[PageState]:
+        """Of every range that is running. Slots are used from the first on."""
+        running = []
+        for slot in range(SLOTS):
+            state = self.read(slot)
+            if state == _UNUSED:
+                break
+            if state.serial:
+                running.append(state)
+        return running
 
     def close(self) -> None:
         """Let the memory go."""

@@ -12,7 +12,7 @@ import os
 import select
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -37,6 +37,7 @@ class ExitReport:
         stderr_tail: its last words.
         oom: whether it was probably killed because the memory was used up.
         page: which call it was running.
+        others: and which at the same time.
     """
 
     pid: int | None = None
@@ -45,6 +46,7 @@ class ExitReport:
     stderr_tail: str = ""
     oom: bool = False
     page: PageState = field(default_factory=PageState)
+    others: Sequence[PageState] = ()
 
 
 class ProcessEvents(Protocol):
@@ -168,9 +170,9 @@ class Process:
         self._stdout.resume()
         self._stderr.resume()
 
-    def page(self) -> PageState:
-        """What it is doing now, without asking it."""
-        return self._page.read()
+    def pages(self) -> list[PageState]:
+        """What it is doing now, without asking it: all ranges that are running."""
+        return self._page.read_all()
 
     # -- what the nursery tells it ----------------------------------------------------------
 
@@ -262,13 +264,15 @@ class Process:
         code = None if self._status is None else os.waitstatus_to_exitcode(self._status)
         killer = -code if code is not None and code < 0 else None
         tail = self._stderr.tail.decode(errors="replace")
+        pages = self._page.read_all() or [PageState()]
         return ExitReport(
             pid=self.pid,
             signal=killer,
             exit_code=None if killer else code,
             stderr_tail="\n".join(filter(None, (tail, self._failure))),
             oom=killer == signal.SIGKILL and not self._killed and self._gauge.has_risen(),
-            page=self._page.read(),
+            page=pages[0],
+            others=pages[1:],
         )
 
     def _release_pidfd(self) -> None:

@@ -21,6 +21,10 @@ MEMORY = "memory"
 """The resource that is counted in bytes: a reservation, which nobody enforces (as in Ray)."""
 
 
+CONCURRENCY_MAX = 1000
+"""Calls that may run in one worker at the same time: so many have a place on its page."""
+
+
 class BatchState(IntEnum):
     """Where a batch is in its life. (An int, because it hashes at C speed.)"""
 
@@ -57,6 +61,7 @@ class JobOptions:
     node: NodeId | None = None  # only there ...
     soft: bool = False  # ... or elsewhere, if it is not there or too small
     actor: bool = False  # in their order, each once, in one process that is there for them alone
+    concurrency: int = 1  # how many may run at once in one worker: of a coroutine function
 
     @property
     def careful(self) -> bool:
@@ -94,6 +99,7 @@ class Batch:
     hi: int
     nbytes: int
     careful: bool = False
+    concurrency: int = 1  # as its job's; 1 once it has to run alone, to be caught
     blamed: int = 0  # executions of its one call that killed their worker, or raised to be retried
     node_losses: int = 0
     suspicion: Suspicion = field(default_factory=Suspicion)

@@ -34,6 +34,7 @@ class Assign:
     hi: int
     careful: bool
     linger_s: float
+    concurrency: int = 1
 
 
 @dataclass(slots=True)

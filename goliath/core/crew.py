@@ -47,7 +47,12 @@ class Crew:
 
     def runs_anything(self) -> bool:
         """Whether any call is under way, though it may wait, or take no CPU."""
-        return any(worker.piece is not None for worker in self.workers.values())
+        return any(unit.piece is not None for unit in self.units())
+
+    def units(self) -> Iterator[Worker]:
+        """Whatever can have a piece: the workers, but for hosts, and their lanes."""
+        for worker in self.workers.values():
+            yield from worker.units
 
     def has_resources(self, work: Work) -> bool:
         """Whether what the batch needs beside CPUs is free."""
@@ -81,7 +86,7 @@ class Crew:
         """Workers that have a piece of the batch and have not been told to go."""
         return [
             worker
-            for worker in self.workers.values()
+            for worker in self.units()
             if worker.piece is not None
             and worker.piece.work is work
             and worker.state is not WorkerState.LEAVING
@@ -90,28 +95,29 @@ class Crew:
     def serves(self, session: SessionId) -> bool:
         """Whether anything of the session runs."""
         return any(
-            worker.session == session and worker.piece is not None
+            worker.session == session and worker.work is not None
             for worker in self.workers.values()
         )
 
     def count_waiting(self) -> int:
         """How many workers have a call that waits for others."""
-        return sum(worker.waiting for worker in self.workers.values())
+        return sum(any(unit.waiting for unit in w.units) for w in self.workers.values())
 
     def running_seconds(self, now: float) -> dict[SessionId, float]:
         """How long the calls of each session have been running."""
         running: dict[SessionId, float] = {}
         for worker in self.workers.values():
-            if worker.piece is not None and not worker.waiting:
-                elapsed = now - worker.call_since
-                running[worker.session] = running.get(worker.session, 0.0) + elapsed
+            for unit in worker.units:
+                if unit.piece is not None and not unit.waiting:
+                    elapsed = (now - unit.call_since) / len(worker.units)
+                    running[worker.session] = running.get(worker.session, 0.0) + elapsed
         return running
 
     def splittable(self, session: SessionId | None = None) -> list[Worker]:
         """Workers with more than the running call to do, the most laden first."""
         found = [
             worker
-            for worker in self.workers.values()
+            for worker in self.units()
             if worker.state is WorkerState.BUSY
             and worker.rest() > 1
             and not worker.actor
@@ -146,6 +152,59 @@ class Crew:
             ):
                 return worker
         return None
+
+    def host_for(self, work: Work) -> Worker | None:
+        """The worker in which a call of a coroutine function is to run beside others like it; None
+        if there is none, or if it should have another one, because a slot is free for that."""
+        if work.concurrency == 1:
+            return None
+        hosts = [w for w in self.workers.values() if w.lanes and self._is_like(w, work)]
+        roomy = [w for w in hosts if self._free_lanes(w) > 0 and self.calls_left(w) != 0]
+        if not roomy:
+            return None
+        free = self.slots - self.occupied()
+        if len(hosts) < self.slots and work.cpus <= free and self.has_resources(work):
+            return None
+        return min(roomy, key=lambda worker: len(worker.lanes))
+
+    def has_lane_for(self, host: Worker, work: Work) -> bool:
+        """Whether the process of an actor can begin another call of it now."""
+        if host.state is WorkerState.IDLE:
+            return True
+        return work.concurrency > 1 and self._is_like(host, work) and self._free_lanes(host) > 0
+
+    @staticmethod
+    def _is_like(host: Worker, work: Work) -> bool:
+        there = host.work
+        return (
+            there is not None
+            and not host.closed
+            and host.state is not WorkerState.LEAVING
+            and (there.session, there.environment) == (work.session, work.environment)
+            and (there.concurrency, there.cpus) == (work.concurrency, work.cpus)
+            and there.resources == work.resources
+        )
+
+    @staticmethod
+    def _free_lanes(host: Worker) -> int:
+        work = host.work
+        asked = sum(lane.split_asked for lane in host.lanes.values())  # each makes another one
+        return work.concurrency - len(host.lanes) - asked if work is not None else 0
+
+    def join(self, host: Worker, piece: Piece, now: float) -> Worker:
+        """A lane of a worker, which was idle, is only starting, or has others."""
+        lane = Worker(host.id, host.session, host.environment, host.cpus, host=host, piece=piece)
+        lane.serial = Serial(next(self._serials))
+        lane.since = lane.call_since = now
+        if not host.lanes:
+            host.has_waited = False
+        if host.state is WorkerState.IDLE:
+            host.move(WorkerState.BUSY, now)
+        host.lanes[lane.serial] = lane
+        if host.state is WorkerState.BUSY:
+            lane.move(WorkerState.BUSY, now)
+            self.begin_timing(lane, now)
+        return lane
 
     def hire(self, session: SessionId, work: Work, now: float) -> Worker:
         """A new worker; it must still be forked. There must be devices for it, if it needs any."""
@@ -203,6 +262,7 @@ class Crew:
             for worker in self.workers.values()
             if worker.pace_s <= AHEAD_MAX_S
             and not worker.actor
+            and not worker.lanes
             and worker.ahead is None
             and not worker.waiting
             and not worker.revoking
@@ -249,6 +309,8 @@ class Crew:
         worker.piece = None
         worker.pace_s = now - worker.since
         worker.flush_at = worker.inspect_at = worker.kill_at = inf
+        if worker.host is not None:
+            del worker.host.lanes[worker.serial]
         return piece
 
     def is_worn(self, worker: Worker) -> bool:
@@ -265,17 +327,22 @@ class Crew:
         return sum(idle) > enough
 
     def calls_left(self, worker: Worker) -> int | None:
-        """How many calls it may still run; None if any number."""
+        """How many calls it may still be handed; None if any number."""
         limit = None if worker.actor else self.policy.tasks_per_worker_max
-        return None if limit is None else max(limit - worker.calls, 1)
+        if limit is None:
+            return None
+        left = limit - worker.calls - sum(lane.rest() for lane in worker.lanes.values())
+        return max(left, 0 if worker.lanes else 1)
 
     @staticmethod
     def kill(worker: Worker, now: float) -> Kill:
-        """End it, whatever it does."""
-        if worker.state is not WorkerState.LEAVING:
-            worker.move(WorkerState.LEAVING, now)
-        worker.flush_at = worker.inspect_at = worker.kill_at = inf
-        return Kill(worker.id)
+        """End it, whatever it does; of a lane, the whole process."""
+        host = worker.host or worker
+        for each in (host, *host.lanes.values()):
+            if each.state is not WorkerState.LEAVING:
+                each.move(WorkerState.LEAVING, now)
+            each.flush_at = each.inspect_at = each.kill_at = inf
+        return Kill(host.id)
 
     @staticmethod
     def retire(worker: Worker, now: float) -> Retire:
@@ -301,12 +368,15 @@ class Crew:
         due: list[NodeCommand] = []
         next_at = inf
         occupied = 0.0
-        laden = False
+        laden = hosts = False
         for worker in self.workers.values():
             piece = worker.piece
             occupied += worker.takes_cpus()
-            if piece is not None:
-                laden = laden or worker.is_laden()
+            laden = laden or worker.is_laden()
+            if worker.lanes:
+                hosts = True
+                at = self._keep_time_of_lanes(worker, due, now)
+            elif piece is not None:
                 at = min(worker.flush_at, worker.inspect_at, worker.kill_at)
                 if at <= now:
                     due += self._overdue(worker, piece, now)
@@ -320,10 +390,21 @@ class Crew:
                 continue
             if at < next_at:
                 next_at = at
-        if share and laden and occupied < self.slots:
+        if share and laden and (hosts or occupied < self.slots):
             due += self._split_for_the_idle(self.slots - occupied, now)
             next_at = min(next_at, self._next_split(now))
         return due, next_at
+
+    def _keep_time_of_lanes(self, host: Worker, due: list[NodeCommand], now: float) -> float:
+        next_at = inf
+        for lane in host.lanes.values():
+            at = min(lane.flush_at, lane.inspect_at, lane.kill_at)
+            if at <= now and lane.piece is not None:
+                due += self._overdue(lane, lane.piece, now)
+                at = min(lane.flush_at, lane.inspect_at, lane.kill_at)
+            if at < next_at:
+                next_at = at
+        return next_at
 
     def _overdue(self, worker: Worker, piece: Piece, now: float) -> Iterator[NodeCommand]:
         if worker.flush_at <= now:
@@ -331,21 +412,22 @@ class Crew:
             yield FlushRange(worker.id, worker.serial)
         if worker.inspect_at <= now:
             worker.inspect_at = inf
-            yield Inspect(worker.id)
+            yield Inspect(worker.id, worker.serial)
         if worker.kill_at <= now:
             yield self.kill(worker, now)
 
     def _split_for_the_idle(self, free: float, now: float) -> Iterator[NodeCommand]:
-        """While slots are idle and nothing is queued, have running pieces split."""
+        """While slots, or lanes beside them, are idle, have running pieces split."""
         free -= sum(worker.split_asked or worker.revoking for worker in self.workers.values())
         for worker in self.revocable() + self.splittable():
             assert worker.piece is not None
-            if free < worker.piece.work.cpus:
-                return
-            if not self.has_resources(worker.piece.work):
+            beside = worker.host is not None and self._free_lanes(worker.host) > 0
+            if not beside and (
+                free < worker.piece.work.cpus or not self.has_resources(worker.piece.work)
+            ):
                 continue
             if now >= worker.since + SPLIT_AFTER_S:
-                free -= 1
+                free -= not beside
                 yield worker.revoke() if worker.ahead is not None else worker.split()
 
     def _next_split(self, now: float) -> float:
@@ -356,25 +438,38 @@ class Crew:
 
     def check(self) -> None:
         """Raise `AssertionError` if the books do not agree with each other."""
-        running = [w.piece for w in self.workers.values() if w.piece is not None]
+        running = [w.piece for w in self.units() if w.piece is not None]
         for device in self.devices:
             parts = sum(worker.devices.get(device, 0) for worker in self.workers.values())
             assert parts <= WHOLE, f"device {device} is given out beyond what there is of it"
         for worker in self.workers.values():
             leaving = worker.state is WorkerState.LEAVING  # with what is ahead of it
             assert worker.ahead is None or worker.piece is not None or leaving, worker
-            assert (worker.piece is not None) or worker.state is not WorkerState.BUSY, worker
-            assert worker.state is not WorkerState.IDLE or worker.piece is None, worker
+            assert (worker.work is not None) or worker.state is not WorkerState.BUSY, worker
+            assert worker.state is not WorkerState.IDLE or worker.work is None, worker
             assert worker.piece is not None or not worker.waiting, worker
             if worker.actor:
                 assert self._actors[worker.session, worker.environment] is worker, worker
                 assert worker.ahead is None, worker
-            asked = worker.piece is not None and worker.piece.work.resources.get(GPU)
+            asked = worker.work is not None and worker.work.resources.get(GPU)
             assert bool(worker.devices) or not asked, worker
+            self._check_lanes(worker)
         # Each of them may have got one when it was starved, even if the others have left since.
-        starved = len({w.session for w in self.workers.values() if w.piece is not None})
+        starved = len({w.session for w in self.workers.values() if w.work is not None})
         # And whoever has waited goes on when it need not wait any more, with what is ahead too.
-        resumed = sum(w.piece.work.cpus for w in self.workers.values() if w.piece and w.has_waited)
+        resumed = sum(w.work.cpus for w in self.workers.values() if w.work and w.has_waited)
         assert self.occupied() <= self.slots + resumed + starved * max(
             (piece.work.cpus for piece in running), default=1.0
         ), "more calls run than there are slots"
+
+    @staticmethod
+    def _check_lanes(host: Worker) -> None:
+        assert host.host is None, f"worker {host.id} is a lane of another"
+        assert host.piece is None or not host.lanes, f"worker {host.id} has lanes beside a piece"
+        for serial, lane in host.lanes.items():
+            assert lane.piece is not None, f"an empty lane of worker {host.id}"
+            assert (lane.host, lane.serial, lane.state) == (host, serial, host.state), lane.serial
+            work = lane.piece.work
+            assert len(host.lanes) <= work.concurrency, f"worker {host.id} has too many lanes"
+            assert host.work is not None
+            assert (work.cpus, work.resources) == (host.work.cpus, host.work.resources), serial

@@ -59,7 +59,8 @@ class Feeding:
         if job.options.actor:
             home = self.nodes.get(job.home) if job.home is not None else None
             held = home.actors.get(job.id, 0) if home is not None else 0
-            return 1, max(ACTOR_WINDOW - held, 0)
+            at_once = job.options.concurrency if home is not None else 1
+            return at_once, max(ACTOR_WINDOW * at_once - held, 0)
         batch_s = job.batch_s(self.policy)
         slots = room = 0
         for node in self.nodes.values():
@@ -67,7 +68,7 @@ class Feeding:
             slots += capacity
             if not node.draining:
                 window = self.policy.window(capacity, node.rtt_s, batch_s)
-                room += max(window - node.load, 0)
+                room += max(int(window - node.load * job.options.concurrency), 0)
         return slots, room
 
     def _size(self, job: Job, slots: int) -> int:

@@ -19,7 +19,7 @@ from typing import assert_never
 from goliath.core.crew import Crew
 from goliath.core.devices import GPU
 from goliath.core.fairness import DeficitRoundRobin
-from goliath.core.ids import SessionId
+from goliath.core.ids import Serial, SessionId, WorkerId
 from goliath.core.node_events import (
     AnnounceDraining,
     BatchArrived,
@@ -184,7 +184,7 @@ class Node:
         session.deaths_at_start.pop(environment, None)
         for worker in self._crew.workers.values():
             if (worker.session, worker.environment) == (session_id, environment):
-                worker.retire_after = True
+                worker.retire_after = worker.closed = True
                 if worker.state is WorkerState.IDLE:
                     yield self._crew.retire(worker, now)
 
@@ -206,6 +206,7 @@ class Node:
             event.linger_s,
             event.depth,
             event.actor,
+            event.concurrency,
         )
         self._queues.open(work)
         piece = self._queues.cut(work, event.lo, event.hi)
@@ -231,7 +232,10 @@ class Node:
             if worker.ahead is not None and worker.ahead.work is work:
                 yield worker.revoke()
         for worker in self._crew.running(work):
-            if event.force or worker.state is WorkerState.STARTING:
+            if worker.state is WorkerState.LEAVING:
+                continue  # with another lane of it, just now
+            alone = worker.host is None or len(worker.host.lanes) == 1
+            if event.force or (worker.state is WorkerState.STARTING and alone):
                 yield self._crew.kill(worker, now)
             elif worker.kill_at == inf:
                 if not worker.actor:  # one call of it is not worth all that it has become
@@ -246,7 +250,8 @@ class Node:
     def _on_yielded(self, event: RestYielded, now: float) -> Iterator[NodeCommand]:
         worker = self._crew.workers.get(event.worker)
         if worker is not None:
-            yield from self._surrender.on_yielded(worker, event, now)
+            unit = worker.lanes.get(event.serial, worker)
+            yield from self._surrender.on_yielded(unit, event, now)
 
     # -- workers -------------------------------------------------------------------------
 
@@ -257,27 +262,34 @@ class Node:
         if event.error:
             yield from self._on_environment_broke(worker.session, worker.environment, event.error)
             yield self._crew.kill(worker, now)
-        elif worker.piece is None:
+        elif worker.work is None:
             worker.move(WorkerState.IDLE, now)
         else:
-            worker.move(WorkerState.BUSY, now)
-            self._crew.begin_timing(worker, now)
+            for each in {worker, *worker.units}:
+                each.move(WorkerState.BUSY, now)
+            for unit in worker.units:
+                self._crew.begin_timing(unit, now)
 
     def _on_progressed(self, event: WorkerProgressed, now: float) -> Iterator[NodeCommand]:
-        worker = self._crew.workers.get(event.worker)
-        if worker is None or worker.piece is None:
+        host = self._crew.workers.get(event.worker)
+        if host is None or (host.piece is None and not host.lanes):
             return
+        worker = host.lanes.get(event.serial, host)
         piece = worker.piece
-        honest = worker.serial == event.serial and piece.lo == event.lo <= event.hi <= piece.hi
-        if not honest:
+        honest = worker.serial == event.serial
+        if not honest or piece is None or not piece.lo == event.lo <= event.hi <= piece.hi:
             # User code can write to its own socket. What it says is not believed: the
             # process goes, and its calls count as if it had crashed.
             yield self._crew.kill(worker, now)
             return
         if event.hi > event.lo:
-            self._fair.charge(worker.session, event.elapsed_s)
-            worker.calls += event.hi - event.lo
+            self._fair.charge(host.session, event.elapsed_s / (len(host.lanes) or 1))
+            host.calls += event.hi - event.lo
             piece.lo = event.hi
+            if worker.overdue is not None and worker.host is not None:
+                # It ended after all, before it was interrupted: what follows it is not.
+                worker.overdue = None
+                worker.kill_at = worker.kill_at if piece.work.cancelled else inf
             if worker.session in self._queues.sessions:
                 yield ReportDone(
                     *piece.work.key,
@@ -287,7 +299,7 @@ class Node:
                     worker.id,
                     event.retryable,
                 )
-        worker.retire_after |= event.dirty
+        host.retire_after |= event.dirty
         if event.final:
             yield from self._free(worker, now, dirty=event.dirty)
         else:
@@ -308,20 +320,44 @@ class Node:
     def _free(self, worker: Worker, now: float, *, dirty: bool) -> Iterator[NodeCommand]:
         """The worker is done with its piece, or with as much of it as it will do."""
         yield from self._stop_waiting(worker)
+        if worker.host is not None:
+            yield from self._free_lane(worker, worker.host, now, dirty=dirty)
+            return
         yield from self._queues.requeue(self._crew.release(worker, now))
         if worker.state is WorkerState.LEAVING:
             return
         if worker.ahead is not None:
             yield from self._go_on(worker, now, dirty=dirty)
             return
+        yield from self._park(worker, now)
+
+    def _park(self, worker: Worker, now: float) -> Iterator[NodeCommand]:
         worker.move(WorkerState.IDLE, now)
         if self._crew.is_worn(worker):
             yield self._crew.retire(worker, now)
 
+    def _free_lane(
+        self, lane: Worker, host: Worker, now: float, *, dirty: bool
+    ) -> Iterator[NodeCommand]:
+        """A lane is done, and gone; with the last of them, its host has nothing to do."""
+        piece = self._crew.release(lane, now)
+        yield from self._surrender.forget(lane)
+        stopped = lane.overdue == piece.lo < piece.hi and not piece.work.cancelled
+        if stopped:
+            yield from self._give_back_first(piece, "timeout", piece.lo, lane.id)
+        else:
+            yield from self._queues.requeue(piece)
+        if host.state is WorkerState.LEAVING:
+            return
+        if dirty and host.lanes:
+            yield self._crew.kill(host, now)  # it leaves, and has not begun them
+        elif not host.lanes:
+            yield from self._park(host, now)
+
     def _on_waits(self, event: WorkerWaits) -> Iterator[NodeCommand]:
         """A call that waits needs no CPU; what is ahead of its worker must not wait with it."""
-        worker = self._crew.workers.get(event.worker)
-        if worker is None or worker.piece is None or worker.serial != event.serial:
+        worker = self._find(event.worker, event.serial)
+        if worker is None:
             return
         if worker.state is not WorkerState.BUSY:
             return
@@ -330,12 +366,14 @@ class Node:
             return
         if worker.ahead is not None and not worker.revoking:
             yield worker.revoke()
-        if worker.waiting:
+        if worker.waiting or worker.piece is None:
             return
-        if self._crew.count_waiting() >= self._policy.waiting_max:
+        host = worker.host or worker
+        waits = any(unit.waiting for unit in host.units)
+        if not waits and self._crew.count_waiting() >= self._policy.waiting_max:
             yield RefuseWait(worker.id, worker.serial)
             return
-        worker.waiting = worker.has_waited = True
+        worker.waiting = host.has_waited = True
         work = worker.piece.work
         work.waiting += 1
         if work.waiting == 1 and work.session in self._queues.sessions:
@@ -350,18 +388,29 @@ class Node:
         if not work.waiting and work.session in self._queues.sessions:
             yield ReportWaiting(*work.key, False)
 
+    def _find(self, worker_id: WorkerId, serial: Serial) -> Worker | None:
+        """Whatever runs the range with this serial."""
+        host = self._crew.workers.get(worker_id)
+        worker = host.lanes.get(serial, host) if host is not None else None
+        running = worker is not None and worker.piece is not None and worker.serial == serial
+        return worker if running else None
+
     def _on_inspected(self, event: WorkerInspected, now: float) -> Iterator[NodeCommand]:
-        worker = self._crew.workers.get(event.worker)
+        worker = self._find(event.worker, event.serial)
         if worker is None or worker.piece is None or worker.state is WorkerState.LEAVING:
             return
         timeout_s = worker.piece.work.timeout_s
         if timeout_s is None:
             return
-        if event.serial != worker.serial or event.index != worker.piece.lo:
+        if event.index != worker.piece.lo:
             worker.inspect_at = now + timeout_s  # between two calls
         elif now >= event.started_at + timeout_s:  # the very sum that the timer was set to
             worker.overdue = event.index
-            yield self._crew.kill(worker, now)
+            if worker.host is None:
+                yield self._crew.kill(worker, now)
+            else:  # it may end without those beside it
+                worker.kill_at = min(worker.kill_at, now + self._policy.timeout_grace_s)
+                yield InterruptRange(worker.id, worker.serial, event.index)
         else:
             worker.inspect_at = event.started_at + timeout_s
 
@@ -369,18 +418,21 @@ class Node:
         worker = self._crew.bury(event.worker)
         if worker is None:
             return
-        yield from self._stop_waiting(worker)
-        piece = worker.piece
-        if piece is not None:
-            self._fair.charge(worker.session, now - worker.call_since)
-            began = event.serial == worker.serial
-            if worker.actor:
-                yield from self._queues.give_back(piece, "crashed", -1, worker.id)
-            else:
-                yield from self._settle_death(worker, piece, began, event.index)
+        for unit in worker.units:
+            yield from self._stop_waiting(unit)
+            if unit.piece is not None:
+                self._fair.charge(worker.session, (now - unit.call_since) / len(worker.units))
+        if worker.actor:
+            for unit in worker.units:
+                if unit.piece is not None:
+                    yield from self._queues.give_back(unit.piece, "crashed", -1, worker.id)
+        else:
+            begun = {event.serial: event.index, **dict(event.others)}
+            yield from self._settle_death(worker, begun)
         if worker.ahead is not None:
             yield from self._queues.requeue(self._crew.take_ahead(worker))
-        yield from self._surrender.forget(worker)
+        for unit in worker.units:
+            yield from self._surrender.forget(unit)
         session = self._queues.sessions.get(worker.session)
         if worker.actor:
             # What it had become is gone: nothing more may be run as if it were still there.
@@ -390,28 +442,38 @@ class Node:
         elif session is not None and worker.state is WorkerState.STARTING:
             yield from self._count_death_at_start(session, worker, now)
 
-    def _settle_death(
-        self, worker: Worker, piece: Piece, began: bool, index: int
-    ) -> Iterator[NodeCommand]:
-        """Who answers for the death of a worker in the middle of a piece."""
-        if piece.work.cancelled:
-            yield from self._queues.give_back(piece, "cancelled")
-        elif not began or piece.lo >= piece.hi or (piece.work.careful and index < piece.lo):
-            yield from self._queues.requeue(piece)  # it died between two calls: nobody's doing
-        elif piece.work.careful or len(piece) == 1:
-            rest = self._queues.cut(piece.work, piece.lo + 1, piece.hi)
-            piece.hi = piece.lo + 1
-            yield from self._queues.give_back(piece, self._why(worker, piece), piece.lo, worker.id)
-            yield from self._queues.requeue(rest)
-        else:
-            yield from self._queues.give_back(piece, "crashed", -1, worker.id)
+    def _settle_death(self, worker: Worker, begun: Mapping[Serial, int]) -> Iterator[NodeCommand]:
+        """Who answers for the death of a worker in the middle of a piece, or of several."""
+        running = [(unit, unit.piece) for unit in worker.units if unit.piece is not None]
+        struck = [(unit, piece) for unit, piece in running if _has_begun(unit, piece, begun)]
+        # It was killed on account of one of them.
+        spared = worker.state is WorkerState.LEAVING and any(
+            unit.overdue is not None or piece.work.cancelled for unit, piece in running
+        )
+        for unit, piece in reversed(running):  # what is queued anew goes to the front
+            why = "bystander" if spared else "crashed"
+            if piece.work.cancelled:
+                yield from self._queues.give_back(piece, "cancelled")
+            elif (unit, piece) not in struck:
+                yield from self._queues.requeue(piece)  # it died between two calls: nobody's doing
+            elif unit.overdue is not None:
+                # It may have ended while the kill was on its way; then that struck the next.
+                why = "timeout" if unit.overdue == piece.lo else "bystander"
+                yield from self._give_back_first(piece, why, piece.lo, worker.id)
+            elif piece.work.careful or len(piece) == 1:
+                guilty = piece.lo if len(struck) == 1 else -1
+                yield from self._give_back_first(piece, why, guilty, worker.id)
+            else:
+                yield from self._queues.give_back(piece, why, -1, worker.id)
 
-    @staticmethod
-    def _why(worker: Worker, piece: Piece) -> str:
-        if worker.overdue is None:
-            return "crashed"
-        # The overdue call may have ended while the kill was on its way; then it struck the next.
-        return "timeout" if worker.overdue == piece.lo else "bystander"
+    def _give_back_first(
+        self, piece: Piece, why: str, guilty: int, worker: WorkerId
+    ) -> Iterator[NodeCommand]:
+        """Give the first call of a piece back to its Commander; the others are run."""
+        rest = self._queues.cut(piece.work, piece.lo + 1, piece.hi)
+        piece.hi = piece.lo + 1
+        yield from self._queues.give_back(piece, why, guilty, worker)
+        yield from self._queues.requeue(rest)
 
     def _count_death_at_start(
         self, session: Session, worker: Worker, now: float
@@ -477,6 +539,7 @@ class Node:
             not work.careful
             and work.timeout_s is None
             and not work.resources
+            and work.concurrency == 1
             and work.environment == worker.environment
             and worker.piece is not None
             and work.cpus == worker.piece.work.cpus
@@ -493,12 +556,14 @@ class Node:
                 continue
             if work.actor:
                 host = self._crew.host(session.id, work.environment)
-                if host is not None and host.state is WorkerState.IDLE:
+                if host is not None and self._crew.has_lane_for(host, work):
                     return piece
                 if host is not None:
                     continue  # it runs something: its calls wait for it, and hold up nobody
             elif full:
                 continue
+            elif self._crew.host_for(work) is not None:
+                return piece
             if work.resources and (
                 awaited.intersection(work.resources) or not self._crew.has_resources(work)
             ):
@@ -523,9 +588,10 @@ class Node:
         work = piece.work
         if work.actor:
             worker = self._crew.host(session.id, work.environment)
-        elif work.resources.get(GPU):
-            worker = None  # one that has run other calls may know for good that there is no GPU
         else:
+            worker = self._crew.host_for(work)
+        # A GPU not in one that has run other calls: it may know for good that there is none.
+        if worker is None and not work.actor and not work.resources.get(GPU):
             worker = self._crew.idle(session.id, work.environment)
         if worker is None:
             worker = self._crew.hire(session.id, work, now)
@@ -535,8 +601,13 @@ class Node:
         if limit is not None and len(piece) > limit:
             self._queues.enqueue_first(session, self._queues.cut(work, piece.lo + limit, piece.hi))
             piece.hi = piece.lo + limit
-        self._crew.hand(worker, piece, now)
-        yield Run(worker.id, worker.serial, *work.key, piece.lo, piece.hi, work.careful)
+        concurrent = work.concurrency > 1
+        if concurrent:
+            worker = self._crew.join(worker, piece, now)
+        else:
+            self._crew.hand(worker, piece, now)
+        key, careful = work.key, work.careful
+        yield Run(worker.id, worker.serial, *key, piece.lo, piece.hi, careful, concurrent)
 
     def _next_starving(self, now: float) -> float:
         """When the first session will have waited for so long that it may oversubscribe."""
@@ -563,7 +634,15 @@ class Node:
 
     def check(self) -> None:
         """Raise `AssertionError` if the books do not agree with each other."""
-        workers = self._crew.workers.values()
-        held = [piece for w in workers for piece in (w.piece, w.ahead) if piece is not None]
+        units = self._crew.units()
+        held = [piece for w in units for piece in (w.piece, w.ahead) if piece is not None]
         self._queues.check(held)
         self._crew.check()
+
+
+def _has_begun(worker: Worker, piece: Piece, begun: Mapping[Serial, int]) -> bool:
+    """Whether a call of a piece was running when its worker died, as far as its page tells."""
+    index = begun.get(worker.serial)
+    if index is None or piece.lo >= piece.hi:
+        return False
+    return not piece.work.careful or index >= piece.lo

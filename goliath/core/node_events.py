@@ -68,6 +68,7 @@ class BatchArrived:
     linger_s: float = 0.010
     depth: int = 0
     actor: bool = False
+    concurrency: int = 1
 
 
 @dataclass(slots=True)
@@ -137,7 +138,8 @@ class WorkerWaits:
 
 @dataclass(slots=True)
 class WorkerInspected:
-    """The answer to `Inspect`: what the worker's page says it is running, since when."""
+    """The answer to `Inspect`: which call of the range the page says is running, since when;
+    below 0: none."""
 
     worker: WorkerId
     serial: Serial
@@ -147,11 +149,13 @@ class WorkerInspected:
 
 @dataclass(slots=True)
 class WorkerExited:
-    """The process is gone. ``serial, index`` are the last that its page says it began."""
+    """The process is gone. ``serial, index`` are the last that its page says it began; ``others``
+    are those that it ran at the same time."""
 
     worker: WorkerId
     serial: Serial
     index: int
+    others: tuple[tuple[Serial, int], ...] = ()
 
 
 @dataclass(slots=True)
@@ -200,7 +204,7 @@ class Fork:
 
 @dataclass(slots=True)
 class Run:
-    """Hand a worker calls ``lo <= i < hi`` of a batch."""
+    """Hand a worker calls ``lo <= i < hi`` of a batch; ``concurrent``: beside others."""
 
     worker: WorkerId
     serial: Serial
@@ -210,14 +214,16 @@ class Run:
     lo: int
     hi: int
     careful: bool
+    concurrent: bool = False
 
 
 @dataclass(slots=True)
 class InterruptRange:
-    """Make the worker's running call raise."""
+    """Make the worker's running call raise; with an ``index``, only if it is that one."""
 
     worker: WorkerId
     serial: Serial
+    index: int = -1
 
 
 @dataclass(slots=True)
@@ -240,9 +246,10 @@ class FlushRange:
 
 @dataclass(slots=True)
 class Inspect:
-    """Look at the worker's page, and say so with `WorkerInspected`."""
+    """Look at the worker's page for a range, and say so with `WorkerInspected`."""
 
     worker: WorkerId
+    serial: Serial
 
 
 @dataclass(slots=True)

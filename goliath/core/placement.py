@@ -22,6 +22,7 @@ class NodeView:
     held: dict[BatchId, Batch] = field(default_factory=dict)
     held_bytes: int = 0
     waiting: set[BatchId] = field(default_factory=set)  # of those, with calls that wait for others
+    shared: dict[int, int] = field(default_factory=dict)  # of the others, by their concurrency
     asked: bool = False  # a steal is unanswered
     barren_until: float = 0.0  # it had nothing to give: not to be asked before
     barren_s: float = 0.0  # how long it was left in peace the last time
@@ -34,7 +35,7 @@ class NodeView:
         if options.node is not None and options.node != self.id and not options.soft:
             return 0
         if options.cpus == 1.0 and not options.resources:
-            return self.slots
+            return self.slots * options.concurrency
         if self.slots < options.cpus:
             return 0
         room = int(self.slots / options.cpus) if options.cpus else self.slots
@@ -43,13 +44,18 @@ class NodeView:
                 room = min(room, calls_at_once(self.resources.get(GPU, 0.0), amount))
             elif amount > 0:
                 room = min(room, int(self.resources.get(name, 0.0) / amount))
-        return room
+        return room * options.concurrency
 
     @property
-    def load(self) -> int:
-        """Batches that need, or will need, some of its CPUs."""
-        held = len(self.held) - len(self.waiting)
-        return held - sum(self.actors.values()) if self.actors else held
+    def load(self) -> float:
+        """Batches that need, or will need, some of its CPUs; of those that share a worker, each is
+        a part of one."""
+        load: float = len(self.held) - len(self.waiting)
+        if self.actors:
+            load -= sum(self.actors.values())
+        for concurrency, count in self.shared.items():
+            load -= count - count / concurrency
+        return load
 
     def take(self, batch: Batch) -> None:
         """Enter a batch in the books."""
@@ -58,14 +64,32 @@ class NodeView:
         self.held_bytes += batch.nbytes
         if batch.job in self.actors:
             self.actors[batch.job] += 1
+        else:
+            self._share(batch, 1)
 
     def drop(self, batch: Batch) -> None:
         """Strike a batch off the books."""
+        self.wait(batch, waiting=False)
         del self.held[batch.id]
-        self.waiting.discard(batch.id)
         self.held_bytes -= batch.nbytes
         if batch.job in self.actors:
             self.actors[batch.job] -= 1
+            return
+        self._share(batch, -1)
+
+    def wait(self, batch: Batch, *, waiting: bool) -> None:
+        """A call of a batch waits for others, or no longer."""
+        if waiting is not (batch.id in self.waiting) and batch.job not in self.actors:
+            (self.waiting.add if waiting else self.waiting.discard)(batch.id)
+            self._share(batch, -1 if waiting else 1)
+
+    def _share(self, batch: Batch, change: int) -> None:
+        if batch.concurrency > 1:
+            count = self.shared.get(batch.concurrency, 0) + change
+            if count:
+                self.shared[batch.concurrency] = count
+            else:
+                del self.shared[batch.concurrency]
 
 
 ACTOR_WINDOW = 2
@@ -110,7 +134,7 @@ def choose_node(
         if node.draining or node.held_bytes >= bytes_max:
             continue
         capacity = node.capacity(options)
-        held = node.load
+        held = node.load * options.concurrency  # in calls that can run at once, as the capacity
         if not capacity or held >= policy.window(capacity, node.rtt_s, batch_s):
             continue
         load = (node.spread if options.spread else held) / capacity

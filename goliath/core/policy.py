@@ -116,3 +116,4 @@ class NodePolicy:
     restart_window_s: float = 10.0
     tasks_per_worker_max: int | None = None
     waiting_max: int = 512
+    timeout_grace_s: float = 1.0  # for a coroutine whose time is up, before its worker is killed

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from math import ceil
 
 from goliath.core.batch import Batch, BatchState
 from goliath.core.commands import Steal
@@ -17,6 +18,8 @@ from goliath.core.stealing import WORTH_S, Load, plan_steals
 
 BARREN_S = 0.010
 """A victim that had nothing to give is left in peace for so long, then for twice as long ..."""
+
+ROUNDING = 1e-9  # a hundred hundredths of a CPU are one
 
 BARREN_MAX_S = 1.0
 """... up to this; or until it reports something, for then it may have begun another batch."""
@@ -52,9 +55,12 @@ class Robbery:
                 continue
             job = self.jobs[batch.job]
             waits = batch.id in node.waiting
-            begun = waits or job.options.cpus <= cpus  # the oldest first: one call of it is running
+            needed = job.options.cpus / batch.concurrency
+            begun = (
+                waits or needed <= cpus + ROUNDING
+            )  # the oldest first: one call of it is running
             if begun and not waits:
-                cpus -= job.options.cpus
+                cpus -= needed
             if batch.state is BatchState.ASSIGNED:
                 calls += batch.open_calls() - begun
                 rest_s += batch.open_calls() * (job.cost.per_call_s or WORTH_S)
@@ -63,7 +69,8 @@ class Robbery:
         if calls and not node.asked and ripe > now:
             self.wake(ripe)
         may_be_asked = not node.asked and ripe <= now
-        return Load(node.id, node.slots, node.load, calls, rest_s, may_be_asked)
+        held = ceil(node.load - ROUNDING)
+        return Load(node.id, node.slots, held, calls, rest_s, may_be_asked)
 
     def answered(self, victim: NodeView, now: float, *, empty: bool) -> None:
         """A node has given what it could spare."""

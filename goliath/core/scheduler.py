@@ -315,17 +315,21 @@ class Scheduler:
         yield from self._go_on_with(batch)
 
     def _on_crash(self, job: Job, batch: Batch, event: RangeReturned) -> Iterator[Command]:
-        lo, hi = event.lo, event.hi
-        guilty = lo if hi - lo == 1 else event.guilty
+        lo, hi, guilty = event.lo, event.hi, event.guilty
         if job.options.actor:  # whichever it was: all may have begun, and none is made twice
             yield from self._fail_wanted(batch, lo, hi, Verdict.CRASHED, "1")
+            return
+        if guilty < 0 and not job.options.max_retries:
+            yield from self._fail_wanted(batch, lo, hi, Verdict.CRASHED)  # it ran among others
             return
         if guilty < 0:
             # Any of them may have done it. Run the rest one call at a time: if it happens
             # again, it is known who did, and that call answers for this death too.
-            batch.suspicion.deaths += 1
+            # Other parts of the batch may have died in the same worker: each counts it for itself.
+            suspicion = Suspicion() if batch.concurrency > 1 else batch.suspicion
+            suspicion.deaths += 1
             for piece in self._requeue(job, batch, lo, hi, begun=True):
-                piece.careful = True
+                piece.careful, piece.concurrency, piece.suspicion = True, 1, suspicion
             return
         for start, end in ((guilty + 1, hi), (lo, guilty)):
             if start < end:
@@ -336,14 +340,13 @@ class Scheduler:
             return
         for piece in self._requeue(job, batch, guilty, guilty + 1, begun=True):
             piece.blamed = blamed
-            piece.careful = True
+            piece.careful, piece.concurrency = True, 1
             piece.suspicion = Suspicion()
 
     def _on_waits(self, event: BatchWaits) -> Iterator[Command]:
         batch = self._current(event.node, event.batch, event.attempt)
         if batch is not None:
-            waiting = self._nodes[event.node].waiting
-            (waiting.add if event.waiting else waiting.discard)(batch.id)
+            self._nodes[event.node].wait(batch, waiting=event.waiting)
         yield from ()
 
     def _on_steal_answered(self, event: StealAnswered, now: float) -> Iterator[Command]:
@@ -403,7 +406,7 @@ class Scheduler:
 
     def _queue(self, job: Job, parcel: ParcelId, span: tuple[int, int], nbytes: int) -> Batch:
         batch = Batch(BatchId(next(self._ids)), job.id, parcel, *span, nbytes)
-        batch.careful = job.options.careful
+        batch.careful, batch.concurrency = job.options.careful, job.options.concurrency
         self._batches[batch.id] = batch
         self._backlog.push(batch)
         job.live += 1
@@ -428,7 +431,7 @@ class Scheduler:
         piece = Batch(
             BatchId(next(self._ids)), job.id, batch.parcel, lo, hi, self._share(batch, hi - lo)
         )
-        piece.careful = batch.careful
+        piece.careful, piece.concurrency = batch.careful, batch.concurrency
         piece.blamed, piece.node_losses = batch.blamed, batch.node_losses
         piece.suspicion = batch.suspicion
         self._batches[piece.id] = piece
@@ -501,7 +504,8 @@ class Scheduler:
                 return None
             job.home = home.id
             home.actors[job.id] = 0
-        return home if home.actors[job.id] < ACTOR_WINDOW else None
+        window = ACTOR_WINDOW * job.options.concurrency
+        return home if home.actors[job.id] < window else None
 
     def _assign(self, batch: Batch, node: NodeView, now: float) -> Assign:
         batch.attempt = Attempt(batch.attempt + 1)
@@ -523,6 +527,7 @@ class Scheduler:
             batch.hi,
             batch.careful,
             self.policy.linger(watched=self._jobs[batch.job].options.watched),
+            batch.concurrency,
         )
 
     def _wake(self, at: float) -> None:
@@ -543,6 +548,11 @@ class Scheduler:
         for node in self._nodes.values():
             assert node.held_bytes == sum(batch.nbytes for batch in node.held.values()), node
             assert node.waiting <= node.held.keys(), node
+            sharing = [
+                b for b in node.held.values() if b.concurrency > 1 and b.job not in node.actors
+            ]
+            shared = sum(b.id not in node.waiting for b in sharing)
+            assert sum(node.shared.values()) == shared, node
             for batch in node.held.values():
                 assert batch.node == node.id, batch
                 assert batch.state in (BatchState.ASSIGNED, BatchState.CANCELLING), batch

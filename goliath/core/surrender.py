@@ -32,7 +32,7 @@ class Surrender:
         laden = self.crew.revocable(session.id)
         laden += [w for w in self.crew.splittable(session.id) if w.ahead is None]
         for worker in laden[: count - len(steal.ranges)]:
-            steal.awaited.add(worker.id)
+            steal.awaited.add(worker)
             yield worker.revoke() if worker.ahead is not None else worker.split()
         session.steals.append(steal)
         yield from self._answer(session)
@@ -60,7 +60,7 @@ class Surrender:
         """The piece that the worker had not begun; it may have been its turn already."""
         if worker.ahead is not None and worker.ahead_serial == event.serial:
             return self.crew.take_ahead(worker)
-        if worker.piece is None or worker.serial != event.serial:
+        if worker.piece is None or worker.serial != event.serial or worker.host is not None:
             return None
         piece = self.crew.release(worker, now)
         if worker.state is WorkerState.BUSY:
@@ -78,13 +78,13 @@ class Surrender:
         """Nothing more is to be expected of this worker."""
         steal = self._awaiting(worker)
         if steal is not None:
-            steal.awaited.discard(worker.id)
+            steal.awaited.discard(worker)
             yield from self._answer(self.queues.sessions[worker.session])
 
     def _awaiting(self, worker: Worker) -> StealInProgress | None:
         session = self.queues.sessions.get(worker.session)
         steals = session.steals if session is not None else ()
-        return next((steal for steal in steals if worker.id in steal.awaited), None)
+        return next((steal for steal in steals if worker in steal.awaited), None)
 
     @staticmethod
     def _answer(session: Session) -> Iterator[NodeCommand]:

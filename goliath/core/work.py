@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, auto
 from math import inf
@@ -30,7 +30,8 @@ class Work:
     resources: Mapping[str, float]
     linger_s: float
     depth: int
-    actor: bool = False
+    actor: bool
+    concurrency: int
     pieces: int = 0
     waiting: int = 0  # pieces whose running call waits for others
     cancelled: bool = False
@@ -72,7 +73,11 @@ WORKER_MOVES: Mapping[WorkerState, frozenset[WorkerState]] = {
 
 @dataclass(slots=True, eq=False)
 class Worker:
-    """One worker process. It belongs to one session and one environment for life."""
+    """One worker process. It belongs to one session and one environment for life.
+
+    While it runs calls of coroutine functions, it is the host of *lanes*: each has a piece and is a
+    worker in everything that concerns its piece, but not a process; the host has no piece then.
+    """
 
     id: WorkerId
     session: SessionId
@@ -102,6 +107,27 @@ class Worker:
     resources: Mapping[str, float] = field(default_factory=dict)
     # Until the process is gone: it may hold on to them.
     devices: Grant = field(default_factory=dict)
+    host: Worker | None = None  # whose lane this is
+    lanes: dict[Serial, Worker] = field(default_factory=dict)
+    closed: bool = False  # takes no further lanes
+
+    @property
+    def units(self) -> Collection[Worker]:
+        """Whatever can have a piece: its lanes if there are any, else itself."""
+        return self.lanes.values() if self.lanes else (self,)
+
+    @property
+    def work(self) -> Work | None:
+        """What it runs; of its lanes the oldest, which is like the others."""
+        for unit in self.units:
+            return unit.piece.work if unit.piece is not None else None
+        return None
+
+    @property
+    def cpus_held(self) -> float:
+        """What it holds now: lanes no more than one call, and nothing while any of them waits."""
+        work = self.work
+        return 0.0 if work is None or any(unit.waiting for unit in self.units) else work.cpus
 
     def move(self, to: WorkerState, now: float) -> None:
         """Change state; an illegal change is a bug in the mind."""
@@ -121,22 +147,19 @@ class Worker:
 
     def takes_cpus(self) -> float:
         """The CPUs it has now."""
-        if self.actor:
-            return self.cpus
-        return self.piece.work.cpus if self.piece is not None and not self.waiting else 0.0
+        return self.cpus if self.actor else self.cpus_held
 
     def takes(self, resource: str) -> float:
         """How much of another resource it has now."""
         if self.actor:
             return self.resources.get(resource, 0.0)
-        return self.piece.work.resources.get(resource, 0.0) if self.piece is not None else 0.0
+        return self.work.resources.get(resource, 0.0) if self.work is not None else 0.0
 
     def is_laden(self) -> bool:
         """Whether it has what another worker could run."""
-        piece = self.piece
-        if piece is None or self.actor:
+        if self.actor:
             return False
-        return piece.hi - piece.lo > 1 or self.ahead is not None
+        return self.ahead is not None or any(unit.rest() > 1 for unit in self.units)
 
     def rest(self) -> int:
         """How many calls of its piece are not reported yet."""
@@ -149,7 +172,7 @@ class StealInProgress:
 
     asked: int
     ranges: list[tuple[BatchId, Attempt, int, int]]
-    awaited: set[WorkerId]
+    awaited: set[Worker]
 
 
 @dataclass(slots=True)

@@ -117,8 +117,10 @@ class AssignBatch(Message):
     A finished call is reported ``linger_s`` seconds later at the latest, with others. ``depth``
     tells how many calls wait for these, in a row: of what is queued, the deepest goes first.
     The calls of an ``actor`` run one after the other, in the one process of their environment;
-    with it, the environment is gone. ``origin`` is handed to the worker, and comes back with what
-    the calls ask for.
+    with it, the environment is gone.
+    ``origin`` is handed to the worker, and comes back with what the calls ask for. With a
+    ``concurrency`` above 1 the function is a coroutine function: as many batches that agree in it,
+    and in what they take of the node, may run in one worker at the same time.
     """
 
     kind: ClassVar[str] = "assign"
@@ -138,6 +140,7 @@ class AssignBatch(Message):
     depth: int = 0
     actor: bool = False
     origin: list[int | str] = field(default_factory=list)
+    concurrency: int = 1
     payload: Payload = b""
 
 
@@ -218,8 +221,8 @@ class RangeReturned(Message):
 
     ``why`` is ``"cancelled"``, ``"timeout"`` (one call, it was killed), ``"crashed"`` (its
     worker died; ``guilty`` is the call that was running, -1 if it may be any of them),
-    ``"unstarted"`` (never began, nobody's fault), ``"bystander"`` (one call, it had just begun
-    when its worker was killed because the call before it ran too long) or ``"environment"``.
+    ``"unstarted"`` (never began, nobody's fault), ``"bystander"`` (begun when its worker was killed
+    because another call, before or beside it, ran too long or was cancelled) or ``"environment"``.
     ``report`` describes a death: ``pid, signal, exit_code, stderr_tail, oom, worker``.
     """
 
@@ -302,7 +305,8 @@ class Draining(Message):
 
 @dataclass(slots=True)
 class RunRange(Message):
-    """Run calls ``lo <= i < hi`` of the payload, on the worker's main thread."""
+    """Run calls ``lo <= i < hi`` of the payload, on the worker's main thread; ``concurrent``: in
+    its event loop, one after another, beside other such ranges."""
 
     kind: ClassVar[str] = "run"
     lane: ClassVar[Lane] = Lane.BULK
@@ -314,15 +318,18 @@ class RunRange(Message):
     careful: bool = False
     attempt: int = 1
     origin: list[int | str] = field(default_factory=list)
+    concurrent: bool = False
     payload: Payload = b""
 
 
 @dataclass(slots=True)
 class Interrupt(Message):
-    """Stop the range with this serial, if it is the one that runs."""
+    """Stop the range with this serial, if it is one that runs. With an ``index``, only if it is
+    that call of a concurrent range that runs."""
 
     kind: ClassVar[str] = "interrupt"
     serial: int
+    index: int = -1
 
 
 @dataclass(slots=True)

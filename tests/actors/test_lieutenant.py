@@ -68,8 +68,8 @@ class FakeProcess:
     def drain_output(self) -> None:
         pass
 
-    def page(self) -> PageState:
-        return self.now
+    def pages(self) -> list[PageState]:
+        return [self.now]
 
     def say(self, message: msg.Message) -> None:
         self._events.on_worker_message(self.worker, message)

@@ -204,8 +204,8 @@ async def test_the_page_tells_which_call_runs_without_asking_the_worker() -> Non
         serial = shop.start(process, wait, [{"x": i} for i in range(5)], careful=True)
         await shop.next(process)
         await shop.next(process)
-        await asyncio.to_thread(until, lambda: process.page().index == 2, 5)
-        page = process.page()
+        await asyncio.to_thread(until, lambda: [page.index for page in process.pages()] == [2], 5)
+        (page,) = process.pages()
         assert (page.serial, page.index) == (serial, 2)
         assert abs(page.started_at - time.clock_gettime(time.CLOCK_BOOTTIME)) < 5
         process.kill()

@@ -331,7 +331,7 @@ async def test_splitting_keeps_its_part_of_what_has_not_started() -> None:
 def _until_running(process: Process) -> None:
     from tests.processes import until
 
-    until(lambda: process.page().index == 0, 5)
+    until(lambda: [page.index for page in process.pages()] == [0], 5)
 
 
 async def test_a_split_for_a_range_that_is_over_gives_nothing_back() -> None:

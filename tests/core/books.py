@@ -62,11 +62,22 @@ def arrive(
     timeout_s: float | None = None,
     cpus: float = 1.0,
     gpus: float = 0.0,
+    concurrency: int = 1,
 ) -> ne.BatchArrived:
     """A batch of that many calls."""
     resources = {"GPU": gpus} if gpus else {}
     return ne.BatchArrived(
-        session, BatchId(number), ONE, 0, calls, "env", careful, timeout_s, cpus, resources
+        session,
+        BatchId(number),
+        ONE,
+        0,
+        calls,
+        "env",
+        careful,
+        timeout_s,
+        cpus,
+        resources,
+        concurrency=concurrency,
     )
 
 

@@ -213,7 +213,7 @@ def test_a_worker_that_dies_between_two_calls_is_nobodys_doing():
 
 def test_a_call_that_runs_too_long_is_looked_at_killed_and_returned():
     node = running(2, careful=True, timeout_s=1.0)
-    assert untimed(node.handle(ne.NodeTimerFired(), 1.0)) == [ne.Inspect(W)]
+    assert untimed(node.handle(ne.NodeTimerFired(), 1.0)) == [ne.Inspect(W, Serial(1))]
     look = ne.WorkerInspected(W, Serial(1), 0, 0.0)
     assert untimed(node.handle(look, 1.0)) == [ne.Kill(W)]
     assert untimed(node.handle(ne.WorkerExited(W, Serial(1), 0), 1.0))[0] == returned(

@@ -259,6 +259,7 @@ class Commander(Host):
                 command.linger_s,
                 options.depth,
                 options.actor,
+                concurrency=command.concurrency,
                 payload=payload,
             ),
         )
@@ -295,7 +296,7 @@ class Commander(Host):
         require(batches > 0 and calls > 0, f"{batches} parcels of {calls} calls were demanded")
         job.demands.append((batches, calls))
         ahead = len(job.unsettled) + sum(count for count, _ in job.demands)
-        limit = PARCELS_AHEAD + 8 * self._most_slots
+        limit = PARCELS_AHEAD + 8 * self._most_slots * job.record.plan.options.concurrency
         require(ahead <= limit, f"job {job.id} may hold {ahead} parcels; {limit} were enough")
         if not job.submitting:
             self._submit_next(job)

@@ -29,6 +29,7 @@ class End(Enum):
     RAISED = auto()
     RAISED_RETRYABLE = auto()
     DIED = auto()
+    STRUCK = auto()  # its worker died beneath it, and others ran there: by nothing that it did
     STOPPED = auto()  # by the node, or with it
 
 
@@ -128,7 +129,7 @@ class Ledger:
                     f"and now in {session}",
                 )
         options = call.job.plan.options
-        if options.actor:
+        if options.actor and options.concurrency == 1:
             self._check_order(call, host)
         require(
             options.max_retries > 0 or not call.executions, f"{call} may run once, and runs again"
@@ -159,14 +160,20 @@ class Ledger:
         """A worker is done with a call, or the call with its worker."""
         execution.end, execution.ended = end, self._world.now
         call, job = execution.call, execution.call.job
-        if end is End.DIED:
-            job.deaths += 1
         blamed = call.count(End.DIED, End.RAISED_RETRYABLE)
         foreign = job.deaths - call.count(End.DIED)
         require(
             blamed <= job.plan.options.max_retries + 1 + job.losses + foreign,
             f"{call} was allowed to fail {blamed} times",
         )
+
+    def died(self, executions: list[Execution], end: End, culprit: Execution | None) -> None:
+        """A worker is dead; of those that it ran, ``culprit`` has killed it."""
+        if end is End.DIED and executions:
+            executions[0].call.job.deaths += 1
+        for execution in executions:
+            struck = end is End.DIED and len(executions) > 1 and execution is not culprit
+            self.ended(execution, End.STRUCK if struck else end)
 
     # -- outcomes ----------------------------------------------------------------------
 
@@ -202,7 +209,7 @@ class Ledger:
         call.outcome = outcome
 
     @staticmethod
-    def _is_just(call: CallRecord, verdict: Verdict) -> bool:
+    def _is_just(call: CallRecord, verdict: Verdict) -> bool:  # noqa: C901 - a table
         job, options = call.job, call.job.plan.options
         match verdict:
             case Verdict.CANCELLED:
@@ -221,7 +228,9 @@ class Ledger:
             case Verdict.CRASHED:
                 if options.max_retries == 0 and options.timeout_s is not None:
                     # Its neighbour's time was up, and it had begun when the kill struck.
-                    return call.count(End.DIED, End.STOPPED) > 0
+                    return call.count(End.DIED, End.STOPPED, End.STRUCK) > 0
+                if options.max_retries == 0 and options.concurrency > 1:
+                    return call.count(End.DIED, End.STOPPED, End.STRUCK) > 0
                 return call.count(End.DIED) > 0 and job.deaths > options.max_retries
             case Verdict.NODE_DIED:
                 return job.losses > (0 if options.max_retries == 0 else NODE_LOSSES_MAX)
@@ -258,6 +267,7 @@ class Ledger:
                     continue
                 innocent = call.plan.fate is Fate.VALUE and not call.count(End.DIED)
                 quick = limit is None or call.plan.seconds < limit / 2
-                bystander = limit is not None and not job.plan.options.max_retries
+                shared = limit is not None or job.plan.options.concurrency > 1
+                bystander = shared and not job.plan.options.max_retries
                 if innocent and quick and not bystander:
                     require(isinstance(call.outcome, int), f"{call} ended as {call.outcome!r}")

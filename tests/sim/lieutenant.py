@@ -147,6 +147,7 @@ class Lieutenant(Host):
                         message.linger_s,
                         message.depth,
                         message.actor,
+                        message.concurrency,
                     )
                 )
             case msg.CancelBatch(batch=batch, attempt=attempt, force=force):
@@ -176,11 +177,11 @@ class Lieutenant(Host):
 
     def _must_be_dead(self, session: SessionId, slept_s: float) -> None:
         for process in self.processes.values():
-            running = process.execution
-            require(
-                running is None or running.session != session or self.slept_s > slept_s,
-                f"{running} goes on {DEAD_WITHIN_S} s after its session was closed",
-            )
+            for running in process.executions:
+                require(
+                    running.session != session or self.slept_s > slept_s,
+                    f"{running} goes on {DEAD_WITHIN_S} s after its session was closed",
+                )
 
     def _set_up(self, end: Endpoint, session: SessionId, environment: str) -> None:
         if end.over or self.asleep(self._set_up, end, session, environment):
@@ -200,13 +201,13 @@ class Lieutenant(Host):
     ) -> None:
         if (self.incarnation, self.slept_s) != before:
             return
-        for worker in self.node._crew.workers.values():
+        for worker in self.node._crew.units():
             process = self.processes.get(worker.id)
-            if worker.piece is None or process is None or process.execution is None:
+            if worker.piece is None or process is None or not process.runs(worker.serial):
                 continue
             require(
                 worker.piece.work.key != (session, batch, attempt),
-                f"{process.execution.call} was cancelled {CANCELLED_WITHIN_S} s ago and runs",
+                f"{worker.piece} was cancelled {CANCELLED_WITHIN_S} s ago and runs",
             )
 
     # -- the mind ------------------------------------------------------------------------
@@ -274,10 +275,11 @@ class Lieutenant(Host):
                 self._order(worker, "split", serial, keep)
             case ev.FlushRange(worker, serial):
                 self._order(worker, "flush", serial)
-            case ev.InterruptRange(worker, serial):
-                self._order(worker, "interrupt", serial)
-            case ev.Inspect(worker):
-                self._events.append(ev.WorkerInspected(worker, *self.processes[worker].page()))
+            case ev.InterruptRange(worker, serial, index):
+                self._order(worker, "interrupt", serial, index)
+            case ev.Inspect(worker, serial):
+                page = self.processes[worker].page(serial)
+                self._events.append(ev.WorkerInspected(worker, serial, *page))
             case ev.Kill(worker) | ev.Retire(worker):
                 self.processes[worker].doomed = True
                 delay = self.world.rng.choice((0.0005, 0.03))

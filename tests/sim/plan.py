@@ -98,6 +98,7 @@ def plan_job(rng: Random, name: str, nasty: bool, besieged: bool = False) -> Job
         retry_exceptions=retry_exceptions,
         watched=rng.random() < 0.5,
         depth=rng.choice((0, 0, 0, 1, 2)),
+        concurrency=rng.choice((1, 1, 1, 2, 5, 100)),
     )
     if rng.random() < 0.15:
         options = replace(

@@ -15,15 +15,18 @@ from goliath.core.node_events import (
     WorkerStarted,
     WorkerWaits,
 )
-from tests.sim.ledger import CallRecord, End, Execution, JobRecord, Ledger
+from tests.sim.ledger import CallRecord, End, Execution, JobRecord, Ledger, require
 from tests.sim.plan import Fate, Setup
 from tests.sim.world import Host
+
+NOBODY = -1
+STUCK = 0.03
+"""How often something that a coroutine calls holds the loop up, so that no other begins."""
 
 Outcomes = list[tuple[int, int]]
 """Which execution made the outcome of which call (its number in the parcel)."""
 Deliver = Callable[["FakeProcess", NodeEvent, Outcomes], None]
 
-NOBODY = -1
 ENDS = {
     Fate.VALUE: End.VALUE,
     Fate.RAISE: End.RAISED,
@@ -44,6 +47,8 @@ class Range:
     outcomes: Outcomes = field(default_factory=list)
     retryable: list[int] = field(default_factory=list)
     asked_to_stop_at: int | None = None
+    execution: Execution | None = None
+    page: tuple[int, float] = (NOBODY, 0.0)  # the call it runs, and since when
 
 
 class FakeProcess:
@@ -56,7 +61,6 @@ class FakeProcess:
         self.worker = worker
         self.dead = False
         self.doomed = False  # the node has decided to kill it: what it dies of is no matter now
-        self.execution: Execution | None = None
         self._world = host.world
         self._ledger = ledger
         self._job = job
@@ -65,13 +69,13 @@ class FakeProcess:
         self._waiting: list[Range] = []
         self._revoked: set[Serial] = set()
         self._leaving = False
-        self._range: Range | None = None
+        self._ranges: dict[Serial, Range] = {}  # that run; more than one if they are concurrent
+        self._stuck_until = 0.0
         self._begun = 0
         self._ends: dict[Serial, int] = {}
         self._early_splits: list[tuple[Serial, int]] = []
         self._early_interrupts: set[Serial] = set()
-        self._forged = False
-        self._page = (Serial(0), NOBODY, 0.0)
+        self._forger: Execution | None = None
         self._last_in = 0.0
         self._last_out = 0.0
 
@@ -79,9 +83,20 @@ class FakeProcess:
         """Fork takes a moment; what comes of it depends on the environment."""
         self._world.at(self._world.rng.uniform(0.001, 0.03), self._started, dies)
 
-    def page(self) -> tuple[Serial, int, float]:
-        """The serial, the call it runs, and since when."""
-        return self._page
+    def page(self, serial: Serial) -> tuple[int, float]:
+        """The call it runs of a range, and since when."""
+        range_ = self._ranges.get(serial)
+        return range_.page if range_ is not None else (NOBODY, 0.0)
+
+    @property
+    def executions(self) -> list[Execution]:
+        """What runs now."""
+        running = [range_.execution for range_ in self._ranges.values()]
+        return [execution for execution in running if execution is not None]
+
+    def runs(self, serial: Serial) -> bool:
+        """Whether a call of this range runs."""
+        return serial in self._ranges and self._ranges[serial].execution is not None
 
     # -- orders --------------------------------------------------------------------------
 
@@ -97,8 +112,8 @@ class FakeProcess:
 
     def split(self, serial: Serial, keep: int) -> None:
         """Give back what has not started, all but one part in ``keep``."""
-        if self._range is not None and self._range.order.serial == serial:
-            self._give_back(self._range, keep)
+        if serial in self._ranges:
+            self._give_back(self._ranges[serial], keep)
         elif serial <= self._begun:
             self._tell(RestYielded(self.worker, serial, self._ends[serial]))
         elif keep == 0:
@@ -109,40 +124,44 @@ class FakeProcess:
 
     def flush(self, serial: Serial) -> None:
         """Report what has finished."""
-        range_ = self._range
-        if range_ is not None and range_.order.serial == serial and range_.at > range_.reported:
+        range_ = self._ranges.get(serial)
+        if range_ is not None and range_.at > range_.reported:
             self._report(range_, final=False)
 
-    def interrupt(self, serial: Serial) -> None:
-        """Make the running call raise; it may not care."""
-        range_ = self._range
-        if range_ is None or range_.order.serial != serial:
+    def interrupt(self, serial: Serial, index: int) -> None:
+        """Make the running call raise, if it is the one that is meant; it may not care."""
+        range_ = self._ranges.get(serial)
+        if range_ is None:
             if serial > self._begun:
                 self._early_interrupts.add(serial)
+            return
+        if index not in (-1, range_.at):
             return
         range_.asked_to_stop_at = range_.end
         if range_.at >= range_.end:
             return
         range_.end = range_.at + 1
-        if self.execution is not None and not range_.calls[range_.at].plan.swallows:
-            self._ledger.ended(self.execution, End.STOPPED)
-            self.execution = None
+        if range_.execution is not None and not range_.calls[range_.at].plan.swallows:
+            self._ledger.ended(range_.execution, End.STOPPED)
+            range_.execution = None
             range_.end = range_.at
             self._finish(range_)
 
-    def die(self, end: End) -> None:
+    def die(self, end: End, culprit: Execution | None = None) -> None:
         """End now, whatever it was doing."""
         if self.dead:
             return
         self.dead = True
         self._job.processes_ended += 1
-        if self.execution is not None:
-            self._ledger.ended(self.execution, End.DIED if self._forged else end)
-            self.execution = None
+        culprit = culprit or self._forger
+        self._ledger.died(self.executions, End.DIED if self._forger else end, culprit)
         if not self._ready:
             self._job.deaths_at_start += 1
-        serial, index, _ = self._page
-        self._tell(WorkerExited(self.worker, serial, index))
+        pages = [(serial, range_.page[0]) for serial, range_ in self._ranges.items()]
+        for range_ in self._ranges.values():
+            range_.execution = None
+        first = pages[0] if pages else (Serial(0), NOBODY)
+        self._tell(WorkerExited(self.worker, *first, tuple(pages[1:])))
 
     # -- its life ------------------------------------------------------------------------
 
@@ -170,10 +189,27 @@ class FakeProcess:
         if self.dead or self.host.machine_asleep(self._receive, range_):
             return
         self._waiting.append(range_)
+        kinds = {known.order.concurrent for known in (*self._ranges.values(), *self._waiting)}
+        require(
+            len(kinds) == 1, f"worker {self.worker} was given a range beside one of another kind"
+        )
         self._begin_next()
 
+    def _may_begin(self) -> bool:
+        if not self._ready or not self._waiting or self._leaving or self.dead:
+            return False
+        if not self._waiting[0].order.concurrent:
+            return not self._ranges
+        if self._stuck_until > self._world.now:
+            return False
+        if self._ranges and self._world.chance(STUCK):
+            self._stuck_until = self._world.now + self._world.rng.choice((0.005, 0.3, 3.0))
+            self._world.on(self._stuck_until, self._begin_next)
+            return False
+        return True
+
     def _begin_next(self) -> None:
-        while self._ready and self._waiting and self._range is None and not self._leaving:
+        while self._may_begin():
             range_ = self._waiting.pop(0)
             serial = range_.order.serial
             if serial in self._revoked:
@@ -183,9 +219,9 @@ class FakeProcess:
 
     def _begin(self, range_: Range) -> None:
         serial = range_.order.serial
-        assert self._range is None, f"worker {self.worker} was given two ranges"
-        self._range, self._begun = range_, serial
-        self._page = (serial, NOBODY, 0.0)
+        self._ranges[serial], self._begun = range_, serial
+        most = self._job.plan.options.concurrency
+        require(len(self._ranges) <= most, f"worker {self.worker} has more than {most} lanes")
         range_.reported_at = self._world.now
         if serial in self._early_interrupts:
             range_.asked_to_stop_at, range_.end = range_.end, range_.at
@@ -201,35 +237,35 @@ class FakeProcess:
             return
         call = range_.calls[range_.at]
         order = range_.order
-        self.execution = self._ledger.began(
+        execution = range_.execution = self._ledger.began(
             call, self.host, order.session, order.attempt, self.doomed
         )
         if order.careful:
-            self._page = (order.serial, range_.at, self._world.now)
+            range_.page = (range_.at, self._world.now)
         begin, end = call.plan.waits
         if begin < 1:
-            self._world.at(call.plan.seconds * begin, self._wait, self.execution, range_)
+            self._world.at(call.plan.seconds * begin, self._wait, execution, range_)
         if end < 1:
-            self._world.at(call.plan.seconds * end, self._go_on, self.execution, range_)
+            self._world.at(call.plan.seconds * end, self._go_on, execution, range_)
         fate = call.plan.fate_of(len(call.executions))
         if fate is not Fate.HANG:
-            self._world.at(call.plan.seconds, self._end, self.execution, range_, fate)
+            self._world.at(call.plan.seconds, self._end, execution, range_, fate)
 
     def _end(self, execution: Execution, range_: Range, fate: Fate) -> None:
-        if execution is not self.execution or self.dead:
+        if execution is not range_.execution or self.dead:
             return
         if self.host.machine_asleep(self._end, execution, range_, fate):
             return
         if fate is Fate.DIE:
-            self.die(End.STOPPED if self.doomed else End.DIED)
+            self.die(End.STOPPED if self.doomed else End.DIED, execution)
             return
         if fate is Fate.FORGE:
-            self._forged = not self.doomed
-            serial = Serial(range_.order.serial + 1)
+            self._forger = self._forger or (None if self.doomed else execution)
+            serial = Serial(range_.order.serial + 10**6)
             self._tell(WorkerProgressed(self.worker, serial, 0, 10**6, 0.0, final=True))
             return
         self._ledger.ended(execution, ENDS[fate])
-        self.execution = None
+        range_.execution = None
         range_.outcomes.append((range_.at, execution.id))
         if fate is Fate.RAISE_RETRYABLE:
             range_.retryable.append(range_.at)
@@ -240,7 +276,7 @@ class FakeProcess:
 
     def _wait(self, execution: Execution, range_: Range) -> None:
         """The call waits for others: let them have what it needs, and what it holds up."""
-        if execution is not self.execution or self.dead:
+        if execution is not range_.execution or self.dead:
             return
         if self.host.machine_asleep(self._wait, execution, range_):
             return
@@ -250,20 +286,19 @@ class FakeProcess:
         self._tell(WorkerWaits(self.worker, range_.order.serial, waiting=True))
 
     def _go_on(self, execution: Execution, range_: Range) -> None:
-        if execution is not self.execution or self.dead:
+        if execution is not range_.execution or self.dead:
             return
         if not self.host.machine_asleep(self._go_on, execution, range_):
             self._tell(WorkerWaits(self.worker, range_.order.serial, waiting=False))
 
     def _finish(self, range_: Range) -> None:
-        self._range = None
+        del self._ranges[range_.order.serial]
         self._ends[range_.order.serial] = range_.end
         self._report(range_, final=True)
-        self._page = (Serial(0), NOBODY, 0.0)
         self._begin_next()
 
     def _give_back(self, range_: Range, keep: int) -> None:
-        started = range_.at + (self.execution is not None)
+        started = range_.at + (range_.execution is not None)
         rest = range_.end - started
         kept = 0 if keep <= 1 else rest // keep
         range_.end = min(range_.end, started + kept)
@@ -280,7 +315,10 @@ class FakeProcess:
             now - range_.reported_at,
             final,
             interrupted=final and stopped is not None and range_.at < stopped,
-            dirty=final and self._world.chance(0.01) and not self._job.plan.options.actor,
+            dirty=final
+            and not self._ranges
+            and self._world.chance(0.01)
+            and not self._job.plan.options.actor,
             retryable=tuple(range_.retryable),
         )
         self._leaving = self._leaving or progress.dirty
