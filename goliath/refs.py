@@ -206,6 +206,7 @@ def _ending(refs: Sequence[ObjectRef[T]], timeout: float | None) -> Iterator[Obj
         for _ in range(len(refs)):
             while not ended:
                 left = None if until is None else until - time.monotonic()
+                inside.refuse_to_block(left)
                 with waiting_for(()):
                     rung = bell.wait(left)
                 if not rung and not ended:

@@ -40,6 +40,8 @@ class TaskOptions(TypedDict, total=False):
         priority: of calls that wait, those with the highest go first; default 0.
         scheduling_strategy: ``"DEFAULT"`` (where most room is), ``"SPREAD"`` (over all nodes
             evenly), or a `NodeAffinitySchedulingStrategy`.
+        max_concurrency: how many calls of an ``async def`` function may run in one worker at the
+            same time; default 100. Others run one at a time.
     """
 
     num_cpus: float
@@ -53,6 +55,7 @@ class TaskOptions(TypedDict, total=False):
     name: str
     priority: int
     scheduling_strategy: Strategy
+    max_concurrency: int | None
 
 
 class RemoteFunction(Generic[P, T]):

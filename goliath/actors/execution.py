@@ -90,6 +90,10 @@ class Range:
         self._interrupted_before: int | None = None
         self._waiting_bytes = 0
         self._reported = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """Its time begins."""
         self._reported_at = time.perf_counter()
 
     def __repr__(self) -> str:

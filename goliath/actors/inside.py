@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from goliath.errors import GoliathError
 from goliath.transport.messages import Message
 
 
 @dataclass(frozen=True, slots=True)
 class RunningCall:
-    """The call that the worker's main thread runs.
+    """The call that runs: in the worker's main thread, or in a task of the loop there.
 
     Attributes:
         job, parcel, index: what its Commander calls it.
@@ -37,6 +38,9 @@ class Host(Protocol):
     def running_call(self) -> RunningCall | None:
         """What runs; None at start, when nobody's call does."""
 
+    def in_loop(self) -> bool:
+        """Whether this thread runs the loop in which calls run beside each other."""
+
     def tell(self, message: Message) -> None:
         """Have the Lieutenant pass something on to the Commander."""
 
@@ -58,3 +62,18 @@ on_told: Callable[[Message], None] | None = None
 
 after_report: Callable[[], None] | None = None
 """Called in the main thread when the outcome of a range has been sent."""
+
+
+def refuse_to_block(timeout: float | None) -> None:
+    """To be called before a thread waits for calls.
+
+    Raises:
+        GoliathError: it runs a loop with other calls in it, which would wait with it: perhaps the
+            very one that is waited for.
+    """
+    blocks = timeout is None or timeout > 0
+    if blocks and host is not None and host.in_loop():
+        raise GoliathError(
+            "a coroutine function must not block its worker, in which other calls run, until a "
+            "call has ended: await the ref, or give the function max_concurrency=1"
+        )

@@ -19,6 +19,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from goliath.actors import inside, passing
+from goliath.actors.bell import ThreadBell
 from goliath.actors.blueprint import Blueprint
 from goliath.actors.endings import Delivered, Outcome, Stored
 from goliath.actors.failures import EVERYTHING
@@ -50,6 +51,7 @@ TRAVELLING = (
     "spread",
     "node",
     "soft",
+    "concurrency",
 )
 """The fields of `JobOptions` that the maker of a call chooses."""
 
@@ -284,7 +286,10 @@ class NestedCalls:
         """What the Commander knows of its Lieutenants (`NodeInfo`s)."""
         ref = self._new("nodes")
         self.tell(msg.AskNodes(0, ref.task_id))
-        return ref.result(timeout=ANSWER_MAX_S)
+        bell = ThreadBell()  # not a call, so it may be waited for in a loop, too
+        ref.when_done(bell.ring)
+        bell.wait(ANSWER_MAX_S)
+        return ref.result(timeout=0)
 
     def _new(self, name: str, outcome: Outcome | None = None) -> ObjectRef[Any]:
         return self._named(f"{self._token}-{next(self._numbers)}", name, outcome)

@@ -102,6 +102,7 @@ class ObjectRef(Generic[T]):
             GetTimeoutError: the ``timeout`` (seconds) passed.
         """
         if not self.done():
+            inside.refuse_to_block(timeout)
             bell = ThreadBell()
             with waiting_for((self,)):
                 self.when_done(bell.ring)

@@ -13,7 +13,7 @@ from typing import Any
 
 from goliath.actors.dependencies import Dependencies
 from goliath.actors.scrutiny import are_amounts, are_strings
-from goliath.core.batch import JobOptions
+from goliath.core.batch import CONCURRENCY_MAX, JobOptions
 from goliath.errors import ObjectLostError, ProtocolError
 from goliath.transport import messages as msg
 from goliath.transport.serialization import Pickled
@@ -84,6 +84,8 @@ _TYPES = {
 def _may_be(name: str, value: Any) -> bool:
     if name in _TYPES:
         return type(value) in _TYPES[name]
+    if name == "concurrency":
+        return type(value) is int and 1 <= value <= CONCURRENCY_MAX
     if name == "max_retries":
         return type(value) is int and value >= 0
     if name == "timeout_s":

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
+from inspect import iscoroutinefunction
 from typing import Any, Literal
 
 from goliath.actors.checks import RetryExceptions, check_ranges, classes_of, needs
 from goliath.actors.streamed import Streamed
-from goliath.core.batch import JobOptions
+from goliath.core.batch import CONCURRENCY_MAX, JobOptions
 from goliath.core.ids import NodeId
 from goliath.transport import serialization
 from goliath.transport.serialization import Function
@@ -27,16 +28,18 @@ class NodeAffinitySchedulingStrategy:
     soft: bool = False
 
 
+CONCURRENCY = 100
+"""Calls of a coroutine function that may run in one worker at the same time, usually."""
+
 STRATEGIES = ("DEFAULT", "SPREAD")
 Strategy = Literal["DEFAULT", "SPREAD"] | NodeAffinitySchedulingStrategy
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Task:
-    """The options are those of ``Commander.run``; ``name`` is what messages call the function.
-
-    With ``streaming``, the items that the function makes are wanted one by one.
-    """
+    """The options are those of ``Commander.run``; ``name`` is what messages call the function, and
+    ``max_concurrency`` how many calls may run in one worker at a time: 100 of a coroutine function,
+    1 of any other. With ``streaming``, the items that the function makes are wanted one by one."""
 
     function: Callable[..., Any]
     num_cpus: float = 1
@@ -49,6 +52,7 @@ class Task:
     name: str | None = None
     priority: int = 0
     scheduling_strategy: Strategy = "DEFAULT"
+    max_concurrency: int | None = None
     streaming: bool = False
 
     def __post_init__(self) -> None:
@@ -65,6 +69,29 @@ class Task:
                 f"scheduling_strategy={strategy!r}; it is 'DEFAULT', 'SPREAD' or a "
                 "NodeAffinitySchedulingStrategy"
             )
+        self._check_concurrency()
+
+    def _check_concurrency(self) -> None:
+        most = self.max_concurrency
+        if most is None:
+            return
+        if type(most) is not int or not 1 <= most <= CONCURRENCY_MAX:
+            raise ValueError(
+                f"max_concurrency={most!r}; it is an integer from 1 to {CONCURRENCY_MAX}"
+            )
+        if most > 1 and not is_coroutine_function(self.function):
+            raise ValueError(
+                f"max_concurrency={most} is for async functions, and "
+                f"{serialization.function_name(self.function)} is none: write it with async def, "
+                "or have more workers"
+            )
+
+    @property
+    def concurrency(self) -> int:
+        """How many calls may run in one worker at the same time."""
+        if self.max_concurrency is not None:
+            return self.max_concurrency
+        return CONCURRENCY if is_coroutine_function(self.function) else 1
 
     def pickled(self, shipped: Collection[str] = ()) -> Function:
         """The function as it travels; ``shipped`` are modules that go by name.
@@ -95,4 +122,12 @@ class Task:
             spread=self.scheduling_strategy == "SPREAD",
             node=node,
             soft=soft,
+            concurrency=self.concurrency,
         )
+
+
+def is_coroutine_function(function: Callable[..., Any]) -> bool:
+    """Whether calls of it are to be awaited: ``async def``, also as a method or a ``__call__``."""
+    return iscoroutinefunction(function) or iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004 - of an instance, not whether there is one
+    )

@@ -6,10 +6,11 @@
                ◀─────────────── WorkerReady, Progress, Yielded ◀── both threads, one lock
                ──control socket▶ side thread ── Interrupt, Split, Flush
 
-User code runs on the main thread, where signals, plotting and KeyboardInterrupt work. The
-side thread costs nothing while it sleeps. Orders travel apart from the calls, so an
-order can arrive before the range it names; it is kept until that range begins. The lock guards
-the range at hand, the orders that wait, and the right to send.
+User code runs on the main thread, where signals, plotting and KeyboardInterrupt work. Calls of
+coroutine functions run there, too, many at a time (`goliath.actors.lanes`). The side thread costs
+nothing while it sleeps. Orders travel apart from the calls, so an order can arrive before the range
+it names; it is kept until that range begins. The lock guards the ranges at hand, the orders that
+wait, and the right to send.
 """
 
 from __future__ import annotations
@@ -23,14 +24,16 @@ import traceback
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 
-from goliath.actors import inside
+from goliath.actors import inside, lanes
 from goliath.actors.calls import Function
 from goliath.actors.coroutines import CoroutineRunner
 from goliath.actors.execution import Execution, Range, Region
 from goliath.actors.failures import CallInterrupted
 from goliath.actors.inside import RunningCall
+from goliath.actors.lanes import Lane, Lanes
 from goliath.actors.page import NOBODY, Page
 from goliath.actors.spec import INITIALIZER, WorkerSpec
 from goliath.actors.tidy import Housekeeper
@@ -60,10 +63,20 @@ NOTHING_AT = (1 << 53) - 1
 _ENDS_KEPT = 64
 
 
+@dataclass(slots=True)
+class _Running:
+    """A range that has begun and is not answered for."""
+
+    range: Range
+    message: RunRange
+    lane: Lane | None
+    waiting: int = 0  # threads or tasks of it that wait for other calls
+
+
 class Worker:
     """The process's one worker; `serve` returns when the Lieutenant has closed the call socket.
 
-    It is the `inside.Host` of the code that runs in it.
+    It is the `inside.Host` of the code that runs in it, and the `Ward` of its lanes.
     """
 
     def __init__(
@@ -85,10 +98,11 @@ class Worker:
         self._region = Region()
         self._lock = threading.Lock()
         self._execution = Execution(self._region, self._coroutines, self._lock, self.report)
-        self._running: Range | None = None
-        self._message: RunRange | None = None
+        self._running: dict[int, _Running] = {}  # by serial: more than one only if they are lanes
+        self._lanes = Lanes(self, self._pipe)
+        self._slots_used = 0  # of the page
+        self._slots_free: list[int] = []
         self._leaving = False
-        self._waiting = 0  # threads of the running range that wait for other calls
         self._wait_refused = False
         self._begun = 0  # the serial of the newest range; they only grow
         self._ends: OrderedDict[int, int] = OrderedDict()
@@ -114,12 +128,11 @@ class Worker:
         while (message := self._pipe.receive()) is not None:
             match message:
                 case RunRange():
-                    if self._run(message):
+                    run = self._run_lanes if message.concurrent else self._run
+                    if run(message):
                         return 0  # what it left behind cannot be cleaned: others go on
-                case DefineFunction():
-                    self._functions[message.digest] = Function(message)
-                case ForgetFunction(digest):
-                    self._functions.pop(digest, None)
+                case DefineFunction() | ForgetFunction():
+                    self.learn(message)
                 case _:
                     raise AssertionError(f"a worker cannot be sent {message!r}")
         return 0
@@ -141,8 +154,8 @@ class Worker:
     def _run(self, message: RunRange) -> bool:
         """Run a range; whether this process should run no other."""
         function = self._functions[message.function]
-        range_ = self._begin(message)
-        if range_ is None:
+        range_ = Range(message)
+        if not self._begin(_Running(range_, message, None)):
             return False
         self._page.write(range_.serial, NOBODY, 0.0)
         each = None
@@ -152,7 +165,16 @@ class Worker:
         function.vetted = True
         return self._conclude(range_, function, dirty=each is not None and each.dirty)
 
-    def _conclude(self, range_: Range, function: Function, *, dirty: bool) -> bool:
+    def _run_lanes(self, message: RunRange) -> bool:
+        """Run a range, and what comes to be run beside it; whether this process should run no
+        other."""
+        self._slots_used, self._slots_free = 0, []
+        lane = self._coroutines.run(self._lanes.serve(message))
+        return lane is not None and self._conclude(lane.range, lane.function, lane.slot)
+
+    def _conclude(
+        self, range_: Range, function: Function, slot: int = 0, *, dirty: bool = False
+    ) -> bool:
         """Answer for a range, then tidy up; whether this process should run no other.
 
         Tidying takes as long as a small range, and nobody need wait for it: it only has to be
@@ -160,19 +182,7 @@ class Worker:
         """
         left_behind, busy = self._housekeeper.settle()
         dirty = dirty or busy or self._leaving
-        with self._lock:
-            self._running = self._message = None
-            progress = range_.progress(final=True, dirty=dirty)
-            assert progress is not None, "a final progress always says something"
-            self._ends[range_.serial] = range_.end
-            while len(self._ends) > _ENDS_KEPT:
-                self._ends.popitem(last=False)  # serials only grow
-            self._send_locked(progress)
-        # Not before: whoever dies up to here has begun the range and may have lost its outcomes.
-        # From here on nobody is to blame: what the node has handed ahead has another serial.
-        self._page.write(0, NOBODY, 0.0)
-        if inside.after_report is not None:
-            inside.after_report()
+        self._answer(range_, slot, dirty=dirty)
         changed, lost = self._housekeeper.restore()
         if left_behind or changed:
             function.untidy = True
@@ -181,6 +191,21 @@ class Worker:
             # of the socket, and does not wait for what still runs here at the exit.
             self._pipe.finish()
         return dirty or lost
+
+    def _answer(self, range_: Range, slot: int, *, dirty: bool) -> None:
+        with self._lock:
+            del self._running[range_.serial]
+            progress = range_.progress(final=True, dirty=dirty)
+            assert progress is not None, "a final progress always says something"
+            self._ends[range_.serial] = range_.end
+            while len(self._ends) > _ENDS_KEPT:
+                self._ends.popitem(last=False)  # serials only grow
+            self._send_locked(progress)
+        # Not before: whoever dies up to here has begun the range and may have lost its outcomes.
+        # From here on nobody is to blame: what the node has handed ahead has another serial.
+        self._page.write(0, NOBODY, 0.0, slot)
+        if inside.after_report is not None:
+            inside.after_report()
 
     def tidy(self, function: Function) -> bool:
         """Clean up behind a function; whether something could not be cleaned.
@@ -194,18 +219,16 @@ class Worker:
             function.untidy = True
         return busy or lost
 
-    def _begin(self, message: RunRange) -> Range | None:
-        """The range, unless it has been revoked."""
-        range_ = Range(message)
-        serial = range_.serial
+    def _begin(self, running: _Running) -> bool:
+        """Whether a range may be run; it may have been revoked."""
+        range_, serial = running.range, running.range.serial
         with self._lock:
+            self._begun = serial
             if serial in self._revoked:
                 self._revoked.discard(serial)
-                self._begun = serial
                 self._ends[serial] = range_.lo
-                return None
-            self._running, self._begun, self._message = range_, serial, message
-            self._waiting = 0
+                return False
+            self._running[serial] = running
             if self._early_interrupts:
                 if serial in self._early_interrupts:
                     range_.interrupt()
@@ -213,28 +236,82 @@ class Worker:
             if self._early_splits:
                 for keep in self._early_splits.pop(serial, ()):
                     self._send_locked(Yielded(serial, range_.give_back(keep)))
-        return range_
+        return True
 
     def report(self) -> None:
-        """Send what has finished and was not sent. From either thread."""
+        """Send what has finished and was not sent."""
         with self._lock:
-            self._report_locked()
+            for running in self._running.values():
+                self._report_locked(running.range)
 
-    def say(self, serial: int, index: int) -> None:
+    def say(self, serial: int, index: int, slot: int = 0) -> None:
         """Write into the page which call starts now."""
-        self._page.write(serial, index, self._clock.now())
+        self._page.write(serial, index, self._clock.now(), slot)
+
+    # -- see `lanes.Ward` ---------------------------------------------------------------
+
+    def lock(self) -> threading.Lock:
+        """See `Ward.lock`."""
+        return self._lock
+
+    def function(self, digest: str) -> Function:
+        """See `Ward.function`."""
+        return self._functions[digest]
+
+    def learn(self, message: DefineFunction | ForgetFunction) -> None:
+        """See `Ward.learn`."""
+        if isinstance(message, DefineFunction):
+            self._functions[message.digest] = Function(message)
+        else:
+            self._functions.pop(message.digest, None)
+
+    def begin_lane(self, lane: Lane) -> bool:
+        """See `Ward.begin_lane`."""
+        if not self._begin(_Running(lane.range, lane.message, lane)):
+            return False
+        if self._slots_free:
+            lane.slot = self._slots_free.pop()
+        else:
+            lane.slot, self._slots_used = self._slots_used, self._slots_used + 1
+        self._page.write(lane.range.serial, NOBODY, 0.0, lane.slot)
+        return True
+
+    def answer_for(self, lane: Lane) -> None:
+        """See `Ward.answer_for`. What it has left behind is put right with the last of them."""
+        self._housekeeper.flush()
+        self._answer(lane.range, lane.slot, dirty=False)
+        self._slots_free.append(lane.slot)
+
+    def report_range(self, range_: Range) -> None:
+        """See `Ward.report_range`."""
+        self._housekeeper.flush()
+        with self._lock:
+            self._report_locked(range_)
 
     # -- see `inside.Host` --------------------------------------------------------------
 
     def running_call(self) -> RunningCall | None:
         """See `inside.Host.running_call`."""
-        range_, message = self._running, self._message
-        if range_ is None or message is None or len(message.origin) != 4:
+        running = self._at_hand()
+        if running is None or len(running.message.origin) != 4:
             return None
+        range_, message = running.range, running.message
         job, parcel, task, number = message.origin
         index = range_.next_index
         task_id = f"{task}-{int(number) + index}"
         return RunningCall(int(job), int(parcel), index, task_id, message.attempt, range_.stopped)
+
+    def _at_hand(self) -> _Running | None:
+        """The range of the call that asks; None if it cannot be told, or there is none."""
+        lane = lanes.current.get()
+        if lane is not None:
+            return self._running.get(lane.range.serial)
+        running = list(self._running.values())
+        return running[0] if len(running) == 1 else None
+
+    def in_loop(self) -> bool:
+        """See `inside.Host.in_loop`."""
+        return self._lanes.running and threading.get_ident() == threading.main_thread().ident
 
     def tell(self, message: Message) -> None:
         """See `inside.Host.tell`."""
@@ -244,15 +321,16 @@ class Worker:
     def waits(self) -> int:
         """See `inside.Host.waits`: what this range has not begun is given back first."""
         with self._undisturbed(), self._lock:
-            range_ = self._running
-            if range_ is None:
+            running = self._at_hand()
+            if running is None:
                 return 0
-            self._waiting += 1
-            if self._waiting == 1:
+            running.waiting += 1
+            range_ = running.range
+            if running.waiting == 1:
                 end = range_.end
                 if not self._actor and range_.give_back(keep=1) < end:
                     self._send_locked(Yielded(range_.serial, range_.end))
-                self._report_locked()
+                self._report_locked(range_)
                 self._send_locked(Waiting(range_.serial, True))
             return range_.serial
 
@@ -260,15 +338,16 @@ class Worker:
         """See `inside.Host.leave_soon`."""
         with self._undisturbed(), self._lock:
             self._leaving = True
-            if self._running is not None:
-                self._running.give_back(keep=1)
+            for running in self._running.values():
+                running.range.give_back(keep=1)
 
     def goes_on(self, waiting: int) -> None:
         """See `inside.Host.goes_on`."""
         with self._undisturbed(), self._lock:
-            if self._is_running(waiting):
-                self._waiting -= 1
-                if not self._waiting:
+            running = self._running.get(waiting)
+            if running is not None:
+                running.waiting -= 1
+                if not running.waiting:
                     self._send_locked(Waiting(waiting, False))
 
     @contextmanager
@@ -320,23 +399,20 @@ class Worker:
             case Split(serial=serial, keep=keep):
                 self._split(serial, keep)
             case Flush(serial=serial):
-                if self._is_running(serial):
-                    self._report_locked()
-            case Interrupt(serial=serial):
-                self._interrupt(serial)
+                if serial in self._running:
+                    self._report_locked(self._running[serial].range)
+            case Interrupt(serial=serial, index=index):
+                self._interrupt(serial, index)
             case RefuseWait(serial=serial):
-                if self._is_running(serial):
-                    self._wait_refused = True
-                    self._strike = serial
-                    self._signal()
+                self._refuse_wait(serial)
             case _:
                 raise AssertionError(f"a worker cannot be ordered {message!r}")
 
     def _split(self, serial: int, keep: int) -> None:
         """Answer now if the range runs or has ended, else give all of it away or keep the order."""
-        if self._is_running(serial):
-            assert self._running is not None
-            at = self._running.give_back(keep)
+        running = self._running.get(serial)
+        if running is not None:
+            at = running.range.give_back(keep)
         elif serial <= self._begun:
             at = self._ends.get(serial, NOTHING_AT)
         elif keep == 0:
@@ -347,17 +423,31 @@ class Worker:
             return
         self._send_locked(Yielded(serial, at))
 
-    def _interrupt(self, serial: int) -> None:
-        if self._is_running(serial):
-            assert self._running is not None
-            self._running.interrupt()
+    def _interrupt(self, serial: int, index: int) -> None:
+        running = self._running.get(serial)
+        if running is None:
+            if serial > self._begun:
+                self._early_interrupts.add(serial)
+        elif running.lane is not None:
+            self._lanes.order(running.lane, "interrupt", index)
+        else:
+            running.range.interrupt()
             self._strike = serial
             self._signal()
-        elif serial > self._begun:
-            self._early_interrupts.add(serial)
+
+    def _refuse_wait(self, serial: int) -> None:
+        running = self._running.get(serial)
+        if running is None:
+            return
+        if running.lane is not None:
+            self._lanes.order(running.lane, "refuse_wait")
+        else:
+            self._wait_refused = True
+            self._strike = serial
+            self._signal()
 
     def _signal(self) -> None:
-        if self._strike and self._is_running(self._strike):
+        if self._strike in self._running:
             signal.pthread_kill(threading.main_thread().ident or 0, INTERRUPT_SIGNAL)
         else:
             self._strike = 0
@@ -367,20 +457,15 @@ class Worker:
         if self._strike and self._region.serial == self._strike:
             self._strike = 0  # once: cleaning up after it must not be struck again
             refused, self._wait_refused = self._wait_refused, False
-            if refused and not (self._running and self._running.stopped):
-                raise RecursionError(
-                    "this call cannot wait for others: too many calls on this node do "
-                    "(GOLIATH_WAITING_MAX); nest them less deeply"
-                )
+            running = self._running.get(self._region.serial)
+            if refused and not (running and running.range.stopped):
+                raise RecursionError(lanes.WAIT_REFUSED)
             raise CallInterrupted("this call was cancelled")
 
     # -- both -------------------------------------------------------------------------------
 
-    def _is_running(self, serial: int) -> bool:
-        return self._running is not None and self._running.serial == serial
-
-    def _report_locked(self) -> None:
-        progress = self._running.progress(final=False) if self._running else None
+    def _report_locked(self, range_: Range) -> None:
+        progress = range_.progress(final=False)
         if progress is not None:
             self._send_locked(progress)
 

@@ -422,13 +422,7 @@ class Node:
             yield from self._stop_waiting(unit)
             if unit.piece is not None:
                 self._fair.charge(worker.session, (now - unit.call_since) / len(worker.units))
-        if worker.actor:
-            for unit in worker.units:
-                if unit.piece is not None:
-                    yield from self._queues.give_back(unit.piece, "crashed", -1, worker.id)
-        else:
-            begun = {event.serial: event.index, **dict(event.others)}
-            yield from self._settle_death(worker, begun)
+        yield from self._settle_death(worker, {event.serial: event.index, **dict(event.others)})
         if worker.ahead is not None:
             yield from self._queues.requeue(self._crew.take_ahead(worker))
         for unit in worker.units:
@@ -445,6 +439,10 @@ class Node:
     def _settle_death(self, worker: Worker, begun: Mapping[Serial, int]) -> Iterator[NodeCommand]:
         """Who answers for the death of a worker in the middle of a piece, or of several."""
         running = [(unit, unit.piece) for unit in worker.units if unit.piece is not None]
+        if worker.actor:  # whichever it was: none of them is made twice
+            for _, piece in running:
+                yield from self._queues.give_back(piece, "crashed", -1, worker.id)
+            return
         struck = [(unit, piece) for unit, piece in running if _has_begun(unit, piece, begun)]
         # It was killed on account of one of them.
         spared = worker.state is WorkerState.LEAVING and any(

@@ -66,6 +66,21 @@ class BlockingPipe:
         if timeout != self._timeout:
             self._sock.settimeout(timeout)
             self._timeout = timeout
+        return self._receive(0)
+
+    def receive_now(self) -> Message | None:
+        """`receive`, where nothing may block: if the next message is not there yet, it raises.
+
+        Raises:
+            BlockingIOError: what has arrived of it is kept.
+        """
+        return self._receive(socket.MSG_DONTWAIT)
+
+    def fileno(self) -> int:
+        """Of the socket."""
+        return self._sock.fileno()
+
+    def _receive(self, flags: int) -> Message | None:
         wanted = LENGTH.size
         while True:
             start = self._begin + LENGTH.size
@@ -74,7 +89,7 @@ class BlockingPipe:
                 wanted = LENGTH.size + length
                 if self._begin + wanted <= self._end:
                     break
-            if not self._read(wanted):
+            if not self._read(wanted, flags):
                 return None
         self._begin = start + length
         return from_header(*unpack_frame(self._view[start : self._begin], checksum=False))
@@ -93,7 +108,7 @@ class BlockingPipe:
         if sent < len(head) + len(payload):
             self._sock.sendall(memoryview(payload)[sent - len(head) :])
 
-    def _read(self, wanted: int) -> bool:
+    def _read(self, wanted: int, flags: int) -> bool:
         """Read what is there, with room for ``wanted`` bytes of this frame; False at the end."""
         if self._begin == self._end:
             self._begin = self._end = 0
@@ -103,7 +118,8 @@ class BlockingPipe:
             self._move_to(
                 self._view if wanted <= len(self._view) else _memory(wanted + _USUAL_BYTES)
             )
-        count = self._sock.recv_into(self._view[self._end :] if self._end else self._view)
+        room = self._view[self._end :] if self._end else self._view
+        count = self._sock.recv_into(room, 0, flags)
         self._end += count
         return count > 0
 
