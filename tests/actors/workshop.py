@@ -140,6 +140,7 @@ class Workshop:
         rows: Sequence[Any],
         *,
         careful: bool = False,
+        concurrent: bool = False,
         lo: int = 0,
         hi: int | None = None,
         **options: Any,
@@ -152,7 +153,18 @@ class Workshop:
         form, payload = encode_calls(rows)
         serial = next(self._serials)
         end = len(rows) if hi is None else hi
-        process.send(RunRange(serial, lo, end, pickled.digest, form, careful, payload=payload))
+        process.send(
+            RunRange(
+                serial,
+                lo,
+                end,
+                pickled.digest,
+                form,
+                careful,
+                concurrent=concurrent,
+                payload=payload,
+            )
+        )
         return serial
 
     async def gather(self, process: Process, serial: int) -> Outcomes:

@@ -109,6 +109,10 @@ def test_what_is_not_like_them_waits_for_a_slot(other: ne.BatchArrived):
     node.check()
 
 
+def test_calls_of_another_limit_wait_for_a_slot():
+    test_what_is_not_like_them_waits_for_a_slot(arrive(2, concurrency=99))
+
+
 def test_whoever_was_first_in_the_queue_is_not_overtaken_for_ever():
     node = beside(1)
     node.handle(arrive(2), 0.0)
@@ -229,7 +233,18 @@ def test_one_whose_time_is_up_is_interrupted_and_returned():
 
 def test_one_that_ends_before_the_interrupt_arrives_is_not_late():
     node = overdue()
-    assert untimed(node.handle(progress(1), 1.1)) == [done(0, 1), release(1)]
+    node.handle(ne.WorkerInspected(W, Serial(2), 0, 0.9), 1.9)
+    assert untimed(node.handle(progress(1), 1.95)) == [done(0, 1), release(1)]
+    assert ne.Kill(W) not in node.handle(ne.NodeTimerFired(), 1.0 + GRACE_S)
+    node.check()
+
+
+def test_what_follows_a_late_call_that_ended_is_not_killed_for_it():
+    node = node_with(1)
+    node.handle(arrive(1, 2, careful=True, timeout_s=1.0, concurrency=100), 0.0)
+    node.handle(ne.WorkerStarted(W), 0.0)
+    node.handle(ne.WorkerInspected(W, Serial(1), 0, 0.0), 1.0)
+    node.handle(progress(1, final=False), 1.1)  # it ended before the interrupt came, which named it
     assert ne.Kill(W) not in node.handle(ne.NodeTimerFired(), 1.0 + GRACE_S)
     node.check()
 
