@@ -71,6 +71,7 @@ def foreign_report() -> None:
 SCHEDULER, NODE = "goliath.core.scheduler:Scheduler.", "goliath.core.node:Node."
 QUEUES, SURRENDER = "goliath.core.queues:Queues.", "goliath.core.surrender:Surrender."
 CREW, BATCH = "goliath.core.crew:Crew.", "goliath.core.batch:Batch."
+DEATHS = "goliath.core.deaths:"
 SESSION, SIM = "goliath.core.session:Session.", "tests.sim.endpoint:CONFIG"
 
 MUTANTS = [
@@ -271,7 +272,7 @@ MUTANTS = [
     Mutant(
         "leaves a batch waiting whose worker is dead",
         "goliath.core.node:Node._on_exited",
-        "yield from self._stop_waiting(worker)",
+        "yield from self._stop_waiting(unit)",
         "yield from ()",
         witness=test_waiting.test_a_worker_that_dies_while_its_call_waits_leaves_no_batch_waiting,
     ),
@@ -325,7 +326,7 @@ MUTANTS = [
     Mutant(
         "leaves a steal unanswered when the worker dies",
         NODE + "_on_exited",
-        "yield from self._surrender.forget(worker)",
+        "yield from self._surrender.forget(unit)",
         "pass",
         witness=test_node.test_a_steal_is_answered_even_if_the_worker_dies_first,
     ),
@@ -345,7 +346,7 @@ MUTANTS = [
     Mutant("believes every worker", NODE + "_on_progressed", "if not honest", "if False"),
     Mutant(
         "blames the first call of a batch for a death in it",
-        NODE + "_settle_death",
+        DEATHS + "settle",
         "piece.work.careful or len(piece) == 1",
         "True",
     ),
@@ -363,8 +364,8 @@ MUTANTS = [
     ),
     Mutant(
         "takes bystanders for late",
-        NODE + "_why",
-        "worker.overdue == piece.lo",
+        DEATHS + "settle",
+        "unit.overdue == piece.lo",
         "True",
     ),
     Mutant(
@@ -458,16 +459,17 @@ MUTANTS = [
     ),
     Mutant(
         "knows which of those that died together did it",
-        NODE + "_settle_death",
+        DEATHS + "settle",
         "guilty = piece.lo if len(struck) == 1 else -1",
         "guilty = piece.lo",
         test_lanes.test_when_their_worker_dies_nobody_knows_which_of_them_did_it,
     ),
     Mutant(
         "blames those who are killed on account of another",
-        NODE + "_settle_death",
+        DEATHS + "settle",
         '"bystander" if spared else "crashed"',
         '"crashed"',
+        test_lanes.test_one_that_does_not_care_is_killed_and_those_beside_it_are_bystanders,
     ),
     Mutant(
         "runs whoever may run once again when another ended its worker",
@@ -512,6 +514,7 @@ MUTANTS = [
         NODE + "_free_lane",
         "yield from self._surrender.forget(lane)",
         "",
+        test_lanes.test_a_thief_is_answered_when_the_lane_that_was_asked_has_ended,
     ),
     Mutant(
         "strikes whoever follows a call that was late",

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypedDict
 from goliath.actors.checks import RetryExceptions, check_ranges, checked_resources, classes_of
 from goliath.actors.job import Plan
 from goliath.actors.surroundings import surroundings
+from goliath.actors.task import CONCURRENCY, is_coroutine_function
 from goliath.core.batch import JobOptions
 from goliath.transport import serialization
 
@@ -76,6 +77,7 @@ def make_plan(
         batch_size=None if batch_size == "auto" else batch_size,
         retry_exceptions=bool(retry_on),
         watched=buffersize is not None or not ordered,
+        concurrency=CONCURRENCY if is_coroutine_function(function) else 1,
     )
     total = len(args) if isinstance(args, Sized) else None
     return Plan(

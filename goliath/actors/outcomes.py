@@ -88,9 +88,11 @@ def _cancelled(_: Setback, __: Where, call: str) -> GoliathError:
 
 def _timed_out(setback: Setback, where: Where, call: str) -> GoliathError:
     limit = "it was given" if setback.timeout_s is None else f"timeout={setback.timeout_s:g} s"
+    died = setback.report is None or "pid" in setback.report  # else a coroutine, which did not mind
     return TaskTimeoutError(
-        f"{call} ran longer than {limit} on {where.node}; its worker "
-        "was killed. Allow it more time, or cut its work into smaller calls"
+        f"{call} ran longer than {limit} on {where.node}; "
+        f"{'its worker was killed' if died else 'it was cancelled'}. "
+        "Allow it more time, or cut its work into smaller calls"
     )
 
 

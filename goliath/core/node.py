@@ -16,6 +16,7 @@ from dataclasses import InitVar, dataclass, field
 from math import inf
 from typing import assert_never
 
+from goliath.core import deaths
 from goliath.core.crew import Crew
 from goliath.core.devices import GPU
 from goliath.core.fairness import DeficitRoundRobin
@@ -276,12 +277,14 @@ class Node:
             return
         worker = host.lanes.get(event.serial, host)
         piece = worker.piece
-        honest = worker.serial == event.serial
-        if not honest or piece is None or not piece.lo == event.lo <= event.hi <= piece.hi:
+        lo, hi = (piece.lo, piece.hi) if piece is not None else (-1, -1)
+        honest = worker.serial == event.serial and lo == event.lo <= event.hi <= hi
+        if not honest:
             # User code can write to its own socket. What it says is not believed: the
             # process goes, and its calls count as if it had crashed.
             yield self._crew.kill(worker, now)
             return
+        assert piece is not None
         if event.hi > event.lo:
             self._fair.charge(host.session, event.elapsed_s / (len(host.lanes) or 1))
             host.calls += event.hi - event.lo
@@ -344,7 +347,7 @@ class Node:
         yield from self._surrender.forget(lane)
         stopped = lane.overdue == piece.lo < piece.hi and not piece.work.cancelled
         if stopped:
-            yield from self._give_back_first(piece, "timeout", piece.lo, lane.id)
+            yield from self._queues.give_back_first(piece, "timeout", piece.lo, lane.id)
         else:
             yield from self._queues.requeue(piece)
         if host.state is WorkerState.LEAVING:
@@ -422,7 +425,8 @@ class Node:
             yield from self._stop_waiting(unit)
             if unit.piece is not None:
                 self._fair.charge(worker.session, (now - unit.call_since) / len(worker.units))
-        yield from self._settle_death(worker, {event.serial: event.index, **dict(event.others)})
+        begun = {event.serial: event.index, **dict(event.others)}
+        yield from deaths.settle(self._queues, worker, begun)
         if worker.ahead is not None:
             yield from self._queues.requeue(self._crew.take_ahead(worker))
         for unit in worker.units:
@@ -435,43 +439,6 @@ class Node:
             )
         elif session is not None and worker.state is WorkerState.STARTING:
             yield from self._count_death_at_start(session, worker, now)
-
-    def _settle_death(self, worker: Worker, begun: Mapping[Serial, int]) -> Iterator[NodeCommand]:
-        """Who answers for the death of a worker in the middle of a piece, or of several."""
-        running = [(unit, unit.piece) for unit in worker.units if unit.piece is not None]
-        if worker.actor:  # whichever it was: none of them is made twice
-            for _, piece in running:
-                yield from self._queues.give_back(piece, "crashed", -1, worker.id)
-            return
-        struck = [(unit, piece) for unit, piece in running if _has_begun(unit, piece, begun)]
-        # It was killed on account of one of them.
-        spared = worker.state is WorkerState.LEAVING and any(
-            unit.overdue is not None or piece.work.cancelled for unit, piece in running
-        )
-        for unit, piece in reversed(running):  # what is queued anew goes to the front
-            why = "bystander" if spared else "crashed"
-            if piece.work.cancelled:
-                yield from self._queues.give_back(piece, "cancelled")
-            elif (unit, piece) not in struck:
-                yield from self._queues.requeue(piece)  # it died between two calls: nobody's doing
-            elif unit.overdue is not None:
-                # It may have ended while the kill was on its way; then that struck the next.
-                why = "timeout" if unit.overdue == piece.lo else "bystander"
-                yield from self._give_back_first(piece, why, piece.lo, worker.id)
-            elif piece.work.careful or len(piece) == 1:
-                guilty = piece.lo if len(struck) == 1 else -1
-                yield from self._give_back_first(piece, why, guilty, worker.id)
-            else:
-                yield from self._queues.give_back(piece, why, -1, worker.id)
-
-    def _give_back_first(
-        self, piece: Piece, why: str, guilty: int, worker: WorkerId
-    ) -> Iterator[NodeCommand]:
-        """Give the first call of a piece back to its Commander; the others are run."""
-        rest = self._queues.cut(piece.work, piece.lo + 1, piece.hi)
-        piece.hi = piece.lo + 1
-        yield from self._queues.give_back(piece, why, guilty, worker)
-        yield from self._queues.requeue(rest)
 
     def _count_death_at_start(
         self, session: Session, worker: Worker, now: float
@@ -636,11 +603,3 @@ class Node:
         held = [piece for w in units for piece in (w.piece, w.ahead) if piece is not None]
         self._queues.check(held)
         self._crew.check()
-
-
-def _has_begun(worker: Worker, piece: Piece, begun: Mapping[Serial, int]) -> bool:
-    """Whether a call of a piece was running when its worker died, as far as its page tells."""
-    index = begun.get(worker.serial)
-    if index is None or piece.lo >= piece.hi:
-        return False
-    return not piece.work.careful or index >= piece.lo

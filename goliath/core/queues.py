@@ -68,6 +68,15 @@ class Queues:
             yield ReportReturned(*work.key, piece.lo, piece.hi, why, guilty, worker)
         yield from self.drop(piece)
 
+    def give_back_first(
+        self, piece: Piece, why: str, guilty: int, worker: WorkerId
+    ) -> Iterator[NodeCommand]:
+        """Give the first call of a piece back to its Commander; the others are to be run."""
+        rest = self.cut(piece.work, piece.lo + 1, piece.hi)
+        piece.hi = piece.lo + 1
+        yield from self.give_back(piece, why, guilty, worker)
+        yield from self.requeue(rest)
+
     @staticmethod
     def enqueue(session: Session, piece: Piece) -> None:
         """Queue a piece behind those that wait for as many others, or for more."""

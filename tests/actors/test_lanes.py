@@ -11,7 +11,7 @@ from typing import Any
 
 from goliath.actors.page import NOBODY, PageState
 from goliath.actors.process import Process
-from goliath.transport.messages import Flush, Interrupt, Progress, Split, Yielded
+from goliath.transport.messages import Flush, Interrupt, Progress, RefuseWait, Split, Yielded
 from goliath.transport.serialization import read_outcomes
 from tests import processes
 from tests.actors.workshop import Workshop, workshop
@@ -169,6 +169,19 @@ async def test_one_that_swallows_its_cancel_has_a_result_and_starts_no_other() -
         said = await hear(shop, process)
         assert (said.hi, said.final, said.interrupted) == (1, True, True)
         assert values(said) == ["swallowed"]
+
+
+async def test_one_that_may_not_wait_for_other_calls_is_told_so() -> None:
+    async with workshop() as shop:
+        process = await shop.fork()
+        serial = begin(shop, process, nap, (60, 1), (0.0, 2))
+        await asyncio.sleep(0.2)
+        process.control(RefuseWait(serial))
+        said = await hear(shop, process)
+        failures = read_outcomes(said.payload)[2]
+        assert (said.hi, said.final, said.interrupted) == (2, True, False)
+        assert failures[0]["type"] == "RecursionError"
+        assert values(said)[1] == 2
 
 
 async def test_one_that_has_not_begun_is_interrupted_before_it_does() -> None:
