@@ -34,6 +34,7 @@ from goliath.actors.checks import checked_resources, needs
 from goliath.actors.failures import EVERYTHING
 from goliath.actors.handles import ActorHandle
 from goliath.actors.task import STRATEGIES, NodeAffinitySchedulingStrategy, Strategy
+from goliath.core.batch import CONCURRENCY_MAX
 from goliath.transport import serialization
 
 P = ParamSpec("P")
@@ -55,7 +56,9 @@ class ActorOptions(TypedDict, total=False):
         max_task_retries: how often a call is made again that was under way then; default 0: at
             most once; -1: always.
         max_pending_calls: calls that may wait for it; default -1: any number.
-        max_concurrency: calls that may run at once; 1 is all there is for now.
+        max_concurrency: calls that may run at once, up to 1000: by default all of a class with
+            ``async def`` methods, which share one loop, and one of any other; with more of such a
+            one, its methods run in threads.
         lifetime: None, or "detached", which is not there yet.
         num_cpus: slots that it takes for as long as it lives; default 0.
         num_gpus: GPUs that it has for as long as it lives; default 0.
@@ -136,7 +139,9 @@ class ActorClass(Generic[P]):
     def _blueprint(self, actor_id: str, *, here: bool) -> Blueprint:
         cls, options = self._cls, self._options
         shipped = () if here else EVERYTHING
-        methods = stage.Methods(cls, actor_id)
+        is_async = _is_async(cls)
+        most = options.get("max_concurrency", CONCURRENCY_MAX if is_async else 1)
+        methods = stage.Methods(cls, actor_id, 0 if is_async or most == 1 else most)
         strategy = options.get("scheduling_strategy", "DEFAULT")
         affine = isinstance(strategy, NodeAffinitySchedulingStrategy)
         return Blueprint(
@@ -149,6 +154,7 @@ class ActorClass(Generic[P]):
             options.get("max_restarts", 0),
             options.get("max_task_retries", 0),
             options.get("max_pending_calls", -1),
+            most,
             options.get("name") or "",
             options.get("namespace") or DEFAULT_NAMESPACE,
         )
@@ -191,8 +197,9 @@ def _check(options: ActorOptions) -> None:
         value = options.get(name, 0)
         if type(value) is not int or value < -1:
             raise ValueError(f"{name}={value!r}; it is -1, 0 or a positive integer")
-    if options.get("max_concurrency", 1) != 1:
-        raise ValueError("max_concurrency: actors run one call at a time for now")
+    most = options.get("max_concurrency", 1)
+    if type(most) is not int or not 1 <= most <= CONCURRENCY_MAX:
+        raise ValueError(f"max_concurrency={most!r}; it is an integer from 1 to {CONCURRENCY_MAX}")
     if options.get("lifetime") is not None:
         raise ValueError(f"lifetime={options['lifetime']!r}: an actor ends with its Commander")
     if not options.get("num_cpus", 0) >= 0:
@@ -218,6 +225,10 @@ def _methods_of(cls: type) -> dict[str, int]:
         if not (name.startswith("__") and name.endswith("__") and name != "__call__")
         and getattr(member, "__func__", None) not in _OF_ACTOR
     }
+
+
+def _is_async(cls: type) -> bool:
+    return any(inspect.iscoroutinefunction(member) for _, member in inspect.getmembers(cls))
 
 
 def method(*, num_returns: int = 1) -> Callable[[F], F]:

@@ -8,7 +8,7 @@ from types import NoneType
 from typing import Any
 
 from goliath.actors.scrutiny import are_amounts
-from goliath.core.batch import JobOptions
+from goliath.core.batch import CONCURRENCY_MAX, JobOptions
 from goliath.core.ids import NodeId
 from goliath.transport.serialization import Function
 
@@ -27,6 +27,7 @@ class Blueprint:
         max_restarts: how often it is made again after its process has died; -1: always.
         max_task_retries: how often a call is made again that was under way then; -1: always.
         max_pending_calls: calls that may wait; -1: any number.
+        concurrency: calls that may run at once.
         name, namespace: by which it can be found; an empty name: it cannot.
     """
 
@@ -39,6 +40,7 @@ class Blueprint:
     max_restarts: int = 0
     max_task_retries: int = 0
     max_pending_calls: int = -1
+    concurrency: int = 1
     name: str = ""
     namespace: str = DEFAULT_NAMESPACE
 
@@ -53,6 +55,9 @@ class Blueprint:
             node=None if self.node is None else NodeId(self.node),
             soft=self.soft,
             actor=True,
+            concurrency=self.concurrency,
+            # Each of those that run at once is alone: a slow one must hold up nothing behind it.
+            batch_size=1 if self.concurrency > 1 else None,
         )
 
     def travelling(self) -> dict[str, object]:
@@ -89,6 +94,8 @@ def _is_right(name: str, value: object) -> bool:
         return type(value) in _TYPES[name]
     if name in _COUNTS:
         return type(value) is int and value >= -1
+    if name == "concurrency":
+        return type(value) is int and 1 <= value <= CONCURRENCY_MAX
     if name == "cpus":
         return are_amounts({name: value})
     if name == "resources":

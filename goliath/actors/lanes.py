@@ -166,9 +166,18 @@ class Lane:
 
 
 class Lanes:
-    """All lanes of a worker, as long as there are any."""
+    """All lanes of a worker, as long as there are any.
 
-    def __init__(self, ward: Ward, pipe: BlockingPipe) -> None:
+    Args:
+        ward: the worker.
+        pipe: where further ranges come from.
+        keeps: whether the loop goes on without any, because what an actor has begun in it is
+            part of what it is.
+    """
+
+    def __init__(self, ward: Ward, pipe: BlockingPipe, *, keeps: bool = False) -> None:
+        self._keeps = keeps
+        self._ended = False
         self._ward = ward
         self._pipe = pipe
         self._active = 0
@@ -197,7 +206,7 @@ class Lanes:
         self._read()  # what has arrived with it
         loop.add_reader(self._pipe, self._on_readable)
         try:
-            while self._active and self._bug is None:
+            while self._goes_on():
                 with suppress(asyncio.CancelledError):  # a call cancels every task that it can see
                     await self._idle.wait()
         finally:
@@ -206,6 +215,12 @@ class Lanes:
         if self._bug is not None:
             raise self._bug
         return self._last
+
+    def _goes_on(self) -> bool:
+        wanted = self._active or (self._keeps and not self._ended)
+        if wanted:
+            self._idle.clear()
+        return bool(wanted) and self._bug is None
 
     def order(self, lane: Lane, name: str, *args: Any) -> None:
         """Have a lane obey, from any thread."""
@@ -238,6 +253,8 @@ class Lanes:
             return
         if self._loop is not None:
             self._loop.remove_reader(self._pipe)  # the end; what runs may finish
+        self._ended = True
+        self._idle.set()
 
     def _start(self, message: RunRange) -> None:
         message.payload = bytes(message.payload)  # it is a view of a buffer that is used again
@@ -267,7 +284,7 @@ class Lanes:
         if begun:
             await lane.run()
         self._active -= 1
-        if self._active:
+        if self._active or self._keeps:
             if begun:
                 self._ward.answer_for(lane)
             return

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import partial
+from types import CoroutineType
 from typing import Any
 
 from goliath.errors import GoliathError
@@ -25,9 +28,11 @@ class ActorExit(BaseException):
 class Methods:
     """What the calls of an actor call: it takes the method's name before its arguments."""
 
-    def __init__(self, cls: type, actor: str) -> None:
+    def __init__(self, cls: type, actor: str, threads: int = 0) -> None:
         self._cls = cls
         self._actor = actor
+        self._threads = threads  # that its calls run in, if not in the main one
+        self._pool: Any = None
         self.__qualname__ = cls.__qualname__.rpartition("<locals>.")[2]
 
     def __call__(self, method: str, /, *args: Any, **kwargs: Any) -> Any:
@@ -39,7 +44,31 @@ class Methods:
             return None
         if instance is None:
             raise GoliathError(f"{self.__qualname__}.{method} was called, and there is no instance")
+        bound = getattr(instance, method)
+        if self._threads:
+            return self._in_a_thread(partial(bound, *args, **kwargs))
         try:
-            return getattr(instance, method)(*args, **kwargs)
+            value = bound(*args, **kwargs)
         except ActorExit:
             return None
+        return _until_exit(value) if type(value) is CoroutineType else value
+
+    async def _in_a_thread(self, call: Callable[[], Any]) -> Any:
+        import asyncio
+        from concurrent.futures import ThreadPoolExecutor
+        from contextvars import copy_context
+
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._threads, "goliath-actor")
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._pool, copy_context().run, call)
+        except ActorExit:
+            return None
+
+
+async def _until_exit(awaitable: Any) -> Any:
+    try:
+        return await awaitable
+    except ActorExit:
+        return None

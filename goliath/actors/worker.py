@@ -99,7 +99,7 @@ class Worker:
         self._lock = threading.Lock()
         self._execution = Execution(self._region, self._coroutines, self._lock, self.report)
         self._running: dict[int, _Running] = {}  # by serial: more than one only if they are lanes
-        self._lanes = Lanes(self, self._pipe)
+        self._lanes = Lanes(self, self._pipe, keeps=spec.actor)
         self._slots_used = 0  # of the page
         self._slots_free: list[int] = []
         self._leaving = False
@@ -279,7 +279,7 @@ class Worker:
     def answer_for(self, lane: Lane) -> None:
         """See `Ward.answer_for`. What it has left behind is put right with the last of them."""
         self._housekeeper.flush()
-        self._answer(lane.range, lane.slot, dirty=False)
+        self._answer(lane.range, lane.slot, dirty=self._leaving)
         self._slots_free.append(lane.slot)
 
     def report_range(self, range_: Range) -> None:

@@ -172,6 +172,106 @@ def test_a_coroutine_method_is_awaited():
     assert goliath.get(Slow.remote().double.remote(4)) == 8
 
 
+def test_coroutine_methods_of_one_actor_run_beside_each_other():
+    @goliath.remote
+    class Waiter:
+        def __init__(self):
+            import asyncio
+
+            self.event = asyncio.Event()
+            self.now = self.most = 0
+
+        async def wait(self):
+            self.now += 1
+            self.most = max(self.most, self.now)
+            try:
+                await self.event.wait()
+            finally:
+                self.now -= 1
+            return self.most
+
+        async def open(self):
+            self.event.set()
+
+        def peek(self):
+            return self.now
+
+    waiter = Waiter.remote()
+    refs = [waiter.wait.remote() for _ in range(50)]
+    until(lambda: goliath.get(waiter.peek.remote()) == 50, 20)
+    goliath.get(waiter.open.remote())
+    assert max(goliath.get(refs, timeout=20)) == 50
+
+    narrow = Waiter.options(max_concurrency=3).remote()
+    refs = [narrow.wait.remote() for _ in range(5)]
+    goliath.wait(refs, timeout=0.2)
+    for ref in refs[:3]:
+        goliath.cancel(ref)
+    goliath.get(narrow.open.remote(), timeout=20)
+    assert max(goliath.get(refs[3:], timeout=20)) <= 3
+
+
+def test_what_an_actor_has_begun_in_its_loop_goes_on_between_calls():
+    @goliath.remote
+    class Ticker:
+        async def start(self):
+            import asyncio
+
+            self.ticks = 0
+            self.task = asyncio.get_running_loop().create_task(self._tick())
+
+        async def _tick(self):
+            import asyncio
+
+            while True:
+                self.ticks += 1
+                await asyncio.sleep(0.001)
+
+        async def look(self):
+            return self.ticks
+
+    ticker = Ticker.remote()
+    goliath.get(ticker.start.remote())
+    first = goliath.get(ticker.look.remote())
+    time.sleep(0.2)
+    assert goliath.get(ticker.look.remote()) > first + 20
+
+
+def test_with_threads_the_calls_of_a_plain_actor_run_beside_each_other():
+    @goliath.remote(max_concurrency=4)
+    class Meeting:
+        def __init__(self):
+            self.barrier = threading.Barrier(4)
+
+        def meet(self, x):
+            self.barrier.wait(20)
+            return goliath.get(square.remote(x)), goliath.get_runtime_context().task_id
+
+        def leave(self):
+            goliath.exit_actor()
+
+    meeting = Meeting.remote()
+    refs = [meeting.meet.remote(x) for x in range(4)]
+    results = goliath.get(refs, timeout=30)
+    assert [value for value, _ in results] == [0, 1, 4, 9]
+    assert [task_id for _, task_id in results] == [ref.task_id for ref in refs]
+    assert goliath.get(meeting.leave.remote()) is None
+    with pytest.raises(ActorDiedError):
+        goliath.get(meeting.meet.remote(1), timeout=20)
+
+
+def test_a_coroutine_method_that_leaves_ends_its_actor():
+    @goliath.remote
+    class Leaver:
+        async def leave(self):
+            goliath.exit_actor()
+
+    leaver = Leaver.remote()
+    assert goliath.get(leaver.leave.remote()) is None
+    with pytest.raises(ActorDiedError, match="exit_actor"):
+        goliath.get(leaver.leave.remote(), timeout=20)
+
+
 def test_a_method_with_several_returns_gives_a_ref_each():
     @goliath.remote
     class Pair:
@@ -204,6 +304,7 @@ def test_what_can_be_called_is_known_before_it_is():
         ({"max_restarts": -2}, ValueError),
         ({"num_cpus": -1}, ValueError),
         ({"max_pending_calls": 1.5}, ValueError),
+        ({"max_concurrency": 0}, ValueError),
         ({"scheduling_strategy": "ANYWHERE"}, ValueError),
     ],
 )
