@@ -1,4 +1,4 @@
-"""What is often built of actors: a pool of them, and a group that is told things together.
+"""What is often built of actors: a pool of them, a queue, a group that is told things together.
 
 ::
 
@@ -21,9 +21,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from queue import Empty, Full
 from typing import Any, Generic, TypeVar
 
-from goliath.actor_class import ActorClass
+from goliath.actor_class import ActorClass, ActorOptions, kill
 from goliath.actors.handles import ActorHandle
 from goliath.actors.object_ref import ObjectRef
 from goliath.refs import get, wait
@@ -158,6 +159,182 @@ class ActorPool(Generic[V]):
             wait([ref])
             self._places = {place: known for place, known in self._places.items() if known != ref}
             self._return(ref)
+
+
+class _QueueActor:
+    """The queue itself, in its own process."""
+
+    def __init__(self, maxsize: int) -> None:
+        import asyncio
+
+        self._items: asyncio.Queue[Any] = asyncio.Queue(maxsize)
+
+    async def put(self, items: list[Any], within_s: float | None) -> int:
+        """Put them, as far as there is room in time; how many."""
+        import asyncio
+
+        count = 0
+        try:
+            async with asyncio.timeout(within_s):
+                for item in items:
+                    await self._items.put(item)
+                    count += 1
+        except TimeoutError:
+            pass
+        return count
+
+    async def get(self, within_s: float | None) -> list[Any]:
+        """The next one, if there is one in time."""
+        import asyncio
+
+        try:
+            async with asyncio.timeout(within_s):
+                return [await self._items.get()]
+        except TimeoutError:
+            return []
+
+    def put_nowait(self, items: list[Any]) -> bool:
+        """Put all of them, or none."""
+        room = self._items.maxsize - self._items.qsize()
+        fits = not self._items.maxsize or len(items) <= room
+        for item in items if fits else ():
+            self._items.put_nowait(item)
+        return fits
+
+    def get_nowait(self, count: int) -> list[Any]:
+        """So many items, or none."""
+        if self._items.qsize() < count:
+            return []
+        return [self._items.get_nowait() for _ in range(count)]
+
+    def size(self) -> int:
+        """How many there are."""
+        return self._items.qsize()
+
+
+class Queue:
+    """A first-in-first-out queue for tasks and actors anywhere (the methods are Ray's).
+
+    It can be passed to them, and is gone when nobody has it any more. What is full or empty raises
+    ``queue.Full`` and ``queue.Empty``.
+
+    Args:
+        maxsize: items it may hold; 0: any number.
+        actor_options: of the actor that it is (see `goliath.actor_class.ActorOptions`).
+
+    ::
+
+        >>> import goliath
+        >>> from goliath.util import Queue
+        >>> waiting = Queue(maxsize=10)
+        >>> @goliath.remote
+        ... def produce(queue):
+        ...     for n in range(3):
+        ...         queue.put(n)
+        >>> ref = produce.remote(waiting)
+        >>> [waiting.get(timeout=10) for _ in range(3)]
+        [0, 1, 2]
+        >>> waiting.empty()
+        True
+        >>> goliath.shutdown()
+    """
+
+    def __init__(self, maxsize: int = 0, actor_options: ActorOptions | None = None) -> None:
+        self._actor = ActorClass(_QueueActor, actor_options or {}).remote(maxsize)
+        self._maxsize = maxsize
+
+    def __len__(self) -> int:
+        return self.qsize()
+
+    def qsize(self) -> int:
+        """How many items there are."""
+        size: int = get(self._actor.size.remote())
+        return size
+
+    def empty(self) -> bool:
+        """Whether there is none."""
+        return self.qsize() == 0
+
+    def full(self) -> bool:
+        """Whether there are as many as may be."""
+        return 0 < self._maxsize <= self.qsize()
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        """Put an item in; waits for room, if ``block``, for so many seconds.
+
+        Raises:
+            queue.Full: there was none.
+        """
+        if not block:
+            self.put_nowait(item)
+        elif not get(self._actor.put.remote([item], timeout)):
+            raise Full
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        """Take the next item out; waits for one, if ``block``, for so many seconds.
+
+        Raises:
+            queue.Empty: there was none.
+        """
+        if not block:
+            return self.get_nowait()
+        return _only(get(self._actor.get.remote(timeout)))
+
+    async def put_async(
+        self,
+        item: Any,
+        block: bool = True,
+        timeout: float | None = None,  # noqa: ASYNC109 - Ray's signature
+    ) -> None:
+        """`put`, to be awaited."""
+        if not (await self._actor.put.remote([item], timeout if block else 0)):
+            raise Full
+
+    async def get_async(
+        self,
+        block: bool = True,
+        timeout: float | None = None,  # noqa: ASYNC109 - Ray's signature
+    ) -> Any:
+        """`get`, to be awaited."""
+        return _only(await self._actor.get.remote(timeout if block else 0))
+
+    def put_nowait(self, item: Any) -> None:
+        """`put` without waiting."""
+        self.put_nowait_batch([item])
+
+    def get_nowait(self) -> Any:
+        """`get` without waiting."""
+        return _only(get(self._actor.get_nowait.remote(1)))
+
+    def put_nowait_batch(self, items: Iterable[Any]) -> None:
+        """Put all of these items in, or none.
+
+        Raises:
+            queue.Full: there is no room for all of them.
+        """
+        if not get(self._actor.put_nowait.remote(list(items))):
+            raise Full
+
+    def get_nowait_batch(self, num_items: int) -> list[Any]:
+        """Take so many items out, or none.
+
+        Raises:
+            queue.Empty: there are not so many.
+        """
+        items: list[Any] = get(self._actor.get_nowait.remote(num_items))
+        if len(items) < num_items:
+            raise Empty
+        return items
+
+    def shutdown(self) -> None:
+        """End it at once, with what is in it."""
+        kill(self._actor)
+
+
+def _only(items: list[Any]) -> Any:
+    if not items:
+        raise Empty
+    return items[0]
 
 
 class ActorGroup:

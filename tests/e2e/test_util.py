@@ -1,14 +1,16 @@
-"""Pools and groups of actors."""
+"""Pools, queues and groups of actors."""
 
 from __future__ import annotations
 
+import asyncio
+import queue
 import time
 
 import pytest
 
 import goliath
 from goliath import GetTimeoutError
-from goliath.util import ActorGroup, ActorPool
+from goliath.util import ActorGroup, ActorPool, Queue
 
 pytestmark = pytest.mark.slow
 
@@ -106,3 +108,53 @@ def test_a_group_is_told_everything_together():
         group.jump.remote()
     with pytest.raises(ValueError, match="at least one"):
         ActorGroup(Sleeper, 0)
+
+
+def test_a_queue_passes_items_between_tasks():
+    @goliath.remote
+    def produce(items, n):
+        for i in range(n):
+            items.put(i)
+
+    @goliath.remote
+    def consume(items, n):
+        return [items.get(timeout=20) for _ in range(n)]
+
+    items = Queue(maxsize=3)
+    taken = consume.remote(items, 10)
+    goliath.get(produce.remote(items, 10))
+    assert goliath.get(taken) == list(range(10))
+    assert items.empty()
+
+
+def test_a_queue_that_is_full_or_empty_says_so():
+    items = Queue(maxsize=2)
+    with pytest.raises(queue.Empty):
+        items.get(block=False)
+    with pytest.raises(queue.Empty):
+        items.get(timeout=0.01)
+    items.put_nowait_batch("ab")
+    assert (len(items), items.full()) == (2, True)
+    with pytest.raises(queue.Full):
+        items.put("c", timeout=0.01)
+    with pytest.raises(queue.Full):
+        items.put_nowait("c")
+    with pytest.raises(queue.Empty):
+        items.get_nowait_batch(3)
+    assert items.get_nowait_batch(2) == ["a", "b"]
+
+
+def test_a_queue_can_be_awaited():
+    items = Queue()
+
+    async def both():
+        taken = asyncio.ensure_future(items.get_async(timeout=20))  # noqa: TID251 - a user may
+        await items.put_async("x")
+        with pytest.raises(queue.Empty):
+            await items.get_async(block=False)
+        return await taken
+
+    assert asyncio.run(both()) == "x"
+    items.shutdown()
+    with pytest.raises(goliath.ActorDiedError):
+        items.qsize()
