@@ -222,6 +222,13 @@ class Credentials:
         record = RuntimeFile(address.port, environ=self.environ).read()
         return "wss" if record is not None and record.get("scheme") == "wss" else "ws"
 
+    def process_at(self, address: Address) -> int | None:
+        """The pid of the Lieutenant there, if it is one on this machine that says so."""
+        if not address.loopback:
+            return None
+        record = RuntimeFile(address.port, environ=self.environ).read()
+        return record["pid"] if record is not None else None
+
     def _given(self, address: Address) -> str | Token | None:
         if isinstance(self.token, Mapping):
             return self.token.get(f"{address.host}:{address.port}", self.token.get(str(address)))

@@ -25,6 +25,7 @@ from goliath.errors import (
     ProtocolError,
     VersionMismatchError,
 )
+from goliath.machine import process_exists
 from goliath.transport.address import Address, is_loopback
 from goliath.transport.channel import Channel
 from goliath.transport.connection import CLOSE_OK, CLOSE_PROTOCOL, SessionChannel
@@ -52,6 +53,9 @@ from goliath.transport.websocket import (
 
 HOPELESS = 32  # so many failed attempts, or one that only a human can help
 SETTLED_S = 1.0  # a link that lived so long was a success: the next attempt is an early one
+
+WORKERS_GONE_S = 2.0
+"""After which the workers of a Lieutenant that has died are surely dead, too: twice the promise."""
 
 
 class Dialer:
@@ -99,6 +103,8 @@ class Dialer:
         self._ticket: Ticket | None = None
         self._link: WebSocketLink | None = None
         self._attempts = 0
+        self._server_pid: int | None = None  # if it is on this machine
+        self._gone_since: float | None = None
         self._closing = False
         self._work: asyncio.Task[None] | None = None
 
@@ -155,10 +161,24 @@ class Dialer:
                     if isinstance(exc, LocalError):
                         raise
                     self._attempts += 1
+                    self._give_up_the_dead()
                     self._report(exc)
                 if not self._closing:
                     await asyncio.sleep(self._backoff())
         await asyncio.sleep(0)  # closed transports tell so a turn later
+
+    def _give_up_the_dead(self) -> None:
+        """A Lieutenant on this machine whose process is gone is not waited for. Its workers are
+        gone a second later at the latest; before, a call could run twice."""
+        channel, pid = self._channel, self._server_pid
+        if channel is None or channel.ended or pid is None or process_exists(pid):
+            self._gone_since = None
+            return
+        now = self._clock.now()
+        if self._gone_since is None:
+            self._gone_since = now
+        elif now - self._gone_since >= WORKERS_GONE_S:
+            channel.end(ConnectionError(f"the Lieutenant at {self._address} (pid {pid}) has died"))
 
     def _report(self, exc: Exception) -> None:
         if isinstance(exc, AuthenticationError | VersionMismatchError):
@@ -331,6 +351,7 @@ class Dialer:
         )
         channel = SessionChannel(protocol, self._clock, on_ended=self._forget)
         self._channel = channel
+        self._server_pid, self._gone_since = self._credentials.process_at(self._address), None
         self._ticket = Ticket(welcome.session_id, welcome.incarnation)
         self._on_session(channel, self._peer(welcome))
         return channel

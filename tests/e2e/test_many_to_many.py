@@ -207,6 +207,25 @@ def test_killing_a_node_in_the_middle_of_a_run_loses_nothing(lieutenant, tmp_pat
     assert max(executions) <= 2
 
 
+def test_a_node_that_was_killed_on_this_machine_is_given_up_within_seconds(
+    lieutenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOLIATH_SESSION_LOST_S", "75")
+    doomed, safe = lieutenant(1), lieutenant(1)
+
+    def work(n):
+        time.sleep(0.05)
+        return n
+
+    with Commander([doomed.address, safe.address]) as commander:
+        assert commander.run(work, [(n,) for n in range(8)]) == list(range(8))
+        began = time.monotonic()
+        refs = [commander.submit(work, n) for n in range(8)]
+        doomed.destroy()
+        assert [ref.result(timeout=30) for ref in refs] == list(range(8))
+        assert time.monotonic() - began < 25
+
+
 def test_at_most_once_calls_of_a_killed_node_are_errors_that_say_so(
     lieutenant, tmp_path: Path
 ) -> None:
