@@ -499,9 +499,9 @@ MUTANTS = [
     ),
     Mutant(
         "lets more run at once than were allowed",
-        CREW + "_free_lanes",
-        "work.concurrency - len(host.lanes) - asked",
-        "2 * work.concurrency - len(host.lanes) - asked",
+        CREW + "host_for",
+        "len(w.lanes) < work.concurrency",
+        "True",
     ),
     Mutant(
         "parks a worker that has lanes",

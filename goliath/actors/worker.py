@@ -399,8 +399,9 @@ class Worker:
             case Split(serial=serial, keep=keep):
                 self._split(serial, keep)
             case Flush(serial=serial):
-                if serial in self._running:
-                    self._report_locked(self._running[serial].range)
+                for running in self._running.values():
+                    if serial in (0, running.range.serial):
+                        self._report_locked(running.range)
             case Interrupt(serial=serial, index=index):
                 self._interrupt(serial, index)
             case RefuseWait(serial=serial):

@@ -18,6 +18,8 @@ SPLIT_AFTER_S = 0.004
 answer, and the next batch is usually here sooner."""
 
 
+LANES_FLUSHED = 10  # lanes that may report together as often as a worker alone would
+
 AHEAD_MAX_S = 0.200
 """A worker whose last piece took longer gets nothing ahead: it would wait there for too long."""
 
@@ -159,7 +161,7 @@ class Crew:
         if work.concurrency == 1:
             return None
         hosts = [w for w in self.workers.values() if w.lanes and self._is_like(w, work)]
-        roomy = [w for w in hosts if self._free_lanes(w) > 0 and self.calls_left(w) != 0]
+        roomy = [w for w in hosts if len(w.lanes) < work.concurrency and self.calls_left(w) != 0]
         if not roomy:
             return None
         free = self.slots - self.occupied()
@@ -171,7 +173,11 @@ class Crew:
         """Whether the process of an actor can begin another call of it now."""
         if host.state is WorkerState.IDLE:
             return True
-        return work.concurrency > 1 and self._is_like(host, work) and self._free_lanes(host) > 0
+        return (
+            work.concurrency > 1
+            and self._is_like(host, work)
+            and len(host.lanes) < work.concurrency
+        )
 
     @staticmethod
     def _is_like(host: Worker, work: Work) -> bool:
@@ -185,19 +191,14 @@ class Crew:
             and there.resources == work.resources
         )
 
-    @staticmethod
-    def _free_lanes(host: Worker) -> int:
-        work = host.work
-        asked = sum(lane.split_asked for lane in host.lanes.values())  # each makes another one
-        return work.concurrency - len(host.lanes) - asked if work is not None else 0
-
     def join(self, host: Worker, piece: Piece, now: float) -> Worker:
         """A lane of a worker, which was idle, is only starting, or has others."""
         lane = Worker(host.id, host.session, host.environment, host.cpus, host=host, piece=piece)
         lane.serial = Serial(next(self._serials))
         lane.since = lane.call_since = now
         if not host.lanes:
-            host.has_waited = False
+            host.has_waited = host.split_asked = False
+            host.flush_at = now + piece.work.linger_s
         if host.state is WorkerState.IDLE:
             host.move(WorkerState.BUSY, now)
         host.lanes[lane.serial] = lane
@@ -289,7 +290,8 @@ class Crew:
         piece = worker.piece
         assert piece is not None
         worker.since = now
-        at_once = piece.work.careful or len(piece) < 2  # there is nothing to be hurried
+        # There is nothing to be hurried; or they are, all lanes at once.
+        at_once = piece.work.careful or len(piece) < 2 or worker.host is not None
         worker.flush_at = inf if at_once else now + piece.work.linger_s
         self.time_call(worker, now)
 
@@ -368,13 +370,13 @@ class Crew:
         due: list[NodeCommand] = []
         next_at = inf
         occupied = 0.0
-        laden = hosts = False
+        laden = roomy = False
         for worker in self.workers.values():
             piece = worker.piece
             occupied += worker.takes_cpus()
             laden = laden or worker.is_laden()
             if worker.lanes:
-                hosts = True
+                roomy = roomy or self._has_room(worker)
                 at = self._keep_time_of_lanes(worker, due, now)
             elif piece is not None:
                 at = min(worker.flush_at, worker.inspect_at, worker.kill_at)
@@ -390,21 +392,38 @@ class Crew:
                 continue
             if at < next_at:
                 next_at = at
-        if share and laden and (hosts or occupied < self.slots):
-            due += self._split_for_the_idle(self.slots - occupied, now)
-            next_at = min(next_at, self._next_split(now))
+        if share and laden and (roomy or occupied < self.slots):
+            next_at = min(next_at, self._split_for_the_idle(self.slots - occupied, due, now))
         return due, next_at
 
+    @staticmethod
+    def _has_room(host: Worker) -> bool:
+        """Whether lanes of a worker may be split for others in it: one at a time, as a loop that is
+        busy gains nothing by more of them."""
+        work = host.work
+        return work is not None and not host.split_asked and len(host.lanes) < work.concurrency
+
     def _keep_time_of_lanes(self, host: Worker, due: list[NodeCommand], now: float) -> float:
-        next_at = inf
+        """When something is due of any of them."""
+        next_at, heavy = inf, 0
         for lane in host.lanes.values():
-            at = min(lane.flush_at, lane.inspect_at, lane.kill_at)
-            if at <= now and lane.piece is not None:
-                due += self._overdue(lane, lane.piece, now)
-                at = min(lane.flush_at, lane.inspect_at, lane.kill_at)
+            piece = lane.piece
+            assert piece is not None
+            heavy += piece.hi - piece.lo > 1
+            at = min(lane.inspect_at, lane.kill_at)
+            if at <= now:
+                due += self._overdue(lane, piece, now)
+                at = min(lane.inspect_at, lane.kill_at)
             if at < next_at:
                 next_at = at
-        return next_at
+        if not heavy or host.state is not WorkerState.BUSY:
+            return next_at
+        if host.flush_at <= now:
+            # Each may answer by a message: the more there are, the more seldom they are asked.
+            assert host.work is not None
+            host.flush_at = now + host.work.linger_s * (1 + heavy / LANES_FLUSHED)
+            due.append(FlushRange(host.id, Serial(0)))
+        return min(next_at, host.flush_at)
 
     def _overdue(self, worker: Worker, piece: Piece, now: float) -> Iterator[NodeCommand]:
         if worker.flush_at <= now:
@@ -416,25 +435,26 @@ class Crew:
         if worker.kill_at <= now:
             yield self.kill(worker, now)
 
-    def _split_for_the_idle(self, free: float, now: float) -> Iterator[NodeCommand]:
-        """While slots, or lanes beside them, are idle, have running pieces split."""
+    def _split_for_the_idle(self, free: float, due: list[NodeCommand], now: float) -> float:
+        """While slots, or lanes beside them, are idle, have running pieces split.
+
+        Returns:
+            When one that is too young for that now will be old enough.
+        """
         free -= sum(worker.split_asked or worker.revoking for worker in self.workers.values())
+        next_at = inf
         for worker in self.revocable() + self.splittable():
             assert worker.piece is not None
-            beside = worker.host is not None and self._free_lanes(worker.host) > 0
-            if not beside and (
-                free < worker.piece.work.cpus or not self.has_resources(worker.piece.work)
-            ):
+            work, ripe_at = worker.piece.work, worker.since + SPLIT_AFTER_S
+            if ripe_at > now:
+                next_at = min(next_at, ripe_at)
                 continue
-            if now >= worker.since + SPLIT_AFTER_S:
-                free -= not beside
-                yield worker.revoke() if worker.ahead is not None else worker.split()
-
-    def _next_split(self, now: float) -> float:
-        """When a piece that runs beside an idle slot will be old enough to be split."""
-        laden = self.revocable() + self.splittable()
-        ripe = (worker.since + SPLIT_AFTER_S for worker in laden)
-        return min((at for at in ripe if at > now), default=inf)
+            beside = worker.host is not None and self._has_room(worker.host)
+            if not beside and (free < work.cpus or not self.has_resources(work)):
+                continue
+            free -= not beside
+            due.append(worker.revoke() if worker.ahead is not None else worker.split())
+        return next_at
 
     def check(self) -> None:
         """Raise `AssertionError` if the books do not agree with each other."""

@@ -47,7 +47,8 @@ class Feeding:
                 wanted = 0
             else:
                 slots, room = self._room(job)
-                wanted = room + max(slots, 1) - self.backlog.count(job.id) - job.granted
+                ahead = max(slots // job.options.concurrency, 1)
+                wanted = room + ahead - self.backlog.count(job.id) - job.granted
             if wanted > 0:
                 job.granted += wanted
                 yield Demand(job.id, wanted, self._size(job, slots))
@@ -67,7 +68,7 @@ class Feeding:
             capacity = node.capacity(job.options)
             slots += capacity
             if not node.draining:
-                window = self.policy.window(capacity, node.rtt_s, batch_s)
+                window = self.policy.window(capacity, node.rtt_s, batch_s, job.options.concurrency)
                 room += max(int(window - node.load * job.options.concurrency), 0)
         return slots, room
 

@@ -344,6 +344,7 @@ class Node:
     ) -> Iterator[NodeCommand]:
         """A lane is done, and gone; with the last of them, its host has nothing to do."""
         piece = self._crew.release(lane, now)
+        lane.answered()
         yield from self._surrender.forget(lane)
         stopped = lane.overdue == piece.lo < piece.hi and not piece.work.cancelled
         if stopped:

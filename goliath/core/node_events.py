@@ -238,7 +238,7 @@ class SplitRange:
 
 @dataclass(slots=True)
 class FlushRange:
-    """Have the worker report what has finished."""
+    """Have the worker report what has finished; with serial 0 of all its lanes."""
 
     worker: WorkerId
     serial: Serial

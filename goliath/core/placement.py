@@ -135,7 +135,8 @@ def choose_node(
             continue
         capacity = node.capacity(options)
         held = node.load * options.concurrency  # in calls that can run at once, as the capacity
-        if not capacity or held >= policy.window(capacity, node.rtt_s, batch_s):
+        window = policy.window(capacity, node.rtt_s, batch_s, options.concurrency)
+        if not capacity or held >= window:
             continue
         load = (node.spread if options.spread else held) / capacity
         if best is None or load < best_load:

@@ -82,11 +82,20 @@ class BatchPolicy:
             size = min(size, max(share, int(WORTH_SENDING_S / per_call_s)))
         return max(min(size, max(before, OPENING_CALLS)), 1)
 
-    def window(self, capacity: int, rtt_s: float, batch_s: float | None) -> int:
-        """Batches that may be on a node at once: two a slot, and what the way there swallows."""
+    def window(
+        self, capacity: int, rtt_s: float, batch_s: float | None, concurrency: int = 1
+    ) -> int:
+        """Batches that may be on a node at once: two a slot, and what the way there swallows.
+
+        Of those that share a worker (``concurrency``), all that can run and one more a worker.
+        """
+        usual = capacity + capacity // concurrency
         if not rtt_s or batch_s is None:
-            return 2 * capacity
-        return 2 * capacity + min(ceil(rtt_s / max(batch_s, 1e-3)), 64)
+            return usual
+        on_the_way = rtt_s / max(batch_s, 1e-3)
+        if concurrency > 1:
+            return usual + min(ceil(capacity * on_the_way), capacity)
+        return usual + min(ceil(on_the_way), 64)
 
 
 @dataclass(slots=True)

@@ -48,7 +48,7 @@ class Surrender:
             if revoked is not None:
                 yield from self._pass_on(revoked, steal)
         elif piece is not None and worker.serial == event.serial:
-            worker.split_asked = False
+            worker.answered()
             worker.barren = not piece.lo <= event.at < piece.hi
             if not worker.barren:
                 rest = self.queues.cut(piece.work, event.at, piece.hi)

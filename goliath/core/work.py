@@ -91,7 +91,7 @@ class Worker:
     flush_at: float = inf
     inspect_at: float = inf
     kill_at: float = inf
-    split_asked: bool = False
+    split_asked: bool = False  # of a host: one of its lanes was
     barren: bool = False  # asked, and nothing of its piece was un-started
     overdue: int | None = None  # the call that it is being killed for: it ran too long
     calls: int = 0
@@ -143,6 +143,8 @@ class Worker:
     def split(self) -> SplitRange:
         """Ask for half of what it has not started."""
         self.split_asked = True
+        if self.host is not None:
+            self.host.split_asked = True
         return SplitRange(self.id, self.serial, 2)
 
     def takes_cpus(self) -> float:
@@ -160,6 +162,12 @@ class Worker:
         if self.actor:
             return False
         return self.ahead is not None or any(unit.rest() > 1 for unit in self.units)
+
+    def answered(self) -> None:
+        """It has said what it can spare, or will not any more."""
+        if self.host is not None and self.split_asked:
+            self.host.split_asked = False
+        self.split_asked = False
 
     def rest(self) -> int:
         """How many calls of its piece are not reported yet."""

@@ -354,7 +354,7 @@ class RefuseWait(Message):
 
 @dataclass(slots=True)
 class Flush(Message):
-    """Report the calls of the running range that have finished."""
+    """Report the calls of the running range that have finished; with serial 0 of all that run."""
 
     kind: ClassVar[str] = "flush"
     serial: int

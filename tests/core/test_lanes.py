@@ -270,6 +270,28 @@ def test_what_follows_in_a_lane_is_run_by_a_lane_beside_it():
     node.check()
 
 
+def test_lanes_are_asked_together_what_has_finished_and_the_more_seldom_the_more_there_are():
+    node = node_with(1)
+    for number in range(1, 21):
+        node.handle(arrive(number, 8, concurrency=20), 0.0)
+    node.handle(ne.WorkerStarted(W), 0.0)
+    flush = ne.FlushRange(W, Serial(0))
+    assert untimed(node.handle(ne.NodeTimerFired(), 0.010)) == [flush]
+    assert untimed(node.handle(ne.NodeTimerFired(), 0.039)) == []
+    assert untimed(node.handle(ne.NodeTimerFired(), 0.040)) == [flush]
+
+
+def test_one_lane_at_a_time_is_asked_for_what_it_can_spare():
+    node = node_with(1)
+    for number in (1, 2):
+        node.handle(arrive(number, 8, concurrency=100), 0.0)
+    node.handle(ne.WorkerStarted(W), 0.0)
+    assert ne.SplitRange(W, Serial(1), 2) in node.handle(ne.NodeTimerFired(), SPLIT_AFTER_S)
+    assert untimed(node.handle(ne.NodeTimerFired(), 0.005)) == []
+    asked = node.handle(progress(1, 0, 8), 0.006)  # it was over before it could answer
+    assert ne.SplitRange(W, Serial(2), 2) in asked
+
+
 def test_a_thief_is_answered_when_the_lane_that_was_asked_has_ended():
     node = node_with(1)
     node.handle(arrive(1, 8, concurrency=100), 0.0)
@@ -335,10 +357,10 @@ def test_a_process_of_a_job_that_is_over_takes_no_further_lanes():
 # -- the Commander's mind --------------------------------------------------------------------
 
 
-def test_a_node_is_sent_as_many_calls_as_it_can_run_at_once_and_as_many_more():
+def test_a_node_is_sent_as_many_calls_as_it_can_run_at_once_and_one_more():
     scheduler = scheduled(MANY, *[1] * 250, nodes={A: 1})
-    assert scheduler._nodes[A].load == pytest.approx(2.0)
-    assert len(scheduler._nodes[A].held) == 200
+    assert scheduler._nodes[A].load == pytest.approx(1.01)
+    assert len(scheduler._nodes[A].held) == 101
 
 
 def test_many_coroutines_on_a_node_leave_room_for_others():

@@ -124,9 +124,9 @@ class FakeProcess:
 
     def flush(self, serial: Serial) -> None:
         """Report what has finished."""
-        range_ = self._ranges.get(serial)
-        if range_ is not None and range_.at > range_.reported:
-            self._report(range_, final=False)
+        for range_ in self._ranges.values():
+            if serial in (0, range_.order.serial) and range_.at > range_.reported:
+                self._report(range_, final=False)
 
     def interrupt(self, serial: Serial, index: int) -> None:
         """Make the running call raise, if it is the one that is meant; it may not care."""
