@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable
 from functools import partial
@@ -54,13 +55,12 @@ class Methods:
         return _until_exit(value) if type(value) is CoroutineType else value
 
     async def _in_a_thread(self, call: Callable[[], Any]) -> Any:
-        import asyncio
         from concurrent.futures import ThreadPoolExecutor
         from contextvars import copy_context
 
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._threads, "goliath-actor")
-        loop = asyncio.get_running_loop()
+        loop = importlib.import_module("asyncio").get_running_loop()  # see `coroutines`
         try:
             return await loop.run_in_executor(self._pool, copy_context().run, call)
         except ActorExit:
