@@ -194,6 +194,7 @@ class Crew:
     def join(self, host: Worker, piece: Piece, now: float) -> Worker:
         """A lane of a worker, which was idle, is only starting, or has others."""
         lane = Worker(host.id, host.session, host.environment, host.cpus, host=host, piece=piece)
+        lane.actor = host.actor
         lane.serial = Serial(next(self._serials))
         lane.since = lane.call_since = now
         if not host.lanes:

@@ -122,6 +122,17 @@ def test_a_cancelled_call_is_interrupted_and_its_actor_not_killed_for_it():
     assert untimed(node.handle(ne.NodeTimerFired(), 100.0)) == []
 
 
+def test_an_actor_is_not_killed_for_one_of_its_calls_beside_each_other_either():
+    node = alive()
+    for number in (2, 3):
+        several = calls(number)
+        several.concurrency = 10
+        assert runs(node.handle(several, 0.2)) == [(FIRST, number)]
+    cancel = ne.CancelArrived(S, batch(2), ONE)
+    assert untimed(node.handle(cancel, 0.3)) == [ne.InterruptRange(FIRST, Serial(2))]
+    assert untimed(node.handle(ne.NodeTimerFired(), 100.0)) == []
+
+
 def test_a_node_waits_for_the_call_of_an_actor_before_it_is_drained():
     node = alive()
     node.handle(calls(2), 0.2)
