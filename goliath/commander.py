@@ -37,7 +37,7 @@ from goliath.actors.blueprint import Blueprint
 from goliath.actors.checks import RetryExceptions, check_deadline
 from goliath.actors.cluster import Cluster, OnSession
 from goliath.actors.commander import NodeInfo
-from goliath.actors.dependencies import Dependencies, frozen_call, takes_refs
+from goliath.actors.dependencies import laid_out
 from goliath.actors.desk import CancelAll
 from goliath.actors.driving import AsyncRows, OnResult, adrive, drive, rows_of
 from goliath.actors.handles import HeldGrip
@@ -60,7 +60,7 @@ from goliath.config import TransportConfig
 from goliath.machine import usable_cpus
 from goliath.transport.address import Address
 from goliath.transport.credentials import Credentials
-from goliath.transport.serialization import Row, encode_single
+from goliath.transport.serialization import Row
 
 T = TypeVar("T")
 
@@ -371,10 +371,7 @@ class Commander:
         actor_id = self._cluster.troupe.new_id()
         with passing.Collected() as held:
             blueprint = pickle(actor_id, here=True)
-            if takes_refs(args, kwargs):
-                creation: Any = Dependencies(*frozen_call((BEGIN, *args), kwargs))
-            else:
-                creation = encode_single((BEGIN, *args), kwargs)
+            creation = laid_out((BEGIN, *args), kwargs)
         grip = self._cluster.troupe.make(
             actor_id, blueprint, creation, held, surroundings(), portal, commander
         )

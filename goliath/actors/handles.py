@@ -6,7 +6,7 @@ process, the actor ends after the calls that were made.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -158,24 +158,19 @@ class HeldGrip:
     """The grip in the Commander's own process; with it, the actor ends.
 
     Args:
-        task_id: the id of the actor.
-        name: of its class.
-        call: calls a method.
-        kill: ends it at once.
-        let_go: called when nobody has it any more.
+        actor: calls its methods, kills it, and is closed when nobody has the grip any more.
     """
 
-    __slots__ = ("__weakref__", "_let_go", "actor", "name", "task_id")
+    __slots__ = ("__weakref__", "actor", "name", "task_id")
 
-    def __init__(self, actor: Any, let_go: Callable[[], None]) -> None:
+    def __init__(self, actor: Any) -> None:
         self.actor = actor
         self.task_id: str = actor.actor_id
         self.name: str = actor.name
-        self._let_go = let_go
 
     def __del__(self) -> None:
         with suppress(GoliathError):  # its Commander is closed, and all has ended
-            self._let_go()
+            self.actor.close()
 
     def call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ObjectRef[Any]:
         """See `Grip.call`."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from contextlib import suppress
 from itertools import count
 from os import urandom
@@ -155,7 +155,7 @@ class NestedCalls:
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
     ) -> ObjectRef[Any]:
-        function = self._known(task, task.pickled)
+        function = self._known(task)
         options = _travelling(task.options(function.digest, ""))
         return self._send(
             call, function.name, function.digest, "", options, args, kwargs, task.streaming
@@ -213,8 +213,7 @@ class NestedCalls:
         with passing.Collected() as held:
             blueprint = pickle(actor_id)
         function = blueprint.function
-        refs = [ref.task_id for ref in held]
-        self.tell(msg.NestedFunction(0, function.digest, function.name, refs, function.payload))
+        self._tell_of(function, held)
         with passing.Collected() as held:
             arguments, payload = _laid_out((BEGIN, *args), kwargs)
         grip = self._grips[actor_id] = NestedGrip(self, actor_id, function.name)
@@ -316,18 +315,22 @@ class NestedCalls:
         """Nobody waits for that any more, though it was asked for."""
         self._wanted.pop(task_id, None)
 
-    def _known(self, task: Task, pickle: Callable[[Collection[str]], Function]) -> Function:
+    def _known(self, task: Task) -> Function:
         """The task's function, after the Commander was told of it."""
         function = self._functions.get(task)
         if function is None:
             with passing.Collected() as held:
-                function = pickle(EVERYTHING)
-            refs = [ref.task_id for ref in held]
-            self.tell(msg.NestedFunction(0, function.digest, function.name, refs, function.payload))
+                function = task.pickled(EVERYTHING)
+            self._tell_of(function, held)
             self._functions[task] = function
             if len(self._functions) > FUNCTIONS_KEPT:
                 del self._functions[next(iter(self._functions))]
         return function
+
+    def _tell_of(self, function: Function, held: Iterable[ObjectRef[Any]]) -> None:
+        """Tell the Commander of a function, and of the refs that it keeps."""
+        refs = [ref.task_id for ref in held]
+        self.tell(msg.NestedFunction(0, function.digest, function.name, refs, function.payload))
 
     # -- see `Canceller` -----------------------------------------------------------------
 

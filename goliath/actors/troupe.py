@@ -63,7 +63,7 @@ class Troupe:
                 commander,
                 self._ended,
             )
-            grip = HeldGrip(actor, actor.close)
+            grip = HeldGrip(actor)
             object_ref.register(grip)
             if blueprint.name:
                 self._named[key] = grip
