@@ -125,7 +125,7 @@ class Worker:
         if has_initializer and not self._initialize():
             return 1
         self._send(WorkerReady())
-        while (message := self._pipe.receive()) is not None:
+        while (message := self._pipe.receive_soon()) is not None:
             match message:
                 case RunRange():
                     run = self._run_lanes if message.concurrent else self._run

@@ -13,6 +13,7 @@ import struct
 
 from goliath.transport.codec import from_header, pack_header, to_header, unpack_frame
 from goliath.transport.messages import Message, Payload
+from goliath.transport.vigil import Vigil
 
 LENGTH = struct.Struct("<I")
 FRAME_MAX_BYTES = (1 << 32) - 1
@@ -37,7 +38,7 @@ def pack_pipe_frame(message: Message) -> tuple[bytes, Payload]:
 class BlockingPipe:
     """Messages over a blocking stream socket. One thread receives, one at a time sends."""
 
-    __slots__ = ("_begin", "_end", "_sock", "_timeout", "_view")
+    __slots__ = ("_begin", "_end", "_sock", "_timeout", "_view", "_vigil")
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -45,6 +46,7 @@ class BlockingPipe:
         self._view = memoryview(_memory(_USUAL_BYTES))
         self._begin = self._end = 0
         self._timeout: float | None = None
+        self._vigil = Vigil(sock.fileno())
         sock.settimeout(None)
 
     def close(self) -> None:
@@ -67,6 +69,12 @@ class BlockingPipe:
             self._sock.settimeout(timeout)
             self._timeout = timeout
         return self._receive(0)
+
+    def receive_soon(self) -> Message | None:
+        """`receive`, by a thread that stays awake as long as messages come in close succession."""
+        if self._begin == self._end:
+            self._vigil.keep()
+        return self.receive()
 
     def receive_now(self) -> Message | None:
         """`receive`, where nothing may block: if the next message is not there yet, it raises.
