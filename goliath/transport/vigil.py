@@ -14,6 +14,13 @@ AWAKE_S = 0.001
 """Who has waited for less the last time stays awake for so long. So what is idle costs this once,
 and what is called every few milliseconds sleeps between its calls."""
 
+CROWDED_S = 0.0001
+"""If giving way takes longer, somebody else had work for this core. It is better to sleep then: who
+wakes up goes before those that never slept, and who gives way goes behind them."""
+
+NAPS = 64
+"""Waits that are slept through before it is tried again."""
+
 
 class Vigil:
     """Over one readable descriptor.
@@ -22,24 +29,33 @@ class Vigil:
         fd: stays its owner's.
     """
 
-    __slots__ = ("_poll", "_soon")
+    __slots__ = ("_naps", "_poll", "_soon")
 
     def __init__(self, fd: int) -> None:
         self._poll = select.poll()
         self._poll.register(fd, select.POLLIN)
         self._soon = False
+        self._naps = 0
 
     def keep(self) -> None:
         """Return when there is something to read, or the end of it."""
-        poll = self._poll.poll
         began = perf_counter()
-        if self._soon:
-            give_up = began + AWAKE_S
-            while not poll(0):
-                if perf_counter() > give_up:
-                    poll()
-                    break
-                os.sched_yield()  # whoever has work goes first
-        else:
-            poll()
+        if self._naps:
+            self._naps -= 1
+            self._poll.poll()
+        elif not self._soon or not self._stay_awake(began):
+            self._poll.poll()
         self._soon = perf_counter() - began < AWAKE_S
+
+    def _stay_awake(self, began: float) -> bool:
+        """Whether there was something to read before it made sense to sleep."""
+        poll, now, give_up = self._poll.poll, began, began + AWAKE_S
+        while not poll(0):
+            os.sched_yield()
+            before, now = now, perf_counter()
+            if now - before > CROWDED_S:
+                self._naps = NAPS
+                return False
+            if now > give_up:
+                return False
+        return True

@@ -8,20 +8,25 @@ from collections.abc import Iterator
 import pytest
 
 from goliath.transport import vigil
-from goliath.transport.vigil import AWAKE_S, Vigil
+from goliath.transport.vigil import AWAKE_S, CROWDED_S, NAPS, Vigil
 
 
 class World:
-    """A clock, and a descriptor that becomes readable at a time; a look takes 10 µs."""
+    """A clock, and a descriptor that becomes readable at a time; a look takes 10 µs, and giving
+    way to others as long as they like."""
 
     def __init__(self) -> None:
         self.now = 0.0
+        self.others_take = 0.0
         self.readable_at = 0.0
         self.looks = 0
         self.slept = 0
 
     def perf_counter(self) -> float:
         return self.now
+
+    def sched_yield(self) -> None:
+        self.now += self.others_take
 
     def poll(self, timeout: float | None = None) -> list[tuple[int, int]]:
         if timeout is None:
@@ -37,6 +42,7 @@ class World:
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     world = World()
     monkeypatch.setattr(vigil, "perf_counter", world.perf_counter)
+    monkeypatch.setattr(vigil.os, "sched_yield", world.sched_yield)
     return world
 
 
@@ -77,6 +83,15 @@ def test_it_falls_asleep_when_nothing_comes_and_sleeps_through_the_next_wait(
     looks, slept = wait(world, kept, 100 * AWAKE_S)
     assert (looks <= AWAKE_S / 10e-6 + 2, slept) == (True, 1)
     assert wait(world, kept, 100 * AWAKE_S) == (0, 1)
+
+
+def test_where_others_want_the_core_it_sleeps_for_a_while(world: World, kept: Vigil) -> None:
+    wait(world, kept, AWAKE_S / 2)
+    world.others_take = 2 * CROWDED_S
+    assert wait(world, kept, AWAKE_S / 2) == (1, 1)
+    world.others_take = 0.0
+    assert {wait(world, kept, AWAKE_S / 2) for _ in range(NAPS)} == {(0, 1)}
+    assert wait(world, kept, AWAKE_S / 2)[1] == 0
 
 
 def test_the_end_of_a_socket_ends_the_wait() -> None:
