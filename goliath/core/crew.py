@@ -80,9 +80,11 @@ class Crew:
 
     def could_ever_run(self, work: Work) -> bool:
         """Whether the node is big enough for the batch."""
-        return work.cpus <= self.slots and all(
-            amount <= self.resources.get(name, 0.0) for name, amount in work.resources.items()
-        )
+        if work.resources and any(
+            amount > self.resources.get(name, 0.0) for name, amount in work.resources.items()
+        ):
+            return False
+        return work.cpus <= self.slots
 
     def running(self, work: Work) -> list[Worker]:
         """Workers that have a piece of the batch and have not been told to go."""
@@ -158,8 +160,6 @@ class Crew:
     def host_for(self, work: Work) -> Worker | None:
         """The worker in which a call of a coroutine function is to run beside others like it; None
         if there is none, or if it should have another one, because a slot is free for that."""
-        if work.concurrency == 1:
-            return None
         hosts = [w for w in self.workers.values() if w.lanes and self._is_like(w, work)]
         roomy = [w for w in hosts if len(w.lanes) < work.concurrency and self.calls_left(w) != 0]
         if not roomy:

@@ -196,9 +196,8 @@ class Node:
         if session is None:
             return
         work = Work(
+            (event.session, event.batch, event.attempt),
             event.session,
-            event.batch,
-            event.attempt,
             event.environment,
             event.careful,
             event.timeout_s,
@@ -322,7 +321,8 @@ class Node:
 
     def _free(self, worker: Worker, now: float, *, dirty: bool) -> Iterator[NodeCommand]:
         """The worker is done with its piece, or with as much of it as it will do."""
-        yield from self._stop_waiting(worker)
+        if worker.waiting:
+            yield from self._stop_waiting(worker)
         if worker.host is not None:
             yield from self._free_lane(worker, worker.host, now, dirty=dirty)
             return
@@ -331,8 +331,8 @@ class Node:
             return
         if worker.ahead is not None:
             yield from self._go_on(worker, now, dirty=dirty)
-            return
-        yield from self._park(worker, now)
+        else:
+            yield from self._park(worker, now)
 
     def _park(self, worker: Worker, now: float) -> Iterator[NodeCommand]:
         worker.move(WorkerState.IDLE, now)
@@ -528,7 +528,7 @@ class Node:
                     continue  # it runs something: its calls wait for it, and hold up nobody
             elif full:
                 continue
-            elif self._crew.host_for(work) is not None:
+            elif work.concurrency > 1 and self._crew.host_for(work) is not None:
                 return piece
             if work.resources and (
                 awaited.intersection(work.resources) or not self._crew.has_resources(work)
@@ -552,9 +552,11 @@ class Node:
 
     def _run(self, session: Session, piece: Piece, now: float) -> Iterator[NodeCommand]:
         work = piece.work
+        concurrent = work.concurrency > 1
+        worker: Worker | None = None
         if work.actor:
             worker = self._crew.host(session.id, work.environment)
-        else:
+        elif concurrent:
             worker = self._crew.host_for(work)
         # A GPU not in one that has run other calls: it may know for good that there is none.
         if worker is None and not work.actor and not work.resources.get(GPU):
@@ -567,13 +569,12 @@ class Node:
         if limit is not None and len(piece) > limit:
             self._queues.enqueue_first(session, self._queues.cut(work, piece.lo + limit, piece.hi))
             piece.hi = piece.lo + limit
-        concurrent = work.concurrency > 1
         if concurrent:
             worker = self._crew.join(worker, piece, now)
         else:
             self._crew.hand(worker, piece, now)
-        key, careful = work.key, work.careful
-        yield Run(worker.id, worker.serial, *key, piece.lo, piece.hi, careful, concurrent)
+        careful = work.careful
+        yield Run(worker.id, worker.serial, *work.key, piece.lo, piece.hi, careful, concurrent)
 
     def _next_starving(self, now: float) -> float:
         """When the first session will have waited for so long that it may oversubscribe."""

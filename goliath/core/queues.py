@@ -97,8 +97,11 @@ class Queues:
 
     def requeue(self, piece: Piece) -> Iterator[NodeCommand]:
         """Put back what did not start here: in front, for it was first."""
+        if piece.lo >= piece.hi:
+            yield from self.drop(piece)
+            return
         session = self.sessions.get(piece.work.session)
-        if session is None or piece.lo >= piece.hi:
+        if session is None:
             yield from self.drop(piece)
         elif piece.work.cancelled:
             yield from self.give_back(piece, "cancelled")

@@ -27,7 +27,7 @@ class Surrender:
             if piece.work.actor:
                 continue  # nobody else can run it
             session.queue.remove(piece)
-            steal.ranges.append((piece.work.batch, piece.work.attempt, piece.lo, piece.hi))
+            steal.ranges.append(piece.range)
             yield from self.queues.drop(piece)
         laden = self.crew.revocable(session.id)
         laden += [w for w in self.crew.splittable(session.id) if w.ahead is None]
@@ -71,7 +71,7 @@ class Surrender:
         if steal is None or piece.work.cancelled:
             yield from self.queues.requeue(piece)
         else:
-            steal.ranges.append((piece.work.batch, piece.work.attempt, piece.lo, piece.hi))
+            steal.ranges.append(piece.range)
             yield from self.queues.drop(piece)
 
     def forget(self, worker: Worker) -> Iterator[NodeCommand]:

@@ -20,9 +20,8 @@ BatchKey = tuple[SessionId, BatchId, Attempt]
 class Work:
     """A batch as it arrived: what all its pieces have in common."""
 
+    key: BatchKey  # the name of this assignment
     session: SessionId
-    batch: BatchId
-    attempt: Attempt
     environment: str
     careful: bool
     timeout_s: float | None
@@ -36,11 +35,6 @@ class Work:
     waiting: int = 0  # pieces whose running call waits for others
     cancelled: bool = False
 
-    @property
-    def key(self) -> BatchKey:
-        """The name of this assignment."""
-        return self.session, self.batch, self.attempt
-
 
 @dataclass(slots=True, eq=False)
 class Piece:
@@ -52,6 +46,12 @@ class Piece:
 
     def __len__(self) -> int:
         return self.hi - self.lo
+
+    @property
+    def range(self) -> tuple[BatchId, Attempt, int, int]:
+        """What its Commander calls it."""
+        _, batch, attempt = self.work.key
+        return batch, attempt, self.lo, self.hi
 
 
 class WorkerState(IntEnum):
@@ -123,12 +123,6 @@ class Worker:
             return unit.piece.work if unit.piece is not None else None
         return None
 
-    @property
-    def cpus_held(self) -> float:
-        """What it holds now: lanes no more than one call, and nothing while any of them waits."""
-        work = self.work
-        return 0.0 if work is None or any(unit.waiting for unit in self.units) else work.cpus
-
     def move(self, to: WorkerState, now: float) -> None:
         """Change state; an illegal change is a bug in the mind."""
         assert to in WORKER_MOVES[self.state], f"worker {self.id}: {self.state.name} to {to.name}"
@@ -148,8 +142,14 @@ class Worker:
         return SplitRange(self.id, self.serial, 2)
 
     def takes_cpus(self) -> float:
-        """The CPUs it has now."""
-        return self.cpus if self.actor else self.cpus_held
+        """The CPUs it has now: lanes no more than one call, and nothing while any of them waits."""
+        if self.actor:
+            return self.cpus
+        if not self.lanes:  # asked of every worker for every event
+            return 0.0 if self.piece is None or self.waiting else self.piece.work.cpus
+        if self.work is None or any(lane.waiting for lane in self.lanes.values()):
+            return 0.0
+        return self.work.cpus
 
     def takes(self, resource: str) -> float:
         """How much of another resource it has now."""
@@ -161,7 +161,9 @@ class Worker:
         """Whether it has what another worker could run."""
         if self.actor:
             return False
-        return self.ahead is not None or any(unit.rest() > 1 for unit in self.units)
+        if self.ahead is not None or self.rest() > 1:
+            return True
+        return bool(self.lanes) and any(lane.rest() > 1 for lane in self.lanes.values())
 
     def answered(self) -> None:
         """It has said what it can spare, or will not any more."""
@@ -171,7 +173,7 @@ class Worker:
 
     def rest(self) -> int:
         """How many calls of its piece are not reported yet."""
-        return len(self.piece) if self.piece is not None else 0
+        return self.piece.hi - self.piece.lo if self.piece is not None else 0
 
 
 @dataclass(slots=True)
