@@ -46,7 +46,7 @@ class Mutant:
     """One sabotage: in ``target``, ``old`` becomes ``new``.
 
     ``witness`` is a unit test that sees it, where no simulated run can tell the difference
-    because two fences guard one gate.
+    because two fences guard one gate, or where it takes dozens of runs until one does.
     """
 
     name: str
@@ -107,6 +107,7 @@ MUTANTS = [
         SCHEDULER + "_on_lost",
         "in reversed(batch.open)",
         "in [(batch.lo, batch.hi)]",
+        witness=test_scheduler.test_what_a_lost_node_did_not_report_goes_to_another_one,
     ),
     Mutant(
         "loses what a lost node had not reported",
@@ -119,6 +120,7 @@ MUTANTS = [
         SCHEDULER + "_on_lost",
         "job.options.max_retries == 0 or ",
         "",
+        witness=test_scheduler.test_a_call_that_may_run_once_is_failed_when_its_node_is_lost,
     ),
     Mutant(
         "never charges blame",
@@ -131,6 +133,7 @@ MUTANTS = [
         SCHEDULER + "_piece",
         "piece.suspicion = batch.suspicion",
         "pass",
+        witness=test_scheduler.test_an_unexplained_death_is_not_forgotten_when_what_is_left_comes_back,
     ),
     Mutant(
         "charges the first call for an unexplained death",
@@ -150,6 +153,7 @@ MUTANTS = [
         SCHEDULER + "_on_finished",
         "if batch.state is not BatchState.CANCELLING",
         "if True",
+        witness=test_cancelling.test_nothing_is_settled_of_a_parcel_whose_every_call_has_ended,
     ),
     Mutant(
         "settles a call that was cancelled among others",
@@ -199,6 +203,7 @@ MUTANTS = [
         SCHEDULER + "_cancel_on",
         " or event.call in batch.unwanted",
         "",
+        witness=test_cancelling.test_a_call_among_others_is_failed_at_once_and_its_outcome_dropped,
     ),
     Mutant(
         "fails a call of a cancelled batch again",
@@ -367,6 +372,7 @@ MUTANTS = [
         DEATHS + "settle",
         "unit.overdue == piece.lo",
         "True",
+        witness=test_node.test_a_call_that_began_when_its_neighbours_kill_was_on_the_way_is_a_bystander,
     ),
     Mutant(
         "keeps its queue when it drains",
@@ -476,12 +482,14 @@ MUTANTS = [
         SCHEDULER + "_on_crash",
         "guilty < 0 and not job.options.max_retries",
         "False",
+        witness=test_lanes.test_one_that_may_run_once_fails_with_those_beside_it,
     ),
     Mutant(
         "counts a death once for each that died in it",
         SCHEDULER + "_on_crash",
         "Suspicion() if batch.concurrency > 1 else batch.suspicion",
         "batch.suspicion",
+        witness=test_lanes.test_parts_of_a_batch_that_die_together_are_one_death,
     ),
     Mutant(
         "runs those that are suspected beside others again",

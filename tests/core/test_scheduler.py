@@ -137,6 +137,15 @@ def test_the_caught_call_answers_for_the_unexplained_death_too():
     ]
 
 
+def test_an_unexplained_death_is_not_forgotten_when_what_is_left_comes_back():
+    scheduler = scheduler_with(JobOptions(max_retries=1), 3, nodes={A: 1})
+    scheduler.handle(RangeReturned(A, batch(1), ONE, 0, 3, "crashed"), 1.0)
+    scheduler.handle(RangeReturned(A, batch(2), TWO, 0, 3, "unstarted"), 2.0)
+    caught = RangeReturned(A, batch(3), ONE, 0, 3, "crashed", guilty=1)
+    (failed, *_) = plain(scheduler.handle(caught, 3.0))
+    assert failed == Fail(JOB, 1, 1, 2, Verdict.CRASHED, ONE, "2")
+
+
 def test_a_caught_call_with_tries_left_runs_again_alone():
     scheduler = scheduler_with(JobOptions(max_retries=1), 1, nodes={A: 1})
     crash = RangeReturned(A, batch(1), ONE, 0, 1, "crashed", guilty=0)
