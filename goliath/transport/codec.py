@@ -196,4 +196,12 @@ def _plain_types(hint: Any) -> tuple[type, ...]:
     return (float, int) if plain is float else (plain,)
 
 
-_SCHEMAS = {kind: _Schema(cls) for kind, cls in MESSAGES.items()}
+class _Schemas(dict[str, _Schema]):
+    """By kind; each is made when the first message of its kind is (0.5 ms)."""
+
+    def __missing__(self, kind: str) -> _Schema:
+        schema = self[kind] = _Schema(MESSAGES[kind])
+        return schema
+
+
+_SCHEMAS = _Schemas()
