@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Protocol
 
 from goliath.actors.object_ref import ObjectRef, find, register
 from goliath.actors.requests import item_of
 from goliath.actors.streams import Stream
 from goliath.core.ids import JobId
+from goliath.record import record
 from goliath.transport.serialization import Function
 
 Caller = tuple[JobId, int, int]
@@ -23,13 +24,13 @@ class Held(Protocol):
         """What it is called everywhere."""
 
 
-@dataclass(slots=True)
+@record
 class _Held:
     ref: Any
     count: int = 1
 
 
-@dataclass(slots=True)
+@record
 class Deputy:
     """For one worker: the functions it has named, what it holds, and which calls have asked."""
 

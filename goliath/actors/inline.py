@@ -7,11 +7,12 @@ another cluster nor send itself round in circles, so the calls are made right th
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from goliath.record import record
 
-@dataclass(slots=True)
+
+@record
 class InlineCalls:
     """The calls of one run; ``on_result`` and ``return_exceptions`` as for any other run."""
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from goliath.errors import GoliathError
+from goliath.record import record
 
 MAILBOX_MAX = 100_000
 """Messages that may wait for one actor. What feeds an actor is bounded itself (credits,
@@ -23,7 +23,7 @@ class MailboxFullError(GoliathError):
     """The actor has more unread messages than its mailbox holds."""
 
 
-@dataclass(slots=True)
+@record
 class Envelope:
     """A message, and where the answer goes if it is a question."""
 

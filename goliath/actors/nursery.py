@@ -17,7 +17,6 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,7 @@ from goliath.actors.rights import (
 from goliath.actors.spec import TAG_VARIABLE, WorkerSpec
 from goliath.config import MIB, NodeConfig
 from goliath.core.ids import WorkerId
+from goliath.record import record
 
 SOCKET_BUFFER_BYTES = 4 * MIB
 REAP_MAX_S = 1.0
@@ -273,7 +273,7 @@ class _ZygoteLink:
             self._on_end()
 
 
-@dataclass(slots=True)
+@record
 class _Request:
     """What of a request has not been sent, and the descriptors that go with its first byte."""
 

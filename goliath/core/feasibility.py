@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from goliath.core.backlog import Backlog
 from goliath.core.batch import MEMORY
@@ -11,11 +11,12 @@ from goliath.core.devices import GPU
 from goliath.core.ids import JobId, NodeId
 from goliath.core.job import Job
 from goliath.core.placement import NodeView
+from goliath.record import record
 
 CPUS = "num_cpus"
 
 
-@dataclass(slots=True)
+@record
 class Feasibility:
     """Who is stuck, and since when.
 

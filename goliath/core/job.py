@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from goliath.core.batch import JobOptions
 from goliath.core.commands import Verdict
 from goliath.core.ids import JobId, NodeId
 from goliath.core.policy import BatchPolicy, Cost
+from goliath.record import record
 
 COSTS_KEPT = 1024
 """Functions whose cost is remembered after their job; the oldest is forgotten first."""
 
 
-@dataclass(slots=True)
+@record
 class Job:
     """One owner's calls of one function."""
 
@@ -42,7 +43,7 @@ class Job:
         return policy.target(per_call, watched=self.options.watched)
 
 
-@dataclass(slots=True)
+@record
 class Costs:
     """What is known of functions, by their digests."""
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from math import ceil
 
 from goliath.core.batch import Batch, BatchState
@@ -15,6 +14,7 @@ from goliath.core.ids import JobId, NodeId
 from goliath.core.job import Job
 from goliath.core.placement import NodeView
 from goliath.core.stealing import WORTH_S, Load, plan_steals
+from goliath.record import record
 
 BARREN_S = 0.010
 """A victim that had nothing to give is left in peace for so long, then for twice as long ..."""
@@ -25,7 +25,7 @@ BARREN_MAX_S = 1.0
 """... up to this; or until it reports something, for then it may have begun another batch."""
 
 
-@dataclass(slots=True)
+@record
 class Robbery:
     """Asks busy nodes for work while others have nothing to do and nothing waits.
 
