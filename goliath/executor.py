@@ -203,7 +203,7 @@ class _CallFuture(Future[Any]):
     def follow(self, ref: ObjectRef[Any], finish: Callable[[_CallFuture], None]) -> None:
         """Have the outcome of this call, as soon as `finish` is called."""
         self._ref = ref
-        ref.when_done(partial(finish, self))
+        ref.when_here(partial(finish, self))
 
     def cancel(self) -> bool:
         """Cancel the call, if it was not sent yet; whether it is cancelled."""

@@ -27,7 +27,8 @@ from typing import Any, TypeVar, overload
 from goliath import runtime
 from goliath.actors import inside
 from goliath.actors.bell import ThreadBell
-from goliath.actors.object_ref import ObjectRef, waiting_for
+from goliath.actors.endings import Kept
+from goliath.actors.object_ref import ObjectRef, fetch_all, waiting_for
 from goliath.actors.ref_generator import ObjectRefGenerator
 from goliath.actors.ref_list import RefList
 from goliath.errors import GetTimeoutError
@@ -61,10 +62,13 @@ def get(refs: Any, *, timeout: float | None = None) -> Any:
             results = []
             for ref in checked:  # most have ended while the first was waited for
                 outcome = ref._outcome
+                if type(outcome) is Kept and not outcome.deposit.known:
+                    fetch_all(each._outcome for each in checked)
                 number = ref._calls.first + ref._index
                 results.append(ref.result() if outcome is None else outcome.value(number))
             return results
         until = time.monotonic() + timeout
+        fetch_all(ref._outcome for ref in checked)
         return [ref.result(max(until - time.monotonic(), 0.0)) for ref in checked]
 
 

@@ -11,9 +11,9 @@ import weakref
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from goliath.actors.endings import Arrived, Made, Outcome
+from goliath.actors.endings import Arrived, Kept, Made, Outcome
 from goliath.actors.gathering import Canceller, Gathering
-from goliath.actors.object_ref import ObjectRef
+from goliath.actors.object_ref import ObjectRef, fetch_all
 from goliath.actors.tables import Table
 
 _NOT_YET = Made(None)
@@ -66,10 +66,13 @@ class BulkRefs:
         while place < len(self._outcomes):
             outcome = self._outcomes[place]
             if outcome is None:
-                self[place].join(None if until is None else max(until - time.monotonic(), 0.0))
+                self[place].join(_left(until))
                 continue
             stop = self._ends[place]
-            if isinstance(outcome, Arrived):
+            if type(outcome) is Kept and not outcome.deposit.known:
+                fetch_all(self._outcomes)
+                values.append(self[place].result(_left(until)))
+            elif isinstance(outcome, Arrived):
                 values += outcome.values(first + place, first + stop)
             else:
                 values += [outcome.value(call) for call in range(first + place, first + stop)]
@@ -83,6 +86,10 @@ class BulkRefs:
     def unsettled(self) -> list[int]:
         """The calls that have not ended."""
         return [index for index, outcome in enumerate(self._outcomes) if outcome is None]
+
+
+def _left(until: float | None) -> float | None:
+    return None if until is None else max(until - time.monotonic(), 0.0)
 
 
 class Bulk(Gathering):

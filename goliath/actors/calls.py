@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, Protocol
 
 from goliath.actors import loops
 from goliath.actors.failures import CallInterrupted, RefusedError, call_text
+from goliath.errors import ObjectLostError
 from goliath.transport import serialization
 from goliath.transport.messages import DefineFunction, Payload
 from goliath.transport.serialization import LoadedFunction
@@ -142,16 +143,19 @@ _ONE_ROW = partial(loops.rows_loop, single=True)
 
 
 class RowCalls:
-    """Calls with a pickle each."""
+    """Calls with a pickle each; ``beside`` has those of values that are none of its own."""
 
-    __slots__ = ("_current", "column", "iterator", "one", "whole")
+    __slots__ = ("_beside", "_current", "column", "iterator", "one", "whole")
 
-    def __init__(self, payload: Payload, lo: int, hi: int, _callee: Callee) -> None:
+    def __init__(
+        self, payload: Payload, lo: int, hi: int, beside: Sequence[Payload | None] = ()
+    ) -> None:
         self.whole: loops.Loop = loops.rows_loop
         self.one: loops.Loop = _ONE_ROW
         rows = serialization.decode_rows(payload)
         self.column = rows[lo:hi] if lo or hi < len(rows) else rows
         self.iterator = iter(self.column)
+        self._beside = beside
         self._current: tuple[tuple[Any, ...], dict[str, Any]] | None = None
 
     @property
@@ -166,7 +170,9 @@ class RowCalls:
     def _load(self, row: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
         self._current = None
         try:
-            self._current = serialization.load_row(row)
+            self._current = serialization.load_row(row, self._beside)
+        except ObjectLostError:
+            raise
         except Exception as exc:
             raise RefusedError(
                 f"its arguments cannot be rebuilt in the worker ({type(exc).__name__}: {exc}); "

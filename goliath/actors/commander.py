@@ -14,6 +14,8 @@ from typing import Any, assert_never
 from goliath.actors import desk
 from goliath.actors.acquaintance import ENVIRONMENTS_KEPT, FUNCTIONS_KEPT, Acquaintance
 from goliath.actors.actor import Actor
+from goliath.actors.cargo import unpacked
+from goliath.actors.deposits import DEPOSIT_BYTES, Deposit, Deposits, gathered, nearness
 from goliath.actors.deputies import Deputies
 from goliath.actors.filesending import Way, send_files
 from goliath.actors.obituary import obituary
@@ -21,7 +23,8 @@ from goliath.actors.outcomes import Report, Setback, Where
 from goliath.actors.portal import Poster
 from goliath.actors.ref import AskableRef
 from goliath.actors.remoting import Inbound, RemoteRef
-from goliath.actors.scrutiny import are_calls, are_ranges, are_strings
+from goliath.actors.scrutiny import are_calls, are_deposits, are_ranges, are_strings
+from goliath.actors.shipping import Shipping
 from goliath.actors.surroundings import ShippedFile
 from goliath.actors.troupe import Troupe
 from goliath.core import commands as do, events as ev
@@ -72,6 +75,7 @@ class _Node:
     id: NodeId
     up: desk.NodeUp
     ref: RemoteRef
+    deposits: Deposits
     functions: Acquaintance = field(default_factory=lambda: Acquaintance(FUNCTIONS_KEPT))
     environments: Acquaintance = field(default_factory=lambda: Acquaintance(ENVIRONMENTS_KEPT))
     status: msg.Status | None = None
@@ -105,6 +109,8 @@ class CommanderActor(Actor):
         check: bool = False,
     ) -> None:
         self._deputies = Deputies(self, portal, troupe or Troupe())
+        self._portal = portal
+        self._shipping = Shipping(self._send_batch)
         self._mind = scheduler
         self._check = check
         self._journal = Journal()
@@ -119,6 +125,7 @@ class CommanderActor(Actor):
         # What the report being handled brought with it.
         self._payload: Payload = b""
         self._held: Sequence[object] = ()
+        self._deposits: dict[int, Deposit] = {}
         self._report: Report | None = None
         self._worker = 0
         self._speaker = ""
@@ -135,8 +142,12 @@ class CommanderActor(Actor):
             case desk.SubmitParcel(parcel):
                 self._parcels[parcel.job, parcel.first] = parcel
                 parcel.open_calls = parcel.calls
+                nbytes, near = len(parcel.payload), None
+                if parcel.deposits:
+                    nbytes += sum(deposit.size for deposit in parcel.deposits)
+                    near = nearness(parcel.deposits)
                 self._decide(
-                    ev.ParcelSubmitted(parcel.job, parcel.first, parcel.calls, len(parcel.payload))
+                    ev.ParcelSubmitted(parcel.job, parcel.first, parcel.calls, nbytes, near)
                 )
             case desk.OpenJob():
                 self._jobs[message.job] = message
@@ -199,13 +210,15 @@ class CommanderActor(Actor):
         self._parcels.clear()
         for node in self._nodes.values():
             node.ref.channel.close()
+            node.deposits.lose("its Commander was closed")
 
     # -- nodes -------------------------------------------------------------------------
 
     def _on_up(self, up: desk.NodeUp) -> None:
         node_id = NodeId(f"{up.address}#{next(self._sessions)}")
         me = self.context.ref
-        node = _Node(node_id, up, RemoteRef(node_id, up.channel))
+        ref = RemoteRef(node_id, up.channel)
+        node = _Node(node_id, up, ref, Deposits(node_id, ref.tell, self._portal))
         self._nodes[node_id] = node
         self._troubles.pop(up.address, None)
         up.channel.attach(
@@ -226,6 +239,10 @@ class CommanderActor(Actor):
             self._deputies.node_left(node_id)
             self._troubles[node.up.address] = str(down.error or "it ended the session")
             self._on_nodes(down)
+            self._shipping.take_back_all(node_id)
+            node.deposits.lose(
+                "the session with it was ended" if down.error is None else "the node was lost"
+            )
             self._decide(ev.NodeLost(node_id))
 
     def _on_heard(self, node_id: NodeId, said: Message) -> None:
@@ -235,23 +252,7 @@ class CommanderActor(Actor):
         self._speaker = node_id
         match said:
             case msg.RangeDone():
-                if said.elapsed_us < 0 or not are_calls(said.retryable, said.lo, said.hi):
-                    return self._accuse(node, "outcomes of calls that are none of theirs")
-                self._payload, self._worker = said.payload, said.worker
-                if said.refs:
-                    self._held = self._deputies.found(node_id, said.worker, said.refs)
-                self._decide(
-                    ev.RangeFinished(
-                        node_id,
-                        BatchId(said.batch),
-                        Attempt(said.attempt),
-                        said.lo,
-                        said.hi,
-                        said.elapsed_us / 1e6,
-                        tuple(said.retryable),
-                    )
-                )
-                self._payload, self._held = b"", ()
+                return self._on_done(node, said)
             case msg.RangeReturned():
                 if said.guilty != -1 and not said.lo <= said.guilty < said.hi:
                     return self._accuse(node, "a call that is to blame for others")
@@ -281,12 +282,51 @@ class CommanderActor(Actor):
                 self._on_heard_rarely(node, said)
         return None
 
+    def _on_done(self, node: _Node, said: msg.RangeDone) -> None:
+        if said.elapsed_us < 0 or not are_calls(said.retryable, said.lo, said.hi):
+            return self._accuse(node, "outcomes of calls that are none of theirs")
+        self._payload, self._worker = said.payload, said.worker
+        if said.refs:
+            self._held = self._deputies.found(node.id, said.worker, said.refs)
+        if said.deposits and not self._find_deposits(node, said):
+            return self._accuse(node, "big results that it does not have")
+        self._decide(
+            ev.RangeFinished(
+                node.id,
+                BatchId(said.batch),
+                Attempt(said.attempt),
+                said.lo,
+                said.hi,
+                said.elapsed_us / 1e6,
+                tuple(said.retryable),
+            )
+        )
+        self._payload, self._held = b"", ()
+        if said.deposits:
+            self._deposits = {}
+        return None
+
+    def _find_deposits(self, node: _Node, said: msg.RangeDone) -> bool:
+        """Take note of the big results of a report; False if it cannot be true."""
+        if not are_deposits(said.deposits, said.lo, said.hi, said.payload, keyed=True):
+            return False
+        along = [size for _, size, key in said.deposits if not key]
+        self._payload, pieces = unpacked(said.payload, along)
+        for call, size, key in said.deposits:
+            if key:
+                self._deposits[call] = node.deposits.add(key, size, self._held)
+            else:
+                self._deposits[call] = node.deposits.add_here(pieces.pop(0) or b"", self._held)
+        return True
+
     def _accuse(self, node: _Node, of: str) -> None:
         """An honest Lieutenant does not say this: end its session."""
         node.ref.channel.close()
         self.context.ref.tell(desk.NodeDown(node.id, ProtocolError(f"it reported {of}")))
 
-    def _on_heard_rarely(self, node: _Node, said: Message) -> None:
+    def _on_heard_rarely(  # noqa: C901 - one arm a message: a table, not a maze
+        self, node: _Node, said: Message
+    ) -> None:
         match said:
             case msg.RangeWaiting(batch, attempt, waiting):
                 self._decide(ev.BatchWaits(node.id, BatchId(batch), Attempt(attempt), waiting))
@@ -313,14 +353,23 @@ class CommanderActor(Actor):
                 broken = ev.EnvironmentBroken(environment, f"on {node.id}: {error}", bool(report))
                 self._decide(broken)
                 self._report = None
+            case msg.DepositSent():
+                if not node.deposits.arrived(said):
+                    return self._accuse(node, "a result that nobody has asked for")
             case msg.Status():
                 node.status = said
             case msg.Draining():
-                node.draining = True
-                self._decide(ev.NodeDraining(node.id))
+                self._on_draining(node)
             case _:
                 pass  # of a newer Lieutenant, or meant for it: nothing we could act on
         return None
+
+    def _on_draining(self, node: _Node) -> None:
+        node.draining = True
+        self._decide(ev.NodeDraining(node.id))
+        node.deposits.drain()
+        for order in self._shipping.take_back_all(node.id):
+            self._answer_for(order, "unstarted")
 
     async def _send_files(self, node: _Node, wanted: list[str]) -> None:
         found: dict[str, ShippedFile | None] = dict.fromkeys(wanted)
@@ -392,7 +441,7 @@ class CommanderActor(Actor):
             case do.Steal(victim, wanted):
                 self._nodes[victim].ref.tell(msg.StealBatches(wanted))
             case do.CancelOn(node, batch, attempt, force):
-                self._nodes[node].ref.tell(msg.CancelBatch(batch, attempt, force))
+                self._cancel_on(node, msg.CancelBatch(batch, attempt, force))
             case do.Warn(job, lacking, left_s):
                 self._on_warning(
                     f"{self._jobs[job].function.name} can run on no connected node: {lacking}; "
@@ -406,10 +455,30 @@ class CommanderActor(Actor):
             case _:
                 assert_never(command)
 
+    def _cancel_on(self, node: NodeId, order: msg.CancelBatch) -> None:
+        waiting = self._shipping.take_back(node, BatchId(order.batch), Attempt(order.attempt))
+        if waiting is None:
+            self._nodes[node].ref.tell(order)
+        else:
+            self._answer_for(waiting, "cancelled")
+
+    def _answer_for(self, order: do.Assign, why: str) -> None:
+        """Say in the place of a node what it would, had it been sent a batch."""
+        said = msg.RangeReturned(order.batch, order.attempt, order.lo, order.hi, why)
+        self.context.ref.tell(desk.NodeHeard(order.node, said))
+
     def _assign(self, command: do.Assign) -> None:
+        parcel = self._parcels[command.job, command.parcel]
+        if parcel.deposits or self._shipping:
+            in_order = self._jobs[command.job].options.actor
+            self._shipping.ship(command, parcel, in_order=in_order)
+        else:
+            self._send_batch(command, parcel)
+
+    def _send_batch(self, command: do.Assign, parcel: desk.Parcel) -> None:
         node = self._nodes[command.node]
         job = self._jobs[command.job]
-        parcel = self._parcels[command.job, command.parcel]
+        deposits, payload = gathered(parcel.deposits, node.id, parcel.payload)
         if job.function.digest not in node.functions:
             node.functions.add(job.function.digest, len(job.function.payload))
             node.ref.tell(
@@ -439,7 +508,9 @@ class CommanderActor(Actor):
                 options.actor,
                 parcel.origin,
                 command.concurrency,
-                parcel.payload,
+                DEPOSIT_BYTES if job.keeps and not node.up.embedded else 0,
+                deposits,
+                payload,
             )
         )
 
@@ -457,9 +528,18 @@ class CommanderActor(Actor):
             command.excepted,
             where,
             self._held,
+            self._deposits and self._deposits_of(command),
         )
         self._deputies.release(command.job, command.parcel, range(command.lo, command.hi))
         self._close(command.job, command.parcel, command.hi - command.lo - len(command.excepted))
+
+    def _deposits_of(self, command: do.Settle) -> dict[int, Deposit]:
+        """Those of calls that are settled; nobody wants the others."""
+        return {
+            call: deposit
+            for call, deposit in self._deposits.items()
+            if command.lo <= call < command.hi and call not in command.excepted
+        }
 
     def _fail(self, command: do.Fail) -> None:
         job = self._jobs.get(command.job)

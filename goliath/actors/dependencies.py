@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from goliath.actors.deposits import Deposit
 from goliath.actors.endings import Inherited, NoValueError, Outcome
 from goliath.actors.object_ref import ObjectRef
 from goliath.transport import serialization
@@ -31,6 +32,16 @@ def frozen_call(
         [_frozen(f"argument {place}", value) for place, value in enumerate(args)],
         {name: _frozen(name, value) for name, value in kwargs.items()},
     )
+
+
+class FarRow:
+    """The row of a call that takes results which are kept on nodes: it keeps them there."""
+
+    __slots__ = ("deposits", "row")
+
+    def __init__(self, row: bytes, deposits: list[Deposit]) -> None:
+        self.row = row
+        self.deposits = deposits
 
 
 def laid_out(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes | Dependencies:
@@ -68,21 +79,27 @@ class Dependencies:
         for ref in self._refs:
             ref.when_done(one_more)
 
-    def row(self) -> bytes | Outcome:
+    def row(self) -> bytes | FarRow | Outcome:
         """The call as a row; or why it cannot be made: what became of a call that it needs."""
         known: dict[ObjectRef[Any], Any] = {}
+        deposits: list[Deposit] = []
         for ref in self._refs:
             outcome, number = ref.ending()
             try:
-                known[ref] = outcome.frozen(number)
+                frozen = outcome.frozen(number)
             except NoValueError:
                 return Inherited(outcome, number)
+            if type(frozen) is Deposit:
+                deposits.append(frozen)
+                frozen = serialization.Elsewhere(len(deposits) - 1)
+            known[ref] = frozen
         args = [known[arg] if type(arg) is ObjectRef else arg for arg in self._args]
         kwargs = {
             name: known[arg] if type(arg) is ObjectRef else arg
             for name, arg in self._kwargs.items()
         }
-        return serialization.encode_frozen(args, kwargs)
+        row = serialization.encode_frozen(args, kwargs, far=bool(deposits))
+        return FarRow(row, deposits) if deposits else row
 
 
 def _frozen(name: str, value: Any) -> Any:

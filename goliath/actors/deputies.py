@@ -17,7 +17,7 @@ import orjson
 from goliath.actors import desk, streams
 from goliath.actors.blueprint import Blueprint
 from goliath.actors.deputy import Caller, Deputy, Held
-from goliath.actors.endings import Broken, Outcome, Stored, packed
+from goliath.actors.endings import Broken, Kept, Outcome, Stored, packed
 from goliath.actors.gathering import Gathering
 from goliath.actors.handles import HeldGrip
 from goliath.actors.object_ref import ObjectRef, register
@@ -323,5 +323,14 @@ class Deputies:
             self._portal.post(self._answer, node, worker, ref)
 
     def _answer(self, node: NodeId, worker: int, ref: ObjectRef[Any]) -> None:
-        failed, payload = packed(*ref.ending())
-        self._office.tell_node(node, msg.RefEnded(worker, ref.task_id, failed, payload))
+        outcome, number = ref.ending()
+        if type(outcome) is Kept:
+            deposit = outcome.deposit
+            if deposit.is_on(node):  # it need not come here
+                self._office.tell_node(node, msg.RefEnded(worker, ref.task_id, False, deposit.key))
+                return
+            if not deposit.known:
+                deposit.when_known(partial(self._answer_from_anywhere, node, worker, ref))
+                return
+        failed, payload = packed(outcome, number)
+        self._office.tell_node(node, msg.RefEnded(worker, ref.task_id, failed, 0, payload))

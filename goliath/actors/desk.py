@@ -8,10 +8,11 @@ the loop's thread.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from goliath.actors.deposits import Deposit
 from goliath.actors.obituary import obituary
 from goliath.actors.outcomes import Setback, Where
 from goliath.actors.ref import AskableRef
@@ -39,10 +40,12 @@ class Owner(Protocol):
         excepted: Sequence[int],
         where: Where,
         held: Sequence[object] = (),
+        deposits: Mapping[int, Deposit] | None = None,
     ) -> None:
         """Outcomes of calls ``lo <= i < hi`` of a parcel, but for those in ``excepted``.
 
-        ``held`` are the refs in them, to be kept until they have been read.
+        ``held`` are the refs in them, to be kept until they have been read. ``deposits`` are
+        results that are not among them, by their calls: they are on their node.
         """
 
     def on_failed(self, parcel: int, lo: int, hi: int, setback: Setback, where: Where) -> None:
@@ -62,6 +65,7 @@ class OpenJob:
     surroundings: Surroundings
     options: JobOptions
     total: int | None = None
+    keeps: bool = False  # whether big results may stay on their nodes
     on_abandoned: Callable[[Setback], None] = lambda _setback: None  # of an actor
 
 
@@ -97,6 +101,7 @@ class Parcel:
     payload: bytes
     origin: Origin = field(default_factory=list)
     open_calls: int = 0
+    deposits: Sequence[Deposit] = ()  # results that its calls take, kept on nodes
 
 
 @dataclass(slots=True)

@@ -33,6 +33,7 @@ def node_policy(config: NodeConfig, tasks_per_worker_max: int | None = None) -> 
         config.restart_window_s,
         tasks_per_worker_max,
         config.waiting_max,
+        depot_bytes=config.depot_bytes,
     )
 
 

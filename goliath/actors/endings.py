@@ -8,10 +8,11 @@ an argument, without anybody looking into them here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
+from goliath.actors.deposits import Deposit
 from goliath.actors.outcomes import Setback, Where, explain, rebuild
-from goliath.errors import SerializationError
+from goliath.errors import ObjectLostError, SerializationError, named
 from goliath.transport import serialization
 from goliath.transport.messages import Payload
 from goliath.transport.serialization import FailureRecord, Pickled
@@ -34,7 +35,8 @@ class Outcome(Protocol):
         """The value of the call with this number, or its exception raised."""
 
     def frozen(self, call: int) -> Any:
-        """The value as an argument for another call (see `serialization.freeze`).
+        """The value as an argument for another call (see `serialization.freeze`), or the
+        `Deposit` that has it.
 
         Raises:
             NoValueError: there is none.
@@ -45,7 +47,10 @@ def packed(outcome: Outcome, call: int) -> tuple[bool, bytes]:
     """What has become of a call, for another process: whether it failed, and the pickle of its
     value, or what `serialization.load_error` reads."""
     try:
-        return False, serialization.pickle_of(outcome.frozen(call))
+        frozen = outcome.frozen(call)
+        if type(frozen) is Deposit:
+            return False, bytes(frozen.payload())
+        return False, serialization.pickle_of(frozen)
     except NoValueError:
         pass
     try:
@@ -85,10 +90,27 @@ class Arrived:
         self._first = first
         self._where = where
         self._values: list[Any] = []
-        self._boxed: dict[int, bytes] = {}
+        self._boxed: dict[int, Any] = {}  # pickles
         self._unboxed: dict[int, Any] = {}
         self._failures: dict[int, FailureRecord] = {}
         self._errors: dict[int, BaseException] = {}
+
+    @classmethod
+    def alone(
+        cls,
+        call: int,
+        where: Where,
+        held: Sequence[object],
+        value: Any = None,
+        boxed: Payload | None = None,
+    ) -> Self:
+        """The outcome of one call: its value, or the pickle of it."""
+        one = cls(b"", call, where, held)
+        one._payload = None
+        one._values.append(value)
+        if boxed is not None:
+            one._boxed[0] = boxed
+        return one
 
     def _read(self) -> None:
         payload = self._payload
@@ -103,7 +125,7 @@ class Arrived:
             ) from exc
         self._payload = None
 
-    def take_out_big(self, calls: int) -> dict[int, Arrived]:
+    def take_out_big(self, calls: int) -> dict[int, Outcome]:
         """Outcomes of their own, by place, for those of the ``calls`` whose results are big.
 
         Most have none, and then they are not looked into here.
@@ -115,15 +137,14 @@ class Arrived:
             self._read()
         except SerializationError:
             return {}  # whoever asks will be told
-        taken: dict[int, Arrived] = {}
+        taken: dict[int, Outcome] = {}
         for place, value in enumerate(self._values[:calls]):
             whole = self._boxed.get(place, value)
             if type(whole) in (bytes, str) and len(whole) >= BIG_BYTES:
-                own = taken[place] = Arrived(b"", self._first + place, self._where, self._held)
-                own._payload = None
-                own._values.append(value)
-                if place in self._boxed:
-                    own._boxed[0] = self._boxed.pop(place)
+                boxed = self._boxed.pop(place, None)
+                taken[place] = Arrived.alone(
+                    self._first + place, self._where, self._held, value, boxed
+                )
                 self._values[place] = None
         return taken
 
@@ -170,6 +191,40 @@ class Arrived:
         if place in self._boxed:
             return Pickled(self._boxed[place])
         return self._values[place]
+
+
+class Kept:
+    """A result that is still on the node where it was made, until somebody asks for it."""
+
+    __slots__ = ("_arrived", "_error", "_where", "deposit")
+
+    def __init__(self, deposit: Deposit, where: Where) -> None:
+        self.deposit = deposit
+        self._where = where
+        self._arrived: Arrived | None = None
+        self._error: BaseException | None = None
+
+    def value(self, call: int) -> Any:
+        """See `Outcome.value`; fetches it, if it has not come yet."""
+        if self._arrived is None:
+            self._arrived = self._fetched(call)
+        return self._arrived.value(call)
+
+    def _fetched(self, call: int) -> Arrived:
+        try:
+            payload = self.deposit.payload()
+        except ObjectLostError as exc:
+            if self._error is None:
+                self._error = ObjectLostError(f"{self._where.function}, call {call}: {exc}")
+                named(self._error, self._where.note(call))
+            raise self._error from None
+        return Arrived.alone(call, self._where, self.deposit.held, boxed=payload)
+
+    def frozen(self, call: int) -> Any:
+        """See `Outcome.frozen`."""
+        if self.deposit.lost:
+            raise NoValueError
+        return self.deposit
 
 
 class Refused:

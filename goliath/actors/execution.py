@@ -20,16 +20,18 @@ from typing import Any, Protocol
 
 from goliath.actors import results
 from goliath.actors.calls import Callee, Calls, ColumnCalls, Function, RowCalls
+from goliath.actors.cargo import packed, unpacked
 from goliath.actors.coroutines import GENERATORS, CoroutineRunner, must_be_awaited
 from goliath.actors.failures import CallInterrupted, RefusedError, failure_record
 from goliath.actors.loops import Loop
-from goliath.transport.messages import Progress, RunRange
+from goliath.transport.messages import Payload, Progress, RunRange
 from goliath.transport.serialization import (
     COLUMNS,
     SCALARS,
     FailureRecord,
     encode_outcomes,
     serialization_record,
+    set_apart,
 )
 
 SPILL_BYTES = 1 << 25  # of pickled results that wait in a worker before they are sent
@@ -64,6 +66,7 @@ class Range:
     __slots__ = (
         "_calls",
         "_interrupted_before",
+        "_keep_over",
         "_reported",
         "_reported_at",
         "_retryable",
@@ -85,6 +88,7 @@ class Range:
         self.boxed: dict[int, bytes] = {}
         self.failures: dict[int, FailureRecord] = {}
         self.held: dict[int, list[Any]] = {}  # the refs in a result, until it has been reported
+        self._keep_over = message.keep_over
         self._retryable: set[int] = set()
         self._calls: Calls | None = None
         self._interrupted_before: int | None = None
@@ -118,8 +122,15 @@ class Range:
 
     def open(self, message: RunRange, callee: Callee) -> Calls:
         """Read the calls, those that are left of them."""
-        kind = ColumnCalls if message.form == COLUMNS else RowCalls
-        calls = self._calls = kind(message.payload, self.lo, self.end, callee)
+        calls: Calls
+        if message.form == COLUMNS:
+            calls = ColumnCalls(message.payload, self.lo, self.end, callee)
+        elif not message.deposits:
+            calls = RowCalls(message.payload, self.lo, self.end)
+        else:
+            rows, beside = unpacked(message.payload, message.deposits)
+            calls = RowCalls(rows, self.lo, self.end, beside)
+        self._calls = calls
         return calls
 
     def interrupt(self) -> None:
@@ -161,15 +172,22 @@ class Range:
             return None
         now = time.perf_counter()
         elapsed, self._reported, self._reported_at = now - self._reported_at, last, now
-        self._waiting_bytes = 0
+        boxed_bytes, self._waiting_bytes = self._waiting_bytes, 0
         # A range that is over and was never reported goes as it is: its list is not copied.
-        payload = encode_outcomes(
-            self.values if final and not first else self.values[first:last],
-            _taken(self.boxed, first, last) if self.boxed else {},
-            _taken(self.failures, first, last) if self.failures else {},
-        )
+        values = self.values if final and not first else self.values[first:last]
+        boxed = _taken(self.boxed, first, last) if self.boxed else {}
+        failures = _taken(self.failures, first, last) if self.failures else {}
+        over, deposits = self._keep_over, []
+        apart = set_apart(values, boxed, over) if 0 < over < boxed_bytes else None
+        payload: Payload = encode_outcomes(values, boxed, failures)
+        if not apart and 0 < over < len(payload):
+            apart = set_apart(values, boxed, over)  # long strings: they are not counted before
+            payload = encode_outcomes(values, boxed, failures) if apart else payload
+        if apart:
+            deposits = [[self.lo + first + place, len(apart[place])] for place in apart]
+            payload = packed(payload, apart.values())
         if len(payload) > results.RESULT_MAX_BYTES:
-            payload = _too_large(last - first, len(payload))
+            payload, deposits = _too_large(last - first, len(payload)), []
         # By position: with keywords it takes 0.9 µs instead of 0.4.
         return Progress(
             self.serial,
@@ -181,6 +199,7 @@ class Range:
             dirty,
             self._take_retryable(last) if self._retryable else [],
             self._take_held(last) if self.held else [],
+            deposits,
             payload,
         )
 

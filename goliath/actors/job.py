@@ -15,6 +15,7 @@ from typing import Any
 
 from goliath.actors import desk
 from goliath.actors.bell import Bell
+from goliath.actors.deposits import Deposit
 from goliath.actors.outcomes import Setback, Where, explain, rebuild
 from goliath.actors.portal import Portal, PortalClosedError
 from goliath.actors.ref import AskableRef
@@ -131,8 +132,9 @@ class Job:
         excepted: Sequence[int],
         where: Where,
         held: Sequence[object] = (),
+        deposits: Mapping[int, Deposit] | None = None,
     ) -> None:
-        """See `desk.Owner.on_settled`."""
+        """See `desk.Owner.on_settled`. All of it comes at once: a list is wanted."""
         self._news.append(_Settled(parcel, lo, hi, payload, excepted, where, held))
         self._bell.ring()
 

@@ -31,7 +31,8 @@ from goliath.actors.reception import (
     WorkerHeard,
 )
 from goliath.actors.remoting import Inbound, RemoteRef
-from goliath.actors.scrutiny import are_amounts, are_calls
+from goliath.actors.scrutiny import are_amounts, are_calls, are_deposits, are_numbers
+from goliath.actors.shelf import Shelf
 from goliath.actors.spec import INITIALIZER, WorkerSpec
 from goliath.actors.supervisor import Child, Exit
 from goliath.actors.workshop import Workshop
@@ -63,6 +64,7 @@ class _Session:
     ref: RemoteRef
     functions: dict[str, msg.DefineFunction] = field(default_factory=dict)
     batches: dict[tuple[BatchId, Attempt], msg.AssignBatch] = field(default_factory=dict)
+    shelf: Shelf = field(default_factory=Shelf)
 
 
 @dataclass(slots=True)
@@ -228,16 +230,42 @@ class LieutenantActor(Actor):
                 self._premises.receive(session_id, said)
             case msg.ForgetEnvironment(environment):
                 self._premises.forget(session_id, environment)
-            case msg.RefEnded(to):
-                worker = self._workers.get(WorkerId(to))
-                if worker is not None and worker.session == session_id:
-                    worker.process.control(said)
+            case msg.RefEnded():
+                self._on_ref_ended(session, said)
+            case msg.FetchDeposit(key):
+                self._on_fetch_deposit(session, key)
+            case msg.ForgetDeposits(keys):
+                self._on_forget_deposits(session, keys)
             case msg.AskStatus():
                 busy, queued, processes = self._mind.load()
                 slots, used = self._mind.slots, self._mind.used()
                 session.ref.tell(msg.Status(busy, slots, queued, processes, self._draining, used))
             case _:
                 pass  # of a newer Commander: nothing we could act on
+
+    def _on_fetch_deposit(self, session: _Session, key: int) -> None:
+        found = session.shelf.find(key)
+        if found is None:
+            return self._accuse(session, "a result to be sent that is not kept")
+        return session.ref.tell(msg.DepositSent(key, found))
+
+    def _on_ref_ended(self, session: _Session, said: msg.RefEnded) -> None:
+        if said.deposit:
+            found = session.shelf.find(said.deposit)
+            if found is None:
+                return self._accuse(session, "a result for a worker that is not kept")
+            said.payload, said.deposit = found, 0
+        worker = self._workers.get(WorkerId(said.worker))
+        if worker is not None and worker.session == session.id:
+            worker.process.control(said)
+        return None
+
+    def _on_forget_deposits(self, session: _Session, keys: list[int]) -> None:
+        if not are_numbers(keys):
+            return self._accuse(session, "results to be forgotten without their keys")
+        session.shelf.forget(keys)
+        self.decide(nd.DepositsForgotten(session.id, tuple(keys)))
+        return None
 
     def _on_forget_function(self, session: _Session, digest: str) -> None:
         if any(batch.function == digest for batch in session.batches.values()):
@@ -266,6 +294,8 @@ class LieutenantActor(Actor):
             or not is_share(said.resources.get(GPU, 0.0))
         ):
             return self._accuse(session, "a batch that asks for what cannot be")
+        if said.deposits and not session.shelf.take(said):
+            return self._accuse(session, "a batch that takes results which are not kept")
         session.batches[batch, attempt] = said
         self.decide(
             nd.BatchArrived(
@@ -335,7 +365,14 @@ class LieutenantActor(Actor):
             return
         match said:
             case msg.Progress():
-                if said.elapsed_us < 0 or not are_calls(said.retryable, said.lo, said.hi):
+                if (
+                    said.elapsed_us < 0
+                    or not are_calls(said.retryable, said.lo, said.hi)
+                    or (
+                        said.deposits
+                        and not are_deposits(said.deposits, said.lo, said.hi, said.payload)
+                    )
+                ):
                     worker.process.kill()
                     return
                 self._payload, self._refs = said.payload, said.refs
@@ -350,6 +387,7 @@ class LieutenantActor(Actor):
                         said.interrupted,
                         said.dirty,
                         tuple(said.retryable),
+                        tuple([(call, size) for call, size in said.deposits]),
                     )
                 )
                 self._payload = b""
@@ -400,6 +438,7 @@ class LieutenantActor(Actor):
             case nd.Release(session, batch, attempt):
                 if session in self._sessions:
                     self._sessions[session].batches.pop((batch, attempt), None)
+                    self._sessions[session].shelf.release(batch, attempt)
             case nd.NodeWakeAt(deadline):
                 self.context.wake_at(deadline)
             case nd.Fork():
@@ -489,6 +528,7 @@ class LieutenantActor(Actor):
             worker.known.add(batch.function)
             worker.process.send(function)
         worker.names.append((command.serial, function.name))
+        sizes, payload = session.shelf.cargo(batch)
         worker.process.send(
             msg.RunRange(
                 command.serial,
@@ -500,7 +540,9 @@ class LieutenantActor(Actor):
                 batch.attempt,
                 batch.origin,
                 command.concurrent,
-                batch.payload,
+                batch.keep_over,
+                sizes,
+                payload,
             )
         )
 
@@ -510,6 +552,9 @@ class LieutenantActor(Actor):
         self.context.ref.tell(nd.WorkerInspected(worker, serial, page.index, page.started_at))
 
     def _report_done(self, command: nd.ReportDone) -> None:
+        payload = self._payload
+        if command.deposits:
+            payload = self._sessions[command.session].shelf.keep(command.deposits, payload)
         self.answer(
             command.session,
             msg.RangeDone(
@@ -521,7 +566,8 @@ class LieutenantActor(Actor):
                 command.worker,
                 list(command.retryable),
                 self._refs,
-                self._payload,
+                [list(deposit) for deposit in command.deposits],
+                payload,
             ),
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import count as counter
@@ -11,7 +12,7 @@ from weakref import WeakValueDictionary
 
 from goliath.actors import inside, passing
 from goliath.actors.bell import ThreadBell
-from goliath.actors.endings import Broken, Made, Outcome, Parts, Stored
+from goliath.actors.endings import Broken, Kept, Made, Outcome, Parts, Stored
 from goliath.actors.gathering import Gathering
 from goliath.errors import GetTimeoutError, ObjectLostError
 from goliath.transport import serialization
@@ -90,9 +91,19 @@ class ObjectRef(Generic[T]):
 
         Raises:
             GetTimeoutError: the time passed. The call itself goes on.
+            ObjectLostError: it was kept on its node, which was lost.
             BaseException: whatever the call raised, or what ended it.
         """
+        until = None if timeout is None else time.monotonic() + timeout
         self.join(timeout)
+        outcome = self._outcome
+        if type(outcome) is Kept and not outcome.deposit.wait(
+            None if until is None else until - time.monotonic()
+        ):
+            raise GetTimeoutError(
+                f"{self.name} ({self.task_id}) has ended, and its result had not come from "
+                f"{outcome.deposit.node} within {timeout:g} s; ask again"
+            )
         return self._value()
 
     def join(self, timeout: float | None = None) -> None:
@@ -152,6 +163,18 @@ class ObjectRef(Generic[T]):
         """
         self._calls.when_done(self, waiter)
 
+    def when_here(self, waiter: Callable[[], None]) -> None:
+        """The same, but once the value, if there is one, has come to this process, too."""
+
+        def on_done() -> None:
+            outcome = self._outcome
+            if type(outcome) is Kept:
+                outcome.deposit.when_known(waiter)
+            else:
+                waiter()
+
+        self.when_done(on_done)
+
     def stop_waiting(self, waiter: Callable[[], None]) -> None:
         """Forget a waiter that has lost its patience."""
         if not self.done():
@@ -160,27 +183,17 @@ class ObjectRef(Generic[T]):
     def __await__(self) -> Generator[Any, None, T]:
         # Without a coroutine around it: who gathers thousands has a task for each already.
         yield from self.joined()
+        outcome = self._outcome
+        if type(outcome) is Kept and not outcome.deposit.known:
+            yield from _woken(outcome.deposit.when_known, outcome.deposit.stop_waiting)
         return self._value()
 
     @coroutine
     def joined(self) -> Generator[Any, None, None]:
         """`join`, to be awaited."""
         if not self.done():
-            import asyncio  # whoever awaits has it; a worker that does not, needs none
-
-            loop = asyncio.get_running_loop()
-            future: asyncio.Future[None] = loop.create_future()
-
-            def wake() -> None:
-                with suppress(RuntimeError):  # the loop was closed: there is nobody to wake
-                    loop.call_soon_threadsafe(_set, future)
-
             with waiting_for((self,)):
-                self.when_done(wake)
-                try:
-                    yield from future
-                finally:
-                    self.stop_waiting(wake)
+                yield from _woken(self.when_done, self.stop_waiting)
 
     def future(self) -> Future[T]:
         """A real ``concurrent.futures.Future`` of the same result."""
@@ -200,7 +213,7 @@ class ObjectRef(Generic[T]):
             except BaseException as exc:  # noqa: BLE001 - it belongs to whoever asks the future
                 future.set_exception(exc)
 
-        self.when_done(finish)
+        self.when_here(finish)
         return future
 
 
@@ -249,6 +262,26 @@ def waiting_for(refs: Iterable[ObjectRef[Any]]) -> Iterator[None]:
         host.goes_on(waiting)
 
 
+def _woken(
+    when: Callable[[Callable[[], None]], None], stop: Callable[[Callable[[], None]], None]
+) -> Generator[Any, None, None]:
+    """Wait in the running loop for whoever is told by ``when``; ``stop`` ends that."""
+    import asyncio  # whoever awaits has it; a worker that does not, needs none
+
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[None] = loop.create_future()
+
+    def wake() -> None:
+        with suppress(RuntimeError):  # the loop was closed: there is nobody to wake
+            loop.call_soon_threadsafe(_set, future)
+
+    when(wake)
+    try:
+        yield from future
+    finally:
+        stop(wake)
+
+
 def _set(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
@@ -260,6 +293,17 @@ def resolved(args: Iterable[Any], kwargs: Mapping[str, Any]) -> tuple[tuple[Any,
         tuple([arg.result() if isinstance(arg, ObjectRef) else arg for arg in args]),
         {name: arg.result() if isinstance(arg, ObjectRef) else arg for name, arg in kwargs.items()},
     )
+
+
+def fetch_all(outcomes: Iterable[Outcome | None]) -> None:
+    """Have the values that are still on nodes sent, all at once: each is waited for later."""
+    for outcome in outcomes:
+        if type(outcome) is Kept:
+            outcome.deposit.when_known(_nothing)
+
+
+def _nothing() -> None:
+    """Nobody waits yet."""
 
 
 def made_here(function: Callable[..., T], args: tuple[Any, ...], kwargs: Any) -> ObjectRef[T]:
@@ -291,7 +335,7 @@ def split(ref: ObjectRef[Any], count: int) -> list[ObjectRef[Any]]:
     def settle() -> None:
         calls.settle(0, count, Parts(*ref.ending(), 0, count, ref.name))
 
-    ref.when_done(settle)
+    ref.when_here(settle)
     return parts
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from goliath.transport.messages import Payload
+
 
 def are_calls(calls: Sequence[Any], lo: int, hi: int) -> bool:
     """Whether these are calls of ``lo <= i < hi``, each once and in order."""
@@ -24,6 +26,30 @@ def are_ranges(ranges: Sequence[Any]) -> bool:
     return all(
         isinstance(entry, list | tuple) and len(entry) == 4 and all(type(n) is int for n in entry)
         for entry in ranges
+    )
+
+
+def are_numbers(values: Sequence[Any]) -> bool:
+    """Whether there are whole numbers only."""
+    return all(type(value) is int for value in values)
+
+
+def are_deposits(
+    deposits: Sequence[Any], lo: int, hi: int, payload: Payload, *, keyed: bool = False
+) -> bool:
+    """Whether each is a ``[call, size]`` of ``lo <= call < hi``, in order, and all are behind the
+    outcomes; ``keyed``: a ``[call, size, key]``, of which those without a key are."""
+    if not deposits:
+        return True
+    for deposit in deposits:
+        if not isinstance(deposit, list) or len(deposit) != 2 + keyed or not are_numbers(deposit):
+            return False
+    behind = [d[1] for d in deposits if not (keyed and d[2])]
+    return (
+        are_calls([d[0] for d in deposits], lo, hi)
+        and all(d[1] > 0 for d in deposits)
+        and all(d[2] >= 0 for d in deposits if keyed)
+        and sum(behind) <= len(payload)
     )
 
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from goliath.actors import desk, passing
 from goliath.actors.bulk import BulkRefs
-from goliath.actors.dependencies import Dependencies, frozen_call, takes_refs
-from goliath.actors.endings import Arrived, Broken, Outcome, Refused
+from goliath.actors.dependencies import Dependencies, FarRow, frozen_call, takes_refs
+from goliath.actors.deposits import Deposit
+from goliath.actors.endings import Arrived, Broken, Kept, Outcome, Refused
 from goliath.actors.gathering import Gathering, Shape
 from goliath.actors.job import job_ids
 from goliath.actors.object_ref import ObjectRef
@@ -89,7 +90,7 @@ class Submission:
     def _new_job(
         self, function: Function, surroundings: Surroundings, options: JobOptions
     ) -> desk.OpenJob:
-        return desk.OpenJob(self.id, self, function, surroundings, options)
+        return desk.OpenJob(self.id, self, function, surroundings, options, keeps=True)
 
     # -- in the callers' threads ---------------------------------------------------------
 
@@ -197,13 +198,13 @@ class Submission:
         with self._lock:
             wanted = calls in self._dependent  # else it was cancelled, or all is broken
             self._dependent.discard(calls)
-            if wanted and isinstance(row, bytes):
+            if wanted and isinstance(row, bytes | FarRow):
                 calls.put(index, row)
                 if not self.IN_ORDER:
                     self._waiting.append(calls)
             with suppress(PortalClosedError):  # then all calls are ended
                 self._kick()
-        if wanted and not isinstance(row, bytes):
+        if wanted and not isinstance(row, bytes | FarRow):
             calls.settle(index, index + 1, row)
 
     def _kick(self) -> None:
@@ -257,12 +258,17 @@ class Submission:
         self._kicked = False
         while (taken := self._take()) is not None:
             calls, offset, rows = taken
-            form, payload = calls.encode(rows)
+            deposits: Sequence[Deposit] = ()
+            if type(rows[0]) is FarRow:  # it is the only one of its gathering
+                deposits = rows[0].deposits
+                form, payload = calls.encode([rows[0].row])
+            else:
+                form, payload = calls.encode(rows)
             first, count = self._next, len(rows)
             self._next += count
             self._sent[first] = Sent(calls, offset, count, rows if self.IN_ORDER else None)
             origin: Origin = [self.id, first, calls.job, calls.first + offset]
-            parcel = desk.Parcel(self.id, first, count, form, payload, origin)
+            parcel = desk.Parcel(self.id, first, count, form, payload, origin, deposits=deposits)
             self._commander.tell(desk.SubmitParcel(parcel))
         with self._lock:
             rest = self._dependent or any(map(len, self._waiting))
@@ -328,16 +334,19 @@ class Submission:
         excepted: Sequence[int],
         where: Where,
         held: Sequence[object] = (),
+        deposits: Mapping[int, Deposit] | None = None,
     ) -> None:
         """See `desk.Owner.on_settled`."""
         sent = self._sent[parcel]
         outcome = Arrived(payload, sent.calls.first + sent.offset + lo, where, held)
+        own = outcome.take_out_big(hi - lo)
+        if deposits:
+            own.update({call - lo: Kept(each, where) for call, each in deposits.items()})
         first = lo
-        big = outcome.take_out_big(hi - lo)
-        for call in sorted({*excepted, *(first + place for place in big)}):
+        for call in sorted({*excepted, *(first + place for place in own)}):
             self._settle(parcel, lo, call, outcome)
             if call not in excepted:
-                self._settle(parcel, call, call + 1, big[call - first])
+                self._settle(parcel, call, call + 1, own[call - first])
             lo = call + 1
         self._settle(parcel, lo, hi, outcome)
 

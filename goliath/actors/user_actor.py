@@ -7,7 +7,7 @@ a death costs no more than what was being done, and the next life goes on with t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import inf
@@ -15,7 +15,8 @@ from typing import Any
 
 from goliath.actors import desk
 from goliath.actors.blueprint import Blueprint
-from goliath.actors.dependencies import Dependencies
+from goliath.actors.dependencies import Dependencies, FarRow
+from goliath.actors.deposits import Deposit
 from goliath.actors.endings import Broken, NoValueError
 from goliath.actors.gathering import Gathering
 from goliath.actors.job import job_ids
@@ -93,7 +94,7 @@ class UserActor(Submission):
         self.blueprint = blueprint
         self._surroundings = surroundings
         self._on_end = on_end
-        self._creation: bytes | None = None
+        self._creation: bytes | FarRow | None = None
         self._creating: ObjectRef[Any] | None = None
         self._lives = 0
         self._struck: list[_Struck] = []
@@ -139,7 +140,13 @@ class UserActor(Submission):
         self, function: Function, surroundings: Surroundings, options: JobOptions
     ) -> desk.OpenJob:
         return desk.OpenJob(
-            self.id, self, function, surroundings, options, on_abandoned=self._on_abandoned
+            self.id,
+            self,
+            function,
+            surroundings,
+            options,
+            keeps=True,
+            on_abandoned=self._on_abandoned,
         )
 
     # -- in the callers' threads ---------------------------------------------------------
@@ -187,7 +194,7 @@ class UserActor(Submission):
 
     # -- its lives, in the loop's thread -----------------------------------------------------
 
-    def _begin_life(self, creation: bytes | Dependencies, held: list[Any]) -> None:
+    def _begin_life(self, creation: bytes | FarRow | Dependencies, held: list[Any]) -> None:
         with self._lock:
             calls = Gathering(self._name, f"{self._task}.life", self._lives, None, self)
             if isinstance(creation, Dependencies):
@@ -220,11 +227,12 @@ class UserActor(Submission):
         excepted: Sequence[int],
         where: Where,
         held: Sequence[object] = (),
+        deposits: Mapping[int, Deposit] | None = None,
     ) -> None:
         """See `desk.Owner.on_settled`."""
         if parcel not in self._sent:
             return  # it was given up
-        super().on_settled(parcel, lo, hi, payload, excepted, where, held)
+        super().on_settled(parcel, lo, hi, payload, excepted, where, held, deposits)
         if self._creating is not None and self._creating.done():
             self._on_created(self._creating)
 

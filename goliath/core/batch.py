@@ -110,6 +110,7 @@ class Batch:
     assigned_at: float = 0.0
     open: list[Span] = field(default_factory=list)
     unwanted: dict[int, bool] = field(default_factory=dict)
+    near: Mapping[NodeId, int] | None = None  # where how many bytes of what its calls take are kept
 
     def __len__(self) -> int:
         return self.hi - self.lo

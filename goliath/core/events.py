@@ -20,12 +20,14 @@ class JobOpened:
 
 @dataclass(slots=True)
 class ParcelSubmitted:
-    """The job's owner has cut and encoded ``count`` calls."""
+    """The job's owner has cut and encoded ``count`` calls; ``near``: where how many bytes of what
+    they take are kept."""
 
     job: JobId
     parcel: ParcelId
     count: int
     nbytes: int
+    near: Mapping[NodeId, int] | None = None
 
 
 @dataclass(slots=True)

@@ -18,6 +18,7 @@ from typing import assert_never
 
 from goliath.core import deaths
 from goliath.core.crew import Crew
+from goliath.core.depot import Depot
 from goliath.core.devices import GPU
 from goliath.core.fairness import DeficitRoundRobin
 from goliath.core.ids import Serial, SessionId, WorkerId
@@ -25,6 +26,7 @@ from goliath.core.node_events import (
     AnnounceDraining,
     BatchArrived,
     CancelArrived,
+    DepositsForgotten,
     Drained,
     DrainRequested,
     EnvironmentBroke,
@@ -72,6 +74,7 @@ class Node:
     _crew: Crew = field(init=False)
     _queues: Queues = field(default_factory=Queues)
     _surrender: Surrender = field(init=False)
+    _depot: Depot = field(init=False)
     _fair: DeficitRoundRobin = field(default_factory=DeficitRoundRobin)
     _drained: bool = False
     _wake_at: float = inf  # an earlier wish is not repeated
@@ -81,6 +84,7 @@ class Node:
         resources = {**self.resources, GPU: len(self.devices)}
         self._crew = Crew(self.slots, resources, self._policy, self.devices)
         self._surrender = Surrender(self._queues, self._crew)
+        self._depot = Depot(self._policy.depot_bytes)
 
     def handle(self, event: NodeEvent, now: float) -> list[NodeCommand]:
         """Take one event in; what is to be done about it, in order."""
@@ -90,7 +94,7 @@ class Node:
         draining = self._queues.draining
         due, deadline = self._crew.keep_time(now, share=not draining)
         commands += due
-        if draining and not self._drained and not self._crew.runs_anything():
+        if draining and not (self._drained or self._depot or self._crew.runs_anything()):
             self._drained = True
             commands.append(Drained())
         if len(self._queues.sessions) > 1:
@@ -120,6 +124,9 @@ class Node:
                 return self._on_inspected(event, now)
             case WorkerExited():
                 return self._on_exited(event, now)
+            case DepositsForgotten(session, keys):
+                self._depot.forget(session, keys)
+                return iter(())
             case SessionOpened(session):
                 return self._on_opened(session)
             case SessionClosed(session):
@@ -151,6 +158,7 @@ class Node:
         if self._queues.sessions.pop(session_id, None) is None:
             return
         self._fair.leave(session_id)
+        self._depot.leave(session_id)
         for worker in self._crew.workers.values():
             if worker.session == session_id and worker.state is not WorkerState.LEAVING:
                 yield self._crew.kill(worker, now)
@@ -300,12 +308,21 @@ class Node:
                     event.elapsed_s,
                     worker.id,
                     event.retryable,
+                    self._admit(event, worker.session) if event.deposits else (),
                 )
         host.retire_after |= event.dirty
         if event.final:
             yield from self._free(worker, now, dirty=event.dirty)
         else:
             self._crew.time_call(worker, now)
+
+    def _admit(
+        self, event: WorkerProgressed, session: SessionId
+    ) -> tuple[tuple[int, int, int], ...]:
+        """Which big results are kept, and under which keys."""
+        return tuple(
+            (call, size, self._depot.admit(session, size)) for call, size in event.deposits
+        )
 
     def _go_on(self, worker: Worker, now: float, *, dirty: bool) -> Iterator[NodeCommand]:
         """The worker goes on with what was ahead; a dirty one leaves it, and leaves."""
@@ -585,6 +602,7 @@ class Node:
 
     def _on_drain(self) -> Iterator[NodeCommand]:
         if not self._queues.draining:
+            self._depot.closed = True
             yield AnnounceDraining()
             yield from self._queues.drain()
 
@@ -605,3 +623,4 @@ class Node:
         held = [piece for w in units for piece in (w.piece, w.ahead) if piece is not None]
         self._queues.check(held)
         self._crew.check()
+        self._depot.check(self._queues.sessions)

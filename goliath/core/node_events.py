@@ -99,7 +99,8 @@ class WorkerStarted:
 
 @dataclass(slots=True)
 class WorkerProgressed:
-    """Calls ``lo <= i < hi`` ran; fields as in the message `Progress`."""
+    """Calls ``lo <= i < hi`` ran; fields as in the message `Progress`. ``deposits`` are the calls
+    with big results, and how big they are."""
 
     worker: WorkerId
     serial: Serial
@@ -110,6 +111,7 @@ class WorkerProgressed:
     interrupted: bool = False
     dirty: bool = False
     retryable: tuple[int, ...] = ()
+    deposits: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(slots=True)
@@ -159,6 +161,14 @@ class WorkerExited:
 
 
 @dataclass(slots=True)
+class DepositsForgotten:
+    """A Commander does not want these results any more, or has them."""
+
+    session: SessionId
+    keys: tuple[int, ...]
+
+
+@dataclass(slots=True)
 class DrainRequested:
     """Finish what runs, take nothing new."""
 
@@ -183,6 +193,7 @@ NodeEvent = (
     | WorkerWaits
     | WorkerInspected
     | WorkerExited
+    | DepositsForgotten
     | DrainRequested
     | NodeTimerFired
 )
@@ -268,7 +279,10 @@ class Retire:
 
 @dataclass(slots=True)
 class ReportDone:
-    """Forward the outcomes that came with the event at hand."""
+    """Forward the outcomes that came with the event at hand.
+
+    ``deposits`` are ``(call, size, key)``: keep those that have a key, and forward the others.
+    """
 
     session: SessionId
     batch: BatchId
@@ -278,6 +292,7 @@ class ReportDone:
     elapsed_s: float
     worker: WorkerId
     retryable: tuple[int, ...] = ()
+    deposits: tuple[tuple[int, int, int], ...] = ()
 
 
 @dataclass(slots=True)
@@ -346,7 +361,7 @@ class AnnounceDraining:
 
 @dataclass(slots=True)
 class Drained:
-    """Nothing runs any more and nothing will: the Lieutenant may go."""
+    """Nothing runs any more and nothing will, and nothing is kept: the Lieutenant may go."""
 
 
 @dataclass(slots=True)

@@ -115,8 +115,12 @@ def choose_node(
     policy: BatchPolicy,
     batch_s: float | None,
     bytes_max: int,
+    near: Mapping[NodeId, int] | None = None,
 ) -> NodeView | None:
     """The node with the most room for a batch of this job, by share of its size; None if full.
+
+    Of those that could run it at once, the one that keeps most of what it takes goes first. None is
+    waited for: a transfer costs less than a node that has nothing to do.
 
     Args:
         nodes: all there are.
@@ -124,9 +128,12 @@ def choose_node(
         policy: says how many batches may be on a node.
         batch_s: what a batch of the job takes, as far as is known.
         bytes_max: how much payload may be on a node.
+        near: which nodes keep how many bytes of what its calls take.
     """
     best: NodeView | None = None
     best_load = 0.0
+    if options.spread:
+        near = None
     if options.node is not None:
         preferred = [node for node in nodes if node.id == options.node and node.capacity(options)]
         nodes = preferred or nodes
@@ -139,6 +146,8 @@ def choose_node(
         if not capacity or held >= window:
             continue
         load = (node.spread if options.spread else held) / capacity
+        if near and held < capacity:
+            load -= near.get(node.id, 0)
         if best is None or load < best_load:
             best, best_load = node, load
     return best

@@ -164,7 +164,7 @@ class Scheduler:
             job.remaining = max(job.remaining - event.count, 0)
         job.nbytes += event.nbytes
         job.calls += event.count
-        self._queue(job, event.parcel, (0, event.count), event.nbytes)
+        self._queue(job, event.parcel, (0, event.count), event.nbytes).near = event.near
 
     def _on_exhausted(self, job_id: JobId) -> Iterator[Command]:
         job = self._jobs.get(job_id)
@@ -288,7 +288,7 @@ class Scheduler:
         for call in retryable:
             piece = self._queue(job, batch.parcel, (call, call + 1), self._share(batch, 1))
             piece.blamed = batch.blamed + 1
-            piece.attempt = batch.attempt
+            piece.attempt, piece.near = batch.attempt, batch.near
         return retryable
 
     def _on_returned(self, event: RangeReturned) -> Iterator[Command]:
@@ -433,7 +433,7 @@ class Scheduler:
         )
         piece.careful, piece.concurrency = batch.careful, batch.concurrency
         piece.blamed, piece.node_losses = batch.blamed, batch.node_losses
-        piece.suspicion = batch.suspicion
+        piece.suspicion, piece.near = batch.suspicion, batch.near
         self._batches[piece.id] = piece
         job.live += 1
         return piece
@@ -480,19 +480,20 @@ class Scheduler:
             placed = False
             for batch in self._backlog.heads():
                 job = self._jobs[batch.job]
-                node = self._home(job) if job.options.actor else self._choose(job)
+                node = self._home(job) if job.options.actor else self._choose(job, batch)
                 if node is not None:
                     placed = True
                     yield self._assign(self._backlog.pop(job.id), node, now)
                     break
 
-    def _choose(self, job: Job) -> NodeView | None:
+    def _choose(self, job: Job, batch: Batch) -> NodeView | None:
         return choose_node(
             self._nodes.values(),
             job.options,
             self.policy,
             job.batch_s(self.policy),
             self.window_bytes,
+            batch.near,
         )
 
     def _home(self, job: Job) -> NodeView | None:

@@ -121,6 +121,11 @@ class AssignBatch(Message):
     ``origin`` is handed to the worker, and comes back with what the calls ask for. With a
     ``concurrency`` above 1 the function is a coroutine function: as many batches that agree in it,
     and in what they take of the node, may run in one worker at the same time.
+
+    A result whose pickle has more than ``keep_over`` bytes stays on the node, if that is not 0.
+    ``deposits`` are results that the calls take, ``[key, size]``: one that is kept on the node, or,
+    with key 0, one that comes along, its pickle behind the calls in the payload, or, with a key
+    below 0, one that is lost.
     """
 
     kind: ClassVar[str] = "assign"
@@ -141,6 +146,8 @@ class AssignBatch(Message):
     actor: bool = False
     origin: list[int | str] = field(default_factory=list)
     concurrency: int = 1
+    keep_over: int = 0
+    deposits: list[list[int]] = field(default_factory=list)
     payload: Payload = b""
 
 
@@ -160,6 +167,26 @@ class StealBatches(Message):
 
     kind: ClassVar[str] = "steal"
     count: int
+
+
+@dataclass(slots=True)
+class FetchDeposit(Message):
+    """Send a result that is kept on the node. Answered by `DepositSent`, and it is kept on."""
+
+    kind: ClassVar[str] = "fetch-deposit"
+    key: int
+
+
+@dataclass(slots=True)
+class ForgetDeposits(Message):
+    """Nobody wants these results (any more).
+
+    In the bulk lane, so that it does not overtake a batch that takes one of them.
+    """
+
+    kind: ClassVar[str] = "forget-deposits"
+    lane: ClassVar[Lane] = Lane.BULK
+    keys: list[int]
 
 
 @dataclass(slots=True)
@@ -200,6 +227,8 @@ class RangeDone(Message):
 
     ``retryable`` are the calls among them whose exception the job wants retried: their
     outcomes count only if no attempt is left. ``refs`` are the task ids of refs in the outcomes.
+    ``deposits`` are big results, ``[call, size, key]``, in whose place is None: the node keeps them
+    under their keys, or, where the key is 0, their pickles are behind the outcomes in the payload.
     """
 
     kind: ClassVar[str] = "done"
@@ -212,6 +241,17 @@ class RangeDone(Message):
     worker: int = 0
     retryable: list[int] = field(default_factory=list)
     refs: list[str] = field(default_factory=list)
+    deposits: list[list[int]] = field(default_factory=list)
+    payload: Payload = b""
+
+
+@dataclass(slots=True)
+class DepositSent(Message):
+    """The answer to `FetchDeposit`: the pickle of the result."""
+
+    kind: ClassVar[str] = "deposit"
+    lane: ClassVar[Lane] = Lane.BULK
+    key: int
     payload: Payload = b""
 
 
@@ -306,7 +346,11 @@ class Draining(Message):
 @dataclass(slots=True)
 class RunRange(Message):
     """Run calls ``lo <= i < hi`` of the payload, on the worker's main thread; ``concurrent``: in
-    its event loop, one after another, beside other such ranges."""
+    its event loop, one after another, beside other such ranges.
+
+    ``deposits`` are the sizes of results that the calls take, whose pickles are behind the calls in
+    the payload; one that is lost has a size below 0. ``keep_over`` is as in `AssignBatch`.
+    """
 
     kind: ClassVar[str] = "run"
     lane: ClassVar[Lane] = Lane.BULK
@@ -319,6 +363,8 @@ class RunRange(Message):
     attempt: int = 1
     origin: list[int | str] = field(default_factory=list)
     concurrent: bool = False
+    keep_over: int = 0
+    deposits: list[int] = field(default_factory=list)
     payload: Payload = b""
 
 
@@ -377,6 +423,7 @@ class Progress(Message):
 
     A final progress whose ``hi`` is below what was asked means that the rest was not run:
     split away before, or interrupted (``interrupted``). ``dirty`` asks to be replaced.
+    ``deposits`` are big results, ``[call, size]``, whose pickles are behind the outcomes.
     """
 
     kind: ClassVar[str] = "progress"
@@ -390,6 +437,7 @@ class Progress(Message):
     dirty: bool = False
     retryable: list[int] = field(default_factory=list)
     refs: list[str] = field(default_factory=list)
+    deposits: list[list[int]] = field(default_factory=list)
     payload: Payload = b""
 
 
@@ -626,13 +674,18 @@ FromCalls = (
 
 @dataclass(slots=True)
 class RefEnded(Message):
-    """The pickled value that a ref stands for, or why there is none."""
+    """The pickled value that a ref stands for, or why there is none.
+
+    With a ``deposit``, the value is kept on the node of the worker, under that key: its Lieutenant
+    puts it into the payload.
+    """
 
     kind: ClassVar[str] = "ref-ended"
     lane: ClassVar[Lane] = Lane.BULK
     worker: int
     ref: str
     failed: bool
+    deposit: int = 0
     payload: Payload = b""
 
 

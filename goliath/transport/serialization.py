@@ -28,7 +28,13 @@ from typing import Any
 
 import cloudpickle
 
-from goliath.errors import RemoteTraceback, SerializationError, TaskError, describe
+from goliath.errors import (
+    ObjectLostError,
+    RemoteTraceback,
+    SerializationError,
+    TaskError,
+    describe,
+)
 from goliath.transport.messages import Payload
 from goliath.transport.modules import is_users_own
 
@@ -341,9 +347,50 @@ def pickle_of(frozen: Any) -> bytes:
     return frozen.payload if type(frozen) is Pickled else pickle.dumps(frozen, PROTOCOL)
 
 
-def encode_frozen(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
-    """The row of one call whose arguments are `freeze`-d."""
-    return pickle.dumps((tuple(args), dict(kwargs)), PROTOCOL)
+class Elsewhere:
+    """In the place of a value whose pickle reaches the worker beside the row (see `load_row`).
+
+    Args:
+        place: its number among those of the row.
+    """
+
+    __slots__ = ("place",)
+
+    def __init__(self, place: int) -> None:
+        self.place = place
+
+
+class _FarPickler(pickle.Pickler):
+    def persistent_id(self, obj: Any) -> int | None:
+        return obj.place if type(obj) is Elsewhere else None
+
+
+class _FarUnpickler(pickle.Unpickler):
+    def __init__(self, row: bytes, beside: Sequence[Payload | None]) -> None:
+        super().__init__(io.BytesIO(row))
+        self._beside = beside
+        self._values: dict[int, Any] = {}  # who passes a value twice passes one object
+
+    def persistent_load(self, place: int) -> Any:
+        if place not in self._values:
+            payload = self._beside[place]
+            if payload is None:
+                raise ObjectLostError(
+                    "a result that this call takes was lost with the node that kept it; make the "
+                    "call that had it again, and then this one"
+                )
+            self._values[place] = pickle.loads(payload)
+        return self._values[place]
+
+
+def encode_frozen(args: Sequence[Any], kwargs: Mapping[str, Any], *, far: bool = False) -> bytes:
+    """The row of one call whose arguments are `freeze`-d; ``far``: some of them `Elsewhere`."""
+    row = (tuple(args), dict(kwargs))
+    if not far:
+        return pickle.dumps(row, PROTOCOL)
+    buffer = io.BytesIO()
+    _FarPickler(buffer, PROTOCOL).dump(row)
+    return buffer.getvalue()
 
 
 def encode_gathered(
@@ -488,9 +535,19 @@ def decode_rows(payload: Payload) -> list[bytes]:
     return rows
 
 
-def load_row(row: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The positional and keyword arguments of one call."""
-    args, kwargs = pickle.loads(row)
+def load_row(
+    row: bytes, beside: Sequence[Payload | None] = ()
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The positional and keyword arguments of one call.
+
+    Args:
+        row: the call.
+        beside: the pickles of the values that are `Elsewhere` in it; None for one that is lost.
+
+    Raises:
+        ObjectLostError: it takes one that is lost.
+    """
+    args, kwargs = _FarUnpickler(row, beside).load() if beside else pickle.loads(row)
     return args, kwargs
 
 
@@ -524,6 +581,19 @@ def decode_outcomes(payload: Payload) -> tuple[list[Any], dict[int, FailureRecor
     return values, failures
 
 
+def set_apart(values: list[Any], boxed: dict[int, bytes], over: int) -> dict[int, bytes]:
+    """Take the pickles of results of more than ``over`` bytes out of what is to be encoded.
+
+    Returns:
+        The pickles, by place. None stands in their places.
+    """
+    apart = {place: boxed.pop(place) for place in list(boxed) if len(boxed[place]) > over}
+    for place, value in enumerate(values):
+        if type(value) in _TEXTS and len(value) > over:
+            apart[place], values[place] = pickle.dumps(value, PROTOCOL), None
+    return dict(sorted(apart.items()))
+
+
 def read_outcomes(
     payload: Payload,
 ) -> tuple[list[Any], dict[int, bytes], dict[int, FailureRecord]]:
@@ -533,7 +603,7 @@ def read_outcomes(
     return (decoded, {}, {}) if type(decoded) is list else decoded
 
 
-def unbox(pickled: bytes) -> tuple[Any, FailureRecord | None]:
+def unbox(pickled: Payload) -> tuple[Any, FailureRecord | None]:
     """A result; or None and what is to be told instead, if it cannot be rebuilt here."""
     try:
         return pickle.loads(pickled), None

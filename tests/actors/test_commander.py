@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,7 @@ import pytest
 from goliath.actors import acquaintance, desk
 from goliath.actors.acquaintance import Acquaintance
 from goliath.actors.commander import CommanderActor, NodeInfo
+from goliath.actors.deposits import Deposit
 from goliath.actors.filesending import GONE
 from goliath.actors.outcomes import Setback, Where, explain
 from goliath.actors.surroundings import ShippedFile, Surroundings
@@ -41,6 +42,7 @@ class FakeOwner:
     broken: list[Exception] = field(default_factory=list)
     where: Where | None = None
     held: Sequence[object] = ()
+    deposits: dict[int, Deposit] = field(default_factory=dict)
 
     def on_demand(self, batches: int, calls: int) -> None:
         self.demands.append((batches, calls))
@@ -54,8 +56,10 @@ class FakeOwner:
         excepted: Sequence[int],
         where: Where,
         held: Sequence[object] = (),
+        deposits: Mapping[int, Deposit] | None = None,
     ) -> None:
         self.held = held
+        self.deposits = dict(deposits or {})
         self.settled.append((parcel, lo, hi, bytes(payload), tuple(excepted)))
         self.where = where
 

@@ -91,7 +91,10 @@ def test_each_big_result_of_a_burst_is_freed_with_its_own_ref(function: Any, loo
     before = held_mib()
     kept = ready[40]
     del refs, ready
-    assert before - held_mib() > 50
+    if looked_at:
+        assert before - held_mib() > 50
+    else:
+        assert before < 16, "they are on their node"
     assert len(goliath.get(kept)) in (MIB, 1)
 
 

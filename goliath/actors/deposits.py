@@ -1,0 +1,287 @@
+"""Big results that stay on the node where they were made, as their Commander knows them.
+
+A `Deposit` stands for one. Whoever holds it keeps the result: an outcome, for its ref, and calls
+that take it, until they have ended. When nobody does, the node is told to forget it. A value that
+is asked for is fetched once, and then held here as well.
+
+The node needs it no longer when it drains: all that is left there is fetched then, and it
+leaves when it has been told to forget the last of it. What a lost node has kept is lost.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from weakref import WeakValueDictionary
+
+from goliath.actors.bell import ThreadBell
+from goliath.actors.cargo import packed
+from goliath.actors.portal import PortalClosedError, Poster
+from goliath.config import KIB
+from goliath.core.ids import NodeId
+from goliath.errors import ObjectLostError
+from goliath.transport import messages as msg
+from goliath.transport.messages import Message, Payload
+
+DEPOSIT_BYTES = 100 * KIB
+"""A result of a single call whose pickle is bigger stays on its node (the limit is Ray's). A round
+trip to fetch it costs as much as a gigabit link needs for so many bytes: about a millisecond."""
+
+_lock = threading.Lock()
+"""Guards the waiters of all deposits; held for a few instructions."""
+
+
+class Deposit:
+    """One result on a node. Any thread may use it; made, and filled, in the loop's.
+
+    Attributes:
+        size: bytes of its pickle.
+        kept: whether its node keeps it (still).
+        held: the refs in it.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_deposits",
+        "_error",
+        "_payload",
+        "_waiters",
+        "held",
+        "kept",
+        "key",
+        "size",
+    )
+
+    def __init__(self, deposits: Deposits, key: int, size: int, held: Sequence[object]) -> None:
+        self._deposits = deposits
+        self.key = key
+        self.size = size
+        self.held = held
+        self.kept = True
+        self._payload: Payload | None = None
+        self._error = ""
+        self._waiters: list[Callable[[], None]] | None = None  # None: nobody has asked yet
+
+    def __repr__(self) -> str:
+        return f"<Deposit {self.key} of {self.size} bytes on {self.node}>"
+
+    def __del__(self) -> None:
+        if self.kept:
+            self._deposits.drop(self.key)
+
+    @property
+    def node(self) -> NodeId:
+        """Whose it is."""
+        return self._deposits.node
+
+    @property
+    def known(self) -> bool:
+        """Whether the value is here, or lost: whoever asks for it need not wait."""
+        return self._payload is not None or bool(self._error)
+
+    @property
+    def lost(self) -> bool:
+        """Whether nobody has the value any more."""
+        return bool(self._error)
+
+    def is_on(self, node: NodeId) -> bool:
+        """Whether a call on this node finds it there."""
+        return self.kept and self._deposits.node == node
+
+    def when_known(self, waiter: Callable[[], None]) -> None:
+        """Have the value fetched, and ``waiter`` called once it is known, in any thread, or now."""
+        with _lock:
+            waits = not self.known
+            first = waits and self._waiters is None
+            if first:
+                self._waiters = []
+            if waits and self._waiters is not None:
+                self._waiters.append(waiter)
+        if not waits:
+            waiter()
+        elif first:
+            try:
+                self._deposits.portal.post(self._deposits.fetch, self)
+            except PortalClosedError as exc:
+                self.lose(str(exc))
+
+    def stop_waiting(self, waiter: Callable[[], None]) -> None:
+        """Forget a waiter that has lost its patience."""
+        with _lock, suppress(ValueError):
+            if self._waiters is not None:
+                self._waiters.remove(waiter)
+
+    def payload(self) -> Payload:
+        """The pickle of the value; waits for it.
+
+        Raises:
+            ObjectLostError: it is lost.
+            RuntimeError: the caller is the loop's own thread, which would wait for itself.
+        """
+        self.wait()
+        if self._payload is None:
+            raise ObjectLostError(self._error)
+        return self._payload
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Have the value fetched; False if ``timeout`` seconds passed before it was known.
+
+        Raises:
+            RuntimeError: the caller is the loop's own thread, which would wait for itself.
+        """
+        if self.known:
+            return True
+        if self._deposits.portal.inside():
+            raise RuntimeError(
+                f"{self!r} is still to be fetched, which cannot be waited for in the thread that "
+                "would do it: hand the work to a thread of yours"
+            )
+        bell = ThreadBell()
+        self.when_known(bell.ring)
+        try:
+            return bell.wait(timeout)
+        finally:
+            self.stop_waiting(bell.ring)
+
+    def arrive(self, payload: Payload) -> None:
+        """The value is here."""
+        self._payload = payload
+        self._tell()
+
+    def lose(self, why: str) -> None:
+        """Its node, or the way to it, is gone; what is here stays."""
+        self.kept = False
+        if self._payload is None:
+            self._error = (
+                f"the result ({self.size} bytes) was kept on {self.node} and not fetched before "
+                f"{why}. Make the call again; what must outlive its node, get() before"
+            )
+            self._tell()
+
+    def _tell(self) -> None:
+        with _lock:
+            waiters, self._waiters = self._waiters or (), []
+        for waiter in waiters:
+            waiter()
+
+
+class Deposits:
+    """Those on one node, for one session with it. All but `drop` belongs to the loop's thread.
+
+    Args:
+        node: whose they are.
+        tell: sends something to it.
+        portal: the way into the loop's thread.
+    """
+
+    def __init__(self, node: NodeId, tell: Callable[[Message], None], portal: Poster) -> None:
+        self.node = node
+        self.portal = portal
+        self._tell = tell
+        self._open: WeakValueDictionary[int, Deposit] = WeakValueDictionary()
+        self._asked: dict[int, Deposit] = {}  # a value that is on its way is wanted
+        self._dropped: deque[int] = deque()
+        self._kicked = False
+        self._draining = False
+        self._lost = ""
+
+    def add(self, key: int, size: int, held: Sequence[object] = ()) -> Deposit:
+        """The node keeps one more."""
+        deposit = self._open[key] = Deposit(self, key, size, held)
+        if self._draining:
+            self.fetch(deposit)  # it was reported before the node knew
+        return deposit
+
+    def add_here(self, payload: Payload, held: Sequence[object] = ()) -> Deposit:
+        """One that the node had no room for: it has come along."""
+        deposit = Deposit(self, 0, len(payload), held)
+        deposit.kept = False
+        deposit.arrive(payload)
+        return deposit
+
+    def fetch(self, deposit: Deposit) -> None:
+        """Have it sent, if it is not here."""
+        if deposit.known or deposit.key in self._asked:
+            return
+        if self._lost:
+            deposit.lose(self._lost)
+            return
+        self._asked[deposit.key] = deposit
+        self._tell(msg.FetchDeposit(deposit.key))
+
+    def arrived(self, said: msg.DepositSent) -> bool:
+        """A value has come; False if nobody has asked for it."""
+        deposit = self._asked.pop(said.key, None)
+        if deposit is None or len(said.payload) != deposit.size:
+            return False
+        if self._draining:
+            self._release(deposit)
+        deposit.arrive(said.payload)
+        return True
+
+    def drain(self) -> None:
+        """The node is to leave: bring to safety what it has."""
+        self._draining = True
+        for deposit in list(self._open.values()):
+            if not deposit.known:
+                self.fetch(deposit)
+            elif deposit.kept:
+                self._release(deposit)
+
+    def _release(self, deposit: Deposit) -> None:
+        deposit.kept = False
+        self._tell(msg.ForgetDeposits([deposit.key]))
+
+    def lose(self, why: str) -> None:
+        """The session is over."""
+        self._lost = why
+        self._asked.clear()
+        for deposit in list(self._open.values()):
+            deposit.lose(why)
+
+    def drop(self, key: int) -> None:
+        """Nobody holds it any more. From a finalizer: it takes no lock."""
+        self._dropped.append(key)
+        if not (self._kicked or self._lost):
+            self._kicked = True
+            with suppress(PortalClosedError):  # then the session is over
+                self.portal.post(self._forget_dropped)
+
+    def _forget_dropped(self) -> None:
+        self._kicked = False
+        keys = []
+        while self._dropped:
+            keys.append(self._dropped.popleft())
+        if keys and not self._lost:
+            self._tell(msg.ForgetDeposits(keys))
+
+
+def nearness(deposits: Iterable[Deposit]) -> Mapping[NodeId, int]:
+    """Which nodes keep how many bytes of these."""
+    near: dict[NodeId, int] = {}
+    for deposit in deposits:
+        if deposit.kept:
+            near[deposit.node] = near.get(deposit.node, 0) + deposit.size
+    return near
+
+
+def gathered(
+    deposits: Sequence[Deposit], node: NodeId, calls: Payload
+) -> tuple[list[list[int]], Payload]:
+    """Calls that take deposits, as a node is sent them: what `msg.AssignBatch.deposits` says of
+    these, and the payload. All that the node does not keep are known."""
+    if not deposits:
+        return [], calls
+    entries: list[list[int]] = []
+    pieces: list[Payload] = []
+    for deposit in deposits:
+        if deposit.is_on(node):
+            entries.append([deposit.key, deposit.size])
+        elif deposit.lost:
+            entries.append([-1, 0])
+        else:
+            entries.append([0, deposit.size])
+            pieces.append(deposit.payload())
+    return entries, packed(calls, pieces) if pieces else calls

@@ -1,0 +1,76 @@
+"""The bytes of the big results that a Lieutenant keeps for a session. (`core.depot` has the books.)
+
+They are never read here, and go as they came: to workers with the calls that take them, and to
+the Commander when it asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from goliath.actors.cargo import packed, unpacked
+from goliath.actors.scrutiny import are_numbers
+from goliath.core.depot import REFUSED
+from goliath.core.ids import Attempt, BatchId
+from goliath.transport.messages import AssignBatch, Payload
+
+
+class Shelf:
+    """See the module's description."""
+
+    __slots__ = ("_kept", "_taken")
+
+    def __init__(self) -> None:
+        self._kept: dict[int, Payload] = {}
+        # What the calls of a batch take: kept for it, whatever is forgotten meanwhile.
+        self._taken: dict[tuple[BatchId, Attempt], list[Payload | None]] = {}
+
+    def find(self, key: int) -> Payload | None:
+        """The result with this key, if it is kept."""
+        return self._kept.get(key)
+
+    def keep(self, deposits: Sequence[tuple[int, int, int]], payload: Payload) -> Payload:
+        """Keep those results of a report that have a key; the payload without them."""
+        outcomes, pieces = unpacked(payload, [size for _, size, _ in deposits])
+        others = []
+        for (_, _, key), piece in zip(deposits, pieces, strict=True):
+            assert piece is not None, "sizes were looked at"
+            if key == REFUSED:
+                others.append(piece)
+            else:  # a view would keep all that came with it
+                self._kept[key] = piece if len(payload) < 2 * len(piece) else bytes(piece)
+        return payload if len(others) == len(pieces) else packed(outcomes, others)
+
+    def forget(self, keys: Iterable[int]) -> None:
+        """Nobody wants these any more."""
+        for key in keys:
+            self._kept.pop(key, None)
+
+    def take(self, batch: AssignBatch) -> bool:
+        """Put by what the calls of a batch take, kept here or come along; whether that is all."""
+        entries = batch.deposits
+        if not all(type(e) is list and len(e) == 2 and are_numbers(e) for e in entries):
+            return False
+        sizes = [size if key == 0 else 0 for key, size in entries]
+        known = all(key <= 0 or key in self._kept for key, _ in entries)
+        if not known or min(sizes) < 0 or sum(sizes) > len(batch.payload):
+            return False
+        batch.payload, along = unpacked(batch.payload, sizes)
+        self._taken[BatchId(batch.batch), Attempt(batch.attempt)] = [
+            self._kept[key] if key > 0 else piece if key == 0 else None
+            for (key, _), piece in zip(entries, along, strict=True)
+        ]
+        return True
+
+    def cargo(self, batch: AssignBatch) -> tuple[list[int], Payload]:
+        """The payload of a batch for a worker: with what its calls take, whose sizes these are."""
+        if not batch.deposits:
+            return [], batch.payload
+        taken = self._taken[BatchId(batch.batch), Attempt(batch.attempt)]
+        sizes = [-1 if piece is None else len(piece) for piece in taken]
+        return sizes, packed(batch.payload, (piece for piece in taken if piece is not None))
+
+    def release(self, batch: BatchId, attempt: Attempt) -> None:
+        """The batch is over."""
+        if self._taken:
+            self._taken.pop((batch, attempt), None)

@@ -1,0 +1,82 @@
+"""Batches that have been given to a node and cannot be sent yet: what they take is elsewhere.
+
+For the mind, such a batch is on its node, and as long as it is not, it is answered for from here.
+Those of an actor are sent in their order: behind one that waits, the next ones wait, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from goliath.actors.desk import Parcel
+from goliath.core.commands import Assign
+from goliath.core.ids import Attempt, BatchId, JobId, NodeId
+
+Key = tuple[NodeId, BatchId, Attempt]
+
+
+@dataclass(slots=True)
+class _Waiting:
+    order: Assign
+    parcel: Parcel
+    in_order: bool
+    missing: int  # deposits that are still to come
+
+
+class Shipping:
+    """See the module's description. It lives in the loop's thread.
+
+    Args:
+        send: sends a batch now. All that it takes is known, or kept on its node.
+    """
+
+    def __init__(self, send: Callable[[Assign, Parcel], None]) -> None:
+        self._send = send
+        self._waiting: dict[Key, _Waiting] = {}  # in the order in which they were assigned
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def ship(self, order: Assign, parcel: Parcel, *, in_order: bool) -> None:
+        """Send a batch as soon as what its calls take is there."""
+        far = [d for d in parcel.deposits if not (d.known or d.is_on(order.node))]
+        if not far and not (in_order and self._is_behind(order.job)):
+            self._send(order, parcel)
+            return
+        key = order.node, order.batch, order.attempt
+        self._waiting[key] = _Waiting(order, parcel, in_order, len(far))
+        for deposit in far:
+            deposit.when_known(partial(self._on_known, key))
+
+    def _is_behind(self, job: JobId) -> bool:
+        return any(waiting.order.job == job for waiting in self._waiting.values())
+
+    def _on_known(self, key: Key) -> None:
+        waiting = self._waiting.get(key)
+        if waiting is not None:
+            waiting.missing -= 1
+            self._send_ready(waiting)
+
+    def _send_ready(self, waiting: _Waiting) -> None:
+        """Send it, and what has waited behind it, as far as it is ready."""
+        due = [waiting]
+        if waiting.in_order:
+            job = waiting.order.job
+            due = [each for each in self._waiting.values() if each.order.job == job]
+        for each in due:
+            if each.missing:
+                return
+            self.take_back(each.order.node, each.order.batch, each.order.attempt)
+            self._send(each.order, each.parcel)
+
+    def take_back(self, node: NodeId, batch: BatchId, attempt: Attempt) -> Assign | None:
+        """Do not send a batch; None if it was sent, or never came."""
+        waiting = self._waiting.pop((node, batch, attempt), None)
+        return None if waiting is None else waiting.order
+
+    def take_back_all(self, node: NodeId) -> list[Assign]:
+        """Do not send what is for this node."""
+        keys = [key for key in self._waiting if key[0] == node]
+        return [self._waiting.pop(key).order for key in keys]
