@@ -23,6 +23,7 @@ from tests.core import (
     test_actors,
     test_ahead,
     test_cancelling,
+    test_depot,
     test_devices,
     test_fairness,
     test_feasibility,
@@ -71,7 +72,7 @@ def foreign_report() -> None:
 SCHEDULER, NODE = "goliath.core.scheduler:Scheduler.", "goliath.core.node:Node."
 QUEUES, SURRENDER = "goliath.core.queues:Queues.", "goliath.core.surrender:Surrender."
 CREW, BATCH = "goliath.core.crew:Crew.", "goliath.core.batch:Batch."
-DEATHS = "goliath.core.deaths:"
+DEATHS, DEPOT = "goliath.core.deaths:", "goliath.core.depot:Depot."
 SESSION, SIM = "goliath.core.session:Session.", "tests.sim.endpoint:CONFIG"
 
 MUTANTS = [
@@ -543,6 +544,72 @@ MUTANTS = [
         "goliath.core.placement:NodeView.wait",
         "self._share(batch, -1 if waiting else 1)",
         "pass",
+    ),
+    Mutant(
+        "leaves with what somebody may want",
+        NODE + "handle",
+        "self._drained or self._depot or",
+        "self._drained or",
+    ),
+    Mutant(
+        "keeps what is made while it drains",
+        NODE + "_on_drain",
+        "self._depot.closed = True",
+        "pass",
+        test_depot.test_a_node_that_drains_leaves_when_all_it_keeps_was_forgotten,
+    ),
+    Mutant(
+        "keeps the results of a Commander that is gone",
+        NODE + "_on_closed",
+        "self._depot.leave(session_id)",
+        "pass",
+    ),
+    Mutant(
+        "does not forget what nobody wants",
+        DEPOT + "forget",
+        "-= sizes.pop(key, 0)",
+        "-= 0",
+    ),
+    Mutant(
+        "keeps more than it may",
+        DEPOT + "admit",
+        " or self.held_bytes + size > self.limit_bytes",
+        "",
+    ),
+    Mutant(
+        "forgets what belongs to another Commander",
+        DEPOT + "forget",
+        "sizes = self._sizes.get(session, {})",
+        "sizes = next(iter(self._sizes.values()))",
+        test_depot.test_what_is_forgotten_makes_room_and_is_forgotten_once,
+    ),
+    Mutant(
+        "sends calls away from their arguments",
+        "goliath.core.scheduler:choose_node",
+        "load -= near.get(node.id, 0)",
+        "pass",
+        test_scheduler.test_a_batch_that_comes_back_still_knows_where_its_arguments_are,
+    ),
+    Mutant(
+        "lets calls wait where their arguments are",
+        "goliath.core.scheduler:choose_node",
+        "if near and held < capacity:",
+        "if near:",
+        test_scheduler.test_a_batch_goes_where_a_slot_is_free_before_where_its_arguments_are,
+    ),
+    Mutant(
+        "forgets where the arguments of a returned batch are",
+        SCHEDULER + "_piece",
+        "batch.suspicion, batch.near",
+        "batch.suspicion, None",
+        test_scheduler.test_a_batch_that_comes_back_still_knows_where_its_arguments_are,
+    ),
+    Mutant(
+        "forgets where the arguments of a repeated call are",
+        SCHEDULER + "_retry_failures",
+        "batch.attempt, batch.near",
+        "batch.attempt, None",
+        test_scheduler.test_a_call_that_is_tried_again_still_knows_where_its_arguments_are,
     ),
     Mutant("does not miss a lost tail", SESSION + "check_tail", "peer_sent > self.seen", "False"),
     Mutant("keeps a session for longer than the other end waits", SIM, "session_kill_s", "200.0"),

@@ -83,3 +83,35 @@ def test_a_job_that_is_spread_goes_to_whoever_had_least_of_such():
     nodes[0].spread = 3
     assert chosen(*nodes, options=JobOptions()) == "a"
     assert chosen(*nodes, options=JobOptions(spread=True)) == "b"
+
+
+def nearest(*nodes: NodeView, near: dict[str, int], options: JobOptions | None = None) -> str:
+    kept = {NodeId(name): nbytes for name, nbytes in near.items()}
+    node = choose_node(nodes, options or JobOptions(), BatchPolicy(), None, 10**6, kept)
+    return node.id if node is not None else ""
+
+
+def test_the_node_that_keeps_most_is_chosen_before_one_with_more_room():
+    nodes = [view("a"), view("b", held=1), view("c", held=1)]
+    assert nearest(*nodes, near={"b": 10, "c": 20}) == "c"
+    assert nearest(*nodes, near={"gone": 30, "b": 10}) == "b"
+    assert nearest(*nodes, near={}) == nearest(*nodes, near={"gone": 30}) == "a"
+
+
+def test_nobody_waits_for_a_slot_where_his_arguments_are():
+    assert nearest(view("a", held=2), view("b", held=1), near={"a": 10}) == "b"
+    assert nearest(view("a", held=2), view("b", held=3), near={"b": 10}) == "a"
+
+
+def test_a_node_that_can_take_nothing_is_not_chosen_for_what_it_keeps():
+    draining = view("a")
+    draining.draining = True
+    assert nearest(draining, view("b"), near={"a": 10}) == "b"
+    options = JobOptions(resources={"gpu": 1.0})
+    assert nearest(view("a"), view("b", gpu=1.0), near={"a": 10}, options=options) == "b"
+
+
+def test_a_job_that_is_spread_is_spread_wherever_its_arguments_are():
+    nodes = [view("a"), view("b")]
+    nodes[0].spread = 1
+    assert nearest(*nodes, near={"a": 10}, options=JobOptions(spread=True)) == "b"

@@ -8,6 +8,7 @@ from goliath.core.batch import JobOptions
 from goliath.core.commands import (
     Assign,
     CancelOn,
+    Command,
     Demand,
     Fail,
     JobEnded,
@@ -330,3 +331,40 @@ def test_every_job_gets_its_turn():
         done = scheduler.handle(RangeFinished(A, batch(number), ONE, 0, 1, 0.1), 1.0)
         order += [c.parcel for c in done if isinstance(c, Assign)]
     assert order == [3, 7]
+
+
+def assignments(commands: list[Command]) -> list[Command]:
+    return [command for command in commands if isinstance(command, Assign)]
+
+
+def near_scheduler() -> Scheduler:
+    """Two nodes with a call on each; B keeps what the calls of parcel 3 take."""
+    scheduler = scheduler_with(JobOptions(), 1, 1, nodes={A: 2, B: 2})
+    commands = scheduler.handle(ParcelSubmitted(JOB, 3, 3, 30, {B: 500}), 0.0)
+    assert assignments(commands) == [assigned(3, 0, 3, node=B, parcel=3)]
+    return scheduler
+
+
+def test_a_batch_that_comes_back_still_knows_where_its_arguments_are():
+    scheduler = near_scheduler()
+    returned = RangeReturned(B, batch(3), ONE, 0, 3, "unstarted")
+    again = assignments(scheduler.handle(returned, 0.0))
+    assert again == [assigned(4, 0, 3, node=B, parcel=3)]
+
+
+def test_a_call_that_is_tried_again_still_knows_where_its_arguments_are():
+    scheduler = near_scheduler()
+    finished = RangeFinished(B, batch(3), ONE, 0, 3, 0.1, retryable=(1,))
+    again = assignments(scheduler.handle(finished, 0.0))
+    assert again == [assigned(4, 1, 2, node=B, parcel=3, attempt=2)]
+
+
+def test_arguments_that_were_on_a_lost_node_keep_nobody_from_running_elsewhere():
+    moved = assignments(near_scheduler().handle(NodeLost(B), 0.0))
+    assert assigned(4, 0, 3, node=A, parcel=3, attempt=2) in moved
+
+
+def test_a_batch_goes_where_a_slot_is_free_before_where_its_arguments_are():
+    scheduler = scheduler_with(JobOptions(), 1, nodes={A: 1, B: 1})
+    away = assignments(scheduler.handle(ParcelSubmitted(JOB, 2, 1, 10, {A: 500}), 0.0))
+    assert away == [assigned(2, 0, 1, node=B, parcel=2)]

@@ -48,6 +48,7 @@ class Cluster:
                 rng.choice(((), (), (), ("0",), ("0", "1"))),
                 self.ledger,
                 deaths_at_start,
+                rng.choice((0, 5_000, 10**9)),
             )
             for i in range(rng.choice((1, 2, 2, 3, 4)))
         ]
@@ -109,7 +110,10 @@ class Cluster:
         return (
             self.world.now >= max(self._healed_at, 21.0)
             and all(job.ended for job in self.ledger.jobs.values())
-            and not any(node.node._queues.works or node.node.load()[0] for node in self.lieutenants)
+            and not any(
+                node.node._queues.works or node.node.load()[0] or node.node._depot
+                for node in self.lieutenants
+            )
         )
 
     def _verify(self) -> None:
@@ -125,6 +129,7 @@ class Cluster:
             require(not works, f"{node.name} still holds {works}")
             busy, queued, _ = node.node.load()
             require(not busy and not queued, f"{node.name} is busy with {busy}, {queued} wait")
+            require(not node.node._depot, f"{node.name} keeps {node.node._depot}")
             tombstones = len(node.node._queues.tombstones)
             require(tombstones <= TOMBSTONES_MAX, f"{node.name} keeps {tombstones} tombstones")
         self.ledger.verify_good_calls()

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
+from goliath.actors.deposits import Deposit, Deposits, nearness
 from goliath.core import commands as cmd, events as ev
 from goliath.core.batch import ParcelId
 from goliath.core.collector import Collector
@@ -13,7 +16,7 @@ from goliath.core.ids import Attempt, BatchId, JobId, NodeId
 from goliath.core.observation import Journal
 from goliath.core.scheduler import Scheduler
 from goliath.transport import messages as msg
-from tests.sim.ledger import JobRecord, Ledger, require
+from tests.sim.ledger import CallRecord, JobRecord, Ledger, require
 from tests.sim.lieutenant import Lieutenant
 from tests.sim.link import Route
 from tests.sim.peer import Peer
@@ -55,6 +58,9 @@ class Commander(Host):
         self._defined: set[tuple[NodeId, str]] = set()
         self._events: deque[ev.Event] = deque()
         self._outcomes: dict[int, int] = {}
+        self._deposits: dict[NodeId, Deposits] = {}
+        self._arrived: dict[int, Deposit] = {}  # with the report at hand
+        self._held: list[Deposit] = []
         self._busy = False
         self._wake_at = 0.0
         self._parcels = 0
@@ -122,7 +128,8 @@ class Commander(Host):
         job.unsettled[self._parcels] = count
         job.submitted += count
         nbytes = count * job.record.plan.call_bytes
-        self.tell(ev.ParcelSubmitted(job.id, self._parcels, count, nbytes))
+        near = nearness(self._held) if self._held and self.world.chance(0.5) else None
+        self.tell(ev.ParcelSubmitted(job.id, self._parcels, count, nbytes, near))
         if self._cut_all(job):
             self.tell(ev.JobExhausted(job.id))
         self._submit_next(job)
@@ -132,6 +139,8 @@ class Commander(Host):
     def on_joined(self, peer: Peer) -> None:
         """A session is made."""
         self._nodes[peer.node] = peer
+        tell = partial(self._say, peer.node)
+        self._deposits[peer.node] = Deposits(peer.node, tell, self)
         slots = sum(peer.lieutenant.slots for peer in self._nodes.values())
         self._most_slots = max(self._most_slots, slots)
         node = peer.lieutenant
@@ -140,6 +149,7 @@ class Commander(Host):
     def on_lost(self, peer: Peer, node: NodeId) -> None:
         """A session is gone."""
         del self._nodes[node]
+        self._deposits.pop(node).lose("the node was lost")
         for job in self.jobs.values():
             if not job.over:
                 job.record.losses += 1
@@ -147,9 +157,33 @@ class Commander(Host):
 
     def on_message(self, peer: Peer, message: msg.Message) -> None:
         """A node reports."""
+        deposits = self._deposits[peer.node]
+        if isinstance(message, msg.DepositSent):
+            require(deposits.arrived(message), f"{message} was not asked for")
+            return
         event = self._translate(peer.node, message)
+        if isinstance(message, msg.RangeDone):
+            kept = [(call, size, key) for call, size, key in message.deposits if key]
+            self._arrived = {call: deposits.add(key, size) for call, size, key in kept}
         self.tell(event)
         self._outcomes = {}
+        self._arrived = {}
+        if isinstance(event, ev.NodeDraining):
+            deposits.drain()
+
+    # -- see `portal.Poster` -----------------------------------------------------------------
+
+    def post(self, function: Callable[..., object], *args: object) -> None:
+        """See `Poster.post`."""
+        self.world.at(0.0, self._posted, function, *args)
+
+    def _posted(self, function: Callable[..., object], *args: object) -> None:
+        if not self.asleep(self._posted, function, *args):
+            function(*args)
+
+    def inside(self) -> bool:
+        """See `Poster.inside`."""
+        return True
 
     def _translate(self, node: NodeId, message: msg.Message) -> ev.Event:
         match message:
@@ -272,9 +306,30 @@ class Commander(Host):
         for hi in (*sorted(command.excepted), command.hi):
             ids = [self._outcomes[call] for call in range(lo, hi)]
             for call, execution in zip(range(lo, hi), ids, strict=True):
-                self._ledger.settled(job.record.calls[first + call], command.attempt, execution)
+                record = job.record.calls[first + call]
+                self._ledger.settled(record, command.attempt, execution)
+                if call in self._arrived:
+                    self._hold(self._arrived[call], record, execution)
             self._fill(job, command.parcel, lo, list(ids))
             lo = hi + 1
+
+    def _hold(self, deposit: Deposit, call: CallRecord, execution: int) -> None:
+        """Keep a result for a while, and perhaps look at it."""
+        self._held.append(deposit)
+        self.world.at(call.plan.wanted_s, self._drop, deposit)
+        if self.world.chance(0.5):
+            look = partial(self._look, deposit, call, execution)
+            self.world.at(call.plan.wanted_s / 2, deposit.when_known, look)
+
+    def _look(self, deposit: Deposit, call: CallRecord, execution: int) -> None:
+        if deposit.lost:
+            require(deposit.node not in self._nodes, f"the result of {call} is lost")
+        else:
+            found = json.loads(bytes(deposit.payload()))
+            require(found == execution, f"the result of {call} is that of execution {found}")
+
+    def _drop(self, deposit: Deposit) -> None:
+        self._held.remove(deposit)
 
     def _fail(self, command: cmd.Fail) -> None:
         job = self.jobs[command.job]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from goliath.core import node_events as ev
 from goliath.core.devices import GPU
 from goliath.core.ids import Attempt, BatchId, SessionId, WorkerId
-from goliath.core.node import Node
+from goliath.core.node import Node, NodePolicy
 from goliath.core.observation import Journal
 from goliath.transport import messages as msg
 from goliath.transport.protocol import Side
@@ -41,11 +41,13 @@ class Lieutenant(Host):
         devices: tuple[str, ...],
         ledger: Ledger,
         deaths_at_start: float,
+        depot_bytes: int,
     ) -> None:
         super().__init__(world, name)
         self.slots, self.devices = slots, devices
         self.resources = {**resources, GPU: float(len(devices))}
-        self.node = Node(slots, self.resources, devices=devices)
+        self._policy = NodePolicy(depot_bytes=depot_bytes)
+        self.node = Node(slots, self.resources, self._policy, devices)
         self.processes: dict[WorkerId, FakeProcess] = {}
         self.up = False
         self.journal = Journal()
@@ -56,6 +58,7 @@ class Lieutenant(Host):
         self._arguments: dict[BatchKey, tuple[str, int]] = {}
         self._events: deque[ev.NodeEvent] = deque()
         self._outcomes: Outcomes = []
+        self._shelf: dict[tuple[SessionId, int], bytes] = {}  # big results, by session and key
         self._busy = False
         self._wake_at = 0.0
 
@@ -68,7 +71,7 @@ class Lieutenant(Host):
         self.world.note(self.name, "boots")
         self.incarnation += 1
         self.up = True
-        self.node = Node(self.slots, self.resources, devices=self.devices)
+        self.node = Node(self.slots, self.resources, self._policy, self.devices)
         self._wake_at = 0.0
 
     def crash(self) -> None:
@@ -82,6 +85,7 @@ class Lieutenant(Host):
             process.die(End.STOPPED)
         self.processes = {}
         self._arguments.clear()
+        self._shelf.clear()
         self._events.clear()
         sessions, self._sessions = self._sessions, {}
         for end in sessions.values():
@@ -160,6 +164,14 @@ class Lieutenant(Host):
                 self.world.at(delay, self._set_up, end, session, environment)
             case msg.ForgetEnvironment(environment=environment):
                 self.tell(ev.EnvironmentForgotten(session, environment))
+            case msg.FetchDeposit(key):
+                require((session, key) in self._shelf, f"{self.name} does not keep {key}")
+                end.send(msg.DepositSent(key, self._shelf[session, key]))
+            case msg.ForgetDeposits(keys):
+                for key in keys:
+                    require((session, key) in self._shelf, f"{self.name} forgets {key} twice")
+                    del self._shelf[session, key]
+                self.tell(ev.DepositsForgotten(session, tuple(keys)))
             case _:
                 raise AssertionError(f"{self.name} was told {message!r}")
 
@@ -172,6 +184,7 @@ class Lieutenant(Host):
         if self._sessions.pop(session, None) is None:
             return
         self.world.note(self.name, f"closes {session}")
+        self._shelf = {key: kept for key, kept in self._shelf.items() if key[0] != session}
         self.tell(ev.SessionClosed(session))
         self.world.at(DEAD_WITHIN_S, self._must_be_dead, session, self.slept_s)
 
@@ -292,11 +305,17 @@ class Lieutenant(Host):
                 for end in self._sessions.values():
                     end.send(msg.Draining())
             case ev.Drained():
+                require(not self._shelf, f"{self.name} leaves with {self._shelf}")
                 for end in self._sessions.values():
                     end.leave()
                 self.world.at(1.0, self._exit, self.incarnation)
 
     def _report_done(self, command: ev.ReportDone) -> None:
+        outcomes = dict(self._outcomes)
+        for call, size, key in command.deposits:
+            if key:
+                value = json.dumps(outcomes[call]).encode().ljust(size)
+                self._shelf[command.session, key] = value
         self._say(
             command.session,
             msg.RangeDone(
@@ -307,6 +326,7 @@ class Lieutenant(Host):
                 int(command.elapsed_s * 1e6),
                 command.worker,
                 list(command.retryable),
+                deposits=[list(deposit) for deposit in command.deposits],
                 payload=json.dumps(self._outcomes).encode(),
             ),
         )

@@ -39,6 +39,8 @@ class CallPlan:
     times: float = inf
     swallows: bool = False  # interrupts
     waits: tuple[float, float] = (inf, inf)  # from when until when, in shares of its time
+    big: int = 0  # bytes of its result, if it is to stay on its node
+    wanted_s: float = 0.0  # how long its result is held by somebody
 
     def fate_of(self, execution: int) -> Fate:
         """Of the execution with this number, counting from 1."""
@@ -108,6 +110,7 @@ def plan_job(rng: Random, name: str, nasty: bool, besieged: bool = False) -> Job
     if rng.random() < 0.3:
         for call in rng.sample(calls, len(calls) // 2):
             call.waits = rng.choice(((0.0, 0.5), (0.1, 0.9), (0.5, inf)))
+    _plan_results(rng, calls)
     if besieged and calls and timeout_s is None:
         calls[0].seconds = rng.uniform(80.0, 110.0)
     elif nasty:
@@ -126,6 +129,13 @@ def plan_job(rng: Random, name: str, nasty: bool, besieged: bool = False) -> Job
         call_bytes=rng.choice((8, 8, 100_000)),
         call_cancels=_plan_cancels(rng, len(calls)),
     )
+
+
+def _plan_results(rng: Random, calls: list[CallPlan]) -> None:
+    """Some results are to stay on their nodes, for a while."""
+    if rng.random() < 0.3:
+        for call in rng.sample(calls, len(calls) // 2):
+            call.big, call.wanted_s = rng.choice((200, 1000, 3000)), rng.expovariate(0.2)
 
 
 def _plan_resources(rng: Random) -> dict[str, float]:

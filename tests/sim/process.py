@@ -46,6 +46,7 @@ class Range:
     reported_at: float
     outcomes: Outcomes = field(default_factory=list)
     retryable: list[int] = field(default_factory=list)
+    deposits: list[tuple[int, int]] = field(default_factory=list)
     asked_to_stop_at: int | None = None
     execution: Execution | None = None
     page: tuple[int, float] = (NOBODY, 0.0)  # the call it runs, and since when
@@ -269,6 +270,8 @@ class FakeProcess:
         range_.outcomes.append((range_.at, execution.id))
         if fate is Fate.RAISE_RETRYABLE:
             range_.retryable.append(range_.at)
+        elif fate is Fate.VALUE and range_.calls[range_.at].plan.big:
+            range_.deposits.append((range_.at, range_.calls[range_.at].plan.big))
         range_.at += 1
         if range_.order.careful and range_.at < range_.end:
             self._report(range_, final=False)
@@ -320,9 +323,11 @@ class FakeProcess:
             and self._world.chance(0.01)
             and not self._job.plan.options.actor,
             retryable=tuple(range_.retryable),
+            deposits=tuple(range_.deposits),
         )
         self._leaving = self._leaving or progress.dirty
-        outcomes, range_.outcomes, range_.retryable = range_.outcomes, [], []
+        outcomes, range_.outcomes = range_.outcomes, []
+        range_.retryable, range_.deposits = [], []
         range_.reported, range_.reported_at = range_.at, now
         self._tell(progress, outcomes)
 
