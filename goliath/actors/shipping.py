@@ -55,26 +55,32 @@ class Shipping:
 
     def _on_known(self, key: Key) -> None:
         waiting = self._waiting.get(key)
-        if waiting is not None:
-            waiting.missing -= 1
-            self._send_ready(waiting)
-
-    def _send_ready(self, waiting: _Waiting) -> None:
-        """Send it, and what has waited behind it, as far as it is ready."""
-        due = [waiting]
+        if waiting is None:
+            return
+        waiting.missing -= 1
         if waiting.in_order:
-            job = waiting.order.job
-            due = [each for each in self._waiting.values() if each.order.job == job]
-        for each in due:
-            if each.missing:
-                return
-            self.take_back(each.order.node, each.order.batch, each.order.attempt)
-            self._send(each.order, each.parcel)
+            self._send_ready(waiting.order.job)
+        elif not waiting.missing:
+            del self._waiting[key]
+            self._send(waiting.order, waiting.parcel)
+
+    def _send_ready(self, job: JobId) -> None:
+        """Send what of an actor nothing holds up any more."""
+        for key, waiting in list(self._waiting.items()):
+            if waiting.order.job == job:
+                if waiting.missing:
+                    return
+                del self._waiting[key]
+                self._send(waiting.order, waiting.parcel)
 
     def take_back(self, node: NodeId, batch: BatchId, attempt: Attempt) -> Assign | None:
         """Do not send a batch; None if it was sent, or never came."""
         waiting = self._waiting.pop((node, batch, attempt), None)
-        return None if waiting is None else waiting.order
+        if waiting is None:
+            return None
+        if waiting.in_order:
+            self._send_ready(waiting.order.job)
+        return waiting.order
 
     def take_back_all(self, node: NodeId) -> list[Assign]:
         """Do not send what is for this node."""

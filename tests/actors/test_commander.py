@@ -15,7 +15,7 @@ import pytest
 from goliath.actors import acquaintance, desk
 from goliath.actors.acquaintance import Acquaintance
 from goliath.actors.commander import CommanderActor, NodeInfo
-from goliath.actors.deposits import Deposit
+from goliath.actors.deposits import DEPOSIT_BYTES, Deposit
 from goliath.actors.filesending import GONE
 from goliath.actors.outcomes import Setback, Where, explain
 from goliath.actors.surroundings import ShippedFile, Surroundings
@@ -23,7 +23,7 @@ from goliath.actors.system import ActorSystem
 from goliath.config import TransportConfig
 from goliath.core.batch import JobOptions
 from goliath.core.commands import Verdict
-from goliath.core.ids import JobId
+from goliath.core.ids import JobId, NodeId
 from goliath.core.scheduler import Scheduler
 from goliath.errors import GoliathError, LocalError, TaskCancelledError
 from goliath.transport import memory, messages as msg
@@ -386,6 +386,140 @@ def test_what_is_big_is_forgotten_sooner_and_what_is_used_never():
     assert not known.discard("c")
 
 
+# -- results that stay on their nodes ----------------------------------------------------
+
+
+def keeping(house: House, **options: Any) -> tuple[JobId, FakeOwner]:
+    """A job whose big results may stay where they are made."""
+    job, owner = house.job(**options)
+    house.actor._jobs[job].keeps = True
+    return job, owner
+
+
+def taking(job: JobId, first: int, *deposits: Deposit) -> desk.SubmitParcel:
+    return desk.SubmitParcel(desk.Parcel(job, first, 1, "rows", b"calls", deposits=deposits))
+
+
+async def a_deposit(house: House, node: FakeNode, owner: FakeOwner, job: JobId) -> Deposit:
+    """The result of a call, kept by the node under key 7."""
+    house.submit(job, 0, 1)
+    await node.finish(deposits=[[0, 5, 7]])
+    await until(lambda: owner.deposits)
+    return owner.deposits.pop(0)
+
+
+async def test_big_results_of_single_calls_stay_on_nodes_that_are_not_embedded():
+    async with a_house() as house:
+        far, here = house.node("a:1"), house.node("embedded", embedded=True)
+        job, _ = keeping(house)
+        house.submit(job, 0, 1)
+        house.submit(job, 1, 1)
+        assert (await far.next(msg.AssignBatch)).keep_over == DEPOSIT_BYTES
+        assert (await here.next(msg.AssignBatch)).keep_over == 0
+        listed, _ = house.job()
+        house.submit(listed)
+        assert (await far.next(msg.AssignBatch)).keep_over == 0
+
+
+async def test_a_report_tells_which_results_were_kept_and_brings_the_others_along():
+    async with a_house() as house:
+        node = house.node()
+        job, owner = keeping(house)
+        house.submit(job, 0, 3)
+        await node.finish(deposits=[[0, 9, 7], [2, 3, 0]], payload=b"outcomesabc")
+        await until(lambda: owner.settled)
+        assert owner.settled == [(0, 0, 3, b"outcomes", ())]
+        kept, along = owner.deposits[0], owner.deposits[2]
+        assert (kept.is_on(kept.node), kept.known, kept.size) == (True, False, 9)
+        assert (along.is_on(along.node), bytes(along.payload())) == (False, b"abc")
+
+
+async def test_a_kept_result_of_a_report_that_does_not_count_is_forgotten():
+    async with a_house() as house:
+        node = house.node()
+        job, owner = keeping(house)
+        house.submit(job, 0, 1)
+        batch = await node.next(msg.AssignBatch)
+        house.ref.tell(desk.CancelCall(job, 0, 0))
+        node.say(msg.RangeDone(batch.batch, batch.attempt, 0, 1, 10, deposits=[[0, 5, 7]]))
+        assert (await node.next(msg.ForgetDeposits)).keys == [7]
+        assert (owner.settled, owner.deposits) == ([], {})
+
+
+async def test_a_call_goes_to_the_node_that_keeps_what_it_takes_and_finds_it_there():
+    async with a_house() as house:
+        keeper = house.node("a:1", slots=2)
+        job, owner = keeping(house)
+        deposit = await a_deposit(house, keeper, owner, job)
+        house.submit(job, 1, 1)
+        assert (await keeper.next(msg.AssignBatch)).deposits == []
+        house.node("b:2", slots=9)
+        house.ref.tell(taking(job, 2, deposit))
+        del deposit
+        batch = await keeper.next(msg.AssignBatch)
+        assert (batch.deposits, bytes(batch.payload)) == ([[7, 5]], b"calls")
+        assert not any(isinstance(message, msg.ForgetDeposits) for message in keeper.heard)
+        keeper.say(msg.RangeDone(batch.batch, 1, 0, 1, 10, payload=b"outcomes"))
+        assert (await keeper.next(msg.ForgetDeposits)).keys == [7], "its only holder has ended"
+
+
+async def test_a_call_on_another_node_is_sent_when_what_it_takes_has_come():
+    async with a_house() as house:
+        keeper = house.node("a:1")
+        job, owner = keeping(house)
+        deposit = await a_deposit(house, keeper, owner, job)
+        pinned, _ = house.job(name="there", node=NodeId("b:2#2"))
+        other = house.node("b:2")
+        house.ref.tell(taking(pinned, 0, deposit))
+        assert (await keeper.next(msg.FetchDeposit)).key == 7
+        assert not any(isinstance(message, msg.AssignBatch) for message in other.heard)
+        keeper.say(msg.DepositSent(7, b"value"))
+        batch = await other.next(msg.AssignBatch)
+        assert (batch.deposits, bytes(batch.payload)) == ([[0, 5]], b"callsvalue")
+
+
+@pytest.mark.parametrize("end", ["cancelled", "drained", "lost", "keeper lost"])
+async def test_a_call_that_waits_for_what_it_takes_is_answered_for_here(end: str):
+    async with a_house() as house:
+        keeper = house.node("a:1")
+        job, owner = keeping(house)
+        deposit = await a_deposit(house, keeper, owner, job)
+        pinned, waiting = house.job(name="there", node=NodeId("b:2#2"), soft=True)
+        other = house.node("b:2")
+        house.ref.tell(taking(pinned, 0, deposit))
+        await keeper.next(msg.FetchDeposit)
+        if end == "cancelled":
+            house.ref.tell(desk.CancelJob(pinned))
+            await until(lambda: pinned not in house.actor._jobs)
+            assert len(waiting.failed) == 1
+            assert not any(isinstance(message, msg.CancelBatch) for message in other.heard)
+        elif end == "drained":
+            other.say(msg.Draining())
+            await until(lambda: len(house.actor._shipping) == 0)
+            assert not any(isinstance(message, msg.AssignBatch) for message in other.heard)
+        elif end == "lost":
+            other.channel.close()
+        else:
+            keeper.channel.close()
+            assert (await other.next(msg.AssignBatch)).deposits == [[-1, 0]]
+        if end == "lost":
+            batch = await keeper.next(msg.AssignBatch)
+            assert (batch.deposits, bytes(batch.payload)) == ([[7, 5]], b"calls")
+        assert len(house.actor._shipping) == 0
+
+
+async def test_what_a_draining_node_keeps_is_fetched():
+    async with a_house() as house:
+        keeper = house.node()
+        job, owner = keeping(house)
+        deposit = await a_deposit(house, keeper, owner, job)
+        keeper.say(msg.Draining())
+        assert (await keeper.next(msg.FetchDeposit)).key == 7
+        keeper.say(msg.DepositSent(7, b"value"))
+        assert (await keeper.next(msg.ForgetDeposits)).keys == [7]
+        assert bytes(deposit.payload()) == b"value"
+
+
 # -- hostile Lieutenants ---------------------------------------------------------------
 
 
@@ -421,6 +555,14 @@ HOSTILE: dict[str, Callable[[], msg.Message]] = {
     "surrender nothing": lambda: msg.Surrendered(1, [None]),  # type: ignore[list-item]
     "need lists": lambda: msg.NeedFiles([["a"]]),  # type: ignore[list-item]
     "need numbers": lambda: msg.NeedFiles([1, None]),  # type: ignore[list-item]
+    "keep results of strangers": lambda: done(deposits=[[3, 5, 1]]),
+    "keep results twice": lambda: done(deposits=[[1, 5, 1], [1, 5, 2]]),
+    "keep words": lambda: done(deposits=["abc"]),
+    "keep without a key": lambda: done(deposits=[[1, 5]]),
+    "keep under no key": lambda: done(deposits=[[1, 5, -1]]),
+    "keep nothing": lambda: done(deposits=[[1, 0, 1]]),
+    "send along more than there is": lambda: done(deposits=[[1, 2, 0]]),
+    "a result that nobody asked for": lambda: msg.DepositSent(1, b"x"),
 }
 
 

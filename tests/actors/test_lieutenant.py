@@ -226,6 +226,60 @@ async def test_a_batch_is_run_by_a_worker_in_its_environment_and_reported():
         assert (done.worker, bytes(done.payload)) == (1, b"calls")
 
 
+async def a_kept_result(commander: FakeCommander, worker: FakeProcess) -> int:
+    """Of the first call that the worker runs: its key."""
+    range_ = worker.run()
+    worker.say(
+        msg.Progress(
+            range_.serial, 0, 1, 10, True, deposits=[[0, 5]], payload=b"outcomes" + b"value"
+        )
+    )
+    done = await commander.next(msg.RangeDone)
+    assert bytes(done.payload) == b"outcomes"
+    ((call, size, key),) = done.deposits
+    assert (call, size) == (0, 5)
+    return int(key)
+
+
+async def test_a_big_result_is_kept_given_to_calls_that_take_it_and_sent_when_it_is_asked_for():
+    async with a_house(slots=1) as house:
+        commander = house.commander()
+        commander.say(FUNCTION, ENVIRONMENT, assign(hi=1, keep_over=4))
+        worker = await house.worker()
+        await until(lambda: len(worker.heard) == 2)
+        assert worker.run().keep_over == 4
+        key = await a_kept_result(commander, worker)
+        commander.say(
+            assign(2, hi=1, deposits=[[key, 5], [0, 2]], payload=b"callsab"),
+            msg.FetchDeposit(key),
+            msg.ForgetDeposits([key]),
+        )
+        assert await commander.next(msg.DepositSent) == msg.DepositSent(key, b"value")
+        await until(lambda: len(worker.heard) == 3)
+        range_ = worker.run()
+        assert (range_.deposits, range_.payload) == ([5, 2], b"callsvalueab")
+        house.ref.tell(Drain())
+        worker.do()
+        await house.drained.wait()
+
+
+async def test_a_result_that_is_kept_is_given_to_a_worker_that_asks_and_to_no_other_session():
+    async with a_house(slots=1) as house:
+        commander, other = house.commander(), house.commander()
+        commander.say(FUNCTION, ENVIRONMENT, assign(hi=1, keep_over=4))
+        worker = await house.worker()
+        await until(lambda: len(worker.heard) == 2)
+        key = await a_kept_result(commander, worker)
+        commander.say(msg.RefEnded(1, "r-1", False, key))
+        await until(lambda: len(worker.heard) == 3)
+        assert worker.heard[-1] == msg.RefEnded(1, "r-1", False, 0, b"value")
+        other.say(msg.FetchDeposit(key))
+        await until(lambda: other.closed)
+        commander.channel.close()
+        house.ref.tell(Drain())
+        await house.drained.wait()
+
+
 async def test_a_function_is_sent_to_a_worker_once():
     async with a_house(slots=1) as house:
         commander = house.commander()
@@ -517,6 +571,12 @@ HOSTILE: dict[str, Callable[[], list[msg.Message]]] = {
     "variables with a zero": lambda: [msg.DefineEnvironment("x", [], {"A\0": "b"})],
     "paths of numbers": lambda: [unchecked(msg.DefineEnvironment("x", [], {}), sys_path=[1, None])],
     "a directory with a zero": lambda: [msg.DefineEnvironment("x", [], {}, cwd="a\0b")],
+    "takes what is not kept": lambda: [assign(deposits=[[7, 5]])],
+    "takes more than comes along": lambda: [assign(deposits=[[0, 6]])],
+    "takes words": lambda: [unchecked(assign(), deposits=["abc"])],
+    "fetches what is not kept": lambda: [msg.FetchDeposit(7)],
+    "gives workers what is not kept": lambda: [msg.RefEnded(1, "r-1", False, 7)],
+    "forgets words": lambda: [unchecked(msg.ForgetDeposits([]), keys=["a"])],
 }
 
 
@@ -583,6 +643,9 @@ FORGED: dict[str, msg.Message] = {
     "negative time": progress(1, 0, 3, elapsed_us=-(10**12)),
     "words to be retried": progress(1, 0, 3, retryable=["a"]),
     "strangers to be retried": progress(1, 0, 3, retryable=[7]),
+    "big results of strangers": progress(1, 0, 3, deposits=[[3, 5]], payload=bytes(9)),
+    "bigger results than there are": progress(1, 0, 3, deposits=[[0, 5]], payload=bytes(4)),
+    "big words": progress(1, 0, 3, deposits=["a"]),
     "twice to be retried": progress(1, 0, 3, retryable=[1, 1]),
     "truths to be retried": progress(1, 0, 3, retryable=[True]),
     "lists to be retried": progress(1, 0, 3, retryable=[[1]]),
