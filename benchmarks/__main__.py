@@ -13,7 +13,10 @@ from collections.abc import Callable, Sequence
 from benchmarks.figure import FAILED, HEADING, MISSED, Figure
 from benchmarks.node import ROOT, isolated
 
-NAMES = ("batch", "latency", "remote", "actors", "cpu", "makespan", "fairness", "footprint")
+NAMES = (
+    *("batch", "latency", "remote", "chain", "actors"),
+    *("cpu", "makespan", "fairness", "footprint"),
+)
 STOP_MAX_S = 30.0
 LIMIT_S = 300.0  # one benchmark; the longest takes about a minute
 GRACE_S = 2.0  # for its stack to reach stderr before it is interrupted

@@ -93,3 +93,8 @@ def claim(path: str, seconds: float) -> Bare:
     """Leave a file behind as a sign of having started, then sleep."""
     with open(path, "x"):
         return nap(seconds)
+
+
+def turned(value: bytes) -> bytes:
+    """A new value of the same size."""
+    return value[1:] + value[:1]

@@ -12,6 +12,7 @@ from hypothesis import given, settings, strategies as st
 
 from goliath.actors import results
 from goliath.actors.calls import Callee, Function
+from goliath.actors.cargo import packed, unpacked
 from goliath.actors.coroutines import CoroutineRunner
 from goliath.actors.execution import Execution, Range, Region
 from goliath.actors.failures import CallInterrupted, call_text, failure_record
@@ -310,3 +311,104 @@ def test_an_exception_that_breaks_its_own_traceback_is_still_told() -> None:
     record = failure_record(WorstError(), "f()")
     assert record["type"].endswith("WorstError")
     assert "str() raised RuntimeError" in record["message"]
+
+
+# -- results that stay on the node, and arguments that were there ------------------------
+
+
+def staged(rows: list[Any], **fields: Any) -> Stage:
+    stage = Stage(rows)
+    for name, value in fields.items():
+        setattr(stage.message, name, value)
+    stage.range = Range(stage.message)
+    return stage
+
+
+def taken_apart(progress: Progress) -> tuple[dict[int, Any], list[Any], dict[int, Any]]:
+    """The big results by their calls, and the values and failures that are left."""
+    rest, pieces = unpacked(progress.payload, [size for _, size in progress.deposits])
+    calls = [call for call, _ in progress.deposits]
+    values, failures = serialization.decode_outcomes(rest)
+    found = {
+        call: serialization.load_value(piece or b"")
+        for call, piece in zip(calls, pieces, strict=True)
+    }
+    return found, values, failures
+
+
+@pytest.mark.parametrize("form", ["columns", "rows"])
+def test_big_results_are_set_apart_and_the_others_stay_together(form: str) -> None:
+    stage = staged(rows_of(form, 7), keep_over=1000)
+    results_ = [1, "x" * 2000, ["y" * 2000], [2], b"z" * 2000, "x" * 900]
+
+    def call(x: Any) -> Any:
+        number = x if form == "columns" else x[0]
+        return results_[number]
+
+    stage.run(call)
+    big, values, failures = taken_apart(stage.progress())
+    assert big == {1: results_[1], 2: results_[2], 4: results_[4]}
+    assert values == [1, None, None, [2], None, "x" * 900, None]
+    assert list(failures) == [6], "an IndexError"
+
+
+def test_big_results_that_are_reported_in_parts_are_named_by_their_calls() -> None:
+    stage = staged(rows_of("columns", 3), keep_over=10)
+    reports: list[Progress] = []
+
+    def call(x: int) -> Any:
+        if x == 2:
+            reports.append(stage.progress(final=False))
+        return ["x" * 100] if x != 1 else x
+
+    stage.run(call)
+    reports.append(stage.progress())
+    assert [[call for call, _ in report.deposits] for report in reports] == [[0], [2]]
+    assert [taken_apart(report)[1] for report in reports] == [[None, 1], [None]]
+
+
+def test_no_result_is_set_apart_unless_that_is_asked_for() -> None:
+    stage = staged(rows_of("columns", 2))
+    stage.run(lambda x: ["x" * 10**6])
+    progress = stage.progress()
+    assert progress.deposits == []
+    assert taken_apart(progress)[1] == [["x" * 10**6]] * 2
+
+
+def far_row(*beside: bytes | None) -> dict[str, Any]:
+    """The fields of a message with one call that takes results which come beside it."""
+    places = [serialization.Elsewhere(place) for place in range(len(beside))]
+    row = serialization.encode_frozen([1, *places], {"last": places[0]}, far=True)
+    form, payload = serialization.encode_gathered(None, [row])
+    sizes = [-1 if piece is None else len(piece) for piece in beside]
+    payload = packed(payload, [piece for piece in beside if piece is not None])
+    return {"form": form, "payload": payload, "deposits": sizes}
+
+
+def test_values_that_come_beside_a_call_stand_in_their_places_and_are_one_object() -> None:
+    beside = [serialization.dump_value(["first"]), serialization.dump_value({"second": 2})]
+    stage = staged([{"x": 0}], **far_row(*beside))
+    seen: list[Any] = []
+
+    def call(*args: Any, last: Any) -> None:
+        seen.extend((args, last))
+
+    stage.run(call)
+    assert seen == [(1, ["first"], {"second": 2}), ["first"]]
+    assert seen[0][1] is seen[1]
+    assert stage.outcomes().values == {0: None}
+
+
+def test_a_call_that_takes_what_is_lost_raises_that_and_does_not_run() -> None:
+    stage = staged([{"x": 0}], **far_row(None, serialization.dump_value("there")))
+    stage.run(lambda *_args, **_kwargs: pytest.fail("it ran"))
+    (failure,) = stage.outcomes().failures.values()
+    assert (failure["type"], failure["kind"]) == ("goliath.errors.ObjectLostError", "raised")
+    assert "was lost with the node that kept it" in failure["message"]
+
+
+def test_a_call_whose_argument_cannot_be_rebuilt_says_so_wherever_it_came_from() -> None:
+    stage = staged([{"x": 0}], **far_row(b"no pickle"))
+    stage.run(lambda *_args, **_kwargs: pytest.fail("it ran"))
+    (failure,) = stage.outcomes().failures.values()
+    assert "its arguments cannot be rebuilt in the worker" in failure["message"]

@@ -5,10 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import signal
-import socket
-import struct
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +15,7 @@ import psutil
 import pytest
 
 import goliath
+from benchmarks import procs
 from goliath import Commander, Executor, GetTimeoutError, ObjectLostError
 from tests.lieutenants import Lieutenant
 from tests.processes import kill, until
@@ -64,14 +62,8 @@ def on(function: Any, node: str, **options: Any) -> Any:
 
 
 def passed_bytes(*nodes: Lieutenant) -> int:
-    """What the kernel has carried, both ways, on this process's connections to the nodes."""
-    ports, passed = {node.port for node in nodes}, 0
-    for connection in psutil.Process().net_connections("tcp"):
-        if connection.raddr and connection.raddr.port in ports:
-            with socket.socket(fileno=os.dup(connection.fd)) as sock:
-                info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 136)
-            passed += sum(struct.unpack_from("<QQ", info, 120))  # acknowledged, received
-    return passed
+    """What this process's connections to the nodes have carried, both ways."""
+    return procs.passed_bytes(*[node.port for node in nodes])
 
 
 @goliath.remote
