@@ -62,7 +62,7 @@ def get(refs: Any, *, timeout: float | None = None) -> Any:
             results = []
             for ref in checked:  # most have ended while the first was waited for
                 outcome = ref._outcome
-                if type(outcome) is Kept and not outcome.deposit.known:
+                if type(outcome) is Kept and not outcome.deposit.asked:
                     fetch_all(each._outcome for each in checked)
                 number = ref._calls.first + ref._index
                 results.append(ref.result() if outcome is None else outcome.value(number))

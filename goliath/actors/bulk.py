@@ -70,7 +70,8 @@ class BulkRefs:
                 continue
             stop = self._ends[place]
             if type(outcome) is Kept and not outcome.deposit.known:
-                fetch_all(self._outcomes)
+                if not outcome.deposit.asked:
+                    fetch_all(self._outcomes)
                 values.append(self[place].result(_left(until)))
             elif isinstance(outcome, Arrived):
                 values += outcome.values(first + place, first + stop)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from goliath.actors.deposits import Deposit
-from goliath.actors.endings import Inherited, NoValueError, Outcome
+from goliath.actors.endings import Inherited, NoValueError, Outcome, held_in
 from goliath.actors.object_ref import ObjectRef
 from goliath.transport import serialization
 
@@ -64,6 +64,7 @@ class Dependencies:
         values = (*args, *kwargs.values())
         self._refs = {value for value in values if type(value) is ObjectRef}
         self._missing = len(self._refs)
+        self.held: list[object] = []  # the refs in the results, once the row was made
         self._lock = threading.Lock()
 
     def when_known(self, then: Callable[[], None]) -> None:
@@ -89,6 +90,7 @@ class Dependencies:
                 frozen = outcome.frozen(number)
             except NoValueError:
                 return Inherited(outcome, number)
+            self.held += held_in(outcome)
             if type(frozen) is Deposit:
                 deposits.append(frozen)
                 frozen = serialization.Elsewhere(len(deposits) - 1)

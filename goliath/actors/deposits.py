@@ -18,7 +18,7 @@ from weakref import WeakValueDictionary
 
 from goliath.actors.bell import ThreadBell
 from goliath.actors.cargo import packed
-from goliath.actors.portal import PortalClosedError, Poster
+from goliath.actors.poster import PortalClosedError, Poster
 from goliath.config import KIB
 from goliath.core.ids import NodeId
 from goliath.errors import ObjectLostError
@@ -80,6 +80,11 @@ class Deposit:
     def known(self) -> bool:
         """Whether the value is here, or lost: whoever asks for it need not wait."""
         return self._payload is not None or bool(self._error)
+
+    @property
+    def asked(self) -> bool:
+        """Whether it is known, or on its way."""
+        return self._waiters is not None or self.known
 
     @property
     def lost(self) -> bool:

@@ -60,6 +60,15 @@ def packed(outcome: Outcome, call: int) -> tuple[bool, bytes]:
     raise AssertionError(f"call {call} has a value and does not give it")
 
 
+def held_in(outcome: Outcome) -> Sequence[object]:
+    """The refs in a value, which are to be kept until it has been read."""
+    while isinstance(outcome, Parts):
+        outcome = outcome.of
+    if isinstance(outcome, Kept):
+        return outcome.deposit.held
+    return outcome.held if isinstance(outcome, Arrived | Stored) else ()
+
+
 class Arrived:
     """The outcomes of consecutive calls, as they came from a worker.
 
@@ -75,18 +84,18 @@ class Arrived:
         "_errors",
         "_failures",
         "_first",
-        "_held",
         "_payload",
         "_unboxed",
         "_values",
         "_where",
+        "held",
     )
 
     def __init__(
         self, payload: Payload, first: int, where: Where, held: Sequence[object] = ()
     ) -> None:
         self._payload: Payload | None = payload
-        self._held = held
+        self.held = held
         self._first = first
         self._where = where
         self._values: list[Any] = []
@@ -143,7 +152,7 @@ class Arrived:
             if type(whole) in (bytes, str) and len(whole) >= BIG_BYTES:
                 boxed = self._boxed.pop(place, None)
                 taken[place] = Arrived.alone(
-                    self._first + place, self._where, self._held, value, boxed
+                    self._first + place, self._where, self.held, value, boxed
                 )
                 self._values[place] = None
         return taken
@@ -308,11 +317,11 @@ class Stored:
         held: the refs in it.
     """
 
-    __slots__ = ("_frozen", "_held")
+    __slots__ = ("_frozen", "held")
 
     def __init__(self, frozen: Any, held: Sequence[object] = ()) -> None:
         self._frozen = frozen
-        self._held = held
+        self.held = held
 
     def value(self, call: int) -> Any:
         """See `Outcome.value`."""
@@ -375,10 +384,10 @@ class Parts:
         name: of the function.
     """
 
-    __slots__ = ("_call", "_count", "_first", "_name", "_of")
+    __slots__ = ("_call", "_count", "_first", "_name", "of")
 
     def __init__(self, of: Outcome, call: int, first: int, count: int, name: str) -> None:
-        self._of = of
+        self.of = of
         self._call = call
         self._first = first
         self._count = count
@@ -390,7 +399,7 @@ class Parts:
         Raises:
             ValueError: the call did not return so many items.
         """
-        whole = self._of.value(self._call)
+        whole = self.of.value(self._call)
         if not isinstance(whole, Sequence) or len(whole) != self._count:
             what = f"{len(whole)} items" if isinstance(whole, Sequence) else type(whole).__name__
             raise ValueError(

@@ -133,10 +133,10 @@ class Gathering:
         """Calls from ``first`` on are to be sent again, before the others."""
         self._rows = {**dict(enumerate(rows, first)), **self._rows}
 
-    def hold(self, index: int, refs: list[Any]) -> None:
+    def hold(self, index: int, refs: Sequence[Any]) -> None:
         """Keep what is pickled in the arguments of a call until it has ended."""
         if refs:
-            self._held[index] = refs
+            self._held.setdefault(index, []).extend(refs)
 
     def expect(self, index: int) -> None:
         """Somebody will ask for the outcome of a call: whoever has to be asked for it, is."""

@@ -298,7 +298,7 @@ def resolved(args: Iterable[Any], kwargs: Mapping[str, Any]) -> tuple[tuple[Any,
 def fetch_all(outcomes: Iterable[Outcome | None]) -> None:
     """Have the values that are still on nodes sent, all at once: each is waited for later."""
     for outcome in outcomes:
-        if type(outcome) is Kept:
+        if type(outcome) is Kept and not outcome.deposit.asked:
             outcome.deposit.when_known(_nothing)
 
 

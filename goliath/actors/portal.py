@@ -14,9 +14,11 @@ import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
-from goliath.errors import GoliathError
+from goliath.actors.poster import PortalClosedError, Poster
+
+__all__ = ["BURST", "CANCEL_MAX_S", "Portal", "PortalClosedError", "Poster", "new_event_loop"]
 
 T = TypeVar("T")
 
@@ -28,10 +30,6 @@ CANCEL_MAX_S = 1.0
 """How long what still runs in the loop when it is stopped may take to be cancelled."""
 
 
-class PortalClosedError(GoliathError):
-    """The background loop has ended, or belongs to the parent of this forked process."""
-
-
 def new_event_loop() -> asyncio.AbstractEventLoop:
     """uvloop's where it is installed and not declined (``GOLIATH_UVLOOP=0``), else asyncio's."""
     if sys.platform != "win32" and os.environ.get("GOLIATH_UVLOOP", "1") != "0":
@@ -41,16 +39,6 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
             return asyncio.new_event_loop()
         return uvloop.new_event_loop()
     return asyncio.new_event_loop()
-
-
-class Poster(Protocol):
-    """A way into the loop's thread."""
-
-    def post(self, function: Callable[..., object], *args: Any) -> None:
-        """See `Portal.post`."""
-
-    def inside(self) -> bool:
-        """See `Portal.inside`."""
 
 
 class Portal:

@@ -199,6 +199,7 @@ class Submission:
             wanted = calls in self._dependent  # else it was cancelled, or all is broken
             self._dependent.discard(calls)
             if wanted and isinstance(row, bytes | FarRow):
+                calls.hold(index, dependencies.held)
                 calls.put(index, row)
                 if not self.IN_ORDER:
                     self._waiting.append(calls)

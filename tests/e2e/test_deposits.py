@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -372,3 +373,54 @@ def test_an_embedded_node_hands_its_results_over():
         ref = commander.submit(bytes, SIZE)
         goliath.wait([ref])
     assert ref.result() == bytes(SIZE)
+
+
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize("size", [1, SIZE])
+def test_refs_in_a_value_are_good_for_a_call_that_takes_it_when_nobody_else_holds_it(
+    size: int, tmp_path: Path
+):
+    @goliath.remote
+    def holder() -> Any:
+        return [goliath.put("inside"), bytes(size)]
+
+    @goliath.remote
+    def wait_for(path: Path) -> None:
+        until(path.exists, 20)
+
+    ref = holder.remote()
+    goliath.wait([ref])
+    busy = [wait_for.remote(tmp_path / "go") for _ in range(2)]
+    inside = goliath.remote(lambda value: goliath.get(value[0])).remote(ref)
+    del ref
+    gc.collect()
+    (tmp_path / "go").touch()
+    assert goliath.get(inside) == "inside"
+    goliath.get(busy)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_result_outlives_the_worker_that_made_it():
+    @goliath.remote(max_retries=0)
+    def last_words(value: bytes) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    ref = block.remote(SIZE, 5)
+    goliath.wait([ref])
+    with pytest.raises(goliath.WorkerCrashedError):
+        goliath.get([last_words.remote(ref) for _ in range(4)])
+    assert goliath.get(length.remote(ref)) == SIZE
+    assert goliath.get(ref) == b"\5" * SIZE
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_call_that_is_tried_again_finds_its_argument_again(tmp_path: Path):
+    @goliath.remote(max_retries=2)
+    def die_twice(value: bytes) -> int:
+        with (tmp_path / "died").open("a") as file:
+            file.write("x")
+        if (tmp_path / "died").stat().st_size < 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return len(value)
+
+    assert goliath.get(die_twice.remote(block.remote())) == SIZE

@@ -59,6 +59,11 @@ def test_every_public_name_can_be_imported_and_says_where_it_is_from() -> None:
         goliath.no_such_name  # noqa: B018
 
 
+def test_what_makes_calls_in_a_worker_imports_no_loop() -> None:
+    loaded = fresh("import goliath.actors.nested, sys; print(*sys.modules)").split()
+    assert not [name for name in ("asyncio", "aiohttp", "uvloop") if name in loaded]
+
+
 def test_the_commander_has_two_addresses() -> None:
     from goliath.commander import Commander as TheSame
 
