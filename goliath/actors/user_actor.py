@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import groupby
 from math import inf
 from typing import Any
 
@@ -17,7 +18,7 @@ from goliath.actors import desk
 from goliath.actors.blueprint import Blueprint
 from goliath.actors.dependencies import Dependencies, FarRow
 from goliath.actors.deposits import Deposit
-from goliath.actors.endings import Broken, NoValueError
+from goliath.actors.endings import Broken, NoValueError, Outcome
 from goliath.actors.gathering import Gathering
 from goliath.actors.job import job_ids
 from goliath.actors.object_ref import ObjectRef
@@ -25,7 +26,7 @@ from goliath.actors.outcomes import Setback, Where, explain
 from goliath.actors.portal import PortalClosedError, Poster
 from goliath.actors.ref import AskableRef
 from goliath.actors.stage import LIFE_VARIABLE
-from goliath.actors.submission import Submission
+from goliath.actors.submission import Sent, Submission
 from goliath.actors.supervisor import Exit, Lifetime, Supervisor
 from goliath.actors.surroundings import Surroundings
 from goliath.core.batch import JobOptions
@@ -98,7 +99,7 @@ class UserActor(Submission):
         self._creating: ObjectRef[Any] | None = None
         self._lives = 0
         self._struck: list[_Struck] = []
-        self._tries: dict[int, int] = {}
+        self._tries: dict[tuple[str, int], int] = {}  # of calls that were struck: see `_key`
         self._pending = 0
         self._leaving = self._killed = self._dead = False
         self._last: BaseException | None = None
@@ -300,48 +301,67 @@ class UserActor(Submission):
         self._sort_struck()
         around = self._fresh_surroundings()
         job = self._new_job(self.blueprint.function, around, self.blueprint.options(around.key))
-        desk.open_job(self._commander, job)
         creation = self._creation
         assert creation is not None, "it died before it was made"
         self._begin_life(creation, [])
+        desk.open_job(self._commander, job)
 
     def _sort_struck(self) -> None:
         """What was on its way: sent again if it had not begun, or may be made twice."""
         struck, self._struck = self._struck, []
         for each in sorted(struck, key=lambda each: (each.parcel, each.lo), reverse=True):
             sent = self._sent[each.parcel]
-            creating = self._creating is not None and sent.calls is self._creating._calls
-            again = [i for i in range(each.lo, each.hi) if self._may_go_again(each, i)]
-            if creating:
+            if self._creating is not None and sent.calls is self._creating._calls:
                 del self._sent[each.parcel]
-            elif len(again) == each.hi - each.lo:
-                self._send_again(sent, each)
-            else:
-                error = ActorUnavailableError(
-                    f"actor {self.name} ({self.actor_id}) died under this call and is being "
-                    "restarted; the call may have been executed. Call again if it may be made "
-                    "twice, or give the actor max_task_retries"
-                )
-                error.__cause__ = self._last
-                self._settle(each.parcel, each.lo, each.hi, Broken(error))
+                continue
+            for lo, hi, again in reversed(self._spans(each)):
+                if again:
+                    self._send_again(sent, each.parcel, lo, hi)
+                else:
+                    self._settle(each.parcel, lo, hi, Broken(self._unavailable()))
+
+    def _unavailable(self) -> ActorUnavailableError:
+        error = ActorUnavailableError(
+            f"actor {self.name} ({self.actor_id}) died under this call and is being restarted; "
+            "the call may have been executed. Call again if it may be made twice, or give the "
+            "actor max_task_retries"
+        )
+        error.__cause__ = self._last
+        return error
+
+    def _spans(self, struck: _Struck) -> list[tuple[int, int, bool]]:
+        """From which call to which, and whether these may go again: some may have been struck
+        before."""
+        spans = []
+        calls = range(struck.lo, struck.hi)
+        for again, run in groupby(calls, lambda call: self._may_go_again(struck, call)):
+            first, *rest = run
+            spans.append((first, first + len(rest) + 1, again))
+        return spans
 
     def _may_go_again(self, struck: _Struck, call: int) -> bool:
         if not struck.begun:
             return True
-        retries = self.blueprint.max_task_retries
-        number = self._sent[struck.parcel].calls.first + self._sent[struck.parcel].offset + call
-        tries = self._tries[number] = self._tries.get(number, 0) + 1
+        retries, key = self.blueprint.max_task_retries, _key(self._sent[struck.parcel], call)
+        tries = self._tries[key] = self._tries.get(key, 0) + 1
         return retries < 0 or tries <= retries
 
-    def _send_again(self, sent: Any, struck: _Struck) -> None:
+    def _settle(self, parcel: int, lo: int, hi: int, outcome: Outcome) -> None:
+        if self._tries and lo < hi:
+            sent = self._sent[parcel]
+            for call in range(lo, hi):
+                self._tries.pop(_key(sent, call), None)
+        super()._settle(parcel, lo, hi, outcome)
+
+    def _send_again(self, sent: Sent, parcel: int, lo: int, hi: int) -> None:
+        assert sent.rows is not None, "what is sent in order is kept until it has ended"
         with self._lock:
-            first = sent.offset + struck.lo
-            sent.calls.put_back(first, sent.rows[struck.lo : struck.hi])
+            sent.calls.put_back(sent.offset + lo, sent.rows[lo:hi])
             if sent.calls not in self._waiting:
                 self._waiting.appendleft(sent.calls)
-            sent.open_calls -= struck.hi - struck.lo
+            sent.open_calls -= hi - lo
             if not sent.open_calls:
-                del self._sent[struck.parcel]
+                del self._sent[parcel]
 
     def _kill(self, no_restart: bool) -> None:
         if self._dead:
@@ -383,6 +403,11 @@ class UserActor(Submission):
         self._dead = True
         super().on_broken(error)
         self._on_end(self)
+
+
+def _key(sent: Sent, call: int) -> tuple[str, int]:
+    """Which call of a parcel is meant: workers number theirs, each under names of its own."""
+    return sent.calls.job, sent.calls.first + sent.offset + call
 
 
 def _raised(value: Callable[[int], Any], number: int) -> BaseException:

@@ -1,0 +1,103 @@
+"""An actor of the user's in its Commander's process: its calls, and what its deaths cost them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from goliath.actors.blueprint import Blueprint
+from goliath.actors.object_ref import ObjectRef
+from goliath.actors.outcomes import Setback, Where
+from goliath.actors.stage import BEGIN
+from goliath.actors.surroundings import Surroundings
+from goliath.actors.user_actor import UserActor
+from goliath.core.commands import Verdict
+from goliath.errors import ActorUnavailableError
+from goliath.transport.serialization import dump_function, encode_single
+from tests.actors.desks import FakeCommander
+
+
+def echo(method: str, *args: Any) -> Any:
+    """Stands for `stage.Methods`."""
+    return None if method == BEGIN else (method, *args)
+
+
+class Played:
+    """An actor that is being made, and the Commander whose actor it is.
+
+    Args:
+        batches: that are wanted of each life, ``__init__`` included.
+    """
+
+    def __init__(self, batches: int = 20, **options: Any) -> None:
+        self.commander = FakeCommander(batches=batches, calls=1, endless=False, lazy=True)
+        creation = encode_single((BEGIN,), {})
+        self.actor = UserActor(
+            "actor-1",
+            Blueprint(dump_function(echo), **options),
+            creation,
+            [],
+            Surroundings("env"),
+            self.commander.portal,
+            self.commander,
+            lambda _actor: None,
+        )
+
+    def run(self) -> None:
+        """Run what was sent: ``__init__``, before anything else."""
+        self.commander.run_all()
+
+    def call_as(self, task_id: str, method: str) -> ObjectRef[Any]:
+        """A call that a worker makes."""
+        return self.actor.call_as(task_id, encode_single((method,), {}), [])
+
+    def die(self) -> None:
+        """Its process ends under all calls that were sent, and the next one is made."""
+        parcels = self.commander.parcels[:]
+        self.commander.parcels.clear()
+        for parcel in parcels:
+            crash = Setback(Verdict.CRASHED)
+            self.actor.on_failed(parcel.first, 0, parcel.calls, crash, Where("echo"))
+        self.actor._on_abandoned(Setback(Verdict.GONE))
+        self.run()
+
+
+def test_calls_of_several_callers_with_one_number_may_be_tried_again_as_often_as_each_other() -> (
+    None
+):
+    played = Played(max_restarts=5, max_task_retries=1)
+    played.run()
+    refs = [played.call_as(f"{maker}-7", maker) for maker in ("w1", "w2", "w3")]
+    played.die()
+    played.run()
+    assert [ref.result(timeout=0) for ref in refs] == [("w1",), ("w2",), ("w3",)]
+
+
+def test_a_call_is_tried_no_more_often_than_it_may_be_and_forgotten_when_it_has_ended() -> None:
+    played = Played(max_restarts=5, max_task_retries=1)
+    played.run()
+    ref = played.call_as("w1-7", "again")
+    played.die()
+    assert not ref.done()
+    played.die()
+    with pytest.raises(ActorUnavailableError):
+        ref.result(timeout=0)
+    good = played.call_as("w1-8", "good")
+    played.die()
+    played.run()
+    assert good.result(timeout=0) == ("good",)
+    assert played.actor._tries == {}
+
+
+def test_of_calls_that_died_together_those_are_made_again_that_may() -> None:
+    played = Played(batches=2, max_restarts=5, max_task_retries=1)
+    first, *others = [played.actor.call(name, (), {}) for name in ("first", "second", "third")]
+    played.run()
+    played.commander.calls = 3
+    played.die()  # under the first, which was sent alone
+    played.die()  # under all three
+    with pytest.raises(ActorUnavailableError):
+        first.result(timeout=0)
+    played.run()
+    assert [ref.result(timeout=0) for ref in others] == [("second",), ("third",)]
