@@ -30,9 +30,10 @@ from typing import Any, Generic, Literal, ParamSpec, TypedDict, TypeVar, Unpack
 from goliath import runtime
 from goliath.actors import stage
 from goliath.actors.blueprint import DEFAULT_NAMESPACE, Blueprint
-from goliath.actors.checks import checked_resources, needs
+from goliath.actors.checks import STREAMING, checked_count, checked_resources, needs
 from goliath.actors.failures import EVERYTHING
 from goliath.actors.handles import ActorHandle
+from goliath.actors.repertoire import Method, Repertoire
 from goliath.actors.task import STRATEGIES, NodeAffinitySchedulingStrategy, Strategy
 from goliath.core.batch import CONCURRENCY_MAX
 from goliath.transport import serialization
@@ -41,7 +42,7 @@ P = ParamSpec("P")
 A = TypeVar("A")
 F = TypeVar("F", bound=Callable[..., Any])
 
-_METHOD = "__goliath_num_returns__"
+_NUM_RETURNS = "__goliath_num_returns__"
 
 
 class ActorOptions(TypedDict, total=False):
@@ -150,7 +151,7 @@ class ActorClass(Generic[P]):
             _resources(options),
             strategy.node_id if affine else None,  # type: ignore[union-attr]  # as was just asked
             strategy.soft if affine else False,  # type: ignore[union-attr]
-            _methods_of(cls),
+            _repertoire_of(cls),
             options.get("max_restarts", 0),
             options.get("max_task_retries", 0),
             options.get("max_pending_calls", -1),
@@ -217,34 +218,45 @@ def _check(options: ActorOptions) -> None:
 _OF_ACTOR = (Actor.remote.__func__, Actor.options.__func__)  # type: ignore[attr-defined]
 
 
-def _methods_of(cls: type) -> dict[str, int]:
+def _repertoire_of(cls: type) -> Repertoire:
     """What can be called of an instance: everything but what Python itself calls."""
-    return {
-        name: getattr(member, _METHOD, 1)
-        for name, member in inspect.getmembers(cls, callable)
-        if not (name.startswith("__") and name.endswith("__") and name != "__call__")
-        and getattr(member, "__func__", None) not in _OF_ACTOR
-    }
+    return Repertoire(
+        {
+            name: Method(getattr(member, _NUM_RETURNS, STREAMING if _has_items(member) else 1))
+            for name, member in inspect.getmembers(cls, callable)
+            if not (name.startswith("__") and name.endswith("__") and name != "__call__")
+            and getattr(member, "__func__", None) not in _OF_ACTOR
+        }
+    )
+
+
+def _has_items(member: Any) -> bool:
+    return inspect.isgeneratorfunction(member) or inspect.isasyncgenfunction(member)
 
 
 def _is_async(cls: type) -> bool:
-    return any(inspect.iscoroutinefunction(member) for _, member in inspect.getmembers(cls))
+    members = [member for _, member in inspect.getmembers(cls)]
+    return any(map(inspect.iscoroutinefunction, members)) or any(
+        map(inspect.isasyncgenfunction, members)
+    )
 
 
-def method(*, num_returns: int = 1) -> Callable[[F], F]:
+def method(*, num_returns: int | Literal["streaming"]) -> Callable[[F], F]:
     """Options of an actor's method: ``@goliath.method(num_returns=2)``.
 
     Args:
         num_returns: more than 1: the method returns so many items, and ``remote`` a ref for each.
+            ``"streaming"``: ``remote`` returns an `ObjectRefGenerator`, which yields the ref of
+            each item as soon as that is made. It is so for generator functions, unless something
+            else is said here.
 
     Raises:
-        ValueError: it is no positive integer.
+        ValueError: it is something else.
     """
-    if type(num_returns) is not int or num_returns < 1:
-        raise ValueError(f"num_returns={num_returns!r}; it is a positive integer")
+    checked_count(num_returns)
 
     def mark(function: F) -> F:
-        setattr(function, _METHOD, num_returns)
+        setattr(function, _NUM_RETURNS, num_returns)
         return function
 
     return mark

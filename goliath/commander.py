@@ -50,6 +50,7 @@ from goliath.actors.options import RunOptions, make_plan
 from goliath.actors.printing import Printer, Target
 from goliath.actors.ref_generator import ObjectRefGenerator
 from goliath.actors.ref_list import RefList
+from goliath.actors.repertoire import Repertoire
 from goliath.actors.spec import in_worker
 from goliath.actors.stage import BEGIN
 from goliath.actors.standing import StandingJobs
@@ -365,7 +366,7 @@ class Commander:
 
     def make_actor(
         self, pickle: Callable[..., Blueprint], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[HeldGrip, Mapping[str, int]]:
+    ) -> tuple[HeldGrip, Repertoire]:
         """Make an actor (see `goliath.remote`); ``pickle`` makes its blueprint, given its id."""
         portal, commander = self._cluster.start()
         actor_id = self._cluster.troupe.new_id()
@@ -375,7 +376,7 @@ class Commander:
         grip = self._cluster.troupe.make(
             actor_id, blueprint, creation, held, surroundings(), portal, commander
         )
-        return grip, blueprint.methods
+        return grip, blueprint.repertoire
 
     def find_actor(self, name: str, namespace: str) -> HeldGrip | None:
         """The living actor of that name."""

@@ -8,7 +8,7 @@ from typing import Any, Generic, Literal, ParamSpec, TypedDict, TypeVar, Unpack,
 
 from goliath import runtime
 from goliath.actor_class import ActorClass
-from goliath.actors.checks import RetryExceptions
+from goliath.actors.checks import STREAMING, RetryExceptions, checked_count
 from goliath.actors.object_ref import ObjectRef, made_here, resolved, split
 from goliath.actors.ref_generator import MadeHere, ObjectRefGenerator
 from goliath.actors.ref_list import RefList
@@ -16,8 +16,6 @@ from goliath.actors.task import Strategy, Task
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-STREAMING: Literal["streaming"] = "streaming"
 
 
 class TaskOptions(TypedDict, total=False):
@@ -63,7 +61,7 @@ class RemoteFunction(Generic[P, T]):
 
     def __init__(self, function: Callable[P, T], options: TaskOptions) -> None:
         rest: dict[str, Any] = dict(options)
-        self._num_returns = _checked_count(rest.pop("num_returns", 1))
+        self._num_returns = checked_count(rest.pop("num_returns", 1))
         unknown = rest.keys() - TaskOptions.__annotations__.keys()
         if unknown:
             raise TypeError(
@@ -186,14 +184,6 @@ class StreamingFunction(RemoteFunction[P, T]):
 def _with_options(function: Callable[..., Any], options: Any) -> RemoteFunction[..., Any]:
     streams = options.get("num_returns") == STREAMING
     return (StreamingFunction if streams else RemoteFunction)(function, options)
-
-
-def _checked_count(num_returns: Any) -> Any:
-    if num_returns == STREAMING:
-        return STREAMING
-    if not isinstance(num_returns, int) or isinstance(num_returns, bool) or num_returns < 1:
-        raise ValueError(f"num_returns={num_returns!r}; it is a positive integer or {STREAMING!r}")
-    return num_returns
 
 
 @overload

@@ -165,8 +165,9 @@ def make_actor(
 ) -> ActorHandle:
     """Make an actor; ``pickle`` makes its blueprint, given its id."""
     if _local:
-        methods = pickle("local", here=True).methods
-        return ActorHandle(LocalGrip(f"local-{next(_local_actors)}", cls(*args, **kwargs)), methods)
+        repertoire = pickle("local", here=True).repertoire
+        local = LocalGrip(f"local-{next(_local_actors)}", cls(*args, **kwargs))
+        return ActorHandle(local, repertoire)
     if in_worker():
         made: list[Blueprint] = []
 
@@ -175,9 +176,9 @@ def make_actor(
             return made[0]
 
         nested_grip = nested.calls().make_actor(cls, dump, args, kwargs)
-        return ActorHandle(nested_grip, made[0].methods)
-    grip, methods = commander().make_actor(pickle, args, kwargs)
-    return ActorHandle(grip, methods)
+        return ActorHandle(nested_grip, made[0].repertoire)
+    grip, repertoire = commander().make_actor(pickle, args, kwargs)
+    return ActorHandle(grip, repertoire)
 
 
 def find_actor(name: str, namespace: str) -> ActorHandle | None:
@@ -188,7 +189,7 @@ def find_actor(name: str, namespace: str) -> ActorHandle | None:
         found = nested.calls().find_actor(name, namespace)
         return None if found is None else ActorHandle(*found)
     known = commander().find_actor(name, namespace)
-    return None if known is None else ActorHandle(known, known.actor.blueprint.methods)
+    return None if known is None else ActorHandle(known, known.actor.blueprint.repertoire)
 
 
 def leave_actor() -> None:

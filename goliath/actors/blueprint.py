@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from types import NoneType
 from typing import Any
 
+from goliath.actors.repertoire import Repertoire
 from goliath.actors.scrutiny import are_amounts
 from goliath.core.batch import CONCURRENCY_MAX, JobOptions
 from goliath.core.ids import NodeId
@@ -23,7 +24,7 @@ class Blueprint:
         function: pickled `stage.Methods` of its class.
         cpus, resources: what it takes of its node for as long as it lives.
         node, soft: where it is to live, as in `JobOptions`.
-        methods: names of its methods, and how many results each returns.
+        repertoire: what can be asked of it.
         max_restarts: how often it is made again after its process has died; -1: always.
         max_task_retries: how often a call is made again that was under way then; -1: always.
         max_pending_calls: calls that may wait; -1: any number.
@@ -36,7 +37,7 @@ class Blueprint:
     resources: Mapping[str, float] = field(default_factory=dict)
     node: str | None = None
     soft: bool = False
-    methods: Mapping[str, int] = field(default_factory=dict)
+    repertoire: Repertoire = field(default_factory=Repertoire)
     max_restarts: int = 0
     max_task_retries: int = 0
     max_pending_calls: int = -1
@@ -73,10 +74,12 @@ class Blueprint:
         Raises:
             TypeError: it did not.
         """
-        wrong = [name for name, value in data.items() if not _is_right(name, value)]
+        rest = dict(data)
+        repertoire = Repertoire.of(rest.pop("repertoire", None))
+        wrong = [name for name, value in rest.items() if not _is_right(name, value)]
         if wrong:
             raise TypeError(f"{wrong[0]}={data[wrong[0]]!r}")
-        return cls(function, **data)
+        return cls(function, repertoire=repertoire, **rest)
 
 
 _TYPES: Mapping[str, tuple[type, ...]] = {
@@ -100,8 +103,4 @@ def _is_right(name: str, value: object) -> bool:
         return are_amounts({name: value})
     if name == "resources":
         return isinstance(value, dict) and are_amounts(value)
-    if name == "methods":
-        return isinstance(value, dict) and all(
-            type(each) is str and type(count) is int for each, count in value.items()
-        )
     return False

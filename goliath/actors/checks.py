@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 from goliath.actors.scrutiny import are_amounts
 from goliath.core.batch import MEMORY
 from goliath.core.devices import GPU, is_share
 
 RetryExceptions = bool | Iterable[type[BaseException]]
+
+STREAMING: Literal["streaming"] = "streaming"
+"""For ``num_returns``: as many items as the call makes, each as soon as it is made."""
+
+
+def checked_count(num_returns: Any) -> Any:
+    """A ``num_returns``.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if num_returns == STREAMING or (type(num_returns) is int and num_returns >= 1):
+        return num_returns
+    raise ValueError(f"num_returns={num_returns!r}; it is a positive integer or {STREAMING!r}")
 
 
 def check_deadline(deadline: Any) -> None:

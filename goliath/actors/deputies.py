@@ -123,7 +123,7 @@ class Deputies:
                 self._make_actor(deputy, said)
             case msg.FindActor(_, task_id, name, namespace):
                 grip = self._troupe.find(name, namespace)
-                known = grip and (grip.task_id, grip.name, dict(grip.actor.blueprint.methods))
+                known = grip and (grip.task_id, grip.name, grip.actor.blueprint.repertoire)
                 found = Stored(Pickled.of(known), [grip] if grip else [])
                 self._keep(deputy, self._ended(task_id, "get_actor", found))
             case msg.KillActor(_, actor_id, no_restart):
@@ -287,7 +287,9 @@ class Deputies:
     def _item_made(self, node: NodeId, deputy: Deputy, said: msg.ItemMade) -> None:
         stream = streams.find(said.task)
         known: Outcome = Stored(None)
-        if stream is None:  # its call is being called off
+        if stream is None or stream.over:
+            # It was called off, and goes on: an actor is not killed for that.
+            stream = None
             known = Broken(TaskCancelledError(f"nobody can take items of {said.task} any more"))
         tell = None
         if said.awaited:

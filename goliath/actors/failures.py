@@ -66,7 +66,7 @@ def refused_result(value: Any, exc: Exception) -> RefusedError:
 def call_text(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     """``name(1, b=2)``, cut; in an actor ``name.method(1, b=2)``."""
     if stage.actor_id is not None and args:
-        name, args = f"{name}.{args[0]}", args[1:]
+        name, args = f"{name}.{str(args[0]).removeprefix(stage.STREAMED)}", args[1:]
     parts = [describe(value, _CALL_CHARACTERS) for value in args]
     parts += [f"{key}={describe(value, _CALL_CHARACTERS)}" for key, value in kwargs.items()]
     text = f"{name}({', '.join(parts)})"

@@ -6,14 +6,17 @@ process, the actor ends after the calls that were made.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any, Literal, Protocol
 
 from goliath.actors import inside, object_ref, passing, stage
+from goliath.actors.checks import STREAMING, checked_count
 from goliath.actors.endings import Broken, Made
 from goliath.actors.gathering import Gathering
 from goliath.actors.object_ref import ObjectRef
+from goliath.actors.ref_generator import MadeHere, ObjectRefGenerator
+from goliath.actors.repertoire import Method, Repertoire
 from goliath.errors import ActorDiedError, GoliathError, ObjectLostError
 
 
@@ -31,6 +34,11 @@ class Grip(Protocol):
     def call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ObjectRef[Any]:
         """Call a method."""
 
+    def stream(
+        self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> ObjectRefGenerator[Any]:
+        """Call a method whose items are wanted one by one."""
+
     def kill(self, *, no_restart: bool) -> None:
         """End it at once."""
 
@@ -41,20 +49,20 @@ class ActorHandle:
     It can be passed to tasks and actors, and returned from them.
     """
 
-    __slots__ = ("__weakref__", "_grip", "_methods")
+    __slots__ = ("__weakref__", "_grip", "_repertoire")
 
-    def __init__(self, grip: Grip, methods: Mapping[str, int]) -> None:
+    def __init__(self, grip: Grip, repertoire: Repertoire) -> None:
         self._grip = grip
-        self._methods = methods
+        self._repertoire = repertoire
 
     def __getattr__(self, name: str) -> ActorMethod:
-        count = self._methods.get(name)
-        if count is None:
+        method = self._repertoire.methods.get(name)
+        if method is None:
             raise AttributeError(f"actor {self._grip.name} has no method {name!r}")
-        return ActorMethod(self, name, count)
+        return ActorMethod(self, name, method)
 
     def __dir__(self) -> list[str]:
-        return sorted({*object.__dir__(self), *self._methods})
+        return sorted({*object.__dir__(self), *self._repertoire.methods})
 
     def __repr__(self) -> str:
         return f"<ActorHandle {self._grip.task_id} of {self._grip.name}>"
@@ -75,18 +83,18 @@ class ActorHandle:
         grip = self._grip
         passing.collect(grip)
         object_ref.register(grip)
-        return _restored, (grip.task_id, grip.name, dict(self._methods))
+        return _restored, (grip.task_id, grip.name, self._repertoire)
 
 
 class ActorMethod:
     """A method of an actor, to be called by `remote`."""
 
-    __slots__ = ("_handle", "_name", "_num_returns")
+    __slots__ = ("_handle", "_method", "_name")
 
-    def __init__(self, handle: ActorHandle, name: str, num_returns: int) -> None:
+    def __init__(self, handle: ActorHandle, name: str, method: Method) -> None:
         self._handle = handle
         self._name = name
-        self._num_returns = num_returns
+        self._method = method
 
     def __repr__(self) -> str:
         return f"<method {self._name} of {self._handle!r}>"
@@ -101,18 +109,29 @@ class ActorMethod:
         """Call it. Calls by one handle are begun in the order in which they are made.
 
         Returns:
-            A ref to the result; a list of refs with ``num_returns``.
+            A ref to the result; a list of refs with ``num_returns``; an `ObjectRefGenerator` of
+            refs to the items of a generator method.
 
         Raises:
             SerializationError: an argument cannot be pickled.
             PendingCallsLimitExceeded: as many calls of the actor wait as may.
         """
-        ref = self._handle._grip.call(self._name, args, kwargs)
-        return ref if self._num_returns == 1 else object_ref.split(ref, self._num_returns)
+        grip, num_returns = self._handle._grip, self._method.num_returns
+        if num_returns == STREAMING:
+            return grip.stream(self._name, args, kwargs)
+        ref = grip.call(self._name, args, kwargs)
+        return ref if num_returns == 1 else object_ref.split(ref, num_returns)
 
-    def options(self, *, num_returns: int = 1) -> ActorMethod:
-        """The same method with other options."""
-        return ActorMethod(self._handle, self._name, num_returns)
+    def options(self, *, num_returns: int | Literal["streaming"] | None = None) -> ActorMethod:
+        """The same method with other options (see `goliath.method`); None: as it is.
+
+        Raises:
+            ValueError: one of them is out of range.
+        """
+        method = self._method
+        if num_returns is not None:
+            method = replace(method, num_returns=checked_count(num_returns))
+        return ActorMethod(self._handle, self._name, method)
 
 
 class LocalGrip:
@@ -135,23 +154,36 @@ class LocalGrip:
             self._died = "it has left (exit_actor)"
             return ObjectRef(Gathering(self.name, "here", 0), 0, Made(None))
 
+    def stream(
+        self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> ObjectRefGenerator[Any]:
+        """See `Grip.stream`."""
+
+        def begun(*args: Any, **kwargs: Any) -> Any:
+            if self._died:
+                raise ActorDiedError(f"actor {self.name} has died: {self._died}")
+            return getattr(self._instance, method)(*args, **kwargs)
+
+        begun.__qualname__ = f"{self.name}.{method}"
+        return ObjectRefGenerator(MadeHere(begun, *object_ref.resolved(args, kwargs)))
+
     def kill(self, *, no_restart: bool) -> None:
         """See `Grip.kill`."""
         self._died = "it was killed (goliath.kill)"
 
 
-def _restored(task_id: str, name: str, methods: dict[str, int]) -> ActorHandle:
+def _restored(task_id: str, name: str, repertoire: Repertoire) -> ActorHandle:
     if inside.host is not None:
         from goliath.actors import nested  # which is made of handles, and not for everybody
 
-        return ActorHandle(nested.calls().restored_grip(task_id, name), methods)
+        return ActorHandle(nested.calls().restored_grip(task_id, name), repertoire)
     grip: Any = object_ref.find(task_id)
     if grip is None:
         raise ObjectLostError(
             f"the handle of actor {name} ({task_id}) was read in another process than it was made "
             "in, or after the actor had ended; pass it as an argument, or keep it"
         )
-    return ActorHandle(grip, methods)
+    return ActorHandle(grip, repertoire)
 
 
 class HeldGrip:
@@ -176,6 +208,13 @@ class HeldGrip:
         """See `Grip.call`."""
         ref: ObjectRef[Any] = self.actor.call(method, args, kwargs)
         return ref
+
+    def stream(
+        self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> ObjectRefGenerator[Any]:
+        """See `Grip.stream`."""
+        items: ObjectRefGenerator[Any] = self.actor.stream(method, args, kwargs)
+        return items
 
     def kill(self, *, no_restart: bool) -> None:
         """See `Grip.kill`."""

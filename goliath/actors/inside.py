@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -52,6 +53,9 @@ class Host(Protocol):
 
     def goes_on(self, waiting: int) -> None:
         """It does not wait any more."""
+
+    def undisturbed(self) -> AbstractContextManager[None]:
+        """No interrupt strikes the main thread in it; one that comes meanwhile strikes later."""
 
 
 host: Host | None = None

@@ -26,7 +26,8 @@ from goliath.actors.failures import EVERYTHING
 from goliath.actors.gathering import Gathering, Waiter
 from goliath.actors.object_ref import ObjectRef, made_here, resolved
 from goliath.actors.ref_generator import MadeHere, ObjectRefGenerator
-from goliath.actors.stage import BEGIN
+from goliath.actors.repertoire import Repertoire
+from goliath.actors.stage import BEGIN, STREAMED
 from goliath.actors.task import Task
 from goliath.core.batch import JobOptions
 from goliath.errors import GoliathError
@@ -200,6 +201,15 @@ class NestedCalls:
         call = self._running_call(grip.name)
         return self._send(call, grip.name, "", grip.task_id, {}, (method, *args), kwargs)
 
+    def stream_actor(
+        self, grip: NestedGrip, method: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> ObjectRefGenerator[Any]:
+        """The same with a method whose items are wanted one by one."""
+        call = self._running_call(grip.name)
+        cued = (STREAMED + method, *args)
+        ref = self._send(call, grip.name, "", grip.task_id, {}, cued, kwargs, streaming=True)
+        return ObjectRefGenerator(_Items(self, ref))
+
     def make_actor(
         self,
         cls: type,
@@ -233,15 +243,15 @@ class NestedCalls:
         )
         return grip
 
-    def find_actor(self, name: str, namespace: str) -> tuple[NestedGrip, dict[str, int]] | None:
+    def find_actor(self, name: str, namespace: str) -> tuple[NestedGrip, Repertoire] | None:
         """The actor of that name, and what it can do; None if there is none."""
         ref = self._new("get_actor")
         self.tell(msg.FindActor(0, ref.task_id, name, namespace))
         found = ref.result(timeout=ANSWER_MAX_S)
         if found is None:
             return None
-        task_id, class_name, methods = found
-        return self.restored_grip(task_id, class_name), methods
+        task_id, class_name, repertoire = found
+        return self.restored_grip(task_id, class_name), repertoire
 
     def leave_actor(self) -> None:
         """The actor that runs here ends with the call at hand."""
@@ -413,6 +423,12 @@ class NestedGrip:
     def call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ObjectRef[Any]:
         """See `Grip.call`."""
         return self._nested.call_actor(self, method, args, kwargs)
+
+    def stream(
+        self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> ObjectRefGenerator[Any]:
+        """See `Grip.stream`."""
+        return self._nested.stream_actor(self, method, args, kwargs)
 
     def kill(self, *, no_restart: bool) -> None:
         """See `Grip.kill`."""

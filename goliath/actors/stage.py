@@ -5,14 +5,19 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from types import CoroutineType
 from typing import Any
 
+from goliath.actors import inside
 from goliath.errors import GoliathError
 
 BEGIN = "__init__"
 """What is called first, when the actor is made."""
+
+STREAMED = "*"
+"""Before the name of a method: its items are wanted one by one."""
 
 LIFE_VARIABLE = "GOLIATH_ACTOR_LIFE"
 """Set in the environment of its process: counts how often it was made."""
@@ -27,27 +32,38 @@ class ActorExit(BaseException):
 
 
 class Methods:
-    """What the calls of an actor call: it takes the method's name before its arguments."""
+    """What the calls of an actor call: it takes the method's name before its arguments.
+
+    Args:
+        cls: of the instance.
+        actor: its id.
+        threads: that its calls run in, if not in the main one.
+    """
 
     def __init__(self, cls: type, actor: str, threads: int = 0) -> None:
         self._cls = cls
         self._actor = actor
-        self._threads = threads  # that its calls run in, if not in the main one
+        self._threads = threads
         self._pool: Any = None
         self.__qualname__ = cls.__qualname__.rpartition("<locals>.")[2]
 
-    def __call__(self, method: str, /, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, cue: str, /, *args: Any, **kwargs: Any) -> Any:
         """Call a method of the instance, or make it."""
         global instance, actor_id, reconstructed
-        if method == BEGIN:
+        if cue == BEGIN:
             actor_id, reconstructed = self._actor, os.environ.get(LIFE_VARIABLE, "1") != "1"
             instance = self._cls(*args, **kwargs)
             return None
         if instance is None:
-            raise GoliathError(f"{self.__qualname__}.{method} was called, and there is no instance")
-        bound = getattr(instance, method)
+            raise GoliathError(f"{self.__qualname__}.{cue} was called, and there is no instance")
+        streams = cue.startswith(STREAMED)
+        bound = getattr(instance, cue[1:] if streams else cue)
+        if streams:
+            bound = importlib.import_module("goliath.actors.streamed").Streamed(bound)
+        if self._threads and streams:
+            return bound.from_threads(self._in_a_thread, args, kwargs)
         if self._threads:
-            return self._in_a_thread(partial(bound, *args, **kwargs))
+            return _until_exit(self._in_a_thread(partial(bound, *args, **kwargs)))
         try:
             value = bound(*args, **kwargs)
         except ActorExit:
@@ -55,16 +71,24 @@ class Methods:
         return _until_exit(value) if type(value) is CoroutineType else value
 
     async def _in_a_thread(self, call: Callable[[], Any]) -> Any:
+        """Nobody can interrupt a thread. So a call that is cancelled lasts as long as its thread,
+        and no more of them are busy than may be."""
         from concurrent.futures import ThreadPoolExecutor
         from contextvars import copy_context
 
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._threads, "goliath-actor")
-        loop = importlib.import_module("asyncio").get_running_loop()  # see `coroutines`
-        try:
-            return await loop.run_in_executor(self._pool, copy_context().run, call)
-        except ActorExit:
-            return None
+        asyncio = importlib.import_module("asyncio")  # see `coroutines`
+        loop = asyncio.get_running_loop()
+        thread = loop.run_in_executor(self._pool, copy_context().run, call)
+        while not thread.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait((thread,))
+        running = inside.host.running_call() if inside.host is not None else None
+        if running is not None and running.cancelled:
+            thread.exception()  # which nobody wants to hear of
+            raise asyncio.CancelledError
+        return thread.result()
 
 
 async def _until_exit(awaitable: Any) -> Any:

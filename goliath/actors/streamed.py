@@ -2,21 +2,33 @@
 
 Not too far ahead of whoever takes them: of every half window, the last item asks to be told when it
 is wanted, and the next half is not finished before that.
+
+Where calls run beside each other in a loop, they go on between two items: what is waited for is
+awaited there, wherever the items are made.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from goliath.actors import inside
 from goliath.actors.object_ref import ObjectRef
 from goliath.actors.ref_generator import WINDOW, items_in
 from goliath.actors.results import pickled_result
+from goliath.actors.stage import ActorExit
 from goliath.transport import messages as msg
 from goliath.transport.serialization import function_name
 
 HALF = WINDOW // 2
+
+_OVER = object()
+
+InThread = Callable[[Callable[[], Any]], Coroutine[Any, Any, Any]]
+"""Has something done in a thread, and waits for it."""
 
 
 class Streamed:
@@ -36,36 +48,82 @@ class Streamed:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Make the items; a coroutine that does, if they have to be awaited."""
-        items = items_in(self.func(*args, **kwargs), function_name(self.func))
-        return _send_awaited(items) if hasattr(items, "__anext__") else _send(items)
+        items = self._items(*args, **kwargs)
+        if hasattr(items, "__anext__"):
+            return _send_awaited(items)
+        if inside.host is not None and inside.host.in_loop():
+            return _send_awaited(_in_turn(items))
+        return _send(items)
+
+    def from_threads(
+        self, in_thread: InThread, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Coroutine[Any, Any, int]:
+        """The same, with each item made in a thread: between two of them, none is held."""
+        return _send_awaited(_in_threads(partial(self._items, *args, **kwargs), in_thread))
+
+    def _items(self, *args: Any, **kwargs: Any) -> Any:
+        return items_in(self.func(*args, **kwargs), function_name(self.func))
 
 
 def _send(items: Any) -> int:
     outlet = _Outlet()
     try:
-        for item in items:
-            wanted = outlet.send(item)
-            if wanted is not None:
-                wanted.result()
+        with suppress(ActorExit):
+            for item in items:
+                wanted = outlet.send(item)
+                if wanted is not None:
+                    wanted.result()
     finally:
         outlet.close()
-        if hasattr(items, "close"):
-            items.close()
+        _close(items)
     return outlet.sent
 
 
 async def _send_awaited(items: Any) -> int:
     outlet = _Outlet()
+    sleep = importlib.import_module("asyncio").sleep  # see `coroutines`
     try:
-        async for item in items:
-            wanted = outlet.send(item)
-            if wanted is not None:
-                await wanted
+        with suppress(ActorExit):
+            async for item in items:
+                wanted = outlet.send(item)
+                if wanted is not None:
+                    await sleep(0)  # neither the items nor who takes them need make it wait
+                    await wanted
     finally:
         outlet.close()
         if hasattr(items, "aclose"):
             await items.aclose()
     return outlet.sent
+
+
+async def _in_turn(items: Any) -> AsyncIterator[Any]:
+    """Items that are made in the loop, which other calls have between any two of them."""
+    sleep = importlib.import_module("asyncio").sleep
+    try:
+        for item in items:
+            yield item
+            await sleep(0)
+    finally:
+        _close(items)
+
+
+async def _in_threads(begin: Callable[[], Any], in_thread: InThread) -> AsyncIterator[Any]:
+    """Items each of which is made in a thread."""
+    items = await in_thread(begin)
+    try:
+        while (item := await in_thread(partial(next, items, _OVER))) is not _OVER:
+            yield item
+    finally:
+        await in_thread(partial(_close, items))
+
+
+def _close(items: Any) -> None:
+    """Have a generator clean up. That nobody takes its items any more may have been heard just
+    before the interrupt comes that says so, too."""
+    assert inside.host is not None
+    if hasattr(items, "close"):
+        with inside.host.undisturbed():
+            items.close()
 
 
 class _Outlet:

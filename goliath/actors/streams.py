@@ -93,6 +93,11 @@ class Stream:
         """See `Items.cancel`."""
         return self.call.cancel(force=force, recursive=recursive)
 
+    @property
+    def over(self) -> bool:
+        """Whether the call has ended: whatever may still come of it is dropped."""
+        return self._ending is not None
+
     def _known(self, index: int) -> Outcome | None:
         """What is known of an item that is not ready."""
         if index < self._made:

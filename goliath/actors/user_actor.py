@@ -14,9 +14,9 @@ from itertools import groupby
 from math import inf
 from typing import Any
 
-from goliath.actors import desk
+from goliath.actors import desk, passing
 from goliath.actors.blueprint import Blueprint
-from goliath.actors.dependencies import Dependencies, FarRow
+from goliath.actors.dependencies import Dependencies, FarRow, laid_out
 from goliath.actors.deposits import Deposit
 from goliath.actors.endings import Broken, NoValueError, Outcome
 from goliath.actors.gathering import Gathering
@@ -25,7 +25,9 @@ from goliath.actors.object_ref import ObjectRef
 from goliath.actors.outcomes import Setback, Where, explain
 from goliath.actors.portal import PortalClosedError, Poster
 from goliath.actors.ref import AskableRef
-from goliath.actors.stage import LIFE_VARIABLE
+from goliath.actors.ref_generator import ObjectRefGenerator
+from goliath.actors.stage import LIFE_VARIABLE, STREAMED
+from goliath.actors.streams import Stream
 from goliath.actors.submission import Sent, Submission
 from goliath.actors.supervisor import Exit, Lifetime, Supervisor
 from goliath.actors.surroundings import Surroundings
@@ -164,6 +166,24 @@ class UserActor(Submission):
     def call_as(self, task_id: str, row: bytes | Dependencies, held: list[Any]) -> ObjectRef[Any]:
         """Make a call that is laid out already, for a worker."""
         return self._counted(lambda: self.submit_as(task_id, row, held))
+
+    def stream(
+        self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> ObjectRefGenerator[Any]:
+        """Call a method whose items are wanted one by one; errors as of `call`."""
+        with passing.Collected() as held:
+            row = laid_out((STREAMED + method, *args), kwargs)
+        task_id = self._next_task_id()
+        # Before the call is made: its first item may come before this thread goes on.
+        stream = Stream(self._name, task_id, self._portal)
+        stream.follow(self.call_as(task_id, row, held))
+        return ObjectRefGenerator(stream)
+
+    def _next_task_id(self) -> str:
+        with self._lock:
+            self._open = None  # what is made next has the next numbers
+            self._made += 1
+            return f"{self._task}-{self._made - 1}"
 
     def _counted(self, make: Callable[[], ObjectRef[Any] | None]) -> ObjectRef[Any]:
         limit = self.blueprint.max_pending_calls

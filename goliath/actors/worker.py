@@ -315,12 +315,12 @@ class Worker:
 
     def tell(self, message: Message) -> None:
         """See `inside.Host.tell`."""
-        with self._undisturbed():
+        with self.undisturbed():
             self._send(message)
 
     def waits(self) -> int:
         """See `inside.Host.waits`: what this range has not begun is given back first."""
-        with self._undisturbed(), self._lock:
+        with self.undisturbed(), self._lock:
             running = self._at_hand()
             if running is None:
                 return 0
@@ -336,14 +336,14 @@ class Worker:
 
     def leave_soon(self) -> None:
         """See `inside.Host.leave_soon`."""
-        with self._undisturbed(), self._lock:
+        with self.undisturbed(), self._lock:
             self._leaving = True
             for running in self._running.values():
                 running.range.give_back(keep=1)
 
     def goes_on(self, waiting: int) -> None:
         """See `inside.Host.goes_on`."""
-        with self._undisturbed(), self._lock:
+        with self.undisturbed(), self._lock:
             running = self._running.get(waiting)
             if running is not None:
                 running.waiting -= 1
@@ -351,8 +351,8 @@ class Worker:
                     self._send_locked(Waiting(waiting, False))
 
     @contextmanager
-    def _undisturbed(self) -> Iterator[None]:
-        """No interrupt strikes the main thread in here: half a message must not be sent."""
+    def undisturbed(self) -> Iterator[None]:
+        """See `inside.Host.undisturbed`: half a message must not be sent, for one."""
         if threading.get_ident() != threading.main_thread().ident:
             yield
             return

@@ -193,3 +193,15 @@ def test_a_worker_whose_items_nobody_can_take_is_told_so_instead_of_waiting_for_
     (told,) = office.told
     assert (told.worker, told.ref, told.failed) == (3, "stream-x-1.wanted-1", True)
     assert isinstance(load_error(told.payload), TaskCancelledError)
+
+
+def test_a_worker_whose_call_was_called_off_is_told_so_though_somebody_has_the_stream():
+    office, streaming = FakeOffice(), Streaming()
+    deputies = Deputies(office, FakePortal(), Troupe())  # type: ignore[arg-type]
+    task_id = streaming.stream.call.task_id
+    deputies.hear(NodeId("n"), msg.ItemMade(3, task_id, 0, True, [], b""))
+    assert office.told == []
+    streaming.end(Broken(TaskCancelledError("called off")))
+    deputies.hear(NodeId("n"), msg.ItemMade(3, task_id, 1, True, [], b""))
+    (told,) = office.told
+    assert (told.ref, told.failed) == (f"{task_id}.wanted-1", True)
