@@ -513,6 +513,25 @@ MUTANTS = [
         "True",
     ),
     Mutant(
+        "lets a group of an actor's calls take the room of another",
+        CREW + "has_lane_for",
+        "host.groups.get(work.group, 0) < work.group_limit",
+        "True",
+    ),
+    Mutant(
+        "does not give the room back that a call had in its group",
+        CREW + "release",
+        "worker.host.groups[piece.work.group] -= 1",
+        "pass",
+    ),
+    Mutant(
+        "lets cancelled calls of one group keep those of another away",
+        "goliath.core.scheduler:actor_window",
+        "GROUPS_WINDOW if options.groups else ACTOR_WINDOW",
+        "ACTOR_WINDOW",
+        test_actors.test_what_was_cancelled_in_a_group_and_runs_on_keeps_no_other_group_away,
+    ),
+    Mutant(
         "parks a worker that has lanes",
         NODE + "_free_lane",
         "elif not host.lanes:",

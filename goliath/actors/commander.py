@@ -510,6 +510,8 @@ class CommanderActor(Actor):
                 command.concurrency,
                 DEPOSIT_BYTES if job.keeps and not node.up.embedded else 0,
                 deposits,
+                parcel.group,
+                options.groups.get(parcel.group, 0),
                 payload,
             )
         )

@@ -100,6 +100,7 @@ class Parcel:
     form: str
     payload: bytes
     origin: Origin = field(default_factory=list)
+    group: str = ""  # of an actor's calls
     open_calls: int = 0
     deposits: Sequence[Deposit] = ()  # results that its calls take, kept on nodes
 

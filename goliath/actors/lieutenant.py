@@ -290,6 +290,7 @@ class LieutenantActor(Actor):
             or said.cpus < 0
             or said.linger_s < LINGER_MIN_S
             or not 1 <= said.concurrency <= CONCURRENCY_MAX
+            or not 0 <= said.group_limit <= said.concurrency
             or not are_amounts(said.resources)
             or not is_share(said.resources.get(GPU, 0.0))
         ):
@@ -313,6 +314,8 @@ class LieutenantActor(Actor):
                 said.depth,
                 said.actor,
                 said.concurrency,
+                said.group,
+                said.group_limit,
             )
         )
         return None

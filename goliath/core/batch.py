@@ -62,6 +62,7 @@ class JobOptions:
     soft: bool = False  # ... or elsewhere, if it is not there or too small
     actor: bool = False  # in their order, each once, in one process that is there for them alone
     concurrency: int = 1  # how many may run at once in one worker: of a coroutine function
+    groups: Mapping[str, int] = field(default_factory=dict)  # of an actor's: how many of each
 
     @property
     def careful(self) -> bool:

@@ -177,6 +177,7 @@ class Crew:
             work.concurrency > 1
             and self._is_like(host, work)
             and len(host.lanes) < work.concurrency
+            and (not work.group_limit or host.groups.get(work.group, 0) < work.group_limit)
         )
 
     @staticmethod
@@ -203,6 +204,7 @@ class Crew:
         if host.state is WorkerState.IDLE:
             host.move(WorkerState.BUSY, now)
         host.lanes[lane.serial] = lane
+        host.groups[piece.work.group] = host.groups.get(piece.work.group, 0) + 1
         if host.state is WorkerState.BUSY:
             lane.move(WorkerState.BUSY, now)
             self.begin_timing(lane, now)
@@ -314,6 +316,7 @@ class Crew:
         worker.flush_at = worker.inspect_at = worker.kill_at = inf
         if worker.host is not None:
             del worker.host.lanes[worker.serial]
+            worker.host.groups[piece.work.group] -= 1
         return piece
 
     def is_worn(self, worker: Worker) -> bool:
@@ -487,10 +490,15 @@ class Crew:
     def _check_lanes(host: Worker) -> None:
         assert host.host is None, f"worker {host.id} is a lane of another"
         assert host.piece is None or not host.lanes, f"worker {host.id} has lanes beside a piece"
+        crowds: dict[str, int] = {}
         for serial, lane in host.lanes.items():
             assert lane.piece is not None, f"an empty lane of worker {host.id}"
             assert (lane.host, lane.serial, lane.state) == (host, serial, host.state), lane.serial
             work = lane.piece.work
             assert len(host.lanes) <= work.concurrency, f"worker {host.id} has too many lanes"
+            crowds[work.group] = crowds.get(work.group, 0) + 1
+            assert crowds[work.group] <= (work.group_limit or work.concurrency), work.group
             assert host.work is not None
             assert (work.cpus, work.resources) == (host.work.cpus, host.work.resources), serial
+        counted = {group: count for group, count in host.groups.items() if count}
+        assert counted == crowds, f"worker {host.id} counts {counted} lanes and has {crowds}"

@@ -9,7 +9,7 @@ from goliath.core.backlog import Backlog
 from goliath.core.commands import Demand
 from goliath.core.ids import JobId, NodeId
 from goliath.core.job import Job
-from goliath.core.placement import ACTOR_WINDOW, NodeView
+from goliath.core.placement import ACTOR_WINDOW, NodeView, actor_window
 from goliath.core.policy import BatchPolicy
 
 
@@ -59,9 +59,10 @@ class Feeding:
         """How many calls of a job can run at once, and how many more batches of it be sent."""
         if job.options.actor:
             home = self.nodes.get(job.home) if job.home is not None else None
-            held = home.actors.get(job.id, 0) if home is not None else 0
-            at_once = job.options.concurrency if home is not None else 1
-            return at_once, max(ACTOR_WINDOW * at_once - held, 0)
+            if home is None:
+                return 1, ACTOR_WINDOW
+            held = home.actors.get(job.id, 0)
+            return job.options.concurrency, max(actor_window(job.options) - held, 0)
         batch_s = job.batch_s(self.policy)
         slots = room = 0
         for node in self.nodes.values():

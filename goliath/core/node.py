@@ -215,6 +215,8 @@ class Node:
             event.depth,
             event.actor,
             event.concurrency,
+            event.group,
+            event.group_limit,
         )
         self._queues.open(work)
         piece = self._queues.cut(work, event.lo, event.hi)

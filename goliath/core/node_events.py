@@ -69,6 +69,8 @@ class BatchArrived:
     depth: int = 0
     actor: bool = False
     concurrency: int = 1
+    group: str = ""
+    group_limit: int = 0
 
 
 @dataclass(slots=True)

@@ -93,7 +93,16 @@ class NodeView:
 
 
 ACTOR_WINDOW = 2
-"""Batches of an actor that may be on its node: one that runs, and one that waits for it."""
+"""Batches of an actor that may be on its node, for each that can run at once: one that runs, and
+one that waits for it."""
+
+GROUPS_WINDOW = 3
+"""The same where groups must not hold up each other: and one that was cancelled, and still runs."""
+
+
+def actor_window(options: JobOptions) -> int:
+    """Batches of an actor that may be on its node."""
+    return (GROUPS_WINDOW if options.groups else ACTOR_WINDOW) * options.concurrency
 
 
 def choose_home(nodes: Collection[NodeView], options: JobOptions) -> NodeView | None:

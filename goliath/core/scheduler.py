@@ -51,7 +51,7 @@ from goliath.core.feasibility import Feasibility
 from goliath.core.feeding import Feeding
 from goliath.core.ids import Attempt, BatchId, JobId, NodeId
 from goliath.core.job import Costs, Job
-from goliath.core.placement import ACTOR_WINDOW, NodeView, choose_home, choose_node
+from goliath.core.placement import NodeView, actor_window, choose_home, choose_node
 from goliath.core.policy import NODE_LOSSES_MAX, BatchPolicy
 from goliath.core.robbery import Robbery
 
@@ -505,8 +505,7 @@ class Scheduler:
                 return None
             job.home = home.id
             home.actors[job.id] = 0
-        window = ACTOR_WINDOW * job.options.concurrency
-        return home if home.actors[job.id] < window else None
+        return home if home.actors[job.id] < actor_window(job.options) else None
 
     def _assign(self, batch: Batch, node: NodeView, now: float) -> Assign:
         batch.attempt = Attempt(batch.attempt + 1)

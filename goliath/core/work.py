@@ -31,6 +31,8 @@ class Work:
     depth: int
     actor: bool
     concurrency: int
+    group: str
+    group_limit: int  # 0: as many as there may be
     pieces: int = 0
     waiting: int = 0  # pieces whose running call waits for others
     cancelled: bool = False
@@ -109,6 +111,7 @@ class Worker:
     devices: Grant = field(default_factory=dict)
     host: Worker | None = None  # whose lane this is
     lanes: dict[Serial, Worker] = field(default_factory=dict)
+    groups: dict[str, int] = field(default_factory=dict)  # how many of its lanes are of each
     closed: bool = False  # takes no further lanes
 
     @property

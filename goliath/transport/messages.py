@@ -120,7 +120,8 @@ class AssignBatch(Message):
     with it, the environment is gone.
     ``origin`` is handed to the worker, and comes back with what the calls ask for. With a
     ``concurrency`` above 1 the function is a coroutine function: as many batches that agree in it,
-    and in what they take of the node, may run in one worker at the same time.
+    and in what they take of the node, may run in one worker at the same time; of an actor's that
+    are of one ``group``, no more than ``group_limit`` of them (0: all).
 
     A result whose pickle has more than ``keep_over`` bytes stays on the node, if that is not 0.
     ``deposits`` are results that the calls take, ``[key, size]``: one that is kept on the node, or,
@@ -148,6 +149,8 @@ class AssignBatch(Message):
     concurrency: int = 1
     keep_over: int = 0
     deposits: list[list[int]] = field(default_factory=list)
+    group: str = ""
+    group_limit: int = 0
     payload: Payload = b""
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from goliath.core import node_events as ne
 from goliath.core.batch import JobOptions
 from goliath.core.commands import Abandoned, Assign, Fail, Verdict
 from goliath.core.events import (
+    CallCancelled,
     EnvironmentBroken,
     JobOpened,
     NodeLost,
@@ -192,4 +195,37 @@ def test_an_actor_on_a_node_that_drains_is_abandoned_when_its_calls_come_back():
     scheduler = scheduler_with(ACTOR, 1, 1, nodes={A: 1})
     said = plain(scheduler.handle(RangeReturned(A, batch(2), ONE, 0, 1, "unstarted"), 1.0))
     assert [c.verdict for c in said if isinstance(c, Abandoned)] == [Verdict.GONE]
+    scheduler.check()
+
+
+def grouped(number: int, group: str, limit: int) -> ne.BatchArrived:
+    """A call in a group, of an actor of which three may run at once."""
+    arrived = calls(number)
+    arrived.concurrency, arrived.group, arrived.group_limit = 3, group, limit
+    return arrived
+
+
+def test_a_full_group_holds_up_no_other_and_its_calls_begin_in_their_order():
+    node = alive()
+    assert runs(node.handle(grouped(2, "io", 1), 0.2)) == [(FIRST, 2)]
+    for number in (3, 4):
+        assert runs(node.handle(grouped(number, "io", 1), 0.2)) == []
+    assert runs(node.handle(grouped(5, "", 2), 0.2)) == [(FIRST, 5)]
+    assert runs(node.handle(grouped(6, "", 2), 0.2)) == [(FIRST, 6)]
+    assert runs(node.handle(grouped(7, "", 2), 0.2)) == []
+    node.check()
+    done = ne.WorkerProgressed(FIRST, Serial(2), 0, 1, 0.1, final=True)
+    assert runs(node.handle(done, 0.3)) == [(FIRST, 3)]
+    done = ne.WorkerProgressed(FIRST, Serial(3), 0, 1, 0.1, final=True)
+    assert runs(node.handle(done, 0.3)) == [(FIRST, 7)]
+    node.check()
+
+
+def test_what_was_cancelled_in_a_group_and_runs_on_keeps_no_other_group_away():
+    options = replace(ACTOR, concurrency=3, groups={"": 1, "io": 2}, batch_size=1)
+    scheduler = scheduler_with(options, *[1] * 6, nodes={A: 1})
+    for parcel in (1, 2):  # of the group io: they run, and do not care
+        scheduler.handle(CallCancelled(JOB, parcel, 0), 0.1)
+    said = [scheduler.handle(ParcelSubmitted(JOB, parcel, 1, 1), 0.2) for parcel in (7, 8, 9)]
+    assert [type(commands[0]) for commands in said] == [Assign] * 3
     scheduler.check()

@@ -127,6 +127,8 @@ class Commander(Host):
         job.firsts[self._parcels] = job.collector.expect(count)
         job.unsettled[self._parcels] = count
         job.submitted += count
+        for call in job.record.calls[job.submitted - count : job.submitted]:
+            call.group = _group_of(job, self._parcels)
         nbytes = count * job.record.plan.call_bytes
         near = nearness(self._held) if self._held and self.world.chance(0.5) else None
         self.tell(ev.ParcelSubmitted(job.id, self._parcels, count, nbytes, near))
@@ -294,6 +296,8 @@ class Commander(Host):
                 options.depth,
                 options.actor,
                 concurrency=command.concurrency,
+                group=_group_of(job, command.parcel),
+                group_limit=options.groups.get(_group_of(job, command.parcel), 0),
                 payload=payload,
             ),
         )
@@ -402,3 +406,8 @@ class Commander(Host):
         if deadline == self._wake_at and not self.asleep(self._fire, deadline):
             self._wake_at = 0.0
             self.tell(ev.TimerFired())
+
+
+def _group_of(job: Job, parcel: ParcelId) -> str:
+    groups = list(job.record.plan.options.groups) or [""]
+    return groups[parcel % len(groups)]

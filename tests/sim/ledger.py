@@ -59,6 +59,7 @@ class CallRecord:
     outcome: object = None
     cancelled: bool = False  # it alone, before it had an outcome
     sent: bool = False  # to any node
+    group: str = ""
 
     def __repr__(self) -> str:
         return f"{self.job.plan.name}[{self.index}]"
@@ -129,8 +130,10 @@ class Ledger:
                     f"and now in {session}",
                 )
         options = call.job.plan.options
-        if options.actor and options.concurrency == 1:
-            self._check_order(call, host)
+        if options.groups:
+            self._check_order(call, host, options.groups[call.group])
+        elif options.actor and options.concurrency == 1:
+            self._check_order(call, host, 1)
         require(
             options.max_retries > 0 or not call.executions, f"{call} may run once, and runs again"
         )
@@ -142,19 +145,20 @@ class Ledger:
         return execution
 
     @staticmethod
-    def _check_order(call: CallRecord, host: Host) -> None:
-        """Calls of an actor begin in their order, one at a time."""
+    def _check_order(call: CallRecord, host: Host, limit: int) -> None:
+        """Calls of an actor, or of a group of it, begin in their order, so many at a time."""
+        beside = 0
         for other in call.job.calls:
+            if other.group != call.group:
+                continue
             for execution in other.executions:
                 asleep = max(host.slept_s, execution.host.slept_s) >= LONG_SLEEP_S
-                require(
-                    asleep or execution.end is not None,
-                    f"{call} of an actor begins, and {other} is not done",
-                )
+                beside += not asleep and execution.end is None
             require(
                 other.index <= call.index or not other.executions,
                 f"{call} of an actor begins after {other}",
             )
+        require(beside < limit, f"{call} of an actor begins, and {beside} before it are not done")
 
     def ended(self, execution: Execution, end: End) -> None:
         """A worker is done with a call, or the call with its worker."""

@@ -152,6 +152,8 @@ class Lieutenant(Host):
                         message.depth,
                         message.actor,
                         message.concurrency,
+                        message.group,
+                        message.group_limit,
                     )
                 )
             case msg.CancelBatch(batch=batch, attempt=attempt, force=force):
