@@ -23,26 +23,23 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, Literal, ParamSpec, TypedDict, TypeVar, Unpack
 
 from goliath import runtime
 from goliath.actors import stage
 from goliath.actors.blueprint import DEFAULT_NAMESPACE, Blueprint
-from goliath.actors.checks import STREAMING, checked_count, checked_resources, needs
+from goliath.actors.casting import MARK, cast
+from goliath.actors.checks import checked_count, checked_resources, needs
 from goliath.actors.failures import EVERYTHING
 from goliath.actors.handles import ActorHandle
-from goliath.actors.repertoire import Method, Repertoire
+from goliath.actors.repertoire import DEFAULT_GROUP
 from goliath.actors.task import STRATEGIES, NodeAffinitySchedulingStrategy, Strategy
-from goliath.core.batch import CONCURRENCY_MAX
 from goliath.transport import serialization
 
 P = ParamSpec("P")
 A = TypeVar("A")
 F = TypeVar("F", bound=Callable[..., Any])
-
-_NUM_RETURNS = "__goliath_num_returns__"
 
 
 class ActorOptions(TypedDict, total=False):
@@ -60,6 +57,9 @@ class ActorOptions(TypedDict, total=False):
         max_concurrency: calls that may run at once, up to 1000: by default all of a class with
             ``async def`` methods, which share one loop, and one of any other; with more of such a
             one, its methods run in threads.
+        concurrency_groups: by their names, how many calls of each group may run at once; `method`
+            puts a method into one. Those in none are one more group, whose limit is
+            ``max_concurrency``. Then plain methods run in threads, and coroutines in one loop.
         lifetime: None, or "detached", which is not there yet.
         num_cpus: slots that it takes for as long as it lives; default 0.
         num_gpus: GPUs that it has for as long as it lives; default 0.
@@ -75,6 +75,7 @@ class ActorOptions(TypedDict, total=False):
     max_task_retries: int
     max_pending_calls: int
     max_concurrency: int
+    concurrency_groups: Mapping[str, int] | None
     lifetime: Literal["detached"] | None
     num_cpus: float
     num_gpus: float
@@ -96,6 +97,8 @@ class ActorClass(Generic[P]):
         self._cls: Any = cls
         self._options = options
         _check(options)
+        most, groups = options.get("max_concurrency"), options.get("concurrency_groups")
+        self._cast = cast(self._cls, most, groups, leaves_out=_OF_ACTOR)
         functools.update_wrapper(self, cls, updated=())
 
     def __repr__(self) -> str:
@@ -140,9 +143,8 @@ class ActorClass(Generic[P]):
     def _blueprint(self, actor_id: str, *, here: bool) -> Blueprint:
         cls, options = self._cls, self._options
         shipped = () if here else EVERYTHING
-        is_async = _is_async(cls)
-        most = options.get("max_concurrency", CONCURRENCY_MAX if is_async else 1)
-        methods = stage.Methods(cls, actor_id, 0 if is_async or most == 1 else most)
+        known = self._cast
+        methods = stage.Methods(cls, actor_id, known.threads, known.awaited)
         strategy = options.get("scheduling_strategy", "DEFAULT")
         affine = isinstance(strategy, NodeAffinitySchedulingStrategy)
         return Blueprint(
@@ -151,11 +153,11 @@ class ActorClass(Generic[P]):
             _resources(options),
             strategy.node_id if affine else None,  # type: ignore[union-attr]  # as was just asked
             strategy.soft if affine else False,  # type: ignore[union-attr]
-            _repertoire_of(cls),
+            known.repertoire,
             options.get("max_restarts", 0),
             options.get("max_task_retries", 0),
             options.get("max_pending_calls", -1),
-            most,
+            known.concurrency,
             options.get("name") or "",
             options.get("namespace") or DEFAULT_NAMESPACE,
         )
@@ -198,9 +200,6 @@ def _check(options: ActorOptions) -> None:
         value = options.get(name, 0)
         if type(value) is not int or value < -1:
             raise ValueError(f"{name}={value!r}; it is -1, 0 or a positive integer")
-    most = options.get("max_concurrency", 1)
-    if type(most) is not int or not 1 <= most <= CONCURRENCY_MAX:
-        raise ValueError(f"max_concurrency={most!r}; it is an integer from 1 to {CONCURRENCY_MAX}")
     if options.get("lifetime") is not None:
         raise ValueError(f"lifetime={options['lifetime']!r}: an actor ends with its Commander")
     if not options.get("num_cpus", 0) >= 0:
@@ -218,45 +217,47 @@ def _check(options: ActorOptions) -> None:
 _OF_ACTOR = (Actor.remote.__func__, Actor.options.__func__)  # type: ignore[attr-defined]
 
 
-def _repertoire_of(cls: type) -> Repertoire:
-    """What can be called of an instance: everything but what Python itself calls."""
-    return Repertoire(
-        {
-            name: Method(getattr(member, _NUM_RETURNS, STREAMING if _has_items(member) else 1))
-            for name, member in inspect.getmembers(cls, callable)
-            if not (name.startswith("__") and name.endswith("__") and name != "__call__")
-            and getattr(member, "__func__", None) not in _OF_ACTOR
-        }
-    )
+def method(
+    *,
+    num_returns: int | Literal["streaming"] | None = None,
+    concurrency_group: str = DEFAULT_GROUP,
+) -> Callable[[F], F]:
+    """Options of an actor's method.
 
+    ::
 
-def _has_items(member: Any) -> bool:
-    return inspect.isgeneratorfunction(member) or inspect.isasyncgenfunction(member)
-
-
-def _is_async(cls: type) -> bool:
-    members = [member for _, member in inspect.getmembers(cls)]
-    return any(map(inspect.iscoroutinefunction, members)) or any(
-        map(inspect.isasyncgenfunction, members)
-    )
-
-
-def method(*, num_returns: int | Literal["streaming"]) -> Callable[[F], F]:
-    """Options of an actor's method: ``@goliath.method(num_returns=2)``.
+        >>> import goliath
+        >>> @goliath.remote(concurrency_groups={"io": 2})
+        ... class Reader:
+        ...     @goliath.method(concurrency_group="io")
+        ...     def read(self, name):
+        ...         return f"contents of {name}"
+        ...     @goliath.method(num_returns=2)
+        ...     def split(self, text):
+        ...         return text[0], text[1:]
+        >>> reader = Reader.remote()
+        >>> goliath.get(reader.read.remote("a"))
+        'contents of a'
+        >>> goliath.get(reader.split.remote("ab"))
+        ['a', 'b']
+        >>> goliath.shutdown()
 
     Args:
         num_returns: more than 1: the method returns so many items, and ``remote`` a ref for each.
             ``"streaming"``: ``remote`` returns an `ObjectRefGenerator`, which yields the ref of
-            each item as soon as that is made. It is so for generator functions, unless something
-            else is said here.
+            each item as soon as that is made. Default: ``"streaming"`` of a generator function, 1
+            of any other.
+        concurrency_group: one of the ``concurrency_groups`` of the class; default: none of them.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: ``num_returns`` is something else. That there is no such group is said when
+            the class is made one of actors.
     """
-    checked_count(num_returns)
+    if num_returns is not None:
+        checked_count(num_returns)
 
     def mark(function: F) -> F:
-        setattr(function, _NUM_RETURNS, num_returns)
+        setattr(function, MARK, (num_returns, concurrency_group))
         return function
 
     return mark

@@ -28,7 +28,7 @@ class Blueprint:
         max_restarts: how often it is made again after its process has died; -1: always.
         max_task_retries: how often a call is made again that was under way then; -1: always.
         max_pending_calls: calls that may wait; -1: any number.
-        concurrency: calls that may run at once.
+        concurrency: calls that may run at once, of all groups.
         name, namespace: by which it can be found; an empty name: it cannot.
     """
 
@@ -57,6 +57,7 @@ class Blueprint:
             soft=self.soft,
             actor=True,
             concurrency=self.concurrency,
+            groups=self.repertoire.groups,
             # Each of those that run at once is alone: a slow one must hold up nothing behind it.
             batch_size=1 if self.concurrency > 1 else None,
         )
@@ -79,7 +80,10 @@ class Blueprint:
         wrong = [name for name, value in rest.items() if not _is_right(name, value)]
         if wrong:
             raise TypeError(f"{wrong[0]}={data[wrong[0]]!r}")
-        return cls(function, repertoire=repertoire, **rest)
+        blueprint = cls(function, repertoire=repertoire, **rest)
+        if sum(repertoire.groups.values()) not in (0, blueprint.concurrency):
+            raise TypeError(f"groups={repertoire.groups!r} of {blueprint.concurrency}")
+        return blueprint
 
 
 _TYPES: Mapping[str, tuple[type, ...]] = {

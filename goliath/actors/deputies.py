@@ -23,7 +23,13 @@ from goliath.actors.handles import HeldGrip
 from goliath.actors.object_ref import ObjectRef, register
 from goliath.actors.portal import Poster
 from goliath.actors.ref import AskableRef
-from goliath.actors.requests import checked_id, checked_ids, options_of, row_of
+from goliath.actors.requests import (
+    checked_group,
+    checked_id,
+    checked_ids,
+    options_of,
+    row_of,
+)
 from goliath.actors.streams import Stream
 from goliath.actors.submission import Submission
 from goliath.actors.troupe import Troupe
@@ -223,7 +229,8 @@ class Deputies:
         if said.actor:
             held = self._found(deputy, said.refs)
             actor = self._actor(deputy, said.actor)
-            return actor.call_as(checked_id(said.ref), row_of(said, deputy.find_ref), held)
+            row, groups = row_of(said, deputy.find_ref), actor.blueprint.repertoire.groups
+            return actor.call_as(checked_id(said.ref), row, held, checked_group(said, groups))
         function, _ = deputy.functions.get(said.function, (None, None))
         if parent is None or function is None:
             raise GoliathError(

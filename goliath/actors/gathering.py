@@ -55,6 +55,7 @@ class Gathering:
         first: the number of the first call in its job.
         shape: what all calls have in common.
         canceller: who can call one off; None: nobody.
+        group: of an actor's: whose limit they count for.
 
     Attributes:
         refs: of the calls that are not settled; each enters itself when it is made.
@@ -68,6 +69,7 @@ class Gathering:
         "_waiters",
         "canceller",
         "first",
+        "group",
         "job",
         "name",
         "refs",
@@ -81,8 +83,10 @@ class Gathering:
         first: int,
         shape: Shape = None,
         canceller: Canceller | None = None,
+        group: str = "",
     ) -> None:
         self.name = name
+        self.group = group
         self.job = job
         self.first = first
         self.shape = shape

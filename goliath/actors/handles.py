@@ -31,11 +31,13 @@ class Grip(Protocol):
     def name(self) -> str:
         """Of its class."""
 
-    def call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ObjectRef[Any]:
+    def call(
+        self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], group: str = ""
+    ) -> ObjectRef[Any]:
         """Call a method."""
 
     def stream(
-        self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], group: str = ""
     ) -> ObjectRefGenerator[Any]:
         """Call a method whose items are wanted one by one."""
 
@@ -116,22 +118,30 @@ class ActorMethod:
             SerializationError: an argument cannot be pickled.
             PendingCallsLimitExceeded: as many calls of the actor wait as may.
         """
-        grip, num_returns = self._handle._grip, self._method.num_returns
+        grip, num_returns, group = self._handle._grip, self._method.num_returns, self._method.group
         if num_returns == STREAMING:
-            return grip.stream(self._name, args, kwargs)
-        ref = grip.call(self._name, args, kwargs)
+            return grip.stream(self._name, args, kwargs, group)
+        ref = grip.call(self._name, args, kwargs, group)
         return ref if num_returns == 1 else object_ref.split(ref, num_returns)
 
-    def options(self, *, num_returns: int | Literal["streaming"] | None = None) -> ActorMethod:
+    def options(
+        self,
+        *,
+        num_returns: int | Literal["streaming"] | None = None,
+        concurrency_group: str | None = None,
+    ) -> ActorMethod:
         """The same method with other options (see `goliath.method`); None: as it is.
 
         Raises:
-            ValueError: one of them is out of range.
+            ValueError: one of them is out of range, or the actor has no such group.
         """
-        method = self._method
+        handle, method = self._handle, self._method
         if num_returns is not None:
             method = replace(method, num_returns=checked_count(num_returns))
-        return ActorMethod(self._handle, self._name, method)
+        if concurrency_group is not None:
+            handle._repertoire.check_group(handle._grip.name, concurrency_group)
+            method = replace(method, group=concurrency_group)
+        return ActorMethod(handle, self._name, method)
 
 
 class LocalGrip:
@@ -143,7 +153,9 @@ class LocalGrip:
         self._instance = instance
         self._died = ""
 
-    def call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ObjectRef[Any]:
+    def call(
+        self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], group: str = ""
+    ) -> ObjectRef[Any]:
         """See `Grip.call`."""
         if self._died:
             error = ActorDiedError(f"actor {self.name} has died: {self._died}")
@@ -155,7 +167,7 @@ class LocalGrip:
             return ObjectRef(Gathering(self.name, "here", 0), 0, Made(None))
 
     def stream(
-        self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], group: str = ""
     ) -> ObjectRefGenerator[Any]:
         """See `Grip.stream`."""
 
@@ -204,16 +216,18 @@ class HeldGrip:
         with suppress(GoliathError):  # its Commander is closed, and all has ended
             self.actor.close()
 
-    def call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ObjectRef[Any]:
+    def call(
+        self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], group: str = ""
+    ) -> ObjectRef[Any]:
         """See `Grip.call`."""
-        ref: ObjectRef[Any] = self.actor.call(method, args, kwargs)
+        ref: ObjectRef[Any] = self.actor.call(method, args, kwargs, group)
         return ref
 
     def stream(
-        self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], group: str = ""
     ) -> ObjectRefGenerator[Any]:
         """See `Grip.stream`."""
-        items: ObjectRefGenerator[Any] = self.actor.stream(method, args, kwargs)
+        items: ObjectRefGenerator[Any] = self.actor.stream(method, args, kwargs, group)
         return items
 
     def kill(self, *, no_restart: bool) -> None:

@@ -159,7 +159,14 @@ class NestedCalls:
         function = self._known(task)
         options = _travelling(task.options(function.digest, ""))
         return self._send(
-            call, function.name, function.digest, "", options, args, kwargs, task.streaming
+            call,
+            function.name,
+            function.digest,
+            "",
+            options,
+            args,
+            kwargs,
+            streaming=task.streaming,
         )
 
     def _send(
@@ -171,7 +178,9 @@ class NestedCalls:
         options: dict[str, object],
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
+        *,
         streaming: bool = False,
+        group: str = "",
     ) -> ObjectRef[Any]:
         with passing.Collected() as held:
             arguments, payload = _laid_out(args, kwargs)
@@ -189,26 +198,40 @@ class NestedCalls:
                 arguments,
                 [ref.task_id for ref in held],
                 streaming,
+                group,
                 payload,
             )
         )
         return ref
 
     def call_actor(
-        self, grip: NestedGrip, method: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+        self,
+        grip: NestedGrip,
+        method: str,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        group: str,
+        *,
+        streaming: bool = False,
     ) -> ObjectRef[Any]:
         """Call a method of an actor."""
         call = self._running_call(grip.name)
-        return self._send(call, grip.name, "", grip.task_id, {}, (method, *args), kwargs)
+        cued = (STREAMED + method if streaming else method, *args)
+        return self._send(
+            call, grip.name, "", grip.task_id, {}, cued, kwargs, streaming=streaming, group=group
+        )
 
     def stream_actor(
-        self, grip: NestedGrip, method: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+        self,
+        grip: NestedGrip,
+        method: str,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        group: str,
     ) -> ObjectRefGenerator[Any]:
         """The same with a method whose items are wanted one by one."""
-        call = self._running_call(grip.name)
-        cued = (STREAMED + method, *args)
-        ref = self._send(call, grip.name, "", grip.task_id, {}, cued, kwargs, streaming=True)
-        return ObjectRefGenerator(_Items(self, ref))
+        call = self.call_actor(grip, method, args, kwargs, group, streaming=True)
+        return ObjectRefGenerator(_Items(self, call))
 
     def make_actor(
         self,
@@ -420,15 +443,17 @@ class NestedGrip:
     def __del__(self) -> None:
         self._nested.drop(self.task_id)
 
-    def call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ObjectRef[Any]:
+    def call(
+        self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], group: str = ""
+    ) -> ObjectRef[Any]:
         """See `Grip.call`."""
-        return self._nested.call_actor(self, method, args, kwargs)
+        return self._nested.call_actor(self, method, args, kwargs, group)
 
     def stream(
-        self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], group: str = ""
     ) -> ObjectRefGenerator[Any]:
         """See `Grip.stream`."""
-        return self._nested.stream_actor(self, method, args, kwargs)
+        return self._nested.stream_actor(self, method, args, kwargs, group)
 
     def kill(self, *, no_restart: bool) -> None:
         """See `Grip.kill`."""

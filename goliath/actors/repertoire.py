@@ -7,6 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from goliath.actors.checks import STREAMING
+from goliath.core.batch import CONCURRENCY_MAX
+
+DEFAULT_GROUP = ""
+"""In which methods run that are in no other concurrency group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,16 +19,38 @@ class Method:
 
     Attributes:
         num_returns: how many results it returns; ``"streaming"``: items, one by one.
+        group: the concurrency group in which it runs.
     """
 
     num_returns: int | Literal["streaming"] = 1
+    group: str = DEFAULT_GROUP
 
 
 @dataclass(frozen=True, slots=True)
 class Repertoire:
-    """All methods, by their names."""
+    """All methods, by their names.
+
+    Attributes:
+        methods: all of them, by their names.
+        groups: if there are any, how many calls of each, the default one included, may run at once.
+    """
 
     methods: Mapping[str, Method] = field(default_factory=dict)
+    groups: Mapping[str, int] = field(default_factory=dict)
+
+    def check_group(self, name: str, group: str) -> None:
+        """Look whether there is a group in an actor class of this name.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if group == DEFAULT_GROUP or group in self.groups:
+            return
+        named = [repr(known) for known in self.groups if known != DEFAULT_GROUP]
+        raise ValueError(
+            f"{name} has no concurrency group {group!r}, it has {', '.join(named) or 'none'}; name "
+            f"another, or give the class concurrency_groups={{{group!r}: ...}}"
+        )
 
     @classmethod
     def of(cls, data: Any) -> Repertoire:
@@ -33,14 +59,31 @@ class Repertoire:
         Raises:
             TypeError: it did not.
         """
-        methods = data.get("methods") if isinstance(data, dict) else None
-        if not isinstance(methods, dict) or not all(map(_is_method, methods.values())):
+        if not isinstance(data, dict) or data.keys() != cls.__dataclass_fields__.keys():
             raise TypeError(f"a repertoire of {data!r}")
-        return cls({name: Method(**method) for name, method in methods.items()})
+        methods, groups = data["methods"], data["groups"]
+        if not isinstance(groups, dict) or not _are_groups(groups):
+            raise TypeError(f"groups={groups!r}")
+        if not isinstance(methods, dict) or not all(
+            _is_method(method, groups) for method in methods.values()
+        ):
+            raise TypeError(f"methods={methods!r}")
+        return cls({name: Method(**method) for name, method in methods.items()}, groups)
 
 
-def _is_method(data: Any) -> bool:
+def is_limit(value: object) -> bool:
+    """Whether so many calls may run at once."""
+    return type(value) is int and 1 <= value <= CONCURRENCY_MAX
+
+
+def _are_groups(groups: Mapping[str, object]) -> bool:
+    return all(map(is_limit, groups.values())) and (not groups or DEFAULT_GROUP in groups)
+
+
+def _is_method(data: Any, groups: Mapping[str, int]) -> bool:
     if not isinstance(data, dict) or data.keys() != Method.__dataclass_fields__.keys():
         return False
-    count = data["num_returns"]
-    return count == STREAMING or (type(count) is int and count >= 1)
+    count, group = data["num_returns"], data["group"]
+    return (count == STREAMING or (type(count) is int and count >= 1)) and (
+        group == DEFAULT_GROUP or group in groups
+    )

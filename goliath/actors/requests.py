@@ -6,7 +6,7 @@ Everything here raises `ProtocolError` for what no honest worker says, and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from math import isfinite
 from types import NoneType
 from typing import Any
@@ -110,6 +110,13 @@ def checked_id(task_id: str) -> str:
     if not number.isdecimal() or len(number) > DIGITS_MAX:
         raise ProtocolError(f"a ref is called {task_id!r}")
     return task_id
+
+
+def checked_group(said: msg.NestedCall, groups: Collection[str]) -> str:
+    """The concurrency group of a call: one that its actor has."""
+    if said.group and said.group not in groups:
+        raise ProtocolError(f"a call in a group that its actor does not have, {said.group!r}")
+    return said.group
 
 
 def item_of(task_id: str) -> tuple[str, int]:

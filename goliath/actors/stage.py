@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from functools import partial
 from types import CoroutineType
@@ -38,12 +38,16 @@ class Methods:
         cls: of the instance.
         actor: its id.
         threads: that its calls run in, if not in the main one.
+        awaited: the methods that run in the loop all the same.
     """
 
-    def __init__(self, cls: type, actor: str, threads: int = 0) -> None:
+    def __init__(
+        self, cls: type, actor: str, threads: int = 0, awaited: Collection[str] = ()
+    ) -> None:
         self._cls = cls
         self._actor = actor
         self._threads = threads
+        self._awaited = awaited
         self._pool: Any = None
         self.__qualname__ = cls.__qualname__.rpartition("<locals>.")[2]
 
@@ -56,19 +60,24 @@ class Methods:
             return None
         if instance is None:
             raise GoliathError(f"{self.__qualname__}.{cue} was called, and there is no instance")
-        streams = cue.startswith(STREAMED)
-        bound = getattr(instance, cue[1:] if streams else cue)
-        if streams:
-            bound = importlib.import_module("goliath.actors.streamed").Streamed(bound)
-        if self._threads and streams:
-            return bound.from_threads(self._in_a_thread, args, kwargs)
-        if self._threads:
+        if cue.startswith(STREAMED):
+            return self._stream(cue[len(STREAMED) :], args, kwargs)
+        bound = getattr(instance, cue)
+        if self._threads and cue not in self._awaited:
             return _until_exit(self._in_a_thread(partial(bound, *args, **kwargs)))
         try:
             value = bound(*args, **kwargs)
         except ActorExit:
             return None
         return _until_exit(value) if type(value) is CoroutineType else value
+
+    def _stream(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        # Made of refs, and those of much else: an actor that streams nothing stays small.
+        streamed = importlib.import_module("goliath.actors.streamed")
+        items = streamed.Streamed(getattr(instance, method))
+        if self._threads and method not in self._awaited:
+            return items.from_threads(self._in_a_thread, args, kwargs)
+        return items(*args, **kwargs)
 
     async def _in_a_thread(self, call: Callable[[], Any]) -> Any:
         """Nobody can interrupt a thread. So a call that is cancelled lasts as long as its thread,

@@ -8,7 +8,6 @@ cost little more each than those of a ``run``.
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -26,6 +25,7 @@ from goliath.actors.portal import PortalClosedError, Poster
 from goliath.actors.ref import AskableRef
 from goliath.actors.surroundings import Surroundings
 from goliath.actors.tables import Table
+from goliath.actors.waiting import Waiting, WaitingByGroup
 from goliath.core.batch import JobOptions
 from goliath.core.commands import Verdict
 from goliath.core.ids import JobId
@@ -64,6 +64,7 @@ class Submission:
         options: JobOptions,
         portal: Poster,
         commander: AskableRef,
+        waiting: WaitingByGroup | None = None,
     ) -> None:
         self.id = JobId(next(job_ids))
         self._name = function.name
@@ -73,7 +74,8 @@ class Submission:
         self._lock = threading.RLock()
         self._made = 0
         self._open: Gathering | None = None  # the one that takes further calls
-        self._waiting: deque[Gathering] = deque()  # with calls to be sent; the open one is last
+        # With calls to be sent; the open one is last.
+        self._waiting: Waiting | WaitingByGroup = Waiting() if waiting is None else waiting
         self._dependent: set[Gathering] = set()  # calls that wait for results of others
         self._kicked = False
         self._closed = False
@@ -147,12 +149,12 @@ class Submission:
         return refs
 
     def submit_as(
-        self, task_id: str, row: bytes | Dependencies, held: list[Any]
+        self, task_id: str, row: bytes | Dependencies, held: list[Any], group: str = ""
     ) -> ObjectRef[Any] | None:
         """Make one call that is laid out already, under a name that was given to it; None if the
         submission was closed before."""
         task, _, number = task_id.rpartition("-")
-        calls = Gathering(self._name, task, int(number), None, self)
+        calls = Gathering(self._name, task, int(number), None, self, group)
         if isinstance(row, Dependencies):
             return self._submit_later(row, held, calls)
         with self._lock:
@@ -269,7 +271,9 @@ class Submission:
             self._next += count
             self._sent[first] = Sent(calls, offset, count, rows if self.IN_ORDER else None)
             origin: Origin = [self.id, first, calls.job, calls.first + offset]
-            parcel = desk.Parcel(self.id, first, count, form, payload, origin, deposits=deposits)
+            parcel = desk.Parcel(
+                self.id, first, count, form, payload, origin, calls.group, deposits=deposits
+            )
             self._commander.tell(desk.SubmitParcel(parcel))
         with self._lock:
             rest = self._dependent or any(map(len, self._waiting))
@@ -280,13 +284,9 @@ class Submission:
     def _take(self) -> tuple[Gathering, int, Sequence[Any]] | None:
         """The calls of the next parcel, and where in their gathering they begin."""
         with self._lock:
-            while self._waiting and not len(self._waiting[0]):
-                if self._waiting[0] in self._dependent:
-                    return None
-                self._drop_first()  # all of it was withdrawn
-            if self._granted <= 0 or not self._waiting:
+            calls = self._next_calls()
+            if self._granted <= 0 or calls is None:
                 return None
-            calls = self._waiting[0]
             # What waits is spread over all that is wanted, so that nobody idles beside it.
             count = min(self._calls_wanted, len(calls))
             count = min(count, -(-self._count_waiting(count * self._granted) // self._granted))
@@ -295,8 +295,14 @@ class Submission:
             if calls is self._open:
                 self._open = None
             if not len(calls):
-                self._waiting.popleft()
+                self._waiting.remove(calls)
             return calls, offset, rows
+
+    def _next_calls(self) -> Gathering | None:
+        calls = self._waiting.first(self._dependent)
+        if not self._waiting:
+            self._open = None  # all of it was withdrawn
+        return calls
 
     def _count_waiting(self, enough: int) -> int:
         """How many calls wait; does not count on when there are enough."""
@@ -306,10 +312,6 @@ class Submission:
             if waiting >= enough:
                 break
         return waiting
-
-    def _drop_first(self) -> None:
-        if self._waiting.popleft() is self._open:
-            self._open = None
 
     def _cancel_sent(self, calls: Gathering, index: int, force: bool, recursive: bool) -> None:
         for first, sent in self._sent.items():

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from itertools import groupby
+from dataclasses import replace
 from math import inf
 from typing import Any
 
@@ -28,9 +27,11 @@ from goliath.actors.ref import AskableRef
 from goliath.actors.ref_generator import ObjectRefGenerator
 from goliath.actors.stage import LIFE_VARIABLE, STREAMED
 from goliath.actors.streams import Stream
+from goliath.actors.struck import Struck, Tries
 from goliath.actors.submission import Sent, Submission
 from goliath.actors.supervisor import Exit, Lifetime, Supervisor
 from goliath.actors.surroundings import Surroundings
+from goliath.actors.waiting import WaitingByGroup
 from goliath.core.batch import JobOptions
 from goliath.core.commands import Verdict
 from goliath.core.ids import JobId
@@ -47,22 +48,6 @@ RESTART_WINDOW_S = inf
 """Restarts are counted over the whole life of an actor, as Ray does."""
 
 _STRIKES = frozenset({Verdict.CRASHED, Verdict.NODE_DIED, Verdict.GONE})
-
-
-@dataclass(slots=True)
-class _Struck:
-    """Calls that were on their way when the process died."""
-
-    parcel: int
-    lo: int
-    hi: int
-    setback: Setback
-    where: Where
-
-    @property
-    def begun(self) -> bool:
-        """Whether they may have been."""
-        return self.setback.verdict is not Verdict.GONE
 
 
 class UserActor(Submission):
@@ -100,8 +85,9 @@ class UserActor(Submission):
         self._creation: bytes | FarRow | None = None
         self._creating: ObjectRef[Any] | None = None
         self._lives = 0
-        self._struck: list[_Struck] = []
-        self._tries: dict[tuple[str, int], int] = {}  # of calls that were struck: see `_key`
+        self._first_of_life = 0  # of the parcels
+        self._struck: list[Struck] = []
+        self._tries = Tries(blueprint.max_task_retries)
         self._pending = 0
         self._leaving = self._killed = self._dead = False
         self._last: BaseException | None = None
@@ -117,9 +103,10 @@ class UserActor(Submission):
         )
         self._supervisor.adopt(self)
         around = self._fresh_surroundings()
-        super().__init__(
-            blueprint.function, around, blueprint.options(around.key), portal, commander
-        )
+        groups = blueprint.repertoire.groups
+        self._groups = WaitingByGroup(groups) if groups else None
+        options = blueprint.options(around.key)
+        super().__init__(blueprint.function, around, options, portal, commander, self._groups)
         self._task = actor_id.replace("-", "_")
         self._begin_life(creation, held)
 
@@ -154,21 +141,29 @@ class UserActor(Submission):
 
     # -- in the callers' threads ---------------------------------------------------------
 
-    def call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ObjectRef[Any]:
+    def call(
+        self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], group: str = ""
+    ) -> ObjectRef[Any]:
         """Call a method.
 
         Raises:
             SerializationError: an argument cannot be pickled.
             PendingCallsLimitExceeded: as many calls wait as may.
         """
-        return self._counted(lambda: self.submit((method, *args), kwargs))
+        if self._groups is None:
+            return self._counted(lambda: self.submit((method, *args), kwargs))
+        with passing.Collected() as held:
+            row = laid_out((method, *args), kwargs)
+        return self.call_as(self._next_task_id(), row, held, group)
 
-    def call_as(self, task_id: str, row: bytes | Dependencies, held: list[Any]) -> ObjectRef[Any]:
-        """Make a call that is laid out already, for a worker."""
-        return self._counted(lambda: self.submit_as(task_id, row, held))
+    def call_as(
+        self, task_id: str, row: bytes | Dependencies, held: list[Any], group: str = ""
+    ) -> ObjectRef[Any]:
+        """Make a call that is laid out already, for a worker, too."""
+        return self._counted(lambda: self.submit_as(task_id, row, held, group))
 
     def stream(
-        self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], group: str = ""
     ) -> ObjectRefGenerator[Any]:
         """Call a method whose items are wanted one by one; errors as of `call`."""
         with passing.Collected() as held:
@@ -176,7 +171,7 @@ class UserActor(Submission):
         task_id = self._next_task_id()
         # Before the call is made: its first item may come before this thread goes on.
         stream = Stream(self._name, task_id, self._portal)
-        stream.follow(self.call_as(task_id, row, held))
+        stream.follow(self.call_as(task_id, row, held, group))
         return ObjectRefGenerator(stream)
 
     def _next_task_id(self) -> str:
@@ -229,15 +224,21 @@ class UserActor(Submission):
             self._kick()
 
     def _take(self) -> tuple[Gathering, int, Sequence[Any]] | None:
-        """See `Submission`; nothing goes before the instance is there."""
+        """See `Submission`."""
         with self._lock:
-            creating = self._creating
-            if creating is None or (self._waiting and self._waiting[0] is creating._calls):
-                taken = super()._take()
-                if taken is not None and creating is not None and self._creation is None:
-                    self._creation = taken[2][0]
-                return taken
-            return None
+            taken = super()._take()
+            if taken is not None and self._creation is None:
+                self._creation = taken[2][0]
+            if taken is not None and self._groups is not None:
+                self._groups.sent(taken[0].group, len(taken[2]))
+            return taken
+
+    def _next_calls(self) -> Gathering | None:
+        """Nothing goes before the instance is there."""
+        creating = self._creating
+        if creating is None:
+            return super()._next_calls()
+        return creating._calls if len(creating._calls) else None
 
     def on_settled(
         self,
@@ -254,6 +255,8 @@ class UserActor(Submission):
         if parcel not in self._sent:
             return  # it was given up
         super().on_settled(parcel, lo, hi, payload, excepted, where, held, deposits)
+        if self._groups:
+            self._pump()  # there is room in one of them
         if self._creating is not None and self._creating.done():
             self._on_created(self._creating)
 
@@ -281,9 +284,13 @@ class UserActor(Submission):
         if parcel not in self._sent:
             return
         if setback.verdict in _STRIKES or self._killed:
-            self._struck.append(_Struck(parcel, lo, hi, setback, where))
+            self._struck.append(Struck(parcel, lo, hi, setback, where))
+            if parcel < self._first_of_life:  # it was on its way when the next life began
+                self._sort_struck()
         else:
             super().on_failed(parcel, lo, hi, setback, where)
+            if self._groups:
+                self._pump()
 
     def _on_abandoned(self, setback: Setback) -> None:
         """The process has ended, or there will be none."""
@@ -318,7 +325,10 @@ class UserActor(Submission):
         with self._lock:
             self._granted, self._calls_wanted, self._open = 0, 1, None
             self._exhausted = False
+        self._first_of_life = self._next
         self._sort_struck()
+        if self._groups is not None:
+            self._groups.make_room()
         around = self._fresh_surroundings()
         job = self._new_job(self.blueprint.function, around, self.blueprint.options(around.key))
         creation = self._creation
@@ -334,7 +344,7 @@ class UserActor(Submission):
             if self._creating is not None and sent.calls is self._creating._calls:
                 del self._sent[each.parcel]
                 continue
-            for lo, hi, again in reversed(self._spans(each)):
+            for lo, hi, again in reversed(self._tries.spans(each, sent)):
                 if again:
                     self._send_again(sent, each.parcel, lo, hi)
                 else:
@@ -349,28 +359,13 @@ class UserActor(Submission):
         error.__cause__ = self._last
         return error
 
-    def _spans(self, struck: _Struck) -> list[tuple[int, int, bool]]:
-        """From which call to which, and whether these may go again: some may have been struck
-        before."""
-        spans = []
-        calls = range(struck.lo, struck.hi)
-        for again, run in groupby(calls, lambda call: self._may_go_again(struck, call)):
-            first, *rest = run
-            spans.append((first, first + len(rest) + 1, again))
-        return spans
-
-    def _may_go_again(self, struck: _Struck, call: int) -> bool:
-        if not struck.begun:
-            return True
-        retries, key = self.blueprint.max_task_retries, _key(self._sent[struck.parcel], call)
-        tries = self._tries[key] = self._tries.get(key, 0) + 1
-        return retries < 0 or tries <= retries
-
     def _settle(self, parcel: int, lo: int, hi: int, outcome: Outcome) -> None:
-        if self._tries and lo < hi:
-            sent = self._sent[parcel]
-            for call in range(lo, hi):
-                self._tries.pop(_key(sent, call), None)
+        if lo >= hi:
+            return
+        sent = self._sent[parcel]
+        self._tries.forget(sent, lo, hi)
+        if self._groups is not None:
+            self._groups.ended(sent.calls.group, hi - lo)
         super()._settle(parcel, lo, hi, outcome)
 
     def _send_again(self, sent: Sent, parcel: int, lo: int, hi: int) -> None:
@@ -423,11 +418,6 @@ class UserActor(Submission):
         self._dead = True
         super().on_broken(error)
         self._on_end(self)
-
-
-def _key(sent: Sent, call: int) -> tuple[str, int]:
-    """Which call of a parcel is meant: workers number theirs, each under names of its own."""
-    return sent.calls.job, sent.calls.first + sent.offset + call
 
 
 def _raised(value: Callable[[int], Any], number: int) -> BaseException:

@@ -494,7 +494,8 @@ class NestedFunction(Message):
 class NestedCall(Message):
     """Make a call, with ``ref`` as its task id. ``job, parcel, call`` say which call asks for it.
 
-    Either of a ``function``, or of an ``actor``, whose method is the first argument.
+    Either of a ``function``, or of an ``actor``, whose method is the first argument, in one of its
+    concurrency groups.
 
     ``options`` are the fields of the scheduler's options for it that are not the usual ones.
     Without ``arguments`` the payload is the row; else they are ``[name, ref]`` for a result that
@@ -517,6 +518,7 @@ class NestedCall(Message):
     arguments: list[list[str | int]]
     refs: list[str]
     streaming: bool = False
+    group: str = ""
     payload: Payload = b""
 
 

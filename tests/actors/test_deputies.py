@@ -46,8 +46,30 @@ ODD = st.one_of(
 )
 NAMES = [*TRAVELLING, "what"]
 OPTIONS = st.dictionaries(st.sampled_from(NAMES), ODD, max_size=2)
+GROUPS = st.dictionaries(st.sampled_from(["", "io"]), st.one_of(st.integers(-1, 1001), ODD))
+METHOD = st.fixed_dictionaries(
+    {
+        "num_returns": st.one_of(st.just("streaming"), ODD),
+        "group": st.one_of(st.sampled_from(["", "io", "none"]), ODD),
+    }
+)
+REPERTOIRES = st.one_of(
+    st.just({"methods": {}, "groups": {}}),
+    st.just({"methods": {"f": {"num_returns": 1, "group": "io"}}, "groups": {"": 1, "io": 1}}),
+    st.fixed_dictionaries(
+        {
+            "methods": st.one_of(st.dictionaries(st.text(max_size=1), METHOD, max_size=1), ODD),
+            "groups": st.one_of(GROUPS, ODD),
+        }
+    ),
+    ODD,
+)
 FIELDS = [*Blueprint.__dataclass_fields__, "what"]
-SPEC = st.dictionaries(st.sampled_from(FIELDS), ODD, max_size=2)
+SPEC = st.builds(
+    lambda odd, repertoire: {**odd, "repertoire": repertoire},
+    st.dictionaries(st.sampled_from(FIELDS), ODD, max_size=2),
+    REPERTOIRES,
+)
 JOBS = st.sampled_from([1, 1, 1, 1, 1, 2])
 BYTES = st.binary(max_size=20)
 SAID = st.one_of(
@@ -65,6 +87,7 @@ SAID = st.one_of(
         PIECES,
         MANY,
         st.booleans(),
+        st.sampled_from(["", "io", "none"]),
         BYTES,
     ),
     st.builds(msg.ItemMade, JOBS, IDS, st.integers(-2, 20), st.booleans(), MANY, BYTES),

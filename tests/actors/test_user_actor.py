@@ -9,13 +9,14 @@ import pytest
 from goliath.actors.blueprint import Blueprint
 from goliath.actors.object_ref import ObjectRef
 from goliath.actors.outcomes import Setback, Where
+from goliath.actors.repertoire import DEFAULT_GROUP, Repertoire
 from goliath.actors.stage import BEGIN
 from goliath.actors.surroundings import Surroundings
 from goliath.actors.user_actor import UserActor
 from goliath.core.commands import Verdict
 from goliath.errors import ActorUnavailableError
 from goliath.transport.serialization import dump_function, encode_single
-from tests.actors.desks import FakeCommander
+from tests.actors.desks import FakeCommander, calls_of
 
 
 def echo(method: str, *args: Any) -> Any:
@@ -87,7 +88,7 @@ def test_a_call_is_tried_no_more_often_than_it_may_be_and_forgotten_when_it_has_
     played.die()
     played.run()
     assert good.result(timeout=0) == ("good",)
-    assert played.actor._tries == {}
+    assert not played.actor._tries
 
 
 def test_of_calls_that_died_together_those_are_made_again_that_may() -> None:
@@ -101,3 +102,86 @@ def test_of_calls_that_died_together_those_are_made_again_that_may() -> None:
         first.result(timeout=0)
     played.run()
     assert [ref.result(timeout=0) for ref in others] == [("second",), ("third",)]
+
+
+def test_a_call_that_was_on_its_way_when_the_next_life_began_is_made_in_it() -> None:
+    played = Played(max_restarts=1)
+    played.run()
+    ref = played.actor.call("late", (), {})
+    (parcel,) = played.commander.parcels
+    played.commander.parcels.clear()
+    played.actor._on_abandoned(Setback(Verdict.GONE))  # before it was heard of this parcel
+    gone = Setback(Verdict.GONE)
+    played.actor.on_failed(parcel.first, 0, parcel.calls, gone, Where("echo"))
+    played.run()
+    played.run()
+    assert ref.result(timeout=0) == ("late",)
+
+
+def grouped(**limits: int) -> Repertoire:
+    return Repertoire({}, {DEFAULT_GROUP: 1, **limits})
+
+
+def sent(played: Played) -> list[Any]:
+    """The methods of the calls that are on their way."""
+    return [calls_of(parcel)[0][0][0] for parcel in played.commander.parcels]
+
+
+def test_of_each_group_as_many_calls_are_on_their_way_as_may_run_and_as_many_again() -> None:
+    played = Played(repertoire=grouped(io=1), concurrency=2)
+    for name in "abcd":
+        played.actor.call(name, (), {}, "io")
+    assert sent(played) == [BEGIN], "nothing goes before the instance is there"
+    played.run()
+    assert sent(played) == ["a", "b"]
+    played.actor.call("x", (), {})
+    assert sent(played) == ["a", "b", "x"]
+    played.run()
+    assert sent(played) == ["c", "d"], "what has ended makes room"
+
+
+def test_a_call_in_a_group_that_is_withdrawn_or_cancelled_takes_no_room() -> None:
+    played = Played(repertoire=grouped(io=1), concurrency=2)
+    played.run()
+    refs = [played.actor.call(name, (), {}, "io") for name in "abcde"]
+    refs[3].cancel()
+    (first, *_) = played.commander.parcels
+    cancelled = Setback(Verdict.CANCELLED)
+    played.actor.on_failed(first.first, 0, 1, cancelled, Where("echo"))
+    assert sent(played) == ["a", "b", "c"]
+    played.commander.parcels.remove(first)
+    played.run()
+    assert sent(played) == ["e"]
+
+
+def test_the_next_life_has_room_in_every_group_and_goes_on_in_their_order() -> None:
+    played = Played(repertoire=grouped(io=1), concurrency=2, max_restarts=1, max_task_retries=1)
+    played.run()
+    refs = [
+        played.actor.call(f"{group}{n}", (), {}, group) for n in range(4) for group in ("", "io")
+    ]
+    assert sent(played) == ["0", "io0", "1", "io1"]
+    played.die()
+    assert sent(played) == ["0", "1", "io0", "io1"]
+    played.run()
+    played.run()
+    assert [ref.result(timeout=0)[0] for ref in refs[::2]] == ["0", "1", "2", "3"]
+    assert [ref.result(timeout=0)[0] for ref in refs[1::2]] == ["io0", "io1", "io2", "io3"]
+    assert not played.actor._sent
+
+
+def test_whatever_a_worker_says_of_an_actor_only_what_can_be_is_made() -> None:
+    good = Blueprint(dump_function(echo), repertoire=grouped(io=1), concurrency=2)
+    assert Blueprint.of(good.function, good.travelling()) == good
+    for repertoire in (
+        None,
+        {"methods": {}},
+        {"methods": {}, "groups": {"io": 2}},
+        {"methods": {}, "groups": {"": 1, "io": 0}},
+        {"methods": {}, "groups": {"": 1, "io": 2}},  # more than its concurrency
+        {"methods": {"f": {"num_returns": 1, "group": "what"}}, "groups": {}},
+        {"methods": {"f": {"num_returns": 0, "group": ""}}, "groups": {}},
+        {"methods": {"f": 1}, "groups": {}},
+    ):
+        with pytest.raises(TypeError):
+            Blueprint.of(good.function, {**good.travelling(), "repertoire": repertoire})
