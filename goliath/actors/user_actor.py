@@ -85,7 +85,6 @@ class UserActor(Submission):
         self._creation: bytes | FarRow | None = None
         self._creating: ObjectRef[Any] | None = None
         self._lives = 0
-        self._first_of_life = 0  # of the parcels
         self._struck: list[Struck] = []
         self._tries = Tries(blueprint.max_task_retries)
         self._pending = 0
@@ -285,8 +284,6 @@ class UserActor(Submission):
             return
         if setback.verdict in _STRIKES or self._killed:
             self._struck.append(Struck(parcel, lo, hi, setback, where))
-            if parcel < self._first_of_life:  # it was on its way when the next life began
-                self._sort_struck()
         else:
             super().on_failed(parcel, lo, hi, setback, where)
             if self._groups:
@@ -325,7 +322,6 @@ class UserActor(Submission):
         with self._lock:
             self._granted, self._calls_wanted, self._open = 0, 1, None
             self._exhausted = False
-        self._first_of_life = self._next
         self._sort_struck()
         if self._groups is not None:
             self._groups.make_room()
@@ -339,6 +335,11 @@ class UserActor(Submission):
     def _sort_struck(self) -> None:
         """What was on its way: sent again if it had not begun, or may be made twice."""
         struck, self._struck = self._struck, []
+        known = {each.parcel for each in struck}
+        for parcel, sent in self._sent.items():
+            if parcel not in known:  # the scheduler will fail it, but has not seen it yet
+                gone = Setback(Verdict.GONE)
+                struck.append(Struck(parcel, 0, sent.size, gone, Where(self.name)))
         for each in sorted(struck, key=lambda each: (each.parcel, each.lo), reverse=True):
             sent = self._sent[each.parcel]
             if self._creating is not None and sent.calls is self._creating._calls:

@@ -104,18 +104,20 @@ def test_of_calls_that_died_together_those_are_made_again_that_may() -> None:
     assert [ref.result(timeout=0) for ref in others] == [("second",), ("third",)]
 
 
-def test_a_call_that_was_on_its_way_when_the_next_life_began_is_made_in_it() -> None:
+def test_calls_on_their_way_when_the_next_life_begins_are_made_in_it_in_their_order() -> None:
     played = Played(max_restarts=1)
     played.run()
-    ref = played.actor.call("late", (), {})
-    (parcel,) = played.commander.parcels
+    refs = [played.actor.call(name, (), {}) for name in ("late", "later")]
+    parcels = played.commander.parcels[:]
     played.commander.parcels.clear()
-    played.actor._on_abandoned(Setback(Verdict.GONE))  # before it was heard of this parcel
     gone = Setback(Verdict.GONE)
-    played.actor.on_failed(parcel.first, 0, parcel.calls, gone, Where("echo"))
+    played.actor._on_abandoned(gone)  # before anybody has heard of these parcels
+    for parcel in parcels:
+        played.actor.on_failed(parcel.first, 0, parcel.calls, gone, Where("echo"))
     played.run()
+    assert sent(played) == ["late", "later"]
     played.run()
-    assert ref.result(timeout=0) == ("late",)
+    assert [ref.result(timeout=0) for ref in refs] == [("late",), ("later",)]
 
 
 def grouped(**limits: int) -> Repertoire:
