@@ -115,10 +115,12 @@ def passed_bytes(*ports: int) -> int:
     passed = 0
     for fd in os.listdir("/proc/self/fd"):
         try:
+            if not os.readlink(f"/proc/self/fd/{fd}").startswith("socket:"):
+                continue
             with socket.socket(fileno=os.dup(int(fd))) as sock:
-                if sock.getpeername()[1] in ports:
+                if sock.family == socket.AF_INET and sock.getpeername()[1] in ports:
                     info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 136)
                     passed += sum(struct.unpack_from("<QQ", info, 120))
-        except (OSError, IndexError, TypeError):
-            continue  # no socket, not connected, or not to a port
+        except OSError:
+            continue  # closed since the listing, or not connected
     return passed

@@ -125,30 +125,26 @@ class Deposit:
             ObjectLostError: it is lost.
             RuntimeError: the caller is the loop's own thread, which would wait for itself.
         """
-        self.wait()
+        if not self.known:
+            self.forbid_inside()
+            bell = ThreadBell()
+            self.when_known(bell.ring)
+            bell.wait()
         if self._payload is None:
             raise ObjectLostError(self._error)
         return self._payload
 
-    def wait(self, timeout: float | None = None) -> bool:
-        """Have the value fetched; False if ``timeout`` seconds passed before it was known.
+    def forbid_inside(self) -> None:
+        """Refuse what waits for the value to those whom it waits for.
 
         Raises:
             RuntimeError: the caller is the loop's own thread, which would wait for itself.
         """
-        if self.known:
-            return True
         if self._deposits.portal.inside():
             raise RuntimeError(
                 f"{self!r} is still to be fetched, which cannot be waited for in the thread that "
                 "would do it: hand the work to a thread of yours"
             )
-        bell = ThreadBell()
-        self.when_known(bell.ring)
-        try:
-            return bell.wait(timeout)
-        finally:
-            self.stop_waiting(bell.ring)
 
     def arrive(self, payload: Payload) -> None:
         """The value is here."""

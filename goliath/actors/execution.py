@@ -30,6 +30,7 @@ from goliath.transport.serialization import (
     SCALARS,
     FailureRecord,
     encode_outcomes,
+    is_long,
     serialization_record,
     set_apart,
 )
@@ -178,10 +179,12 @@ class Range:
         boxed = _taken(self.boxed, first, last) if self.boxed else {}
         failures = _taken(self.failures, first, last) if self.failures else {}
         over, deposits = self._keep_over, []
-        apart = set_apart(values, boxed, over) if 0 < over < boxed_bytes else None
+        apart = None
+        if over > 0 and (over < boxed_bytes or (values and is_long(values[0], over))):
+            apart = set_apart(values, boxed, over)
         payload: Payload = encode_outcomes(values, boxed, failures)
         if not apart and 0 < over < len(payload):
-            apart = set_apart(values, boxed, over)  # long strings: they are not counted before
+            apart = set_apart(values, boxed, over)  # a long string behind others: not counted
             payload = encode_outcomes(values, boxed, failures) if apart else payload
         if apart:
             deposits = [[self.lo + first + place, len(apart[place])] for place in apart]

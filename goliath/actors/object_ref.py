@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import count as counter
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakValueDictionary
 
 from goliath.actors import inside, passing
+from goliath.actors.awaited import Arrival, Awaited, Ending
 from goliath.actors.bell import ThreadBell
 from goliath.actors.endings import Broken, Kept, Made, Outcome, Parts, Stored
 from goliath.actors.gathering import Gathering
@@ -94,16 +94,12 @@ class ObjectRef(Generic[T]):
             ObjectLostError: it was kept on its node, which was lost.
             BaseException: whatever the call raised, or what ended it.
         """
-        until = None if timeout is None else time.monotonic() + timeout
-        self.join(timeout)
         outcome = self._outcome
-        if type(outcome) is Kept and not outcome.deposit.wait(
-            None if until is None else until - time.monotonic()
-        ):
-            raise GetTimeoutError(
-                f"{self.name} ({self.task_id}) has ended, and its result had not come from "
-                f"{outcome.deposit.node} within {timeout:g} s; ask again"
-            )
+        if outcome is None:
+            self._block(timeout, Arrival)
+        elif type(outcome) is Kept and not outcome.deposit.known:
+            outcome.deposit.forbid_inside()
+            self._block(timeout, Arrival)
         return self._value()
 
     def join(self, timeout: float | None = None) -> None:
@@ -113,19 +109,20 @@ class ObjectRef(Generic[T]):
             GetTimeoutError: the ``timeout`` (seconds) passed.
         """
         if not self.done():
-            inside.refuse_to_block(timeout)
-            bell = ThreadBell()
-            with waiting_for((self,)):
-                self.when_done(bell.ring)
-                try:
-                    rung = bell.wait(timeout)
-                finally:
-                    self.stop_waiting(bell.ring)
-            if not rung:
-                raise GetTimeoutError(
-                    f"{self.name} ({self.task_id}) had no result within {timeout:g} s; it goes on: "
-                    "ask again, or give it a timeout= of its own to end it"
-                )
+            self._block(timeout, Ending)
+
+    def _block(self, timeout: float | None, kind: Callable[..., Awaited]) -> None:
+        inside.refuse_to_block(timeout)
+        bell = ThreadBell()
+        awaited = kind(self, bell.ring)
+        with waiting_for((self,)):
+            self.when_done(awaited.on_done)
+            try:
+                rung = bell.wait(timeout)
+            finally:
+                awaited.stop()
+        if not rung:
+            raise GetTimeoutError(awaited.complaint(timeout or 0.0))
 
     def cancel(self, *, force: bool = False, recursive: bool = True) -> bool:
         """Call the call off: its result becomes a `TaskCancelledError`, unless it has one.
@@ -165,15 +162,7 @@ class ObjectRef(Generic[T]):
 
     def when_here(self, waiter: Callable[[], None]) -> None:
         """The same, but once the value, if there is one, has come to this process, too."""
-
-        def on_done() -> None:
-            outcome = self._outcome
-            if type(outcome) is Kept:
-                outcome.deposit.when_known(waiter)
-            else:
-                waiter()
-
-        self.when_done(on_done)
+        self.when_done(Arrival(self, waiter).on_done)
 
     def stop_waiting(self, waiter: Callable[[], None]) -> None:
         """Forget a waiter that has lost its patience."""
@@ -182,18 +171,34 @@ class ObjectRef(Generic[T]):
 
     def __await__(self) -> Generator[Any, None, T]:
         # Without a coroutine around it: who gathers thousands has a task for each already.
-        yield from self.joined()
         outcome = self._outcome
-        if type(outcome) is Kept and not outcome.deposit.known:
-            yield from _woken(outcome.deposit.when_known, outcome.deposit.stop_waiting)
+        if outcome is None or (type(outcome) is Kept and not outcome.deposit.known):
+            yield from self._awaited(Arrival)
         return self._value()
 
     @coroutine
     def joined(self) -> Generator[Any, None, None]:
         """`join`, to be awaited."""
         if not self.done():
-            with waiting_for((self,)):
-                yield from _woken(self.when_done, self.stop_waiting)
+            yield from self._awaited(Ending)
+
+    def _awaited(self, kind: Callable[..., Awaited]) -> Generator[Any, None, None]:
+        import asyncio  # whoever awaits has it; a worker that does not, needs none
+
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+
+        def wake() -> None:
+            with suppress(RuntimeError):  # the loop was closed: there is nobody to wake
+                loop.call_soon_threadsafe(_set, future)
+
+        awaited = kind(self, wake)
+        with waiting_for((self,)):
+            self.when_done(awaited.on_done)
+            try:
+                yield from future
+            finally:
+                awaited.stop()
 
     def future(self) -> Future[T]:
         """A real ``concurrent.futures.Future`` of the same result."""
@@ -260,26 +265,6 @@ def waiting_for(refs: Iterable[ObjectRef[Any]]) -> Iterator[None]:
         yield
     finally:
         host.goes_on(waiting)
-
-
-def _woken(
-    when: Callable[[Callable[[], None]], None], stop: Callable[[Callable[[], None]], None]
-) -> Generator[Any, None, None]:
-    """Wait in the running loop for whoever is told by ``when``; ``stop`` ends that."""
-    import asyncio  # whoever awaits has it; a worker that does not, needs none
-
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[None] = loop.create_future()
-
-    def wake() -> None:
-        with suppress(RuntimeError):  # the loop was closed: there is nobody to wake
-            loop.call_soon_threadsafe(_set, future)
-
-    when(wake)
-    try:
-        yield from future
-    finally:
-        stop(wake)
 
 
 def _set(future: asyncio.Future[None]) -> None:

@@ -581,6 +581,11 @@ def decode_outcomes(payload: Payload) -> tuple[list[Any], dict[int, FailureRecor
     return values, failures
 
 
+def is_long(value: Any, over: int) -> bool:
+    """Whether it is a string of more than so many characters, or bytes."""
+    return type(value) in _TEXTS and len(value) > over
+
+
 def set_apart(values: list[Any], boxed: dict[int, bytes], over: int) -> dict[int, bytes]:
     """Take the pickles of results of more than ``over`` bytes out of what is to be encoded.
 
@@ -589,7 +594,7 @@ def set_apart(values: list[Any], boxed: dict[int, bytes], over: int) -> dict[int
     """
     apart = {place: boxed.pop(place) for place in list(boxed) if len(boxed[place]) > over}
     for place, value in enumerate(values):
-        if type(value) in _TEXTS and len(value) > over:
+        if is_long(value, over):
             apart[place], values[place] = pickle.dumps(value, PROTOCOL), None
     return dict(sorted(apart.items()))
 
