@@ -424,3 +424,55 @@ def test_a_call_that_is_tried_again_finds_its_argument_again(tmp_path: Path):
         return len(value)
 
     assert goliath.get(die_twice.remote(block.remote())) == SIZE
+
+
+@pytest.mark.usefixtures("cluster")
+def test_coroutines_take_and_make_big_values_beside_each_other():
+    @goliath.remote
+    async def turned(value: bytes) -> bytes:
+        await asyncio.sleep(0.01)
+        return value[1:] + value[:1]
+
+    refs = [block.remote(SIZE, n) for n in range(10)]
+    for _ in range(3):
+        refs = [turned.remote(ref) for ref in refs]
+    assert goliath.get(refs) == [bytes([n]) * SIZE for n in range(10)]
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_generator_takes_a_big_value():
+    @goliath.remote(num_returns="streaming")
+    def halves(value: bytes) -> Iterator[bytes]:
+        yield value[: len(value) // 2]
+        yield value[len(value) // 2 :]
+
+    assert [len(goliath.get(ref)) for ref in halves.remote(block.remote())] == [SIZE // 2] * 2
+
+
+@pytest.mark.usefixtures("cluster")
+def test_an_actor_that_is_restarted_is_made_of_the_same_big_value_again():
+    @goliath.remote(max_restarts=1, max_task_retries=1)
+    class Holder:
+        def __init__(self, value: bytes) -> None:
+            self.size = len(value)
+
+        def pid(self) -> int:
+            return os.getpid()
+
+        def read(self) -> int:
+            return self.size
+
+    holder = Holder.remote(block.remote())
+    pid = goliath.get(holder.pid.remote())
+    kill(pid)
+    assert goliath.get(holder.read.remote()) == SIZE
+    assert goliath.get(holder.pid.remote()) != pid
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_big_result_that_a_failed_call_was_to_take_is_still_good():
+    ref = block.remote()
+    failing = goliath.remote(lambda _value: 1 // 0).remote(ref)
+    with pytest.raises(ZeroDivisionError):
+        goliath.get(length.remote(failing))
+    assert goliath.get(length.remote(ref)) == SIZE
