@@ -50,7 +50,9 @@ class ActorOptions(TypedDict, total=False):
         namespace: names are unique within one; default: the common one.
         get_if_exists: whether ``remote`` returns the actor of that name if there is one.
         max_restarts: how often it is made again, by calling ``__init__`` again, after its process
-            has died; default 0; -1: always.
+            has died; default 0; -1: always (but see ``GOLIATH_ACTOR_RESTARTS_MAX``).
+        restart_window_s: seconds within which more than ``max_restarts`` of them end it; default:
+            as long as it lives.
         max_task_retries: how often a call is made again that was under way then; default 0: at
             most once; -1: always.
         max_pending_calls: calls that may wait for it; default -1: any number.
@@ -72,6 +74,7 @@ class ActorOptions(TypedDict, total=False):
     namespace: str | None
     get_if_exists: bool
     max_restarts: int
+    restart_window_s: float | None
     max_task_retries: int
     max_pending_calls: int
     max_concurrency: int
@@ -155,6 +158,7 @@ class ActorClass(Generic[P]):
             strategy.soft if affine else False,  # type: ignore[union-attr]
             known.repertoire,
             options.get("max_restarts", 0),
+            options.get("restart_window_s"),
             options.get("max_task_retries", 0),
             options.get("max_pending_calls", -1),
             known.concurrency,
@@ -200,6 +204,9 @@ def _check(options: ActorOptions) -> None:
         value = options.get(name, 0)
         if type(value) is not int or value < -1:
             raise ValueError(f"{name}={value!r}; it is -1, 0 or a positive integer")
+    window = options.get("restart_window_s")
+    if window is not None and not window > 0:
+        raise ValueError(f"restart_window_s={window!r}; it is a positive number of seconds")
     if options.get("lifetime") is not None:
         raise ValueError(f"lifetime={options['lifetime']!r}: an actor ends with its Commander")
     if not options.get("num_cpus", 0) >= 0:

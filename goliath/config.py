@@ -82,6 +82,15 @@ class NodeConfig(_Knobs):
 
 
 @dataclass(frozen=True, slots=True)
+class ActorConfig(_Knobs):
+    """The lives of actors."""
+
+    actor_restarts_max: int = 20  # of one actor ...
+    actor_restart_window_s: float = 10.0  # ... within so long, whatever its max_restarts: one that
+    # dies as soon as it is made would be made a hundred times a second, else
+
+
+@dataclass(frozen=True, slots=True)
 class SchedulingConfig(_Knobs):
     """How a Commander cuts and spreads calls."""
 

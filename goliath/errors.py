@@ -15,6 +15,8 @@
     ├── ActorDiedError            the actor has ended; __cause__ says why
     ├── ActorUnavailableError     the actor died under the call, and is being restarted
     ├── PendingCallsLimitExceeded the actor has as many calls waiting as it may (max_pending_calls)
+    ├── DeadlockError             calls of actors wait for one another, and would for ever
+    ├── SupervisionError          a supervisor gave up: its children ended too often
     ├── ObjectLostError
     ├── AuthenticationError       the token was refused, or the other side could not prove it
     ├── VersionMismatchError      another Python, cloudpickle or protocol at the other end
@@ -30,6 +32,7 @@ are attributes that travel in ``__dict__``.
 from __future__ import annotations
 
 import builtins
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -166,6 +169,23 @@ class ActorUnavailableError(GoliathError):
 
 class PendingCallsLimitExceeded(GoliathError):  # noqa: N818 - Ray's name
     """As many calls of the actor as ``max_pending_calls`` wait already."""
+
+
+class DeadlockError(GoliathError):
+    """The call cannot begin before the call that waits for it has ended: calls of actors wait for
+    one another in a circle. The message has the Python stack of each.
+
+    Attributes:
+        stacks: where each of the calls waits, as text, by its task id.
+    """
+
+    def __init__(self, message: str = "", *, stacks: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.stacks = dict(stacks or {})
+
+
+class SupervisionError(GoliathError):
+    """A supervisor gave up: its children ended too often. ``__cause__`` is the last reason."""
 
 
 class ObjectLostError(GoliathError):

@@ -26,6 +26,7 @@ class Blueprint:
         node, soft: where it is to live, as in `JobOptions`.
         repertoire: what can be asked of it.
         max_restarts: how often it is made again after its process has died; -1: always.
+        restart_window_s: seconds within which so many are too many; None: all its life.
         max_task_retries: how often a call is made again that was under way then; -1: always.
         max_pending_calls: calls that may wait; -1: any number.
         concurrency: calls that may run at once, of all groups.
@@ -39,6 +40,7 @@ class Blueprint:
     soft: bool = False
     repertoire: Repertoire = field(default_factory=Repertoire)
     max_restarts: int = 0
+    restart_window_s: float | None = None
     max_task_retries: int = 0
     max_pending_calls: int = -1
     concurrency: int = 1
@@ -103,6 +105,8 @@ def _is_right(name: str, value: object) -> bool:
         return type(value) is int and value >= -1
     if name == "concurrency":
         return type(value) is int and 1 <= value <= CONCURRENCY_MAX
+    if name == "restart_window_s":
+        return value is None or (are_amounts({name: value}) and value != 0)
     if name == "cpus":
         return are_amounts({name: value})
     if name == "resources":

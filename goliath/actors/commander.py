@@ -574,6 +574,7 @@ class CommanderActor(Actor):
             if around.private and not used and node.environments.discard(around.key):
                 node.ref.tell(msg.ForgetEnvironment(around.key))
         self._forget_surplus()
+        job.on_ended()
         self._tell_if_idle()
 
     def _tell_if_idle(self) -> None:

@@ -67,6 +67,7 @@ class OpenJob:
     total: int | None = None
     keeps: bool = False  # whether big results may stay on their nodes
     on_abandoned: Callable[[Setback], None] = lambda _setback: None  # of an actor
+    on_ended: Callable[[], None] = lambda: None  # likewise
 
 
 def open_job(commander: AskableRef, job: OpenJob) -> None:

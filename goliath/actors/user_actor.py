@@ -14,12 +14,14 @@ from math import inf
 from typing import Any
 
 from goliath.actors import desk, passing
+from goliath.actors.bell import ThreadBell
 from goliath.actors.blueprint import Blueprint
 from goliath.actors.dependencies import Dependencies, FarRow, laid_out
 from goliath.actors.deposits import Deposit
 from goliath.actors.endings import Broken, NoValueError, Outcome
 from goliath.actors.gathering import Gathering
 from goliath.actors.job import job_ids
+from goliath.actors.kin import ActorEnd, Kin, Watcher
 from goliath.actors.object_ref import ObjectRef
 from goliath.actors.outcomes import Setback, Where, explain
 from goliath.actors.portal import PortalClosedError, Poster
@@ -32,6 +34,8 @@ from goliath.actors.submission import Sent, Submission
 from goliath.actors.supervisor import Exit, Lifetime, Supervisor
 from goliath.actors.surroundings import Surroundings
 from goliath.actors.waiting import WaitingByGroup
+from goliath.clock import BootClock
+from goliath.config import ActorConfig
 from goliath.core.batch import JobOptions
 from goliath.core.commands import Verdict
 from goliath.core.ids import JobId
@@ -39,19 +43,21 @@ from goliath.core.policy import RestartIntensity
 from goliath.errors import (
     ActorDiedError,
     ActorUnavailableError,
+    LocalError,
     PendingCallsLimitExceeded,
 )
 from goliath.transport.messages import Payload
 from goliath.transport.serialization import Function
 
-RESTART_WINDOW_S = inf
-"""Restarts are counted over the whole life of an actor, as Ray does."""
+ANOTHER = "Make another one"
+KILLED = "it was killed (goliath.kill)"
 
 _STRIKES = frozenset({Verdict.CRASHED, Verdict.NODE_DIED, Verdict.GONE})
 
 
 class UserActor(Submission):
-    """See the module's description. It is a child under its own supervisor, like any actor.
+    """See the module's description. It is a child under a supervisor, like any actor: under one of
+    its own, or under that of a group, which takes it in when it has been made.
 
     Args:
         actor_id: its name in messages, and in other processes.
@@ -62,10 +68,15 @@ class UserActor(Submission):
         portal: the way into the loop's thread.
         commander: whose actor it is.
         on_end: called once, in the loop's thread, when it will never be called again.
+        above: the supervisor of its group; None: its own, which has ``max_restarts``.
+        lifetime: what that one does when it ends.
+
+    Attributes:
+        kin: who hears of its end; belongs to the loop's thread.
+        settled: rung when it is known whether it could be made.
     """
 
     IN_ORDER = True
-    lifetime = Lifetime.TRANSIENT
 
     def __init__(
         self,
@@ -77,6 +88,8 @@ class UserActor(Submission):
         portal: Poster,
         commander: AskableRef,
         on_end: Callable[[UserActor], None],
+        above: Supervisor | None = None,
+        lifetime: Lifetime = Lifetime.TRANSIENT,
     ) -> None:
         self.actor_id = actor_id
         self.blueprint = blueprint
@@ -88,19 +101,14 @@ class UserActor(Submission):
         self._struck: list[Struck] = []
         self._tries = Tries(blueprint.max_task_retries)
         self._pending = 0
-        self._leaving = self._killed = self._dead = False
-        self._last: BaseException | None = None
-        restarts = blueprint.max_restarts
-        self._supervisor = Supervisor(
-            blueprint.function.name,
-            on_exit=lambda _child, _exit: None,
-            escalate=self._die,
-            now=lambda: 0.0,
-            intensity=RestartIntensity(
-                restarts if restarts >= 0 else 1 << 30, window_s=RESTART_WINDOW_S
-            ),
-        )
-        self._supervisor.adopt(self)
+        self._leaving = self._killed = self._down = self._dead = False
+        self._blow: BaseException | None = None  # what was done to this life, by somebody's wish
+        self._last: BaseException | None = None  # what the life before has died of
+        self.lifetime = lifetime
+        self.kin = Kin(self._on_link_died)
+        self.settled = ThreadBell()
+        self._in_group = above is not None
+        self._supervisor = self._own_supervisor() if above is None else above
         around = self._fresh_surroundings()
         groups = blueprint.repertoire.groups
         self._groups = WaitingByGroup(groups) if groups else None
@@ -117,6 +125,22 @@ class UserActor(Submission):
         """Of its class."""
         return self.blueprint.function.name
 
+    def _own_supervisor(self) -> Supervisor:
+        restarts, window_s = self.blueprint.max_restarts, self.blueprint.restart_window_s
+        config = ActorConfig.from_environ()
+        supervisor = Supervisor(
+            "its supervisor",
+            on_exit=lambda _child, exit: self.end(exit.error),  # noqa: A006 - Erlang's word
+            escalate=self._on_given_up,
+            now=BootClock().now,
+            intensities=(
+                RestartIntensity(restarts if restarts >= 0 else 1 << 30, window_s or inf),
+                RestartIntensity(config.actor_restarts_max, config.actor_restart_window_s),
+            ),
+        )
+        supervisor.adopt(self)
+        return supervisor
+
     def _fresh_surroundings(self) -> Surroundings:
         self._lives += 1
         around = self._surroundings
@@ -128,14 +152,16 @@ class UserActor(Submission):
     def _new_job(
         self, function: Function, surroundings: Surroundings, options: JobOptions
     ) -> desk.OpenJob:
+        job = self.id
         return desk.OpenJob(
-            self.id,
+            job,
             self,
             function,
             surroundings,
             options,
             keeps=True,
             on_abandoned=self._on_abandoned,
+            on_ended=lambda: self._on_job_ended(job),
         )
 
     # -- in the callers' threads ---------------------------------------------------------
@@ -150,7 +176,8 @@ class UserActor(Submission):
             PendingCallsLimitExceeded: as many calls wait as may.
         """
         if self._groups is None:
-            return self._counted(lambda: self.submit((method, *args), kwargs))
+            ref = self._counted(lambda: self.submit((method, *args), kwargs))
+            return ref or self._late(f"{self._task}.late-0")
         with passing.Collected() as held:
             row = laid_out((method, *args), kwargs)
         return self.call_as(self._next_task_id(), row, held, group)
@@ -159,7 +186,8 @@ class UserActor(Submission):
         self, task_id: str, row: bytes | Dependencies, held: list[Any], group: str = ""
     ) -> ObjectRef[Any]:
         """Make a call that is laid out already, for a worker, too."""
-        return self._counted(lambda: self.submit_as(task_id, row, held, group))
+        ref = self._counted(lambda: self.submit_as(task_id, row, held, group))
+        return ref or self._late(task_id)
 
     def stream(
         self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], group: str = ""
@@ -179,15 +207,20 @@ class UserActor(Submission):
             self._made += 1
             return f"{self._task}-{self._made - 1}"
 
-    def _counted(self, make: Callable[[], ObjectRef[Any] | None]) -> ObjectRef[Any]:
+    def _counted(self, make: Callable[[], ObjectRef[Any] | None]) -> ObjectRef[Any] | None:
         limit = self.blueprint.max_pending_calls
         if limit >= 0:
             self._count_one(limit)
         ref = make()
-        assert ref is not None, "an actor whose handles are gone was called"
-        if limit >= 0:
+        if limit >= 0 and ref is not None:
             ref.when_done(self._count_off)
         return ref
+
+    def _late(self, task_id: str) -> ObjectRef[Any]:
+        """A call of an actor that its supervisor is ending, though there are handles of it."""
+        ends = ActorDiedError(f"actor {self.name} ({self.actor_id}) was ended by its supervisor")
+        task, _, number = task_id.rpartition("-")
+        return ObjectRef(Gathering(self.name, task, int(number)), 0, self._broken or Broken(ends))
 
     def _count_one(self, limit: int) -> None:
         with self._lock:
@@ -206,6 +239,27 @@ class UserActor(Submission):
         """End it at once; what is under way ends with it."""
         with suppress(PortalClosedError):
             self._portal.post(self._kill, no_restart)
+
+    def watch(self, watcher: Watcher) -> None:
+        """Have it called, in the loop's thread, when the actor has ended for good, or has already.
+
+        Raises:
+            PortalClosedError: its Commander is closed.
+        """
+        self._portal.post(self.kin.watch, watcher)
+
+    def unwatch(self, watcher: Watcher) -> None:
+        """It is not to be called any more."""
+        with suppress(PortalClosedError):
+            self._portal.post(self.kin.unwatch, watcher)
+
+    def link(self, other: UserActor, *, linked: bool) -> None:
+        """If one of the two dies, so does the other; or (``linked`` false) not any more.
+
+        Raises:
+            PortalClosedError: their Commander is closed.
+        """
+        self._portal.post(self.kin.link if linked else self.kin.unlink, other.kin)
 
     # -- its lives, in the loop's thread -----------------------------------------------------
 
@@ -264,9 +318,18 @@ class UserActor(Submission):
         try:
             outcome.frozen(number)
         except NoValueError:
-            self._die(_raised(outcome.value, number))
+            self._last = _raised(outcome.value, number)
+            if self._in_group and self in self._supervisor:
+                self._down = True
+                self._supervisor.exited(self, Exit(self._last))
+            else:
+                self._die(self._last)
             return
-        self._creating = None
+        self._creating = self._last = None
+        if self not in self._supervisor:
+            self._supervisor.adopt(self)
+        self._supervisor.started(self)
+        self.settled.ring()
         self._pump()
 
     def _on_known(self, calls: Gathering, index: int, dependencies: Dependencies) -> None:
@@ -282,7 +345,7 @@ class UserActor(Submission):
         of the actor."""
         if parcel not in self._sent:
             return
-        if setback.verdict in _STRIKES or self._killed:
+        if setback.verdict in _STRIKES or self._blow is not None:
             self._struck.append(Struck(parcel, lo, hi, setback, where))
         else:
             super().on_failed(parcel, lo, hi, setback, where)
@@ -291,15 +354,18 @@ class UserActor(Submission):
 
     def _on_abandoned(self, setback: Setback) -> None:
         """The process has ended, or there will be none."""
-        if self._dead:
+        if self._dead or self._down:
             return
-        self._last = self._cause(setback)
-        if self._leaving:
-            self._die(None, "it has left (exit_actor)")
-        elif self._killed or setback.verdict is Verdict.GONE:
-            self._supervisor.exited(self, Exit(self._last))
+        self._down = True
+        error = self._last = self._blow or self._cause(setback)
+        if self not in self._supervisor:
+            self.end(error)  # before it could be taken in
+        elif self._leaving:
+            self._supervisor.exited(self, Exit())
+        elif self._in_group or self._blow is not None or setback.verdict is Verdict.GONE:
+            self._supervisor.exited(self, Exit(error))
         else:
-            self._die(self._last)
+            self.end(error)  # there will be none, however often it is tried
 
     def _cause(self, setback: Setback) -> BaseException:
         for struck in self._struck:
@@ -311,14 +377,21 @@ class UserActor(Submission):
         return explain(setback, Where(self.name), 0)
 
     def stop(self) -> None:
-        """See `Child.stop`."""
-        self._die(None, "it was stopped")
+        """See `Child.stop`: its supervisor ends this life for the sake of another child."""
+        self._strike(ActorDiedError("its supervisor ended it, as a child beside it had ended"))
+
+    def _strike(self, blow: BaseException) -> None:
+        """End this life: it is as if its process had died."""
+        if not (self._dead or self._down):
+            self._blow = blow
+            self._commander.tell(desk.CancelJob(self.id, force=True))
 
     def restart(self) -> None:
         """See `Child.restart`: another life, that goes on with the calls that wait."""
-        self._commander.tell(desk.ExhaustJob(self.id))
-        self._killed = False
-        self.id = JobId(next(job_ids))
+        before, self.id = self.id, JobId(next(job_ids))
+        self._commander.tell(desk.ExhaustJob(before))
+        self._blow = None
+        self._leaving = self._killed = self._down = False
         with self._lock:
             self._granted, self._calls_wanted, self._open = 0, 1, None
             self._exhausted = False
@@ -327,10 +400,10 @@ class UserActor(Submission):
             self._groups.make_room()
         around = self._fresh_surroundings()
         job = self._new_job(self.blueprint.function, around, self.blueprint.options(around.key))
-        creation = self._creation
-        assert creation is not None, "it died before it was made"
-        self._begin_life(creation, [])
         desk.open_job(self._commander, job)
+        if self._creation is not None:
+            self._begin_life(self._creation, [])
+        # Else it died before its arguments were known: what makes it waits, as any call does.
 
     def _sort_struck(self) -> None:
         """What was on its way: sent again if it had not begun, or may be made twice."""
@@ -383,26 +456,60 @@ class UserActor(Submission):
         if self._dead:
             return
         self._killed = True
-        if no_restart:
-            self._die(None, "it was killed (goliath.kill)")
+        if no_restart and not self._in_group:
+            self._die(None, KILLED)
         else:
-            self._commander.tell(desk.CancelJob(self.id, force=True))
+            self._strike(ActorDiedError(KILLED))
+
+    def _on_link_died(self, end: ActorEnd) -> None:
+        """See `Kin`. Posted, because there may be a long row of them."""
+        with suppress(PortalClosedError):
+            self._portal.post(self._die_of_link, end)
+
+    def _die_of_link(self, end: ActorEnd) -> None:
+        who = f"actor {end.class_name} ({end.actor_id})"
+        why = f"{who}, which it is linked to, has died"
+        if self._in_group:
+            blow = ActorDiedError(why)
+            blow.__cause__ = end.error
+            self._strike(blow)
+        else:
+            self._die(end.error, why)
 
     def leaves(self) -> None:
         """It has said so itself: its end is no crash."""
         self._leaving = True
 
-    def _die(self, cause: BaseException | None, why: str = "") -> None:
+    def _on_given_up(self, error: BaseException) -> None:
+        """Its own supervisor will not make it again."""
+        if self.blueprint.max_restarts:
+            self._die(self._last, str(error))
+        else:
+            self.end(self._last)
+
+    def end(self, error: BaseException | None) -> None:
+        """It has ended, and is not made again."""
+        if self._leaving:
+            self._die(None, "it has left (exit_actor)", well=True)
+        elif self._in_group:
+            self._die(error)
+        else:
+            self._die(error, advice=f"{ANOTHER}; with max_restarts it would have been made again")
+
+    def _die(
+        self,
+        cause: BaseException | None,
+        why: str = "",
+        advice: str = ANOTHER,
+        *,
+        well: bool = False,
+    ) -> None:
         """It will never be called again: everybody who waits for it is told."""
         if self._dead:
             return
         self._dead = True
-        cause = self._last or cause
         reason = why or (str(cause).partition("\n")[0] if cause is not None else "it has ended")
-        text = (
-            f"actor {self.name} ({self.actor_id}) has died: {reason}. Make another one; with "
-            "max_restarts it would have been made again"
-        )
+        text = f"actor {self.name} ({self.actor_id}) has died: {reason}. {advice}"
         begun = ActorDiedError(text, maybe_executed=True)
         rest = ActorDiedError(text)
         begun.__cause__ = rest.__cause__ = cause
@@ -411,14 +518,37 @@ class UserActor(Submission):
                 self._settle(each.parcel, each.lo, each.hi, Broken(begun))
         self._struck.clear()
         self._commander.tell(desk.CancelJob(self.id, force=True))
+        self._end(rest, None if well else rest)
+
+    def _on_job_ended(self, job: JobId) -> None:
+        """All calls of a life are settled, and none will come: either that was the last life, or
+        another has begun."""
+        if job == self.id and not (self._dead or self._down):
+            self._dead = True
+            self._end(ActorDiedError(f"actor {self.name} ({self.actor_id}) has ended"), None)
+
+    def _end(self, rest: Exception, error: Exception | None) -> None:
         super().on_broken(rest)
+        self._supervisor.release(self)
         self._on_end(self)
+        name = self.blueprint.name
+        self.kin.ended(ActorEnd(self.actor_id, self.name, name, error, self._killed))
+        self.settled.ring()
+
+    def finish(self) -> None:
+        """Take no more calls, and end after those that were made."""
+        if self._down:
+            self._die(self._last, "its supervisor was closed before it was made again")
+        else:
+            self.close()
 
     def on_broken(self, error: Exception) -> None:
-        """See `desk.Owner.on_broken`."""
+        """See `desk.Owner.on_broken`. A Commander that was closed has ended everything, and nobody
+        is left to do anything about it: that is no news to those who watch."""
         self._dead = True
-        super().on_broken(error)
-        self._on_end(self)
+        if not isinstance(error, LocalError):
+            self.kin.forget()
+        self._end(error, error)
 
 
 def _raised(value: Callable[[int], Any], number: int) -> BaseException:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from math import ceil
+from math import ceil, inf
 
 FAST_CALL_S = 10e-6
 WORTH_SENDING_S = 0.001
@@ -112,6 +112,10 @@ class RestartIntensity:
             self._times.popleft()
         self._times.append(now)
         return len(self._times) <= self.max_restarts
+
+    def __str__(self) -> str:
+        within = "" if self.window_s == inf else f" within {self.window_s:g} s"
+        return f"{self.max_restarts} time{'s' * (self.max_restarts != 1)}{within}"
 
 
 @dataclass(frozen=True, slots=True)
