@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     )
     from goliath.actors.commander import NodeInfo as NodeInfo
     from goliath.actors.handles import ActorHandle as ActorHandle
+    from goliath.actors.kin import ActorEnd as ActorEnd
+    from goliath.actors.monitor import Monitor as Monitor
     from goliath.actors.object_ref import ObjectRef as ObjectRef
     from goliath.actors.printing import OutputLine as OutputLine
     from goliath.actors.ref_generator import ObjectRefGenerator as ObjectRefGenerator
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
         AuthenticationError as AuthenticationError,
         ConnectionError as ConnectionError,  # noqa: A004 - as promised in the public contract
         DeadlineExceededError as DeadlineExceededError,
+        DeadlockError as DeadlockError,
         GetTimeoutError as GetTimeoutError,
         GoliathError as GoliathError,
         NodeDiedError as NodeDiedError,
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
         RemoteTraceback as RemoteTraceback,
         RuntimeEnvSetupError as RuntimeEnvSetupError,
         SerializationError as SerializationError,
+        SupervisionError as SupervisionError,
         TaskCancelledError as TaskCancelledError,
         TaskError as TaskError,
         TaskTimeoutError as TaskTimeoutError,
@@ -68,6 +72,11 @@ if TYPE_CHECKING:
         RuntimeContext as RuntimeContext,
         get_runtime_context as get_runtime_context,
     )
+    from goliath.supervision import (
+        link as link,
+        monitor as monitor,
+        unlink as unlink,
+    )
 
 __version__ = "1.0.0.dev0"
 
@@ -77,6 +86,7 @@ _ERRORS = (
     "AuthenticationError",
     "ConnectionError",
     "DeadlineExceededError",
+    "DeadlockError",
     "GetTimeoutError",
     "GoliathError",
     "NodeDiedError",
@@ -87,6 +97,7 @@ _ERRORS = (
     "RemoteTraceback",
     "RuntimeEnvSetupError",
     "SerializationError",
+    "SupervisionError",
     "TaskCancelledError",
     "TaskError",
     "TaskTimeoutError",
@@ -95,10 +106,12 @@ _ERRORS = (
 )
 
 _HOMES = {
+    "ActorEnd": "goliath.actors.kin",
     "ActorHandle": "goliath.actors.handles",
     **dict.fromkeys(("Actor", "exit_actor", "get_actor", "kill", "method"), "goliath.actor_class"),
     "Commander": "goliath.commander",
     "Executor": "goliath.executor",
+    "Monitor": "goliath.actors.monitor",
     "NodeAffinitySchedulingStrategy": "goliath.actors.task",
     "NodeInfo": "goliath.actors.commander",
     "ObjectRef": "goliath.actors.object_ref",
@@ -118,6 +131,7 @@ _HOMES = {
         ),
         "goliath.runtime",
     ),
+    **dict.fromkeys(("link", "monitor", "unlink"), "goliath.supervision"),
     **dict.fromkeys(("RuntimeContext", "get_runtime_context"), "goliath.runtime_context"),
     **dict.fromkeys(_ERRORS, "goliath.errors"),
 }

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
-from weakref import ReferenceType, ref as weak
+from weakref import ReferenceType, WeakValueDictionary, finalize, ref as weak
 
 import orjson
 
@@ -20,6 +20,8 @@ from goliath.actors.deputy import Caller, Deputy, Held
 from goliath.actors.endings import Broken, Kept, Outcome, Stored, packed
 from goliath.actors.gathering import Gathering
 from goliath.actors.handles import HeldGrip
+from goliath.actors.inside import NO_CALL
+from goliath.actors.kin import ActorEnd
 from goliath.actors.object_ref import ObjectRef, register
 from goliath.actors.portal import Poster
 from goliath.actors.ref import AskableRef
@@ -32,6 +34,7 @@ from goliath.actors.requests import (
 )
 from goliath.actors.streams import Stream
 from goliath.actors.submission import Submission
+from goliath.actors.surroundings import Surroundings
 from goliath.actors.troupe import Troupe
 from goliath.actors.user_actor import UserActor
 from goliath.core.batch import JobOptions
@@ -136,6 +139,10 @@ class Deputies:
                 grip = deputy.find(actor_id)
                 if isinstance(grip, HeldGrip):
                     grip.kill(no_restart=no_restart)
+            case msg.WatchActor():
+                self._watch(deputy, said)
+            case msg.LinkActors():
+                self._link(deputy, said)
             case msg.LeaveActor(_, job):
                 self._leave(JobId(job))
             case msg.AskNodes(_, task_id):
@@ -179,12 +186,16 @@ class Deputies:
         except GoliathError as exc:
             ref = self._ended(said.ref, said.function, Broken(exc))
         else:
-            deputy.callers.add(caller)
-            self._children.setdefault(caller, []).append(weak(ref))
+            self._note_child(deputy, caller, ref)
         self._keep(deputy, ref)
         if said.streaming:
             stream = deputy.streams[said.ref] = Stream(ref.name, said.ref, self._portal)
             stream.follow(ref)
+
+    def _note_child(self, deputy: Deputy, caller: Caller, ref: ObjectRef[Any]) -> None:
+        if caller[1] != NO_CALL:  # else no call will end that it belongs to
+            deputy.callers.add(caller)
+            self._children.setdefault(caller, []).append(weak(ref))
 
     def _make_actor(self, deputy: Deputy, said: msg.NestedActor) -> None:
         parent = self._office.find_job(JobId(said.job))
@@ -201,7 +212,7 @@ class Deputies:
                 blueprint,
                 row_of(said, deputy.find_ref),
                 self._found(deputy, said.refs),
-                parent.surroundings,
+                _around(parent),
                 self._portal,
                 self._office.me(),
             )
@@ -217,6 +228,40 @@ class Deputies:
         if not isinstance(grip, HeldGrip) or not isinstance(grip.actor, UserActor):
             raise ActorDiedError(f"actor {actor_id} has ended: nobody held a handle of it")
         return grip.actor
+
+    def _watch(self, deputy: Deputy, said: msg.WatchActor) -> None:
+        """The record of an end is a value that is there when the actor has ended. It is the
+        worker's alone: when it is dropped, nobody watches."""
+        task, _, number = checked_id(said.ref).rpartition("-")
+        calls = Gathering("monitor", task, int(number))
+        calls.refs = WeakValueDictionary()
+        ref = ObjectRef[Any](calls, 0)
+        self._keep(deputy, ref)
+
+        def tell(end: ActorEnd) -> None:
+            calls.settle(0, 1, Stored(Pickled.of(end.travelling())))
+
+        try:
+            kin = self._actor(deputy, said.actor).kin
+        except ActorDiedError as exc:
+            tell(ActorEnd(said.actor, "", "", exc))
+        else:
+            finalize(ref, kin.unwatch, tell).atexit = False
+            kin.watch(tell)
+
+    def _link(self, deputy: Deputy, said: msg.LinkActors) -> None:
+        pair: list[UserActor] = []
+        lost = None
+        for actor_id in (said.one, said.other):
+            try:
+                pair.append(self._actor(deputy, actor_id))
+            except ActorDiedError as exc:
+                lost = ActorEnd(actor_id, "", "", exc)
+        if len(pair) == 2:
+            pair[0].link(pair[1], linked=said.linked)
+        elif lost is not None and said.linked:
+            for actor in pair:
+                actor.on_link_died(lost)
 
     def _leave(self, job: JobId) -> None:
         known = self._office.find_job(job)
@@ -236,7 +281,7 @@ class Deputies:
             raise GoliathError(
                 "the call that has made this call had ended before; wait for it in the call itself"
             )
-        options = options_of(said, parent.options)
+        options = options_of(said, parent.options, _around(parent).key)
         if options.depth > DEPTH_MAX:
             raise GoliathError(
                 f"{function.name}: {DEPTH_MAX} calls wait for one another in a row already; make "
@@ -260,7 +305,7 @@ class Deputies:
         submission = self._submissions.get(key)
         if submission is None:
             submission = self._submissions[key] = Submission(
-                function, parent.surroundings, options, self._portal, self._office.me()
+                function, _around(parent), options, self._portal, self._office.me()
             )
         return submission
 
@@ -343,3 +388,10 @@ class Deputies:
                 return
         failed, payload = packed(outcome, number)
         self._office.tell_node(node, msg.RefEnded(worker, ref.task_id, failed, 0, payload))
+
+
+def _around(parent: desk.OpenJob) -> Surroundings:
+    """Of what a call makes. The process of an actor is for its own calls only: what those have
+    begun would run there between them, else."""
+    owner = parent.owner
+    return owner.around if isinstance(owner, UserActor) else parent.surroundings

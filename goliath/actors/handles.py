@@ -6,14 +6,17 @@ process, the actor ends after the calls that were made.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, Protocol
 
 from goliath.actors import inside, object_ref, passing, stage
 from goliath.actors.checks import STREAMING, checked_count
 from goliath.actors.endings import Broken, Made
 from goliath.actors.gathering import Gathering
+from goliath.actors.kin import ActorEnd, Kin, Watcher
 from goliath.actors.object_ref import ObjectRef
 from goliath.actors.ref_generator import MadeHere, ObjectRefGenerator
 from goliath.actors.repertoire import Method, Repertoire
@@ -43,6 +46,12 @@ class Grip(Protocol):
 
     def kill(self, *, no_restart: bool) -> None:
         """End it at once."""
+
+    def watch(self, watcher: Watcher) -> Callable[[], None]:
+        """Have it called when the actor has ended for good; how to call that off."""
+
+    def link(self, other: Any, *, linked: bool) -> None:
+        """If one of the two dies, so does the other; or (``linked`` false) not any more."""
 
 
 class ActorHandle:
@@ -151,19 +160,19 @@ class LocalGrip:
         self.task_id = task_id
         self.name = type(instance).__name__
         self._instance = instance
-        self._died = ""
+        self._kin = Kin(self._on_link_died)
 
     def call(
         self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], group: str = ""
     ) -> ObjectRef[Any]:
         """See `Grip.call`."""
-        if self._died:
-            error = ActorDiedError(f"actor {self.name} has died: {self._died}")
-            return ObjectRef(Gathering(self.name, "here", 0), 0, Broken(error))
+        gone = self._gone()
+        if gone is not None:
+            return ObjectRef(Gathering(self.name, "here", 0), 0, Broken(gone))
         try:
             return object_ref.made_here(getattr(self._instance, method), args, kwargs)
         except stage.ActorExit:
-            self._died = "it has left (exit_actor)"
+            self._kin.ended(ActorEnd(self.task_id, self.name, ""))
             return ObjectRef(Gathering(self.name, "here", 0), 0, Made(None))
 
     def stream(
@@ -172,16 +181,42 @@ class LocalGrip:
         """See `Grip.stream`."""
 
         def begun(*args: Any, **kwargs: Any) -> Any:
-            if self._died:
-                raise ActorDiedError(f"actor {self.name} has died: {self._died}")
+            gone = self._gone()
+            if gone is not None:
+                raise gone
             return getattr(self._instance, method)(*args, **kwargs)
 
         begun.__qualname__ = f"{self.name}.{method}"
         return ObjectRefGenerator(MadeHere(begun, *object_ref.resolved(args, kwargs)))
 
+    def _gone(self) -> Exception | None:
+        """What its callers are told, if it has ended."""
+        end = self._kin.end
+        if end is None:
+            return None
+        return end.error or ActorDiedError(f"actor {self.name} has left (exit_actor)")
+
     def kill(self, *, no_restart: bool) -> None:
         """See `Grip.kill`."""
-        self._died = "it was killed (goliath.kill)"
+        self._die("it was killed (goliath.kill)", killed=True)
+
+    def watch(self, watcher: Watcher) -> Callable[[], None]:
+        """See `Grip.watch`."""
+        self._kin.watch(watcher)
+        return partial(self._kin.unwatch, watcher)
+
+    def link(self, other: LocalGrip, *, linked: bool) -> None:
+        """See `Grip.link`."""
+        (self._kin.link if linked else self._kin.unlink)(other._kin)
+
+    def _on_link_died(self, end: ActorEnd) -> None:
+        self._die(f"actor {end.class_name}, which it is linked to, has died", end.error)
+
+    def _die(self, why: str, cause: Exception | None = None, *, killed: bool = False) -> None:
+        if self._kin.end is None:
+            error = ActorDiedError(f"actor {self.name} has died: {why}")
+            error.__cause__ = cause
+            self._kin.ended(ActorEnd(self.task_id, self.name, "", error, killed))
 
 
 def _restored(task_id: str, name: str, repertoire: Repertoire) -> ActorHandle:
@@ -233,3 +268,12 @@ class HeldGrip:
     def kill(self, *, no_restart: bool) -> None:
         """See `Grip.kill`."""
         self.actor.kill(no_restart=no_restart)
+
+    def watch(self, watcher: Watcher) -> Callable[[], None]:
+        """See `Grip.watch`."""
+        self.actor.watch(watcher)
+        return partial(self.actor.unwatch, watcher)
+
+    def link(self, other: HeldGrip, *, linked: bool) -> None:
+        """See `Grip.link`."""
+        self.actor.link(other.actor, linked=linked)

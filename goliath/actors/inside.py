@@ -10,6 +10,9 @@ from typing import Protocol
 from goliath.errors import GoliathError
 from goliath.transport.messages import Message
 
+NO_CALL = -1
+"""The parcel of what an actor does while none of its calls runs."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunningCall:
@@ -38,6 +41,9 @@ class Host(Protocol):
 
     def running_call(self) -> RunningCall | None:
         """What runs; None at start, when nobody's call does."""
+
+    def between_calls(self) -> RunningCall | None:
+        """In the process of an actor: who makes calls while none of its own runs."""
 
     def in_loop(self) -> bool:
         """Whether this thread runs the loop in which calls run beside each other."""

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+
+from goliath.transport import serialization
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,18 @@ class ActorEnd:
     name: str
     error: Exception | None = None
     killed: bool = False
+
+    def travelling(self) -> tuple[Any, ...]:
+        """As data for another process, which may not have the class of an exception."""
+        error = None if self.error is None else serialization.dump_error(self.error)
+        return self.actor_id, self.class_name, self.name, error, self.killed
+
+    @classmethod
+    def of(cls, data: tuple[Any, ...]) -> ActorEnd:
+        """From what `travelling` returned."""
+        actor_id, class_name, name, error, killed = data
+        known: Any = None if error is None else serialization.load_error(error)
+        return cls(actor_id, class_name, name, known, killed)
 
 
 Watcher = Callable[[ActorEnd], None]

@@ -24,6 +24,7 @@ from goliath.actors.blueprint import Blueprint
 from goliath.actors.endings import Delivered, Outcome, Stored
 from goliath.actors.failures import EVERYTHING
 from goliath.actors.gathering import Gathering, Waiter
+from goliath.actors.kin import ActorEnd, Watcher
 from goliath.actors.object_ref import ObjectRef, made_here, resolved
 from goliath.actors.ref_generator import MadeHere, ObjectRefGenerator
 from goliath.actors.repertoire import Repertoire
@@ -135,7 +136,7 @@ class NestedCalls:
         Raises:
             SerializationError: the function or an argument cannot be pickled.
         """
-        call = self._host.running_call()
+        call = self._maker()
         if call is None or _importing():
             return made_here(task.function, *resolved(args, kwargs))
         return self._submit(call, task, args, kwargs)
@@ -144,7 +145,7 @@ class NestedCalls:
         self, task: Task, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> ObjectRefGenerator[Any]:
         """The same with a call whose items are wanted one by one."""
-        call = self._host.running_call()
+        call = self._maker()
         if call is None or _importing():
             return ObjectRefGenerator(MadeHere(task.function, *resolved(args, kwargs)))
         return ObjectRefGenerator(_Items(self, self._submit(call, task, args, kwargs)))
@@ -276,16 +277,36 @@ class NestedCalls:
         task_id, class_name, repertoire = found
         return self.restored_grip(task_id, class_name), repertoire
 
+    def watch(self, actor_id: str, watcher: Watcher) -> Callable[[], None]:
+        """Have it called, in the worker's side thread, when an actor has ended for good; how to
+        call that off."""
+        ref = self._new("monitor")
+
+        def tell() -> None:
+            watcher(ActorEnd.of(ref.result()))
+
+        def call_off() -> None:
+            ref.stop_waiting(tell)
+            self.forget(ref.task_id)
+
+        self.tell(msg.WatchActor(0, ref.task_id, actor_id))
+        ref.when_done(tell)
+        return call_off
+
     def leave_actor(self) -> None:
         """The actor that runs here ends with the call at hand."""
         self.tell(msg.LeaveActor(0, self._running_call("exit_actor").job))
         self._host.leave_soon()
 
     def _running_call(self, what: str) -> inside.RunningCall:
-        call = self._host.running_call()
+        call = self._maker()
         if call is None:
             raise GoliathError(f"{what}: no call runs in this worker, so nobody could answer")
         return call
+
+    def _maker(self) -> inside.RunningCall | None:
+        """Who makes a call that is made now; a thread of an actor may make some at any time."""
+        return self._host.running_call() or self._host.between_calls()
 
     def submit_function(
         self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -458,6 +479,14 @@ class NestedGrip:
     def kill(self, *, no_restart: bool) -> None:
         """See `Grip.kill`."""
         self._nested.tell(msg.KillActor(0, self.task_id, no_restart))
+
+    def watch(self, watcher: Watcher) -> Callable[[], None]:
+        """See `Grip.watch`."""
+        return self._nested.watch(self.task_id, watcher)
+
+    def link(self, other: NestedGrip, *, linked: bool) -> None:
+        """See `Grip.link`."""
+        self._nested.tell(msg.LinkActors(0, self.task_id, other.task_id, linked))
 
 
 def _laid_out(

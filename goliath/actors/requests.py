@@ -57,8 +57,8 @@ def _arguments(said: msg.NestedCall | msg.NestedActor, find: Find) -> Iterator[t
                 raise ProtocolError(f"an argument of a nested call is {argument!r}")
 
 
-def options_of(said: msg.NestedCall, parent: JobOptions) -> JobOptions:
-    """The options of a call: what its maker chose, in the surroundings of its maker."""
+def options_of(said: msg.NestedCall, parent: JobOptions, environment: str) -> JobOptions:
+    """The options of a call: what its maker chose, in an environment."""
     for name, value in said.options.items():
         if not _may_be(name, value):
             raise ProtocolError(f"option {name} of a nested call is {value!r}")
@@ -66,7 +66,7 @@ def options_of(said: msg.NestedCall, parent: JobOptions) -> JobOptions:
     chosen["priority"] = parent.priority + chosen.get("priority", 0)
     return JobOptions(
         function=said.function,
-        environment=parent.environment,
+        environment=environment,
         depth=parent.depth + 1,
         **chosen,
     )

@@ -72,6 +72,7 @@ class UserActor(Submission):
         lifetime: what that one does when it ends.
 
     Attributes:
+        around: what its maker found around it, and what its own calls begin finds.
         kin: who hears of its end; belongs to the loop's thread.
         settled: rung when it is known whether it could be made.
     """
@@ -93,7 +94,7 @@ class UserActor(Submission):
     ) -> None:
         self.actor_id = actor_id
         self.blueprint = blueprint
-        self._surroundings = surroundings
+        self.around = surroundings
         self._on_end = on_end
         self._creation: bytes | FarRow | None = None
         self._creating: ObjectRef[Any] | None = None
@@ -105,7 +106,7 @@ class UserActor(Submission):
         self._blow: BaseException | None = None  # what was done to this life, by somebody's wish
         self._last: BaseException | None = None  # what the life before has died of
         self.lifetime = lifetime
-        self.kin = Kin(self._on_link_died)
+        self.kin = Kin(self.on_link_died)
         self.settled = ThreadBell()
         self._in_group = above is not None
         self._supervisor = self._own_supervisor() if above is None else above
@@ -143,7 +144,7 @@ class UserActor(Submission):
 
     def _fresh_surroundings(self) -> Surroundings:
         self._lives += 1
-        around = self._surroundings
+        around = self.around
         variables = {**around.variables, LIFE_VARIABLE: str(self._lives)}
         return replace(
             around, key=f"{self.actor_id}.{self._lives}", variables=variables, private=True
@@ -461,7 +462,7 @@ class UserActor(Submission):
         else:
             self._strike(ActorDiedError(KILLED))
 
-    def _on_link_died(self, end: ActorEnd) -> None:
+    def on_link_died(self, end: ActorEnd) -> None:
         """See `Kin`. Posted, because there may be a long row of them."""
         with suppress(PortalClosedError):
             self._portal.post(self._die_of_link, end)
@@ -514,9 +515,13 @@ class UserActor(Submission):
         rest = ActorDiedError(text)
         begun.__cause__ = rest.__cause__ = cause
         for each in self._struck:
-            if each.begun and each.parcel in self._sent:
-                self._settle(each.parcel, each.lo, each.hi, Broken(begun))
+            if each.parcel in self._sent:
+                outcome = Broken(begun if each.begun else rest)
+                self._settle(each.parcel, each.lo, each.hi, outcome)
         self._struck.clear()
+        for sent in self._sent.values():  # nobody will know of these whether they had begun
+            sent.calls.settle(sent.offset, sent.offset + sent.size, Broken(begun))
+        self._sent.clear()
         self._commander.tell(desk.CancelJob(self.id, force=True))
         self._end(rest, None if well else rest)
 

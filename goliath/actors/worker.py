@@ -115,6 +115,7 @@ class Worker:
         os.register_at_fork(after_in_child=self._on_fork)
         threading.Thread(target=self._listen, name="goliath-control", daemon=True).start()
         self._actor = spec.actor
+        self._job = 0  # of an actor: it has only one
         self._housekeeper = Housekeeper(outputs, self._coroutines.close, keeps=spec.actor)
         inside.host = self
 
@@ -229,6 +230,8 @@ class Worker:
                 self._ends[serial] = range_.lo
                 return False
             self._running[serial] = running
+            if self._actor and running.message.origin:
+                self._job = int(running.message.origin[0])
             if self._early_interrupts:
                 if serial in self._early_interrupts:
                     range_.interrupt()
@@ -300,6 +303,12 @@ class Worker:
         index = range_.next_index
         task_id = f"{task}-{int(number) + index}"
         return RunningCall(int(job), int(parcel), index, task_id, message.attempt, range_.stopped)
+
+    def between_calls(self) -> RunningCall | None:
+        """See `inside.Host.between_calls`."""
+        if not (self._actor and self._job):
+            return None
+        return RunningCall(self._job, inside.NO_CALL, 0, "", 0, False)
 
     def _at_hand(self) -> _Running | None:
         """The range of the call that asks; None if it cannot be told, or there is none."""

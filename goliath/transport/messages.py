@@ -639,6 +639,29 @@ class KillActor(Message):
 
 
 @dataclass(slots=True)
+class WatchActor(Message):
+    """Say by a `RefEnded` of ``ref`` how an actor has ended, when it has for good."""
+
+    kind: ClassVar[str] = "watch-actor"
+    lane: ClassVar[Lane] = Lane.BULK
+    worker: int
+    ref: str
+    actor: str
+
+
+@dataclass(slots=True)
+class LinkActors(Message):
+    """When one of these two dies, so does the other; or (``linked`` false) not any more."""
+
+    kind: ClassVar[str] = "link-actors"
+    lane: ClassVar[Lane] = Lane.BULK
+    worker: int
+    one: str
+    other: str
+    linked: bool
+
+
+@dataclass(slots=True)
 class LeaveActor(Message):
     """The actor whose job this is ends by its own wish, with the call that it runs."""
 
@@ -670,6 +693,8 @@ FromCalls = (
     | NestedActor
     | FindActor
     | KillActor
+    | WatchActor
+    | LinkActors
     | LeaveActor
     | AskNodes
 )

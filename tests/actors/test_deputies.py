@@ -111,6 +111,8 @@ SAID = st.one_of(
     st.builds(msg.CancelRef, JOBS, IDS, st.booleans(), st.booleans()),
     st.builds(msg.FindActor, JOBS, IDS, st.text(max_size=2), st.text(max_size=2)),
     st.builds(msg.KillActor, JOBS, IDS, st.booleans()),
+    st.builds(msg.WatchActor, JOBS, IDS, IDS),
+    st.builds(msg.LinkActors, JOBS, IDS, IDS, st.booleans()),
     st.builds(msg.LeaveActor, JOBS, JOBS),
     st.builds(msg.AskNodes, JOBS, IDS),
 )

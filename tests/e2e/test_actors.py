@@ -160,6 +160,27 @@ def test_an_actor_calls_tasks_and_other_actors():
     assert goliath.get([boss.work.remote(3), boss.work.remote(4)]) == [(5, 3), (14, 7)]
 
 
+def test_what_a_call_of_an_actor_has_begun_never_runs_in_the_process_of_the_actor():
+    @goliath.remote
+    def pid():
+        time.sleep(0.05)
+        return os.getpid()
+
+    @goliath.remote
+    class Starter:
+        def start(self):
+            self.refs = [pid.remote() for _ in range(6)]
+            return os.getpid()
+
+        def collect(self):
+            return goliath.get(self.refs)
+
+    starter = Starter.remote()
+    own = goliath.get(starter.start.remote())
+    time.sleep(0.3)  # none of its calls runs meanwhile
+    assert own not in goliath.get(starter.collect.remote())
+
+
 def test_a_coroutine_method_is_awaited():
     @goliath.remote
     class Slow:

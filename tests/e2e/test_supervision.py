@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -115,3 +117,281 @@ def test_an_actor_that_is_killed_before_its_arguments_are_known_is_made_when_the
     member = Member.options(max_restarts=1).remote(slow.remote())
     goliath.kill(member, no_restart=False)
     assert pid_of(member) > 0
+
+
+# -- monitors ----------------------------------------------------------------------------
+
+
+class Told:
+    """Notes the ends that it is told of."""
+
+    def __init__(self):
+        self.ends = []
+        self._news = threading.Condition()
+
+    def __call__(self, end):
+        with self._news:
+            self.ends.append(end)
+            self._news.notify_all()
+
+    def one(self):
+        with self._news:
+            assert self._news.wait_for(lambda: self.ends, 20)
+        (end,) = self.ends
+        return end
+
+
+def test_a_monitor_tells_how_an_actor_ended_and_what_its_calls_raise():
+    member, told = Member.options(name="fred").remote(), Told()
+    goliath.monitor(member, told)
+    with pytest.raises(ActorDiedError):
+        goliath.get(member.die.remote())
+    end = told.one()
+    assert (end.class_name, end.name, end.killed) == ("Member", "fred", False)
+    assert end.actor_id in repr(member)
+    assert isinstance(end.error, ActorDiedError)
+    assert isinstance(end.error.__cause__, WorkerCrashedError)
+    assert end.error.__cause__.exit_code == 3
+
+
+def test_a_monitor_tells_of_a_kill_and_at_once_if_the_actor_has_ended_before():
+    member, told, late = Member.remote(), Told(), Told()
+    goliath.monitor(member, told)
+    goliath.kill(member)
+    assert told.one().killed
+    assert "killed" in str(told.one().error)
+    goliath.monitor(member, late)
+    assert late.one() == told.one()
+
+
+def test_a_restart_is_no_end_and_the_last_death_is_one():
+    member, told = Member.options(max_restarts=1).remote(), Told()
+    goliath.monitor(member, told)
+    pid = pid_of(member)
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: pid_of(member) != pid, 20)
+    assert told.ends == []
+    os.kill(pid_of(member), signal.SIGKILL)
+    assert "more than 1 time" in str(told.one().error)
+
+
+def test_a_normal_end_has_no_error():
+    leaves, forgotten = Member.remote(), Member.remote()
+    left, dropped = Told(), Told()
+    goliath.monitor(leaves, left)
+    goliath.monitor(forgotten, dropped)
+    goliath.get(leaves.leave.remote())
+    assert (left.one().error, left.one().killed) == (None, False)
+    assert dropped.ends == []
+    done = forgotten.sleep.remote(0.1)
+    del forgotten
+    assert (dropped.one().error, dropped.one().killed) == (None, False)
+    assert goliath.get(done) is None
+
+
+def test_a_monitor_that_was_called_off_is_not_called_and_others_are():
+    member, told, other = Member.remote(), Told(), Told()
+    monitor = goliath.monitor(member, told)
+    goliath.monitor(member, other)
+    assert "open" in repr(monitor)
+    monitor.cancel()
+    monitor.cancel()
+    goliath.kill(member)
+    other.one()
+    assert told.ends == []
+    assert "over" in repr(monitor)
+
+
+def test_a_callback_may_make_calls_and_wait_and_what_it_raises_breaks_nothing(capfd):
+    member, heir, told = Member.remote(), Member.remote(), Told()
+
+    def replace(end):
+        told((end, goliath.get(heir.pid.remote())))
+        raise ValueError("no good")
+
+    goliath.monitor(member, replace)
+    goliath.kill(member)
+    end, pid = told.one()
+    assert end.killed
+    assert pid == goliath.get(heir.pid.remote())
+    until(lambda: not any(t.name == "goliath-monitor" for t in threading.enumerate()), 20)
+    err = capfd.readouterr().err
+    assert "told of the end of <ActorHandle" in err
+    assert "ValueError: no good" in err
+
+
+def test_when_the_commander_is_closed_nobody_is_told_of_anything():
+    member, told = Member.remote(), Told()
+    goliath.get(member.pid.remote())
+    goliath.monitor(member, told)
+    goliath.shutdown()
+    assert told.ends == []
+    with pytest.raises(goliath.GoliathError, match="closed"):
+        goliath.monitor(member, told)
+
+
+def test_what_is_no_actor_cannot_be_watched_or_linked():
+    with pytest.raises(TypeError, match=r"monitor was given a int"):
+        goliath.monitor(1, print)
+    member = Member.remote()
+    with pytest.raises(TypeError, match="a str to call back"):
+        goliath.monitor(member, "print")
+    with pytest.raises(TypeError, match="link was given a str"):
+        goliath.link(member, "other")
+
+
+@goliath.remote
+class Watchman:
+    """Watches others from its own process."""
+
+    def __init__(self):
+        self.seen = []
+
+    def watch(self, other, heir):
+        def note(end):
+            pid = goliath.get(heir.pid.remote())  # while no call of this actor runs
+            square = goliath.get(in_process.remote())
+            self.seen.append((end, os.getpid(), pid, square))
+
+        self.monitor = goliath.monitor(other, note)
+
+    def call_off(self):
+        self.monitor.cancel()
+
+    def report(self):
+        return self.seen
+
+
+@goliath.remote
+def in_process():
+    return os.getpid()
+
+
+def test_an_actor_watches_another_and_makes_calls_about_it_while_none_of_its_own_runs():
+    watchman, member, heir = Watchman.remote(), Member.options(name="bob").remote(), Member.remote()
+    goliath.get(watchman.watch.remote(member, heir))
+    goliath.kill(member)
+    until(lambda: goliath.get(watchman.report.remote()), 20)
+    ((end, pid, of_heir, of_task),) = goliath.get(watchman.report.remote())
+    assert (end.class_name, end.name, end.killed) == ("Member", "bob", True)
+    assert "killed" in str(end.error)
+    assert of_heir == goliath.get(heir.pid.remote())
+    assert len({pid, of_heir, of_task, os.getpid()}) == 4
+
+    second = Member.remote()
+    goliath.get(watchman.watch.remote(second, heir))
+    goliath.get(watchman.call_off.remote())
+    told = Told()
+    goliath.monitor(second, told)
+    goliath.kill(second)
+    told.one()
+    assert len(goliath.get(watchman.report.remote())) == 1
+
+
+def test_a_monitor_in_a_task_is_told_while_the_task_runs_and_not_after(tmp_path):
+    @goliath.remote
+    def watch(member, path):
+        ended = threading.Event()
+
+        def note(end):
+            path.write_text(str(end.killed))
+            ended.set()
+
+        goliath.monitor(member, note)
+        if path.name == "now":
+            goliath.kill(member)
+            return ended.wait(20)
+        return None
+
+    first, second = Member.remote(), Member.remote()
+    assert goliath.get(watch.remote(first, tmp_path / "now"), timeout=30)
+    assert (tmp_path / "now").read_text() == "True"
+    goliath.get(watch.remote(second, tmp_path / "later"))
+    told = Told()
+    goliath.monitor(second, told)
+    goliath.kill(second)
+    told.one()
+    goliath.get([in_process.remote() for _ in range(4)])
+    assert not (tmp_path / "later").exists()
+
+
+# -- links -------------------------------------------------------------------------------
+
+
+def died(member):
+    with pytest.raises(ActorDiedError) as caught:
+        goliath.get(member.sleep.remote(0.5), timeout=20)
+    return caught.value
+
+
+def test_when_a_linked_actor_dies_the_other_ends_and_names_it():
+    one, other = Member.remote(), Member.options(max_restarts=5).remote()
+    goliath.link(one, other)
+    pid = pid_of(other)
+    under = other.sleep.remote(30)
+    os.kill(pid_of(one), signal.SIGKILL)
+    with pytest.raises(ActorDiedError, match="which it is linked to, has died") as caught:
+        goliath.get(under, timeout=20)
+    (of_one,) = {died(one).args}
+    assert isinstance(caught.value.__cause__, ActorDiedError)
+    assert caught.value.__cause__.args == of_one
+    assert isinstance(caught.value.__cause__.__cause__, WorkerCrashedError)
+    until(lambda: not Path(f"/proc/{pid}").exists(), 20)
+
+
+def test_a_death_goes_through_rows_and_circles_of_links_but_not_past_an_unlinked_one():
+    row = [Member.remote() for _ in range(5)]
+    for one, other in zip(row, row[1:] + row[:1], strict=True):
+        goliath.link(one, other)
+    goliath.unlink(row[0], row[4])
+    goliath.unlink(row[4], row[3])
+    goliath.kill(row[1])
+    for member in row[:4]:
+        died(member)
+    assert goliath.get(row[4].sleep.remote(0)) is None
+
+
+def test_a_normal_end_does_not_spread():
+    one, other = Member.remote(), Member.remote()
+    goliath.link(one, other)
+    told = Told()
+    goliath.monitor(one, told)
+    goliath.get(one.leave.remote())
+    told.one()
+    assert goliath.get(other.sleep.remote(0)) is None
+    goliath.link(one, other)  # it has ended well: nothing happens either
+    assert goliath.get(other.sleep.remote(0)) is None
+
+
+def test_who_is_linked_to_an_actor_that_has_died_dies_at_once():
+    one, other = Member.remote(), Member.remote()
+    goliath.kill(one)
+    died(one)
+    goliath.link(other, one)
+    assert "linked" in str(died(other))
+
+
+def test_links_are_made_and_undone_in_tasks_too():
+    @goliath.remote
+    def join(one, other, linked):
+        (goliath.link if linked else goliath.unlink)(one, other)
+
+    one, other, third = Member.remote(), Member.remote(), Member.remote()
+    goliath.get(join.remote(one, other, True))
+    goliath.get(join.remote(one, third, True))
+    goliath.get(join.remote(one, third, False))
+    goliath.kill(one)
+    assert "linked" in str(died(other))
+    assert goliath.get(third.sleep.remote(0)) is None
+
+
+def test_in_local_mode_too_ends_are_told_and_spread():
+    goliath.shutdown()
+    goliath.init(local_mode=True)
+    one, other, told = Member.remote(), Member.remote(), Told()
+    goliath.link(one, other)
+    goliath.monitor(other, told)
+    goliath.kill(one)
+    assert "linked" in str(told.one().error)
+    with pytest.raises(ActorDiedError, match="linked"):
+        goliath.get(other.pid.remote())
