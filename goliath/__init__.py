@@ -73,6 +73,7 @@ if TYPE_CHECKING:
         get_runtime_context as get_runtime_context,
     )
     from goliath.supervision import (
+        Supervisor as Supervisor,
         link as link,
         monitor as monitor,
         unlink as unlink,
@@ -131,7 +132,7 @@ _HOMES = {
         ),
         "goliath.runtime",
     ),
-    **dict.fromkeys(("link", "monitor", "unlink"), "goliath.supervision"),
+    **dict.fromkeys(("Supervisor", "link", "monitor", "unlink"), "goliath.supervision"),
     **dict.fromkeys(("RuntimeContext", "get_runtime_context"), "goliath.runtime_context"),
     **dict.fromkeys(_ERRORS, "goliath.errors"),
 }

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, Literal, ParamSpec, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypedDict, TypeVar, Unpack
 
 from goliath import runtime
 from goliath.actors import stage
@@ -34,8 +34,12 @@ from goliath.actors.checks import checked_count, checked_resources, needs
 from goliath.actors.failures import EVERYTHING
 from goliath.actors.handles import ActorHandle
 from goliath.actors.repertoire import DEFAULT_GROUP
+from goliath.actors.supervisor import Lifetime
 from goliath.actors.task import STRATEGIES, NodeAffinitySchedulingStrategy, Strategy
 from goliath.transport import serialization
+
+if TYPE_CHECKING:  # a worker that has handles must stay small
+    from goliath.actors.group import Group
 
 P = ParamSpec("P")
 A = TypeVar("A")
@@ -142,6 +146,12 @@ class ActorClass(Generic[P]):
                 "goliath.get_actor, or say get_if_exists=True"
             )
         return runtime.make_actor(self._cls, self._blueprint, args, kwargs)
+
+    def remote_under(
+        self, group: Group, lifetime: Lifetime, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> ActorHandle:
+        """Make an actor that a group's supervisor looks after (see `goliath.Supervisor`)."""
+        return runtime.make_actor(self._cls, self._blueprint, args, kwargs, group, lifetime)
 
     def _blueprint(self, actor_id: str, *, here: bool) -> Blueprint:
         cls, options = self._cls, self._options

@@ -40,6 +40,7 @@ from goliath.actors.commander import NodeInfo
 from goliath.actors.dependencies import laid_out
 from goliath.actors.desk import CancelAll
 from goliath.actors.driving import AsyncRows, OnResult, adrive, drive, rows_of
+from goliath.actors.group import Group
 from goliath.actors.handles import HeldGrip
 from goliath.actors.inline import InlineCalls
 from goliath.actors.job import Job, Plan, Stretch
@@ -54,10 +55,12 @@ from goliath.actors.repertoire import Repertoire
 from goliath.actors.spec import in_worker
 from goliath.actors.stage import BEGIN
 from goliath.actors.standing import StandingJobs
+from goliath.actors.supervisor import Lifetime, Strategy
 from goliath.actors.surroundings import surroundings
 from goliath.actors.task import Task
 from goliath.clock import BootClock
 from goliath.config import TransportConfig
+from goliath.core.policy import RestartIntensity
 from goliath.machine import usable_cpus
 from goliath.transport.address import Address
 from goliath.transport.credentials import Credentials
@@ -364,8 +367,18 @@ class Commander:
         """Make a call of it for each item: all its arguments (``starred``), or its only one."""
         return self._standing.submit_tasks(task, items, starred=starred)
 
+    def make_group(self, name: str, strategy: Strategy, intensity: RestartIntensity) -> Group:
+        """Make a group of actors (see `goliath.Supervisor`)."""
+        portal, _ = self._cluster.start()
+        return Group(name, strategy, intensity, portal)
+
     def make_actor(
-        self, pickle: Callable[..., Blueprint], args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        pickle: Callable[..., Blueprint],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        group: Group | None = None,
+        lifetime: Lifetime = Lifetime.TRANSIENT,
     ) -> tuple[HeldGrip, Repertoire]:
         """Make an actor (see `goliath.remote`); ``pickle`` makes its blueprint, given its id."""
         portal, commander = self._cluster.start()
@@ -374,7 +387,15 @@ class Commander:
             blueprint = pickle(actor_id, here=True)
             creation = laid_out((BEGIN, *args), kwargs)
         grip = self._cluster.troupe.make(
-            actor_id, blueprint, creation, held, surroundings(), portal, commander
+            actor_id,
+            blueprint,
+            creation,
+            held,
+            surroundings(),
+            portal,
+            commander,
+            group,
+            lifetime,
         )
         return grip, blueprint.repertoire
 

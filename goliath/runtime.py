@@ -24,11 +24,15 @@ from goliath.actors.handles import ActorHandle, LocalGrip
 from goliath.actors.object_ref import ObjectRef, stored
 from goliath.actors.ref_generator import ObjectRefGenerator
 from goliath.actors.spec import in_worker
+from goliath.actors.supervisor import Lifetime, Strategy
 from goliath.actors.task import Task
+from goliath.core.policy import RestartIntensity
+from goliath.errors import GoliathError
 from goliath.machine import usable_cpus
 
 if TYPE_CHECKING:  # a worker that makes nested calls must stay small
     from goliath.actors.commander import NodeInfo
+    from goliath.actors.group import Group
     from goliath.commander import Commander, Target_
 
 T = TypeVar("T")
@@ -162,6 +166,8 @@ def make_actor(
     pickle: Callable[..., Blueprint],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
+    group: Group | None = None,
+    lifetime: Lifetime = Lifetime.TRANSIENT,
 ) -> ActorHandle:
     """Make an actor; ``pickle`` makes its blueprint, given its id."""
     if _local:
@@ -177,8 +183,18 @@ def make_actor(
 
         nested_grip = nested.calls().make_actor(cls, dump, args, kwargs)
         return ActorHandle(nested_grip, made[0].repertoire)
-    grip, repertoire = commander().make_actor(pickle, args, kwargs)
+    grip, repertoire = commander().make_actor(pickle, args, kwargs, group, lifetime)
     return ActorHandle(grip, repertoire)
+
+
+def make_group(name: str, strategy: Strategy, intensity: RestartIntensity) -> Group | None:
+    """Make a group of actors; None in local mode, where nothing dies that could be restarted."""
+    if in_worker():
+        raise GoliathError(
+            "a Supervisor is made in the process of the Commander, not in a task or an actor: make "
+            "it there and pass the handles, or let actors die together by goliath.link"
+        )
+    return None if _local else commander().make_group(name, strategy, intensity)
 
 
 def find_actor(name: str, namespace: str) -> ActorHandle | None:

@@ -209,6 +209,10 @@ class LocalGrip:
         """See `Grip.link`."""
         (self._kin.link if linked else self._kin.unlink)(other._kin)
 
+    def ended(self) -> bool:
+        """Whether it has ended for good."""
+        return self._kin.end is not None
+
     def _on_link_died(self, end: ActorEnd) -> None:
         self._die(f"actor {end.class_name}, which it is linked to, has died", end.error)
 
@@ -277,3 +281,7 @@ class HeldGrip:
     def link(self, other: HeldGrip, *, linked: bool) -> None:
         """See `Grip.link`."""
         self.actor.link(other.actor, linked=linked)
+
+    def ended(self) -> bool:
+        """Whether it has ended for good."""
+        return self.actor.kin.end is not None

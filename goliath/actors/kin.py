@@ -105,6 +105,7 @@ class Kin:
         for watcher in watchers:
             watcher(end)
         for other in linked:
-            other._linked.pop(self, None)
+            other._linked.pop(self, None)  # before any of them dies of it, and strikes back
+        for other in linked:
             if end.error is not None:
                 other._strike(end)

@@ -10,11 +10,14 @@ from weakref import WeakValueDictionary
 from goliath.actors import object_ref
 from goliath.actors.blueprint import Blueprint
 from goliath.actors.dependencies import Dependencies
+from goliath.actors.group import Group
 from goliath.actors.handles import HeldGrip
 from goliath.actors.portal import Poster
 from goliath.actors.ref import AskableRef
+from goliath.actors.supervisor import Lifetime
 from goliath.actors.surroundings import Surroundings
 from goliath.actors.user_actor import UserActor
+from goliath.errors import GoliathError
 
 _numbers = count(1)
 
@@ -40,12 +43,19 @@ class Troupe:
         surroundings: Surroundings,
         portal: Poster,
         commander: AskableRef,
+        group: Group | None = None,
+        lifetime: Lifetime = Lifetime.TRANSIENT,
     ) -> HeldGrip:
         """Make an actor.
 
         Raises:
             ValueError: there is one of that name.
+            GoliathError: its group is another Commander's.
         """
+        if group is not None and group.portal is not portal:
+            raise GoliathError(
+                "this supervisor was made with a Commander that is closed; make another one"
+            )
         key = blueprint.namespace, blueprint.name
         with self._lock:
             if blueprint.name and key in self._named:
@@ -62,7 +72,11 @@ class Troupe:
                 portal,
                 commander,
                 self._ended,
+                group,
+                lifetime,
             )
+            if group is not None:
+                portal.post(group.enter, actor)
             grip = HeldGrip(actor)
             object_ref.register(grip)
             if blueprint.name:

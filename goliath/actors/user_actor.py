@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from math import inf
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from goliath.actors import desk, passing
 from goliath.actors.bell import ThreadBell
@@ -49,6 +49,9 @@ from goliath.errors import (
 from goliath.transport.messages import Payload
 from goliath.transport.serialization import Function
 
+if TYPE_CHECKING:
+    from goliath.actors.group import Group
+
 ANOTHER = "Make another one"
 KILLED = "it was killed (goliath.kill)"
 
@@ -68,7 +71,7 @@ class UserActor(Submission):
         portal: the way into the loop's thread.
         commander: whose actor it is.
         on_end: called once, in the loop's thread, when it will never be called again.
-        above: the supervisor of its group; None: its own, which has ``max_restarts``.
+        group: whose supervisor it is under; None: it has its own, with ``max_restarts``.
         lifetime: what that one does when it ends.
 
     Attributes:
@@ -89,7 +92,7 @@ class UserActor(Submission):
         portal: Poster,
         commander: AskableRef,
         on_end: Callable[[UserActor], None],
-        above: Supervisor | None = None,
+        group: Group | None = None,
         lifetime: Lifetime = Lifetime.TRANSIENT,
     ) -> None:
         self.actor_id = actor_id
@@ -108,8 +111,9 @@ class UserActor(Submission):
         self.lifetime = lifetime
         self.kin = Kin(self.on_link_died)
         self.settled = ThreadBell()
-        self._in_group = above is not None
-        self._supervisor = self._own_supervisor() if above is None else above
+        self._in_group = group is not None
+        self._supervisor = self._own_supervisor() if group is None else group.supervisor
+        self._taken_in = group is None  # by the supervisor
         around = self._fresh_surroundings()
         groups = blueprint.repertoire.groups
         self._groups = WaitingByGroup(groups) if groups else None
@@ -327,7 +331,8 @@ class UserActor(Submission):
                 self._die(self._last)
             return
         self._creating = self._last = None
-        if self not in self._supervisor:
+        if not self._taken_in:
+            self._taken_in = True
             self._supervisor.adopt(self)
         self._supervisor.started(self)
         self.settled.ring()
@@ -360,7 +365,7 @@ class UserActor(Submission):
         self._down = True
         error = self._last = self._blow or self._cause(setback)
         if self not in self._supervisor:
-            self.end(error)  # before it could be taken in
+            self.end(error)  # not taken in yet, or released
         elif self._leaving:
             self._supervisor.exited(self, Exit())
         elif self._in_group or self._blow is not None or setback.verdict is Verdict.GONE:
@@ -546,6 +551,15 @@ class UserActor(Submission):
             self._die(self._last, "its supervisor was closed before it was made again")
         else:
             self.close()
+
+    def expire(self, patience_s: float) -> None:
+        """It was to `finish`, and has not."""
+        why = f"its supervisor was closed, and a call of it had not ended {patience_s:g} s later"
+        self._die(None, why)
+
+    def abandon(self, error: BaseException) -> None:
+        """The supervisor of its group has given up."""
+        self._die(error, str(error))
 
     def on_broken(self, error: Exception) -> None:
         """See `desk.Owner.on_broken`. A Commander that was closed has ended everything, and nobody

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -395,3 +396,228 @@ def test_in_local_mode_too_ends_are_told_and_spread():
     assert "linked" in str(told.one().error)
     with pytest.raises(ActorDiedError, match="linked"):
         goliath.get(other.pid.remote())
+
+
+# -- groups ------------------------------------------------------------------------------
+
+
+def begun(log):
+    """Which members have begun a life, in order."""
+    return [line.split()[0] for line in log.read_text().splitlines() if line.endswith("begins")]
+
+
+def three(supervisor, log, **options):
+    return [supervisor.start(Member, log, name, **options) for name in ("a", "b", "c")]
+
+
+def settled(*members):
+    """All of them answer; their pids."""
+    return [pid_of(member) for member in members]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "again"),
+    [("one_for_one", ["b"]), ("one_for_all", ["a", "b", "c"]), ("rest_for_one", ["b", "c"])],
+)
+def test_a_child_that_dies_is_started_again_with_those_its_strategy_names(
+    tmp_path, strategy, again
+):
+    log = tmp_path / "log"
+    with goliath.Supervisor(strategy) as supervisor:
+        members = three(supervisor, log)
+        before = settled(*members)
+        assert begun(log) == ["a", "b", "c"]
+        os.kill(before[1], signal.SIGKILL)
+        until(lambda: pid_of(members[1]) != before[1], 20)
+        until(lambda: len(begun(log)) == 3 + len(again), 20)
+        after = settled(*members)
+        assert begun(log)[3:] == again
+        changed = [name for name, old, new in zip("abc", before, after, strict=True) if old != new]
+        assert changed == again
+        assert supervisor.children == members
+    assert supervisor.children == []
+    for member in members:
+        assert "was ended by its supervisor" in str(died(member)) or "has ended" in str(
+            died(member)
+        )
+
+
+def test_calls_that_wait_for_a_child_are_made_by_its_next_life(tmp_path):
+    with goliath.Supervisor("one_for_all") as supervisor:
+        first, second = three(supervisor, tmp_path / "log")[:2]
+        sleeping = second.sleep.remote(30)
+        waiting = [second.pid.remote() for _ in range(6)]  # the first may be on their way already
+        old = goliath.get(first.pid.remote())
+        os.kill(old, signal.SIGKILL)
+        with pytest.raises(ActorUnavailableError, match="being restarted") as caught:
+            goliath.get(sleeping, timeout=20)
+        assert "as a child beside it had ended" in str(caught.value.__cause__)
+        assert goliath.get(waiting[-1], timeout=20) == pid_of(second)
+
+
+def test_a_group_that_dies_too_often_is_given_up_and_all_its_children_say_why(tmp_path):
+    log = tmp_path / "log"
+    with goliath.Supervisor("one_for_one", max_restarts=2, window_s=60, name="staff") as group:
+        a, b, c = three(group, log)
+        told = [Told() for _ in range(3)]
+        for member, each in zip((a, b, c), told, strict=True):
+            goliath.monitor(member, each)
+        for _ in range(3):
+            os.kill(pid_of(b), signal.SIGKILL)
+        for member in (a, b, c):
+            error = died(member)
+            assert "staff gave up: Member ended more than 2 times within 60 s" in str(error)
+            assert isinstance(error.__cause__, goliath.SupervisionError)
+            assert isinstance(error.__cause__.__cause__, WorkerCrashedError)
+        assert all(each.one().error is not None for each in told)
+        assert group.children == []
+        assert begun(log) == ["a", "b", "c", "b", "b"]
+        with pytest.raises(goliath.SupervisionError, match="staff gave up"):
+            group.start(Member)
+
+
+@pytest.mark.parametrize(
+    ("restart", "after_leaving", "after_dying"),
+    [("permanent", True, True), ("transient", False, True), ("temporary", False, False)],
+)
+def test_how_a_child_ended_and_its_kind_decide_whether_it_is_started_again(
+    restart, after_leaving, after_dying
+):
+    with goliath.Supervisor() as supervisor:
+        leaves, dies = (supervisor.start(Member, restart=restart) for _ in range(2))
+        assert goliath.get(leaves.leave.remote()) is None
+        goliath.kill(dies)
+        for member, again in ((leaves, after_leaving), (dies, after_dying)):
+            if again:
+                assert goliath.get(member.sleep.remote(0), timeout=20) is None
+            else:
+                died(member)
+        assert supervisor.children == [
+            member for member, again in ((leaves, after_leaving), (dies, after_dying)) if again
+        ]
+
+
+def test_an_init_that_fails_is_told_at_once_and_one_that_fails_at_a_restart_counts_as_a_death(
+    tmp_path,
+):
+    @goliath.remote
+    class Fragile:
+        def __init__(self, bad):
+            if bad.exists():
+                raise ValueError("not today")
+
+        def call(self):
+            return 1
+
+    bad = tmp_path / "bad"
+    bad.touch()
+    with goliath.Supervisor("one_for_all", max_restarts=3, window_s=60) as supervisor:
+        with pytest.raises(ActorDiedError, match="not today") as caught:
+            supervisor.start(Fragile, bad)
+        assert isinstance(caught.value.__cause__, ValueError)
+        assert supervisor.children == []
+        bad.unlink()
+        fragile, other = supervisor.start(Fragile, bad), supervisor.start(Member)
+        bad.touch()
+        goliath.kill(fragile)
+        with pytest.raises(ActorDiedError, match="gave up: Fragile ended more than 3 times"):
+            goliath.get(fragile.call.remote(), timeout=20)
+        died(other)
+        assert isinstance(supervisor.failure.__cause__, ValueError)
+
+
+def test_a_closed_supervisor_ends_the_youngest_first_each_after_its_calls(tmp_path):
+    log = tmp_path / "log"
+    with goliath.Supervisor("one_for_all") as supervisor:
+        members = three(supervisor, log)
+        refs = [member.note.remote("noted") for member in members]
+        ends = []
+        for member, name in zip(members, "abc", strict=True):
+            member._grip.watch(lambda end, name=name: ends.append((name, end.error)))
+    assert ends == [("c", None), ("b", None), ("a", None)]
+    assert goliath.get(refs, timeout=0) == [None] * 3
+    with pytest.raises(goliath.GoliathError, match="was closed"):
+        supervisor.start(Member)
+    supervisor.close()
+
+
+def test_a_call_that_does_not_end_is_not_waited_for_for_ever(monkeypatch):
+    monkeypatch.setattr("goliath.actors.group.SHUTDOWN_MAX_S", 0.2)
+    with goliath.Supervisor() as supervisor:
+        member = supervisor.start(Member)
+        ref = member.sleep.remote(60)
+    with pytest.raises(ActorDiedError, match=r"had not ended 0\.2 s later"):
+        goliath.get(ref, timeout=20)
+
+
+def test_one_child_can_be_stopped_and_another_takes_its_name(tmp_path):
+    with goliath.Supervisor("one_for_all") as supervisor:
+        first, other = supervisor.start(Member, name="one"), supervisor.start(Member)
+        pid = pid_of(other)
+        supervisor.stop(first)
+        assert supervisor.children == [other]
+        died(first)
+        with pytest.raises(ValueError, match="no child"):
+            supervisor.stop(first)
+        second = supervisor.start(Member, name="one")
+        assert goliath.get_actor("one") == second
+        assert pid_of(other) == pid
+
+
+def test_a_linked_child_is_started_again_when_the_other_dies():
+    outside = Member.remote()
+    with goliath.Supervisor() as supervisor:
+        member = supervisor.start(Member)
+        pid = pid_of(member)
+        goliath.link(outside, member)
+        goliath.kill(outside)
+        died(outside)
+        until(lambda: pid_of(member) != pid, 20)
+
+
+def test_children_that_nobody_holds_end_with_their_supervisor():
+    supervisor = goliath.Supervisor()
+    pid = pid_of(supervisor.start(Member))
+    gc.collect()
+    assert Path(f"/proc/{pid}").exists()
+    del supervisor
+    gc.collect()
+    until(lambda: not Path(f"/proc/{pid}").exists(), 20)
+
+
+def test_arguments_of_a_supervisor_that_make_no_sense_are_refused():
+    for wrong in ({"strategy": "all_for_one"}, {"max_restarts": -1}, {"window_s": 0}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            goliath.Supervisor(**wrong)
+    with goliath.Supervisor() as supervisor:
+        with pytest.raises(TypeError, match=r"@goliath\.remote"):
+            supervisor.start(Told)
+        with pytest.raises(ValueError, match="restart='always'"):
+            supervisor.start(Member, restart="always")
+
+    @goliath.remote
+    def inside():
+        goliath.Supervisor().start(Member)
+
+    with pytest.raises(goliath.GoliathError, match="process of the Commander"):
+        goliath.get(inside.remote())
+
+
+def test_in_local_mode_a_supervisor_starts_its_children_here():
+    goliath.shutdown()
+    goliath.init(local_mode=True)
+    with goliath.Supervisor() as supervisor:
+        member = supervisor.start(Member)
+        assert goliath.get(member.pid.remote()) == os.getpid()
+        supervisor.stop(supervisor.start(Member))
+        assert supervisor.children == [member]
+    with pytest.raises(ActorDiedError):
+        goliath.get(member.pid.remote())
+
+
+def test_a_supervisor_of_a_commander_that_was_closed_says_so():
+    with goliath.Supervisor() as supervisor:
+        supervisor.start(Member)
+        goliath.shutdown()
+        with pytest.raises(goliath.GoliathError, match="Commander that is closed"):
+            supervisor.start(Member)
