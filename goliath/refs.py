@@ -28,7 +28,7 @@ from goliath import runtime
 from goliath.actors import inside
 from goliath.actors.bell import ThreadBell
 from goliath.actors.endings import Kept
-from goliath.actors.object_ref import ObjectRef, fetch_all, waiting_for
+from goliath.actors.object_ref import ObjectRef, fetch_all, wait_for_bell, waiting_for
 from goliath.actors.ref_generator import ObjectRefGenerator
 from goliath.actors.ref_list import RefList
 from goliath.errors import GetTimeoutError
@@ -65,7 +65,9 @@ def get(refs: Any, *, timeout: float | None = None) -> Any:
                 if type(outcome) is Kept and not outcome.deposit.asked:
                     fetch_all(each._outcome for each in checked)
                 number = ref._calls.first + ref._index
-                results.append(ref.result() if outcome is None else outcome.value(number))
+                results.append(
+                    ref.result_among(checked) if outcome is None else outcome.value(number)
+                )
             return results
         until = time.monotonic() + timeout
         fetch_all(ref._outcome for ref in checked)
@@ -212,7 +214,7 @@ def _ending(refs: Sequence[ObjectRef[T]], timeout: float | None) -> Iterator[Obj
                 left = None if until is None else until - time.monotonic()
                 inside.refuse_to_block(left)
                 with waiting_for(()):
-                    rung = bell.wait(left)
+                    rung = wait_for_bell(bell, left, [ref for ref in refs if not ref.done()], 1)
                 if not rung and not ended:
                     return
             yield ended.popleft()

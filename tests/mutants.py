@@ -23,6 +23,7 @@ from tests.core import (
     test_actors,
     test_ahead,
     test_cancelling,
+    test_deadlock,
     test_depot,
     test_devices,
     test_fairness,
@@ -73,6 +74,7 @@ SCHEDULER, NODE = "goliath.core.scheduler:Scheduler.", "goliath.core.node:Node."
 QUEUES, SURRENDER = "goliath.core.queues:Queues.", "goliath.core.surrender:Surrender."
 CREW, BATCH = "goliath.core.crew:Crew.", "goliath.core.batch:Batch."
 DEATHS, DEPOT = "goliath.core.deaths:", "goliath.core.depot:Depot."
+DEADLOCK = "goliath.core.deadlock:"
 SESSION, SIM = "goliath.core.session:Session.", "tests.sim.endpoint:CONFIG"
 
 MUTANTS = [
@@ -629,6 +631,34 @@ MUTANTS = [
         "batch.attempt, batch.near",
         "batch.attempt, None",
         test_scheduler.test_a_call_that_is_tried_again_still_knows_where_its_arguments_are,
+    ),
+    Mutant(
+        "takes an actor with a free slot for a blocked one",
+        DEADLOCK + "_full",
+        "taken.get(actor, 0) >= most",
+        "taken.get(actor, 0)",
+        test_deadlock.test_an_actor_with_threads_is_blocked_when_all_of_them_are,
+    ),
+    Mutant(
+        "takes who waits for some of several for one who waits for all",
+        DEADLOCK + "_hopeless",
+        ">= wait.enough",
+        ">= len(wait.on)",
+        test_deadlock.test_who_waits_for_some_of_several_goes_on_when_others_end,
+    ),
+    Mutant(
+        "takes who waits for somebody in a circle for one in it",
+        DEADLOCK + "find_deadlock",
+        "call in _reached(call, ahead)",
+        "_reached(call, ahead)",
+        test_deadlock.test_who_waits_for_somebody_in_a_circle_is_not_in_it,
+    ),
+    Mutant(
+        "sees no circle that leads through a queue",
+        DEADLOCK + "_ahead",
+        "other.actor in owners",
+        "False",
+        test_deadlock.test_a_call_that_waits_for_another_of_its_own_actor,
     ),
     Mutant("does not miss a lost tail", SESSION + "check_tail", "peer_sent > self.seen", "False"),
     Mutant("keeps a session for longer than the other end waits", SIM, "session_kill_s", "200.0"),

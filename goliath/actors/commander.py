@@ -6,6 +6,7 @@ which node has been told which function, and the refs of the nodes.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
@@ -391,6 +392,15 @@ class CommanderActor(Actor):
     def me(self) -> AskableRef:
         """See `Office.me`."""
         return self.context.ref
+
+    def later(self, seconds: float, function: Callable[[], None]) -> None:
+        """See `Office.later`."""
+
+        async def call() -> None:
+            await asyncio.sleep(seconds)
+            function()
+
+        self.context.run(call(), "look later")
 
     def describe_nodes(self) -> list[NodeInfo]:
         """See `Office.describe_nodes`."""

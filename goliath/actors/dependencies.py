@@ -56,14 +56,18 @@ def laid_out(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes | Dependenc
 
 
 class Dependencies:
-    """The arguments of one call, each frozen or a ref whose result is still to come."""
+    """The arguments of one call, each frozen or a ref whose result is still to come.
+
+    Attributes:
+        refs: those.
+    """
 
     def __init__(self, args: list[Any], kwargs: Mapping[str, Any]) -> None:
         self._args = args
         self._kwargs = kwargs
         values = (*args, *kwargs.values())
-        self._refs = {value for value in values if type(value) is ObjectRef}
-        self._missing = len(self._refs)
+        self.refs = {value for value in values if type(value) is ObjectRef}
+        self._missing = len(self.refs)
         self.held: list[object] = []  # the refs in the results, once the row was made
         self._lock = threading.Lock()
 
@@ -77,14 +81,14 @@ class Dependencies:
             if last:
                 then()
 
-        for ref in self._refs:
+        for ref in self.refs:
             ref.when_done(one_more)
 
     def row(self) -> bytes | FarRow | Outcome:
         """The call as a row; or why it cannot be made: what became of a call that it needs."""
         known: dict[ObjectRef[Any], Any] = {}
         deposits: list[Deposit] = []
-        for ref in self._refs:
+        for ref in self.refs:
             outcome, number = ref.ending()
             try:
                 frozen = outcome.frozen(number)

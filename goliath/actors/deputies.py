@@ -6,7 +6,7 @@ does not any more, or is gone. All of this lives in the loop's thread.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -37,6 +37,7 @@ from goliath.actors.submission import Submission
 from goliath.actors.surroundings import Surroundings
 from goliath.actors.troupe import Troupe
 from goliath.actors.user_actor import UserActor
+from goliath.actors.waits import LongWait, Waits
 from goliath.core.batch import JobOptions
 from goliath.core.ids import JobId, NodeId
 from goliath.errors import (
@@ -69,6 +70,9 @@ class Office(Protocol):
     def me(self) -> AskableRef:
         """The actor's own ref."""
 
+    def later(self, seconds: float, function: Callable[[], None]) -> None:
+        """Have it called in so many seconds."""
+
 
 @dataclass(frozen=True, slots=True)
 class _NoActor:
@@ -93,6 +97,7 @@ class Deputies:
         self._portal = portal
         self._deputies: dict[tuple[NodeId, int], Deputy] = {}
         self._submissions: dict[tuple[JobId, bytes], Submission] = {}
+        self._waits = Waits(office.later)
         self._children: dict[Caller, list[ReferenceType[ObjectRef[Any]]]] = {}
 
     # -- what workers say ----------------------------------------------------------------
@@ -112,6 +117,10 @@ class Deputies:
             case msg.AwaitRefs(worker, refs):
                 for task_id in checked_ids(refs):
                     self._await(node, worker, task_id, deputy.want(task_id))
+            case msg.ReportWait():
+                self._note_wait(node, deputy, said)
+            case msg.EndWait(worker, wait):
+                self._waits.end((node, worker, wait))
             case msg.DropRefs(_, refs):
                 for task_id in checked_ids(refs):
                     deputy.drop(task_id)
@@ -156,6 +165,7 @@ class Deputies:
 
     def worker_left(self, node: NodeId, worker: int) -> None:
         """It holds nothing any more, and what its last call began is of no use."""
+        self._waits.worker_left(node, worker)
         deputy = self._deputies.pop((node, worker), None)
         if deputy is not None:
             for caller in deputy.callers:
@@ -219,6 +229,17 @@ class Deputies:
         except (ValueError, GoliathError) as exc:
             grip = _NoActor(said.ref, str(exc))
         deputy.keep(grip)
+
+    def _note_wait(self, node: NodeId, deputy: Deputy, said: msg.ReportWait) -> None:
+        job = self._office.find_job(JobId(said.job))
+        refs = [deputy.find_ref(task_id) for task_id in checked_ids(said.refs)]
+        known = tuple(ref for ref in refs if ref is not None)
+        if job is None or len(known) < len(refs):
+            return  # whoever is not known may end at any time
+        owner = job.owner if isinstance(job.owner, UserActor) else None
+        stack = bytes(said.payload).decode(errors="replace")
+        wait = LongWait(said.call, job.function.name, owner, known, said.enough, stack)
+        self._waits.begin((node, said.worker, said.wait), wait)
 
     @staticmethod
     def _actor(deputy: Deputy, actor_id: str) -> UserActor:

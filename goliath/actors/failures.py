@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 import traceback
 from types import TracebackType
 from typing import Any
@@ -20,6 +22,16 @@ from goliath.transport.serialization import (
 _CALL_CHARACTERS = 200
 _OWN_FILES = (OWN_FILE, os.path.join(os.path.dirname(__file__), ""))
 _LOOP_FILES = os.path.join(os.path.dirname(os.__file__), "asyncio", "")
+
+
+_AROUND_USER = (
+    OWN_FILE,
+    os.path.join(os.path.dirname(os.path.dirname(__file__)), ""),
+    os.path.join(os.path.dirname(os.__file__), "concurrent", ""),
+    contextlib.__file__,
+    threading.__file__,
+)
+"""What is under and above the frames of a call in the stack of its thread."""
 
 
 class _Everything(frozenset[str]):
@@ -52,6 +64,18 @@ def failure_record(exc: BaseException, call: str) -> FailureRecord:
         "call": call,
         "pickle": dump_exception(exc, EVERYTHING) if _may_travel(exc) else None,
     }
+
+
+def stack_of_user() -> str:
+    """Where this thread is, as a traceback has it, from the call that it runs on."""
+    frames = traceback.extract_stack()
+    ours = [frame.filename.startswith(_AROUND_USER) for frame in frames]
+    first = ours.index(True)  # what started the process is not ours
+    begin = next((place for place in range(first, len(ours)) if not ours[place]), first)
+    end = len(ours)
+    while end > begin and ours[end - 1]:
+        end -= 1
+    return "".join(traceback.format_list(frames[begin:end]))
 
 
 def refused_result(value: Any, exc: Exception) -> RefusedError:

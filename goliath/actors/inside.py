@@ -63,6 +63,10 @@ class Host(Protocol):
     def undisturbed(self) -> AbstractContextManager[None]:
         """No interrupt strikes the main thread in it; one that comes meanwhile strikes later."""
 
+    def long_wait(self, refs: list[str], enough: int) -> AbstractContextManager[None]:
+        """To be entered by a thread that has waited for long and will as long as it takes: its
+        Commander looks whether it is a deadlock, if it is the very thread in which a call runs."""
+
 
 host: Host | None = None
 """None in a process that is no worker."""
@@ -72,6 +76,10 @@ on_told: Callable[[Message], None] | None = None
 
 after_report: Callable[[], None] | None = None
 """Called in the main thread when the outcome of a range has been sent."""
+
+
+threads_of_calls: set[int] = set()
+"""In which calls run: when one of these waits, its call does."""
 
 
 def refuse_to_block(timeout: float | None) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import count as counter
 from types import coroutine
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -12,9 +13,9 @@ from weakref import WeakValueDictionary
 from goliath.actors import inside, passing
 from goliath.actors.awaited import Arrival, Awaited, Ending
 from goliath.actors.bell import ThreadBell
-from goliath.actors.endings import Broken, Kept, Made, Outcome, Parts, Stored
+from goliath.actors.endings import Broken, Delivered, Kept, Made, Outcome, Parts, Stored
 from goliath.actors.gathering import Gathering
-from goliath.errors import GetTimeoutError, ObjectLostError
+from goliath.errors import DeadlockError, GetTimeoutError, ObjectLostError
 from goliath.transport import serialization
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
 T = TypeVar("T")
+
+PATIENCE_S = 1.0
+"""A call that has waited for others for so long tells its Commander."""
 
 _puts = counter()
 passing.refs_exist = True
@@ -96,11 +100,21 @@ class ObjectRef(Generic[T]):
         """
         outcome = self._outcome
         if outcome is None:
-            self._block(timeout, Arrival)
+            self._block(timeout, Arrival, (self,))
         elif type(outcome) is Kept and not outcome.deposit.known:
             outcome.deposit.forbid_inside()
-            self._block(timeout, Arrival)
+            self._block(timeout, Arrival, (self,))
         return self._value()
+
+    def result_among(self, refs: Sequence[ObjectRef[Any]]) -> T:
+        """`result`, for somebody who waits for all of these: the deadlock of one is his."""
+        if not self.done():
+            self._block(None, Arrival, refs)
+        if not self.done():
+            for ref in refs:
+                if _is_deadlocked(ref):
+                    ref._value()
+        return self.result()
 
     def join(self, timeout: float | None = None) -> None:
         """Wait until the call has ended, in whatever way.
@@ -109,16 +123,21 @@ class ObjectRef(Generic[T]):
             GetTimeoutError: the ``timeout`` (seconds) passed.
         """
         if not self.done():
-            self._block(timeout, Ending)
+            self._block(timeout, Ending, (self,))
 
-    def _block(self, timeout: float | None, kind: Callable[..., Awaited]) -> None:
+    def _block(
+        self,
+        timeout: float | None,
+        kind: Callable[..., Awaited],
+        among: Sequence[ObjectRef[Any]],
+    ) -> None:
         inside.refuse_to_block(timeout)
         bell = ThreadBell()
         awaited = kind(self, bell.ring)
         with waiting_for((self,)):
             self.when_done(awaited.on_done)
             try:
-                rung = bell.wait(timeout)
+                rung = wait_for_bell(bell, timeout, among, len(among))
             finally:
                 awaited.stop()
         if not rung:
@@ -265,6 +284,39 @@ def waiting_for(refs: Iterable[ObjectRef[Any]]) -> Iterator[None]:
         yield
     finally:
         host.goes_on(waiting)
+
+
+def wait_for_bell(
+    bell: ThreadBell, timeout: float | None, refs: Sequence[ObjectRef[Any]], enough: int
+) -> bool:
+    """Wait for a bell that rings when ``enough`` of these have ended, or before; False if the
+    ``timeout`` passed. A call that waits for long, and would for ever, says so: it may be a
+    deadlock."""
+    host = inside.host
+    if timeout is not None or host is None:
+        return bell.wait(timeout)
+    if not bell.wait(PATIENCE_S):
+        pending = {ref: partial(_ring_if_deadlocked, ref, bell) for ref in refs if not ref.done()}
+        missing = enough - (len(refs) - len(pending))
+        try:
+            for ref, waiter in pending.items():
+                ref.when_done(waiter)
+            with host.long_wait([ref.task_id for ref in pending], missing):
+                bell.wait()
+        finally:
+            for ref, waiter in pending.items():
+                ref.stop_waiting(waiter)
+    return True
+
+
+def _ring_if_deadlocked(ref: ObjectRef[Any], bell: ThreadBell) -> None:
+    if _is_deadlocked(ref):
+        bell.ring()
+
+
+def _is_deadlocked(ref: ObjectRef[Any]) -> bool:
+    outcome = ref._outcome
+    return isinstance(outcome, Delivered) and isinstance(outcome.failure(), DeadlockError)
 
 
 def _set(future: asyncio.Future[None]) -> None:

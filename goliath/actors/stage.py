@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import threading
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from functools import partial
@@ -86,7 +87,11 @@ class Methods:
         from contextvars import copy_context
 
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(self._threads, "goliath-actor")
+            self._pool = ThreadPoolExecutor(
+                self._threads,
+                "goliath-actor",
+                lambda: inside.threads_of_calls.add(threading.get_ident()),
+            )
         asyncio = importlib.import_module("asyncio")  # see `coroutines`
         loop = asyncio.get_running_loop()
         thread = loop.run_in_executor(self._pool, copy_context().run, call)

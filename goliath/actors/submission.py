@@ -76,7 +76,7 @@ class Submission:
         self._open: Gathering | None = None  # the one that takes further calls
         # With calls to be sent; the open one is last.
         self._waiting: Waiting | WaitingByGroup = Waiting() if waiting is None else waiting
-        self._dependent: set[Gathering] = set()  # calls that wait for results of others
+        self._dependent: dict[Gathering, Dependencies] = {}  # calls that wait for results of others
         self._kicked = False
         self._closed = False
         self._broken: Broken | None = None
@@ -189,7 +189,7 @@ class Submission:
                 calls.end(self._broken)
                 return ref
             self._open = None  # what is made next has the next numbers
-            self._dependent.add(calls)
+            self._dependent[calls] = dependencies
             if self.IN_ORDER:
                 self._waiting.append(calls)
         dependencies.when_known(lambda: self._on_known(calls, index, dependencies))
@@ -198,8 +198,8 @@ class Submission:
     def _on_known(self, calls: Gathering, index: int, dependencies: Dependencies) -> None:
         row = dependencies.row()
         with self._lock:
-            wanted = calls in self._dependent  # else it was cancelled, or all is broken
-            self._dependent.discard(calls)
+            # Else it was cancelled, or all is broken.
+            wanted = self._dependent.pop(calls, None) is not None
             if wanted and isinstance(row, bytes | FarRow):
                 calls.hold(index, dependencies.held)
                 calls.put(index, row)
@@ -231,16 +231,19 @@ class Submission:
 
     def withdraw(self, calls: Gathering, index: int) -> bool:
         """See `Canceller.withdraw`."""
+        return self._withdraw(calls, index, Refused(Setback(Verdict.CANCELLED), Where(self._name)))
+
+    def _withdraw(self, calls: Gathering, index: int, outcome: Outcome) -> bool:
         with self._lock:
-            withdrawn = calls.withdraw(index) or calls in self._dependent
-            self._dependent.discard(calls)
+            dependent = self._dependent.pop(calls, None) is not None
+            withdrawn = calls.withdraw(index) or dependent
             if not len(calls) and calls is not self._open and calls in self._waiting:
                 self._waiting.remove(calls)
             if withdrawn and self._closed:
                 with suppress(PortalClosedError):
                     self._kick()  # nothing else may be left of it
         if withdrawn:
-            calls.settle(index, index + 1, Refused(Setback(Verdict.CANCELLED), Where(self._name)))
+            calls.settle(index, index + 1, outcome)
         return withdrawn
 
     def waits(self, calls: Gathering, index: int) -> bool:
@@ -313,12 +316,33 @@ class Submission:
                 break
         return waiting
 
+    def refuse(self, ref: ObjectRef[Any], outcome: Outcome) -> None:
+        """That is what becomes of a call that has not begun."""
+        calls, index = ref._calls, ref._index
+        if not self._withdraw(calls, index, outcome):
+            sent = self._find_sent(calls, index)
+            calls.settle(index, index + 1, outcome)  # first: it is not to end as a cancelled one
+            if sent is not None:
+                self._commander.tell(desk.CancelCall(self.id, *sent))
+
+    def arguments_of(self, ref: ObjectRef[Any]) -> list[ObjectRef[Any]]:
+        """The results that a call takes, and that are not all known."""
+        with self._lock:
+            dependencies = self._dependent.get(ref._calls)
+        return list(dependencies.refs) if dependencies is not None else []
+
     def _cancel_sent(self, calls: Gathering, index: int, force: bool, recursive: bool) -> None:
+        sent = self._find_sent(calls, index)
+        if sent is not None:
+            self._commander.tell(desk.CancelCall(self.id, *sent, force, recursive))
+
+    def _find_sent(self, calls: Gathering, index: int) -> tuple[int, int] | None:
+        """The parcel of a call that is on its way, and which of its calls it is."""
         for first, sent in self._sent.items():
             call = index - sent.offset
             if sent.calls is calls and 0 <= call < sent.size and index in calls.refs:
-                self._commander.tell(desk.CancelCall(self.id, first, call, force, recursive))
-                return
+                return first, call
+        return None
 
     def on_demand(self, batches: int, calls: int) -> None:
         """See `desk.Owner.on_demand`."""

@@ -146,6 +146,11 @@ class UserActor(Submission):
         supervisor.adopt(self)
         return supervisor
 
+    @property
+    def slots(self) -> int:
+        """Calls that may run at once, now."""
+        return 1 if self._creating is not None else self.blueprint.concurrency
+
     def _fresh_surroundings(self) -> Surroundings:
         self._lives += 1
         around = self.around

@@ -31,7 +31,7 @@ from goliath.actors import inside, lanes
 from goliath.actors.calls import Function
 from goliath.actors.coroutines import CoroutineRunner
 from goliath.actors.execution import Execution, Range, Region
-from goliath.actors.failures import CallInterrupted
+from goliath.actors.failures import CallInterrupted, stack_of_user
 from goliath.actors.inside import RunningCall
 from goliath.actors.lanes import Lane, Lanes
 from goliath.actors.page import NOBODY, Page
@@ -41,12 +41,14 @@ from goliath.clock import BootClock
 from goliath.transport.blocking import BlockingPipe
 from goliath.transport.messages import (
     DefineFunction,
+    EndWait,
     Flush,
     ForgetFunction,
     Interrupt,
     Message,
     RefEnded,
     RefuseWait,
+    ReportWait,
     RunRange,
     Split,
     Waiting,
@@ -109,6 +111,7 @@ class Worker:
         self._early_splits: dict[int, list[int]] = {}
         self._early_interrupts: set[int] = set()
         self._revoked: set[int] = set()  # ranges that must not begin any more
+        self._waits = 0  # that were reported
         self._strike = 0  # the serial that the next signal is meant for
         self._forked_away = False
         signal.signal(INTERRUPT_SIGNAL, self._on_interrupt)
@@ -118,6 +121,7 @@ class Worker:
         self._job = 0  # of an actor: it has only one
         self._housekeeper = Housekeeper(outputs, self._coroutines.close, keeps=spec.actor)
         inside.host = self
+        inside.threads_of_calls.add(threading.get_ident())
 
     # -- the main thread --------------------------------------------------------------------
 
@@ -342,6 +346,23 @@ class Worker:
                 self._report_locked(range_)
                 self._send_locked(Waiting(range_.serial, True))
             return range_.serial
+
+    @contextmanager
+    def long_wait(self, refs: list[str], enough: int) -> Iterator[None]:
+        """See `inside.Host.long_wait`."""
+        call = self.running_call()
+        if call is None or threading.get_ident() not in inside.threads_of_calls:
+            yield
+            return
+        with self._lock:
+            self._waits += 1
+            number = self._waits
+        where = stack_of_user().encode()
+        try:
+            self.tell(ReportWait(0, number, call.job, call.task_id, refs, enough, where))
+            yield
+        finally:
+            self.tell(EndWait(0, number))
 
     def leave_soon(self) -> None:
         """See `inside.Host.leave_soon`."""

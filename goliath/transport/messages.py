@@ -563,6 +563,32 @@ class AwaitRefs(Message):
 
 
 @dataclass(slots=True)
+class ReportWait(Message):
+    """The call ``call`` of a job has been waiting for a while until ``enough`` of these have ended,
+    and will however long it takes. The payload says where, as text. Over with an `EndWait`."""
+
+    kind: ClassVar[str] = "report-wait"
+    lane: ClassVar[Lane] = Lane.BULK
+    worker: int
+    wait: int
+    job: int
+    call: str
+    refs: list[str]
+    enough: int
+    payload: Payload = b""
+
+
+@dataclass(slots=True)
+class EndWait(Message):
+    """A wait that was reported is over."""
+
+    kind: ClassVar[str] = "end-wait"
+    lane: ClassVar[Lane] = Lane.BULK
+    worker: int
+    wait: int
+
+
+@dataclass(slots=True)
 class HoldRefs(Message):
     """The worker has got these, in a value: keep what they stand for."""
 
@@ -687,6 +713,8 @@ FromCalls = (
     | ItemMade
     | StoreValue
     | AwaitRefs
+    | ReportWait
+    | EndWait
     | HoldRefs
     | DropRefs
     | CancelRef

@@ -111,6 +111,8 @@ SAID = st.one_of(
     st.builds(msg.CancelRef, JOBS, IDS, st.booleans(), st.booleans()),
     st.builds(msg.FindActor, JOBS, IDS, st.text(max_size=2), st.text(max_size=2)),
     st.builds(msg.KillActor, JOBS, IDS, st.booleans()),
+    st.builds(msg.ReportWait, JOBS, JOBS, JOBS, IDS, MANY, st.integers(-2, 3), BYTES),
+    st.builds(msg.EndWait, JOBS, JOBS),
     st.builds(msg.WatchActor, JOBS, IDS, IDS),
     st.builds(msg.LinkActors, JOBS, IDS, IDS, st.booleans()),
     st.builds(msg.LeaveActor, JOBS, JOBS),
@@ -141,6 +143,7 @@ class Office:
 
     def __init__(self) -> None:
         self.told: list[Message] = []
+        self.waiting: Any = None
 
     def find_job(self, job: JobId) -> desk.OpenJob | None:
         if job != 1:
@@ -158,6 +161,9 @@ class Office:
     def me(self) -> Any:
         return Nobody()
 
+    def later(self, seconds: float, function: Any) -> None:
+        self.waiting = function
+
 
 @settings(max_examples=600, deadline=None)
 @given(st.lists(SAID, max_size=12))
@@ -169,6 +175,9 @@ def test_whatever_a_worker_says_only_its_session_may_end(said: list[Any]):
     for message in said:
         with contextlib.suppress(ProtocolError):
             deputies.hear(NODE, message)
+        if office.waiting is not None:
+            waiting, office.waiting = office.waiting, None
+            waiting()
     deputies.release(JobId(1), 1, range(3))
     deputies.job_ended(JobId(1))
     deputies.cancel_job(JobId(1))

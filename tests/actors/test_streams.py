@@ -184,6 +184,9 @@ class FakeOffice:
     def tell_node(self, node: NodeId, message: msg.RefEnded) -> None:
         self.told.append(message)
 
+    def later(self, seconds: float, function: Any) -> None:
+        """Nothing is looked at."""
+
 
 def test_a_worker_whose_items_nobody_can_take_is_told_so_instead_of_waiting_for_ever():
     office = FakeOffice()

@@ -445,7 +445,7 @@ def test_threads_that_submit_and_cancel_at_once_leave_nobody_waiting():
     submission.close()
     portal.close()
     assert [len(refs) for refs in ended] == [500] * 3
-    assert (submission._sent, submission._dependent) == ({}, set())
+    assert (submission._sent, submission._dependent) == ({}, {})
     assert commander.log.count("exhaust") == 1
 
 
