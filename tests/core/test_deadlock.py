@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from hypothesis import given, strategies as st
 
-from goliath.core.deadlock import Deadlock, Wait, find_deadlock
+from goliath.core import deadlock
+from goliath.core.deadlock import Wait
 
 ONE_SLOT = {"A": 1, "B": 1, "C": 1}
 
@@ -21,11 +22,8 @@ def owner(call: str) -> str:
 
 def found(*waits: Wait, slots: dict[str, int] = ONE_SLOT) -> tuple[list[str], list[str]] | None:
     queues = {call: owner(call) for each in waits for call in each.on if owner(call)}
-    deadlock = find_deadlock(waits, queues, slots)
-    if deadlock is None:
-        return None
-    assert isinstance(deadlock, Deadlock)
-    return [each.call for each in deadlock.waits], list(deadlock.blocked)
+    seen = deadlock.find_deadlock(waits, queues, slots)
+    return None if seen is None else ([each.call for each in seen.waits], list(seen.blocked))
 
 
 def test_a_call_that_waits_for_another_of_its_own_actor():
@@ -111,9 +109,9 @@ def test_a_circle_is_found_if_and_only_if_somebody_would_wait_for_ever(
 ):
     waits, slots = system
     stuck = left_over(waits, slots)
-    deadlock = found(*waits, slots=slots)
-    assert (deadlock is not None) == bool(stuck)
-    if deadlock is not None:
-        circle, blocked = deadlock
+    seen = found(*waits, slots=slots)
+    assert (seen is not None) == bool(stuck)
+    if seen is not None:
+        circle, blocked = seen
         assert set(circle) <= stuck
         assert not set(blocked) & {each.call for each in waits}
