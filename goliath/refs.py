@@ -49,6 +49,7 @@ def get(refs: Any, *, timeout: float | None = None) -> Any:
 
     Raises:
         GetTimeoutError: the time passed. The calls go on.
+        ObjectLostError: a result over 100 KiB was kept on its node, which was lost.
         TypeError: something is no ref.
         BaseException: what the first of the failed calls raised, or what ended it.
     """

@@ -1,7 +1,7 @@
 """Batches that have been given to a node and cannot be sent yet: what they take is elsewhere.
 
 For the mind, such a batch is on its node, and as long as it is not, it is answered for from here.
-Those of an actor are sent in their order: behind one that waits, the next ones wait, too.
+Those of an actor are sent in the order of their group: behind one that waits, the next ones wait.
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ class _Waiting:
     in_order: bool
     missing: int  # deposits that are still to come
 
+    def is_of(self, job: JobId, group: str) -> bool:
+        """Whether it is one of these calls."""
+        return self.order.job == job and self.parcel.group == group
+
 
 class Shipping:
     """See the module's description. It lives in the loop's thread.
@@ -42,7 +46,7 @@ class Shipping:
     def ship(self, order: Assign, parcel: Parcel, *, in_order: bool) -> None:
         """Send a batch as soon as what its calls take is there."""
         far = [d for d in parcel.deposits if not (d.known or d.is_on(order.node))]
-        if not far and not (in_order and self._is_behind(order.job)):
+        if not far and not (in_order and self._is_behind(order.job, parcel.group)):
             self._send(order, parcel)
             return
         key = order.node, order.batch, order.attempt
@@ -50,8 +54,8 @@ class Shipping:
         for deposit in far:
             deposit.when_known(partial(self._on_known, key))
 
-    def _is_behind(self, job: JobId) -> bool:
-        return any(waiting.order.job == job for waiting in self._waiting.values())
+    def _is_behind(self, job: JobId, group: str) -> bool:
+        return any(waiting.is_of(job, group) for waiting in self._waiting.values())
 
     def _on_known(self, key: Key) -> None:
         waiting = self._waiting.get(key)
@@ -59,15 +63,15 @@ class Shipping:
             return
         waiting.missing -= 1
         if waiting.in_order:
-            self._send_ready(waiting.order.job)
+            self._send_ready(waiting.order.job, waiting.parcel.group)
         elif not waiting.missing:
             del self._waiting[key]
             self._send(waiting.order, waiting.parcel)
 
-    def _send_ready(self, job: JobId) -> None:
-        """Send what of an actor nothing holds up any more."""
+    def _send_ready(self, job: JobId, group: str) -> None:
+        """Send what of an actor's group nothing holds up any more."""
         for key, waiting in list(self._waiting.items()):
-            if waiting.order.job == job:
+            if waiting.is_of(job, group):
                 if waiting.missing:
                     return
                 del self._waiting[key]
@@ -79,7 +83,7 @@ class Shipping:
         if waiting is None:
             return None
         if waiting.in_order:
-            self._send_ready(waiting.order.job)
+            self._send_ready(waiting.order.job, waiting.parcel.group)
         return waiting.order
 
     def take_back_all(self, node: NodeId) -> list[Assign]:

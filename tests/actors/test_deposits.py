@@ -291,9 +291,16 @@ class Quay:
         self.sent: list[int] = []
         self.shipping = Shipping(lambda order, _parcel: self.sent.append(order.batch))
 
-    def ship(self, number: int, *deposits: Deposit, job: int = 1, in_order: bool = False) -> None:
+    def ship(
+        self,
+        number: int,
+        *deposits: Deposit,
+        job: int = 1,
+        in_order: bool = False,
+        group: str = "",
+    ) -> None:
         order = Assign(A, JobId(job), 1, BatchId(number), Attempt(1), 0, 1, False, 0.01)
-        parcel = Parcel(JobId(job), 1, 1, "rows", b"calls", deposits=deposits)
+        parcel = Parcel(JobId(job), 1, 1, "rows", b"calls", group=group, deposits=deposits)
         self.shipping.ship(order, parcel, in_order=in_order)
 
 
@@ -331,11 +338,12 @@ def test_the_batches_of_an_actor_are_sent_in_their_order():
     quay.ship(3, quay.there.add(3), in_order=True)
     quay.ship(4, in_order=True)
     quay.ship(9, job=2, in_order=True)
-    assert quay.sent == [9], "another actor does not wait"
+    quay.ship(8, in_order=True, group="io")
+    assert quay.sent == [9, 8], "neither another actor nor another group of it waits"
     quay.there.send(3)
-    assert quay.sent == [9]
+    assert quay.sent == [9, 8]
     quay.there.send(1)
-    assert quay.sent == [9, 1, 2, 3, 4]
+    assert quay.sent == [9, 8, 1, 2, 3, 4]
 
 
 def test_what_is_behind_a_batch_that_was_taken_back_goes_on_without_it():

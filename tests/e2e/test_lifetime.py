@@ -14,6 +14,7 @@ import pytest
 
 import goliath
 from goliath import Commander, ObjectRef
+from goliath.actors.deposits import Deposit
 from tests.lieutenants import Lieutenant
 from tests.processes import until
 
@@ -124,3 +125,24 @@ def test_a_result_that_nobody_waits_for_any_more_is_dropped_when_it_comes():
         text.remote(MIB)
     assert len(goliath.get(text.remote(MIB))) == MIB
     until(lambda: held_mib() < 16, within=10)
+
+
+@goliath.remote
+def size_of(block: Any) -> int:
+    return len(block)
+
+
+@pytest.mark.usefixtures("traced")
+def test_nothing_is_left_of_big_results_whose_refs_are_gone():
+    def make_and_drop() -> None:
+        refs = [text.remote(MIB) for _ in range(32)]
+        sizes = [size_of.remote(ref) for ref in refs]
+        assert goliath.get(sizes) == [MIB] * 32
+        assert goliath.get(refs[::4]) == ["x" * MIB] * 8
+
+    make_and_drop()
+    before = held_mib()
+    for _ in range(3):
+        make_and_drop()
+    until(lambda: not [each for each in gc.get_objects() if isinstance(each, Deposit)], within=10)
+    assert held_mib() - before < 1
