@@ -30,6 +30,10 @@ class Setup(Enum):
     DIES_AT_START = auto()
 
 
+GROUPS = {2: {"": 1, "io": 1}, 5: {"": 1, "io": 2, "compute": 2}}
+"""Concurrency groups of actors of which so many calls run at once."""
+
+
 @dataclass(slots=True)
 class CallPlan:
     """One call: how long it takes, how it ends, and how often before it turns out well."""
@@ -107,11 +111,9 @@ def plan_job(rng: Random, name: str, nasty: bool, besieged: bool = False) -> Job
             options, actor=True, max_retries=0, timeout_s=None, retry_exceptions=False
         )
         timeout_s = None
-        if rng.random() < 0.5:
-            groups = {"": rng.choice((1, 2)), "io": rng.choice((1, 1, 3)), "compute": 2}
-            options = replace(
-                options, groups=groups, concurrency=sum(groups.values()), batch_size=1
-            )
+        if options.watched and options.concurrency in GROUPS:
+            groups = GROUPS[options.concurrency]
+            options = replace(options, groups=groups, batch_size=1)
     if rng.random() < 0.3:
         for call in rng.sample(calls, len(calls) // 2):
             call.waits = rng.choice(((0.0, 0.5), (0.1, 0.9), (0.5, inf)))
