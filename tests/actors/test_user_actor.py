@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from goliath.actors.blueprint import Blueprint
 from goliath.actors.object_ref import ObjectRef
 from goliath.actors.outcomes import Setback, Where
-from goliath.actors.repertoire import DEFAULT_GROUP, Repertoire
+from goliath.actors.repertoire import DEFAULT_GROUP, Method, Repertoire
 from goliath.actors.stage import BEGIN
 from goliath.actors.surroundings import Surroundings
 from goliath.actors.user_actor import UserActor
@@ -187,3 +188,11 @@ def test_whatever_a_worker_says_of_an_actor_only_what_can_be_is_made() -> None:
     ):
         with pytest.raises(TypeError):
             Blueprint.of(good.function, {**good.travelling(), "repertoire": repertoire})
+
+
+def test_what_a_handle_knows_is_the_same_when_it_has_travelled() -> None:
+    methods = {"f": Method(), "g": Method("streaming", "io"), "h": Method(2)}
+    repertoire = Repertoire(methods, {DEFAULT_GROUP: 1, "io": 1})
+    travelled = pickle.loads(pickle.dumps(repertoire))
+    assert travelled == repertoire
+    assert travelled is pickle.loads(pickle.dumps(repertoire)), "it is read once"

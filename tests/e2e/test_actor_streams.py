@@ -89,10 +89,15 @@ class Looped(Plain):
             await asyncio.sleep(0)
             yield self.base + i
 
-    async def count(self):
+    async def count(self, path=None):
         """It has no ``await``, and would never let others go on by itself."""
-        for i in itertools.count():
-            yield i
+        try:
+            for i in itertools.count():
+                yield i
+        finally:
+            await asyncio.sleep(0)
+            if path is not None:
+                Path(f"{path}.closed").touch()  # noqa: ASYNC240 - it is in memory
 
 
 KINDS = {
@@ -213,6 +218,19 @@ def test_whoever_does_not_want_more_items_ends_the_call_and_not_the_actor(cls, t
     until(Path(f"{path}.closed").exists, 20)
     assert made(path) <= taken + WINDOW
     assert goliath.get(actor.add.remote(1), timeout=20) == 8
+
+
+@pytest.mark.parametrize("how", ["cancel", "drop"])
+def test_an_asynchronous_generator_is_closed_when_nobody_wants_its_items(tmp_path: Path, how):
+    actor, path = KINDS["loop"].remote(), tmp_path / "log"
+    items = actor.count.remote(str(path))
+    assert [goliath.get(next(items)) for _ in range(20)] == list(range(20))
+    if how == "cancel":
+        goliath.cancel(items)
+    del items
+    gc.collect()
+    until(Path(f"{path}.closed").exists, 20)
+    assert goliath.get(actor.add.remote(1), timeout=20) == 1
 
 
 def test_a_generator_that_takes_no_notice_of_its_cancel_is_closed_when_it_asks_for_more(
