@@ -196,3 +196,15 @@ def test_what_a_handle_knows_is_the_same_when_it_has_travelled() -> None:
     travelled = pickle.loads(pickle.dumps(repertoire))
     assert travelled == repertoire
     assert travelled is pickle.loads(pickle.dumps(repertoire)), "it is read once"
+
+
+def test_an_actor_that_is_killed_before_it_was_sent_to_be_made_is_made_once() -> None:
+    played = Played(batches=0, max_restarts=1)
+    ref = played.actor.call("first", (), {})
+    assert sent(played) == []
+    played.commander.batches = 20
+    played.actor._on_abandoned(Setback(Verdict.GONE))
+    assert sent(played) == [BEGIN]
+    played.run()
+    played.run()
+    assert ref.result(timeout=0) == ("first",)
