@@ -46,7 +46,8 @@ class Host(Protocol):
         """In the process of an actor: who makes calls while none of its own runs."""
 
     def in_loop(self) -> bool:
-        """Whether this thread runs the loop in which calls run beside each other."""
+        """Whether this thread runs the loop in which calls run beside each other. (Nothing runs
+        beside the ``__init__`` of an actor.)"""
 
     def tell(self, message: Message) -> None:
         """Have the Lieutenant pass something on to the Commander."""

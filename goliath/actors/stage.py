@@ -28,6 +28,11 @@ actor_id: str | None = None
 reconstructed = False
 
 
+def is_being_made() -> bool:
+    """Whether the ``__init__`` of the actor runs: nothing else does, in that process."""
+    return actor_id is not None and instance is None
+
+
 class ActorExit(BaseException):
     """Raised by ``exit_actor`` through the method that called it."""
 

@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-from goliath.actors import inside, lanes
+from goliath.actors import inside, lanes, stage
 from goliath.actors.calls import Function
 from goliath.actors.coroutines import CoroutineRunner
 from goliath.actors.execution import Execution, Range, Region
@@ -324,7 +324,8 @@ class Worker:
 
     def in_loop(self) -> bool:
         """See `inside.Host.in_loop`."""
-        return self._lanes.running and threading.get_ident() == threading.main_thread().ident
+        in_main = threading.get_ident() == threading.main_thread().ident
+        return self._lanes.running and in_main and not stage.is_being_made()
 
     def tell(self, message: Message) -> None:
         """See `inside.Host.tell`."""

@@ -486,6 +486,39 @@ def test_kill_with_restart_counts_as_a_death():
     assert goliath.get(fresh_pid(counter)) != pid
 
 
+def test_an_actor_that_is_killed_while_it_waits_for_its_arguments_is_made_with_them(tmp_path: Path):
+    @goliath.remote
+    def start():
+        while not (tmp_path / "go").exists():
+            time.sleep(0.005)
+        return 5
+
+    counter = Counter.options(max_restarts=1).remote(start.remote())
+    ref = counter.add.remote(1)
+    goliath.kill(counter, no_restart=False)
+    (tmp_path / "go").touch()
+    assert goliath.get(ref, timeout=20) == 6
+
+
+@pytest.mark.parametrize("options", [{}, {"max_concurrency": 4}, {"concurrency_groups": {"io": 1}}])
+def test_an_actor_may_wait_for_others_while_it_is_made(options):
+    @goliath.remote(**options)
+    class Squares:
+        def __init__(self, n):
+            self.squares = goliath.get([square.remote(i) for i in range(n)], timeout=20)
+
+        def all(self):
+            return self.squares
+
+    @goliath.remote
+    class Awaits(Squares._cls):
+        async def all(self):
+            return self.squares
+
+    for cls in (Squares, Awaits):
+        assert goliath.get(cls.remote(3).all.remote(), timeout=20) == [0, 1, 4]
+
+
 def test_an_actor_leaves_by_itself_after_the_call_that_says_so():
     @goliath.remote(max_restarts=5)
     class Leaver:
