@@ -297,7 +297,10 @@ class UserActor(Submission):
             return taken
 
     def _next_calls(self) -> Gathering | None:
-        """Nothing goes before the instance is there."""
+        """Nothing goes before the instance is there, or when its end is decided: the job of this
+        life takes no more, and would lose it."""
+        if self._down or self._blow is not None:
+            return None
         creating = self._creating
         if creating is None:
             return super()._next_calls()

@@ -455,6 +455,16 @@ def test_calls_that_wait_for_a_child_are_made_by_its_next_life(tmp_path):
         assert goliath.get(waiting[-1], timeout=20) == pid_of(second)
 
 
+def test_no_call_is_lost_that_is_made_while_a_child_goes_down_for_another():
+    with goliath.Supervisor("one_for_all", max_restarts=100) as supervisor:
+        patient = Member.options(max_task_retries=-1)
+        first, second = supervisor.start(patient), supervisor.start(patient)
+        for _ in range(10):
+            goliath.kill(first)
+            refs = [member.sleep.remote(0) for member in (second, first) * 5]
+            assert goliath.get(refs, timeout=20) == [None] * 10
+
+
 def test_a_group_that_dies_too_often_is_given_up_and_all_its_children_say_why(tmp_path):
     log = tmp_path / "log"
     with goliath.Supervisor("one_for_one", max_restarts=2, window_s=60, name="staff") as group:
