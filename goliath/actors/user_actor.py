@@ -414,10 +414,10 @@ class UserActor(Submission):
             self._groups.make_room()
         around = self._fresh_surroundings()
         job = self._new_job(self.blueprint.function, around, self.blueprint.options(around.key))
-        desk.open_job(self._commander, job)
         if self._creation is not None:
             self._begin_life(self._creation, [])
         # Else it died before its arguments were known: what makes it waits, as any call does.
+        desk.open_job(self._commander, job)
 
     def _sort_struck(self) -> None:
         """What was on its way: sent again if it had not begun, or may be made twice."""

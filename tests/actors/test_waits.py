@@ -34,7 +34,7 @@ class Scene:
         portal: Any = self.commander.portal
         commander: Any = self.commander
         creation = encode_single((BEGIN,), {})
-        blueprint = Blueprint(Function("digest", "Class", b""), methods={"call": 1})
+        blueprint = Blueprint(Function("digest", "Class", b""))
         around = Surroundings("env")
         return UserActor(
             actor_id, blueprint, creation, [], around, portal, commander, lambda _actor: None
