@@ -134,8 +134,8 @@ MUTANTS = [
     Mutant(
         "forgets unexplained deaths",
         SCHEDULER + "_piece",
-        "piece.suspicion = batch.suspicion",
-        "pass",
+        "batch.suspicion, batch.near",
+        "piece.suspicion, batch.near",
         witness=test_scheduler.test_an_unexplained_death_is_not_forgotten_when_what_is_left_comes_back,
     ),
     Mutant(
@@ -267,8 +267,8 @@ MUTANTS = [
     Mutant(
         "runs calls of an actor wherever there is room",
         "goliath.core.scheduler:Scheduler._place",
-        "self._home(job) if job.options.actor else self._choose(job)",
-        "self._choose(job)",
+        "self._home(job) if job.options.actor else self._choose(job, batch)",
+        "self._choose(job, batch)",
     ),
     Mutant(
         "makes calls of an actor twice",
