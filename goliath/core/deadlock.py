@@ -54,7 +54,11 @@ def find_deadlock(
         slots: how many calls of each of these actors may run at once.
     """
     stuck = _hopeless(waits, queues, slots)
-    ahead = {call: _ahead(wait, stuck, queues) for call, wait in stuck.items()}
+    full = _full(stuck.values(), slots)
+    kept_out = {
+        call: actor for call, actor in queues.items() if call not in stuck and actor in full
+    }
+    ahead = {call: _ahead(wait, stuck, kept_out) for call, wait in stuck.items()}
     circle = {call for call in stuck if call in _reached(call, ahead)}
     if not circle:
         return None
@@ -64,7 +68,7 @@ def find_deadlock(
         for wait in waits
         if wait.call in circle
         for call in wait.on
-        if call not in stuck and queues.get(call) in busy
+        if kept_out.get(call) in busy
     }
     return Deadlock(tuple(wait for wait in waits if wait.call in circle), tuple(blocked))
 
@@ -94,10 +98,10 @@ def _full(stuck: Iterable[Wait], slots: Mapping[str, int]) -> set[str]:
     return {actor for actor, most in slots.items() if taken.get(actor, 0) >= most}
 
 
-def _ahead(wait: Wait, stuck: Mapping[str, Wait], queues: Mapping[str, str]) -> set[str]:
+def _ahead(wait: Wait, stuck: Mapping[str, Wait], kept_out: Mapping[str, str]) -> set[str]:
     """The calls that have to end before this one goes on."""
     running = {call for call in wait.on if call in stuck}
-    owners = {queues[call] for call in wait.on if call not in stuck and call in queues}
+    owners = {kept_out[call] for call in wait.on if call in kept_out}
     return running | {call for call, other in stuck.items() if other.actor in owners}
 
 
