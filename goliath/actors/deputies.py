@@ -237,8 +237,9 @@ class Deputies:
         if job is None or len(known) < len(refs):
             return  # whoever is not known may end at any time
         owner = job.owner if isinstance(job.owner, UserActor) else None
+        group = "" if owner is None else owner.group_of(checked_id(said.call))
         stack = bytes(said.payload).decode(errors="replace")
-        wait = LongWait(said.call, job.function.name, owner, known, said.enough, stack)
+        wait = LongWait(said.call, job.function.name, owner, group, known, said.enough, stack)
         self._waits.begin((node, said.worker, said.wait), wait)
 
     @staticmethod

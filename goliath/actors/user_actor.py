@@ -27,6 +27,7 @@ from goliath.actors.outcomes import Setback, Where, explain
 from goliath.actors.portal import PortalClosedError, Poster
 from goliath.actors.ref import AskableRef
 from goliath.actors.ref_generator import ObjectRefGenerator
+from goliath.actors.repertoire import DEFAULT_GROUP
 from goliath.actors.stage import LIFE_VARIABLE, STREAMED
 from goliath.actors.streams import Stream
 from goliath.actors.struck import Struck, Tries
@@ -146,10 +147,22 @@ class UserActor(Submission):
         supervisor.adopt(self)
         return supervisor
 
-    @property
-    def slots(self) -> int:
-        """Calls that may run at once, now."""
-        return 1 if self._creating is not None else self.blueprint.concurrency
+    def queue_of(self, group: str) -> tuple[str, int]:
+        """In which queue a call of a group waits now, by name, and how many slots that has."""
+        if self._creating is not None:
+            return self.actor_id, 1
+        if self._groups is None:
+            return self.actor_id, self.blueprint.concurrency
+        return f"{self.actor_id} {group}", self.blueprint.repertoire.groups[group]
+
+    def group_of(self, task_id: str) -> str:
+        """Of a call that is on its way."""
+        task, _, number = task_id.rpartition("-")
+        for sent in self._sent.values():
+            first = sent.calls.first + sent.offset
+            if sent.calls.job == task and first <= int(number) < first + sent.size:
+                return sent.calls.group
+        return DEFAULT_GROUP
 
     def _fresh_surroundings(self) -> Surroundings:
         self._lives += 1

@@ -31,6 +31,7 @@ class LongWait:
         call: its task id.
         function: the name of its function, or of its actor's class.
         actor: whose call it is; None if it is no actor's.
+        group: the concurrency group in which it runs there.
         refs: what it waits for.
         enough: how many of these have to end.
         stack: where it waits, as text.
@@ -39,6 +40,7 @@ class LongWait:
     call: str
     function: str
     actor: UserActor | None
+    group: str
     refs: tuple[ObjectRef[Any], ...]
     enough: int
     stack: str
@@ -86,7 +88,7 @@ class Waits:
         books = _Books()
         for wait in self._waits.values():
             books.enter(wait)
-        deadlock = find_deadlock(books.waits, books.queues, books.slots())
+        deadlock = find_deadlock(books.waits, books.queues, books.slots)
         before, self._suspected = self._suspected, frozenset(deadlock.blocked if deadlock else ())
         if deadlock is None or not self._suspected:
             return
@@ -108,6 +110,7 @@ class _Books:
     def __init__(self) -> None:
         self.waits: list[Wait] = []
         self.queues: dict[str, str] = {}
+        self.slots: dict[str, int] = {}
         self.owners: dict[str, UserActor] = {}
         self.refs: dict[str, ObjectRef[Any]] = {}
 
@@ -116,7 +119,7 @@ class _Books:
         pending = [ref for ref in wait.refs if not ref.done()]
         enough = wait.enough - (len(wait.refs) - len(pending))
         if enough > 0:  # else it is about to hear that it may go on
-            actor = "" if wait.actor is None else wait.actor.actor_id
+            actor = "" if wait.actor is None else wait.actor.queue_of(wait.group)[0]
             on = tuple(ref.task_id for ref in pending)
             self.waits.append(Wait(wait.call, actor, on, enough))
             for ref in pending:
@@ -128,7 +131,8 @@ class _Books:
         self.refs[ref.task_id] = ref
         maker = ref._calls.canceller
         if isinstance(maker, UserActor):
-            self.queues[ref.task_id] = maker.actor_id
+            queue, slots = maker.queue_of(ref._calls.group)
+            self.queues[ref.task_id], self.slots[queue] = queue, slots
             self.owners[ref.task_id] = maker
         if isinstance(maker, Submission):
             arguments = [each for each in maker.arguments_of(ref) if not each.done()]
@@ -137,10 +141,6 @@ class _Books:
                 self.waits.append(Wait(ref.task_id, "", on, len(on)))
                 for each in arguments:
                     self._enter_ref(each)
-
-    def slots(self) -> dict[str, int]:
-        """How many calls of each actor may run at once."""
-        return {actor.actor_id: actor.slots for actor in self.owners.values()}
 
 
 def _explained(deadlock: Deadlock, known: dict[str, LongWait], books: _Books) -> DeadlockError:

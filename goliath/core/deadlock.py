@@ -18,7 +18,8 @@ class Wait:
 
     Attributes:
         call: its task id.
-        actor: whose call it is; empty: it occupies nobody.
+        actor: whose slot it takes; empty: nobody's. (An actor with concurrency groups counts as
+            several.)
         on: task ids of the calls that it waits for.
         enough: how many of them have to end, for it to go on.
     """

@@ -42,7 +42,7 @@ class Scene:
 
     def waiting(self, number: int, actor: UserActor, *refs: ObjectRef[Any]) -> None:
         stack = f"line {number}\n"
-        wait = LongWait(f"running-{number}", "Class", actor, refs, len(refs), stack)
+        wait = LongWait(f"running-{number}", "Class", actor, "", refs, len(refs), stack)
         self.waits.begin((NODE, 1, number), wait)
 
     def look(self) -> None:

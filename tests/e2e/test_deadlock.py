@@ -180,6 +180,31 @@ def exception_of(ref):
     return ref.future().exception(20)
 
 
+def test_each_concurrency_group_is_blocked_for_itself():
+    @goliath.remote(concurrency_groups={"io": 1})
+    class Grouped:
+        @goliath.method(concurrency_group="io")
+        def value(self):
+            return 1
+
+        @goliath.method(concurrency_group="io")
+        def ask_beside_io(self, me):
+            return goliath.get(me.other.remote())
+
+        @goliath.method(concurrency_group="io")
+        def ask_within_io(self, me):
+            return goliath.get(me.value.remote())
+
+        def other(self):
+            time.sleep(1.5)
+            return 2
+
+    grouped = Grouped.remote()
+    assert goliath.get(grouped.ask_beside_io.remote(grouped), timeout=20) == 2
+    assert ", in ask_within_io" in str(deadlock(grouped.ask_within_io.remote(grouped)))
+    assert goliath.get(grouped.value.remote(), timeout=20) == 1
+
+
 def test_calls_that_are_slow_are_no_deadlock():
     slow, one, other = (Caller.remote() for _ in range(3))
     naps = [slow.nap.remote(3.0)]

@@ -49,6 +49,9 @@ class Member:
     def sleep(self, seconds):
         time.sleep(seconds)
 
+    def node(self):
+        return goliath.get_runtime_context().node_id
+
 
 def pid_of(handle):
     """Of the life that answers, whatever happens meanwhile."""
@@ -631,3 +634,27 @@ def test_a_supervisor_of_a_commander_that_was_closed_says_so():
         goliath.shutdown()
         with pytest.raises(goliath.GoliathError, match="Commander that is closed"):
             supervisor.start(Member)
+
+
+def test_children_of_a_node_that_is_lost_are_started_again_on_another(lieutenant):
+    goliath.shutdown()
+    nodes = [lieutenant(1), lieutenant(1)]
+    goliath.init([node.address for node in nodes])
+    with goliath.Supervisor("one_for_all", max_restarts=10) as supervisor:
+        members = [supervisor.start(Member) for _ in range(4)]  # they are spread
+        places = goliath.get([member.node.remote() for member in members])
+        assert len(set(places)) == 2
+        nodes[0].destroy()
+        host, port = nodes[0].address
+        (lost,) = {place for place in places if place.startswith(f"{host}:{port}#")}
+        for member in members:
+            until(lambda member=member: place_of(member) != lost, 30)
+        assert {place_of(member) for member in members} == set(places) - {lost}
+
+
+def place_of(member):
+    """Where the life that answers is; where it was, if it does not yet."""
+    try:
+        return goliath.get(member.node.remote(), timeout=20)
+    except ActorUnavailableError:
+        return place_of(member)
