@@ -49,7 +49,7 @@ from goliath.errors import (
 )
 from goliath.transport import messages as msg
 from goliath.transport.messages import Message
-from goliath.transport.serialization import Function, Pickled
+from goliath.transport.serialization import Function, Pickled, dump_error
 
 DEPTH_MAX = 1000
 """Calls that may wait for one another in a row (as many frames as Python allows, too)."""
@@ -97,7 +97,7 @@ class Deputies:
         self._portal = portal
         self._deputies: dict[tuple[NodeId, int], Deputy] = {}
         self._submissions: dict[tuple[JobId, bytes], Submission] = {}
-        self._waits = Waits(office.later)
+        self._waits = Waits(office.later, self._refuse)
         self._children: dict[Caller, list[ReferenceType[ObjectRef[Any]]]] = {}
 
     # -- what workers say ----------------------------------------------------------------
@@ -241,6 +241,9 @@ class Deputies:
         stack = bytes(said.payload).decode(errors="replace")
         wait = LongWait(said.call, job.function.name, owner, group, known, said.enough, stack)
         self._waits.begin((node, said.worker, said.wait), wait)
+
+    def _refuse(self, node: NodeId, worker: int, call: str, error: GoliathError) -> None:
+        self._office.tell_node(node, msg.RefEnded(worker, call, True, 0, dump_error(error)))
 
     @staticmethod
     def _actor(deputy: Deputy, actor_id: str) -> UserActor:

@@ -1,5 +1,6 @@
 """What calls wait for, as far as they have said so, and what is done about those that would wait
-for ever: the call that holds up the others ends with a `DeadlockError`."""
+for ever: the call that cannot begin, and holds up the others, ends with a `DeadlockError`. If all
+have begun, the last one that said it waits is told that what it waits for has ended so."""
 
 from __future__ import annotations
 
@@ -56,10 +57,16 @@ class Waits:
 
     Args:
         later: calls something after so many seconds.
+        refuse: tells a worker, of a node, that one of the calls it waits for has ended like this.
     """
 
-    def __init__(self, later: Callable[[float, Callable[[], None]], None]) -> None:
+    def __init__(
+        self,
+        later: Callable[[float, Callable[[], None]], None],
+        refuse: Callable[[NodeId, int, str, DeadlockError], None],
+    ) -> None:
         self._later = later
+        self._refuse = refuse
         self._waits: dict[Reported, LongWait] = {}
         self._suspected: frozenset[str] = frozenset()
         self._looking = False
@@ -89,8 +96,8 @@ class Waits:
         for wait in self._waits.values():
             books.enter(wait)
         deadlock = find_deadlock(books.waits, books.queues, books.slots)
-        before, self._suspected = self._suspected, frozenset(deadlock.blocked if deadlock else ())
-        if deadlock is None or not self._suspected:
+        before, self._suspected = self._suspected, frozenset(_calls_of(deadlock))
+        if deadlock is None:
             return
         if self._suspected <= before:
             self._suspected = frozenset()
@@ -102,6 +109,20 @@ class Waits:
         error = _explained(deadlock, known, books)
         for call in deadlock.blocked:
             books.owners[call].refuse(books.refs[call], Broken(error))
+        if not deadlock.blocked:
+            self._refuse_last(deadlock, error)
+
+    def _refuse_last(self, deadlock: Deadlock, error: DeadlockError) -> None:
+        calls = {wait.call: wait for wait in deadlock.waits}
+        for (node, worker, _), wait in reversed(self._waits.items()):
+            if wait.call in calls:
+                for call in calls.keys() & calls[wait.call].on:
+                    self._refuse(node, worker, call, error)
+                return
+
+
+def _calls_of(deadlock: Deadlock | None) -> list[str]:
+    return [] if deadlock is None else [*(w.call for w in deadlock.waits), *deadlock.blocked]
 
 
 class _Books:

@@ -27,7 +27,11 @@ class Scene:
     def __init__(self) -> None:
         self.commander = FakeCommander(lazy=True)
         self.later: list[Callable[[], None]] = []
-        self.waits = Waits(lambda _seconds, look: self.later.append(look))
+        self.told: list[tuple[Any, ...]] = []
+        self.waits = Waits(
+            lambda _seconds, look: self.later.append(look),
+            lambda node, worker, call, _error: self.told.append((node, worker, call)),
+        )
         self.one, self.other = self.actor("actor-1"), self.actor("actor-2")
 
     def actor(self, actor_id: str) -> UserActor:
@@ -40,9 +44,9 @@ class Scene:
             actor_id, blueprint, creation, [], around, portal, commander, lambda _actor: None
         )
 
-    def waiting(self, number: int, actor: UserActor, *refs: ObjectRef[Any]) -> None:
+    def waiting(self, number: int, actor: UserActor, *refs: ObjectRef[Any], call: str = "") -> None:
         stack = f"line {number}\n"
-        wait = LongWait(f"running-{number}", "Class", actor, "", refs, len(refs), stack)
+        wait = LongWait(call or f"running-{number}", "Class", actor, "", refs, len(refs), stack)
         self.waits.begin((NODE, 1, number), wait)
 
     def look(self) -> None:
@@ -109,3 +113,18 @@ def test_what_has_ended_meanwhile_is_not_waited_for():
     call.cancel()
     scene.look()
     assert scene.later == []
+
+
+def test_of_calls_that_have_all_begun_the_last_to_wait_is_told():
+    scene = Scene()
+    one, other = scene.one.call("call", (1,), {}), scene.other.call("call", (1,), {})
+    scene.waiting(1, scene.one, other, call=one.task_id)
+    scene.waiting(2, scene.other, one, call=other.task_id)
+    scene.look()
+    assert scene.told == []
+    scene.look()
+    assert scene.told == [(NODE, 1, one.task_id)]
+    assert (one.done(), other.done()) == (False, False)
+    scene.waits.end((NODE, 1, 2))
+    scene.look()
+    assert (len(scene.told), scene.later) == (1, [])

@@ -126,6 +126,30 @@ def test_a_circle_through_a_task_or_an_argument_is_one_too():
     assert "which has not begun" in str(error)
 
 
+def test_calls_that_have_all_begun_can_be_a_circle_too():
+    @goliath.remote
+    class Keeper:
+        def start(self, worker, me):
+            self.ref = worker.work.remote(me)
+
+        def result(self):
+            return goliath.get(self.ref)
+
+    @goliath.remote
+    class Worker:
+        def work(self, keeper):
+            return goliath.get(keeper.result.remote())
+
+        def value(self):
+            return 1
+
+    keeper, worker = Keeper.remote(), Worker.remote()
+    goliath.get(keeper.start.remote(worker, keeper))
+    error = deadlock(keeper.result.remote())
+    assert len(error.stacks) == 2
+    assert goliath.get(worker.value.remote(), timeout=20) == 1
+
+
 def test_it_does_not_matter_how_the_call_waits():
     one = Caller.remote()
     deadlock(one.wait_for_all.remote(one))
