@@ -34,7 +34,8 @@ def total_memory(limits: Iterable[Path] = _MEMORY_LIMITS) -> int:
 
 
 def process_exists(pid: int) -> bool:
-    """Whether there is a process with this id, of whatever user."""
+    """Whether there is a process with this id, of whatever user, that has not ended. A zombie has:
+    its parent may be a script that never asks."""
     if pid <= 0:
         return False
     try:
@@ -42,8 +43,12 @@ def process_exists(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
-    return True
+        pass
+    try:
+        state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
+    except (OSError, IndexError):
+        return True  # this is no Linux, or it has ended just now
+    return state != b"Z"
 
 
 def gpu_ids(

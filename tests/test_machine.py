@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
 import pytest
 
-from goliath.machine import gpu_ids, total_memory
+from goliath.machine import gpu_ids, process_exists, total_memory
+from tests.processes import until
 
 
 @pytest.mark.parametrize(
@@ -50,3 +54,13 @@ def test_the_memory_is_that_of_the_machine_or_of_the_container(tmp_path: Path):
     (tmp_path / "tight").write_text("1048576\n")
     assert total_memory([tmp_path / "none", tmp_path / "unlimited"]) == everything
     assert total_memory([tmp_path / "unlimited", tmp_path / "tight"]) == 1048576
+
+
+def test_a_process_that_has_ended_does_not_exist_though_nobody_has_asked_how_it_ended():
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        assert process_exists(process.pid)
+        process.kill()
+        until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE, within=5)
+        assert not process_exists(process.pid)
+    assert not process_exists(process.pid)
+    assert process_exists(os.getpid())
