@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from goliath.actors.printing import OutputLine as OutputLine
     from goliath.actors.ref_generator import ObjectRefGenerator as ObjectRefGenerator
     from goliath.actors.ref_list import RefList as RefList
+    from goliath.actors.sightings import ActorInfo as ActorInfo
     from goliath.actors.task import (
         NodeAffinitySchedulingStrategy as NodeAffinitySchedulingStrategy,
     )
@@ -109,6 +110,7 @@ _ERRORS = (
 _HOMES = {
     "ActorEnd": "goliath.actors.kin",
     "ActorHandle": "goliath.actors.handles",
+    "ActorInfo": "goliath.actors.sightings",
     **dict.fromkeys(("Actor", "exit_actor", "get_actor", "kill", "method"), "goliath.actor_class"),
     "Commander": "goliath.commander",
     "Executor": "goliath.executor",

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypedDict, T
 
 from goliath import runtime
 from goliath.actors import stage
-from goliath.actors.blueprint import DEFAULT_NAMESPACE, Blueprint
+from goliath.actors.blueprint import DEFAULT_NAMESPACE, Blueprint, name_taken
 from goliath.actors.casting import MARK, cast
 from goliath.actors.checks import checked_count, checked_resources, needs
 from goliath.actors.failures import EVERYTHING
@@ -66,7 +66,9 @@ class ActorOptions(TypedDict, total=False):
         concurrency_groups: by their names, how many calls of each group may run at once; `method`
             puts a method into one. Those in none are one more group, whose limit is
             ``max_concurrency``. Then plain methods run in threads, and coroutines in one loop.
-        lifetime: None, or "detached", which is not there yet.
+        lifetime: None: it ends with its last handle, and with its Commander; "detached": it belongs
+            to its node, stays until it is killed, and is found by any Commander of the same token.
+            It needs a name.
         num_cpus: slots that it takes for as long as it lives; default 0.
         num_gpus: GPUs that it has for as long as it lives; default 0.
         memory: bytes of its node's memory that are reserved for it.
@@ -128,29 +130,43 @@ class ActorClass(Generic[P]):
         """Make an actor. Returns at once; if ``__init__`` fails, its calls say so.
 
         The actor ends when the last handle of it is gone, in whatever process, after the calls
-        that were made.
+        that were made. A detached one does not; for such a one this returns when a node has taken
+        it on, which it does when the results are there that are among the arguments.
 
         Raises:
             SerializationError: the class or an argument cannot be pickled.
             ValueError: there is an actor of that name (see ``get_if_exists``).
             ConnectionError: no Lieutenant was reached.
+            ActorDiedError: of a detached one: no node has taken it on; the message says why.
         """
         options = self._options
+        if options.get("lifetime") is not None and not options.get("name"):
+            raise ValueError(
+                f"{self._cls.__name__}: a detached actor needs a name, by which others find it and "
+                'end it: .options(name="...", lifetime="detached")'
+            )
         name, namespace = options.get("name") or "", options.get("namespace") or DEFAULT_NAMESPACE
         found = runtime.find_actor(name, namespace) if name else None
         if found is not None and options.get("get_if_exists"):
             return found
         if found is not None:
-            raise ValueError(
-                f"there is an actor called {name!r} already; choose another name, find it by "
-                "goliath.get_actor, or say get_if_exists=True"
-            )
-        return runtime.make_actor(self._cls, self._blueprint, args, kwargs)
+            raise name_taken(name)
+        detached = options.get("lifetime") is not None
+        return runtime.make_actor(self._cls, self._blueprint, args, kwargs, detached=detached)
 
     def remote_under(
         self, group: Group, lifetime: Lifetime, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> ActorHandle:
-        """Make an actor that a group's supervisor looks after (see `goliath.Supervisor`)."""
+        """Make an actor that a group's supervisor looks after (see `goliath.Supervisor`).
+
+        Raises:
+            ValueError: it is detached.
+        """
+        if self._options.get("lifetime") is not None:
+            raise ValueError(
+                f"{self._cls.__name__}: a detached actor belongs to its node, which makes it again "
+                "by itself, and to no Supervisor; leave out lifetime, or make it by .remote()"
+            )
         return runtime.make_actor(self._cls, self._blueprint, args, kwargs, group, lifetime)
 
     def _blueprint(self, actor_id: str, *, here: bool) -> Blueprint:
@@ -160,8 +176,11 @@ class ActorClass(Generic[P]):
         methods = stage.Methods(cls, actor_id, known.threads, known.awaited)
         strategy = options.get("scheduling_strategy", "DEFAULT")
         affine = isinstance(strategy, NodeAffinitySchedulingStrategy)
+        detached = options.get("lifetime") is not None
+        # So its node, which reads no outcome, is told whether ``__init__`` has raised.
+        retry_on = (BaseException,) if detached else ()
         return Blueprint(
-            serialization.dump_function(methods, shipped=shipped),
+            serialization.dump_function(methods, retry_on=retry_on, shipped=shipped),
             float(options.get("num_cpus", 0)),
             _resources(options),
             strategy.node_id if affine else None,  # type: ignore[union-attr]  # as was just asked
@@ -174,6 +193,8 @@ class ActorClass(Generic[P]):
             known.concurrency,
             options.get("name") or "",
             options.get("namespace") or DEFAULT_NAMESPACE,
+            detached,
+            options.get("get_if_exists", False),
         )
 
 
@@ -217,8 +238,9 @@ def _check(options: ActorOptions) -> None:
     window = options.get("restart_window_s")
     if window is not None and not window > 0:
         raise ValueError(f"restart_window_s={window!r}; it is a positive number of seconds")
-    if options.get("lifetime") is not None:
-        raise ValueError(f"lifetime={options['lifetime']!r}: an actor ends with its Commander")
+    lifetime = options.get("lifetime")
+    if lifetime not in (None, "detached"):
+        raise ValueError(f"lifetime={lifetime!r}; it is None or 'detached'")
     if not options.get("num_cpus", 0) >= 0:
         raise ValueError(f"num_cpus={options['num_cpus']!r}; it is 0 or a positive number")
     checked_resources(options.get("resources"))
@@ -281,7 +303,8 @@ def method(
 
 
 def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
-    """The actor that was made with this ``name``, and is alive.
+    """The actor that was made with this ``name``, and is alive: one that this Commander has made,
+    or a detached one on any of its nodes, whoever has made that.
 
     Raises:
         ValueError: there is none.
@@ -289,13 +312,15 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
     found = runtime.find_actor(name, namespace or DEFAULT_NAMESPACE)
     if found is None:
         raise ValueError(
-            f"there is no actor called {name!r}; it has ended, or nobody holds a handle of it"
+            f"there is no actor called {name!r}; it has ended, nobody holds a handle of it, or it "
+            "is in another namespace"
         )
     return found
 
 
 def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
-    """End an actor at once: what runs is interrupted, and its calls end with `ActorDiedError`.
+    """End an actor at once: what runs is interrupted, and its calls end with `ActorDiedError`. A
+    detached one ends for all Commanders.
 
     Args:
         actor: its handle.

@@ -52,6 +52,7 @@ from goliath.actors.printing import Printer, Target
 from goliath.actors.ref_generator import ObjectRefGenerator
 from goliath.actors.ref_list import RefList
 from goliath.actors.repertoire import Repertoire
+from goliath.actors.sightings import ActorInfo
 from goliath.actors.spec import in_worker
 from goliath.actors.stage import BEGIN
 from goliath.actors.standing import StandingJobs
@@ -379,13 +380,17 @@ class Commander:
         kwargs: dict[str, Any],
         group: Group | None = None,
         lifetime: Lifetime = Lifetime.TRANSIENT,
+        *,
+        detached: bool = False,
     ) -> tuple[HeldGrip, Repertoire]:
         """Make an actor (see `goliath.remote`); ``pickle`` makes its blueprint, given its id."""
         portal, commander = self._cluster.start()
-        actor_id = self._cluster.troupe.new_id()
+        actor_id = self._cluster.troupe.new_id(detached=detached)
         with passing.Collected() as held:
             blueprint = pickle(actor_id, here=True)
             creation = laid_out((BEGIN, *args), kwargs)
+        if detached:
+            portal.forbid_inside()
         grip = self._cluster.troupe.make(
             actor_id,
             blueprint,
@@ -397,11 +402,27 @@ class Commander:
             group,
             lifetime,
         )
+        if detached:
+            grip.actor.await_node()
+            self._cluster.warn_of_detached(blueprint.name)
+            if grip.actor.is_another:  # somebody was faster, and that one will do
+                grip = self.find_actor(blueprint.name, blueprint.namespace) or grip
         return grip, blueprint.repertoire
 
     def find_actor(self, name: str, namespace: str) -> HeldGrip | None:
-        """The living actor of that name."""
-        return self._cluster.troupe.find(name, namespace)
+        """The living actor of that name: one of this Commander's, else one that is detached."""
+        found = self._cluster.troupe.find(name, namespace)
+        if found is not None:
+            return found
+        seen = self._cluster.find_actors(name, namespace)
+        if not seen:
+            return None
+        portal, commander = self._cluster.start()
+        return self._cluster.troupe.visit(seen[0], surroundings(), portal, commander)
+
+    def detached_actors(self) -> list[ActorInfo]:
+        """The detached actors of all Lieutenants that can be reached, whoever has made them."""
+        return [seen.info for seen in self._cluster.find_actors()]
 
     def put(self, value: T) -> ObjectRef[T]:
         """Keep a copy of a value, as it is now, to be given to any number of calls.

@@ -88,7 +88,7 @@ class _Server:
             TransportConfig.from_environ(),
             BootClock(),
             on_session=lambda channel, peer: self._ref.tell(
-                SessionUp(SessionId(peer.session_id), channel)
+                SessionUp(SessionId(peer.session_id), channel, peer.kid)
             ),
             limits=lambda: {"slots": options.workers, "resources": options.resources},
         )

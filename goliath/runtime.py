@@ -168,6 +168,8 @@ def make_actor(
     kwargs: dict[str, Any],
     group: Group | None = None,
     lifetime: Lifetime = Lifetime.TRANSIENT,
+    *,
+    detached: bool = False,
 ) -> ActorHandle:
     """Make an actor; ``pickle`` makes its blueprint, given its id."""
     if _local:
@@ -183,7 +185,9 @@ def make_actor(
 
         nested_grip = nested.calls().make_actor(cls, dump, args, kwargs)
         return ActorHandle(nested_grip, made[0].repertoire)
-    grip, repertoire = commander().make_actor(pickle, args, kwargs, group, lifetime)
+    grip, repertoire = commander().make_actor(
+        pickle, args, kwargs, group, lifetime, detached=detached
+    )
     return ActorHandle(grip, repertoire)
 
 

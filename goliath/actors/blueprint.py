@@ -31,6 +31,8 @@ class Blueprint:
         max_pending_calls: calls that may wait; -1: any number.
         concurrency: calls that may run at once, of all groups.
         name, namespace: by which it can be found; an empty name: it cannot.
+        detached: whether it belongs to its node, and outlives its Commander.
+        get_if_exists: whether one that is there already will do; of a detached one.
     """
 
     function: Function
@@ -46,6 +48,8 @@ class Blueprint:
     concurrency: int = 1
     name: str = ""
     namespace: str = DEFAULT_NAMESPACE
+    detached: bool = False
+    get_if_exists: bool = False
 
     def options(self, environment: str) -> JobOptions:
         """What the scheduler has to know."""
@@ -82,10 +86,20 @@ class Blueprint:
         wrong = [name for name, value in rest.items() if not _is_right(name, value)]
         if wrong:
             raise TypeError(f"{wrong[0]}={data[wrong[0]]!r}")
+        if rest.get("detached") and not rest.get("name"):
+            raise TypeError("it is detached, and has no name")
         blueprint = cls(function, repertoire=repertoire, **rest)
         if sum(repertoire.groups.values()) not in (0, blueprint.concurrency):
             raise TypeError(f"groups={repertoire.groups!r} of {blueprint.concurrency}")
         return blueprint
+
+
+def name_taken(name: str) -> ValueError:
+    """What whoever wants to give a name is told if another actor has it."""
+    return ValueError(
+        f"there is an actor called {name!r} already; choose another name, find it by "
+        "goliath.get_actor, or say get_if_exists=True"
+    )
 
 
 _TYPES: Mapping[str, tuple[type, ...]] = {
@@ -93,6 +107,8 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "soft": (bool,),
     "name": (str,),
     "namespace": (str,),
+    "detached": (bool,),
+    "get_if_exists": (bool,),
 }
 _COUNTS = ("max_restarts", "max_task_retries", "max_pending_calls")
 

@@ -5,6 +5,7 @@ Made cheaply, started at first use, closed once. Any thread may use it.
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import contextlib
 import sys
@@ -23,6 +24,7 @@ from goliath.actors.obituary import obituary
 from goliath.actors.portal import Portal
 from goliath.actors.printing import Printer, write_to
 from goliath.actors.scrutiny import are_amounts
+from goliath.actors.sightings import Sighting
 from goliath.actors.supervisor import Lifetime
 from goliath.actors.system import ActorSystem, LocalRef
 from goliath.actors.troupe import Troupe
@@ -264,6 +266,35 @@ class Cluster:
         portal, commander = self.start()
         infos: list[NodeInfo] = portal.ask(lambda: commander.ask(desk.DescribeNodes()))
         return infos
+
+    def find_actors(self, name: str = "", namespace: str = "") -> list[Sighting]:
+        """The detached actors on all nodes that can be reached; with a ``name``: of that name."""
+        portal, commander = self.start()
+        self._await_all_nodes()
+
+        def ask() -> asyncio.Future[list[Sighting]]:
+            answer = asyncio.get_running_loop().create_future()
+            commander.tell(desk.FindActors(answer.set_result, name, namespace))
+            return answer
+
+        return portal.ask(ask)
+
+    def warn_of_detached(self, name: str) -> None:
+        """An embedded node cannot keep what it promises: it ends with this process."""
+        if not self._addresses:
+            self._tell_user(
+                f"actor {name!r} is detached, but lives on the Lieutenant that is embedded in this "
+                "process, and ends with it; it stays if you start one (goliath lieutenant "
+                "127.0.0.1 0) and connect to that (goliath.init)"
+            )
+
+    def _await_all_nodes(self) -> None:
+        """A node that is only just being reached may be the one that has what is asked for."""
+        until = time.monotonic() + self._connect_timeout_s
+        with self._news:
+            while any(not self._up.get(a) and a not in self._troubles for a in self._addresses):
+                if self._closed or not self._news.wait(until - time.monotonic()):
+                    return
 
     # -- the end -----------------------------------------------------------------------
 

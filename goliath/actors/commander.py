@@ -26,6 +26,7 @@ from goliath.actors.ref import AskableRef
 from goliath.actors.remoting import Inbound, RemoteRef
 from goliath.actors.scrutiny import are_calls, are_deposits, are_ranges, are_strings
 from goliath.actors.shipping import Shipping
+from goliath.actors.sightings import Enquiries, Then
 from goliath.actors.surroundings import ShippedFile
 from goliath.actors.troupe import Troupe
 from goliath.core import commands as do, events as ev
@@ -37,6 +38,7 @@ from goliath.core.scheduler import Scheduler
 from goliath.errors import ProtocolError, TaskCancelledError
 from goliath.transport import messages as msg
 from goliath.transport.messages import Message, Payload
+from goliath.transport.serialization import encode_outcomes
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,7 @@ class CommanderActor(Actor):
         self._parcels: dict[tuple[JobId, int], desk.Parcel] = {}
         self._nodes: dict[NodeId, _Node] = {}
         self._troubles: dict[str, str] = dict.fromkeys(addresses, "")
+        self._enquiries = Enquiries()
         self._sessions = count(1)
         self._on_output = on_output
         self._on_nodes = on_nodes
@@ -128,6 +131,7 @@ class CommanderActor(Actor):
         self._held: Sequence[object] = ()
         self._deposits: dict[int, Deposit] = {}
         self._report: Report | None = None
+        self._successor: str | None = None
         self._worker = 0
         self._speaker = ""
         self._broken: Exception | None = None
@@ -135,7 +139,7 @@ class CommanderActor(Actor):
 
     # -- what it is told ---------------------------------------------------------------
 
-    def receive(self, message: Any) -> Any:  # noqa: C901, PLR0912
+    def receive(self, message: Any) -> Any:  # noqa: C901, PLR0912, PLR0915
         """See `Actor.receive`."""
         match message:  # one arm a message: a table, not a maze
             case desk.NodeHeard(node, said):
@@ -178,6 +182,10 @@ class CommanderActor(Actor):
             case desk.NodeWritable(node):
                 if node in self._nodes:
                     self._nodes[NodeId(node)].way.writable()
+            case desk.FindActors(then, name, namespace):
+                self.find_actors(name, namespace, then)
+            case desk.KillResident(node, environment, restart):
+                self.tell_node(NodeId(node), msg.KillResident(environment, restart))
             case desk.TellWhenIdle(tell):
                 self._on_idle = tell
                 self._tell_if_idle()
@@ -209,6 +217,7 @@ class CommanderActor(Actor):
             job.owner.on_broken(error)
         self._jobs.clear()
         self._parcels.clear()
+        self._enquiries.close()
         for node in self._nodes.values():
             node.ref.channel.close()
             node.deposits.lose("its Commander was closed")
@@ -238,6 +247,7 @@ class CommanderActor(Actor):
         if node is not None:
             node.way.end()
             self._deputies.node_left(node_id)
+            self._enquiries.node_left(node_id)
             self._troubles[node.up.address] = str(down.error or "it ended the session")
             self._on_nodes(down)
             self._shipping.take_back_all(node_id)
@@ -255,23 +265,7 @@ class CommanderActor(Actor):
             case msg.RangeDone():
                 return self._on_done(node, said)
             case msg.RangeReturned():
-                if said.guilty != -1 and not said.lo <= said.guilty < said.hi:
-                    return self._accuse(node, "a call that is to blame for others")
-                self._report = said.report
-                worker = said.report.get("worker")
-                self._worker = worker if isinstance(worker, int) else 0
-                self._decide(
-                    ev.RangeReturned(
-                        node_id,
-                        BatchId(said.batch),
-                        Attempt(said.attempt),
-                        said.lo,
-                        said.hi,
-                        said.why,
-                        said.guilty,
-                    )
-                )
-                self._report = None
+                self._on_returned(node, said)
             case _ if isinstance(said, msg.FromCalls):
                 try:
                     self._deputies.hear(node_id, said)
@@ -320,12 +314,44 @@ class CommanderActor(Actor):
                 self._deposits[call] = node.deposits.add_here(pieces.pop(0) or b"", self._held)
         return True
 
+    def _on_returned(self, node: _Node, said: msg.RangeReturned) -> None:
+        if said.why == "adopted":
+            return self._on_adopted(node, said)
+        if said.guilty != -1 and not said.lo <= said.guilty < said.hi:
+            return self._accuse(node, "a call that is to blame for others")
+        self._report = said.report
+        worker = said.report.get("worker")
+        self._worker = worker if isinstance(worker, int) else 0
+        self._decide(
+            ev.RangeReturned(
+                node.id,
+                BatchId(said.batch),
+                Attempt(said.attempt),
+                said.lo,
+                said.hi,
+                said.why,
+                said.guilty,
+            )
+        )
+        self._report = None
+        return None
+
+    def _on_adopted(self, node: _Node, said: msg.RangeReturned) -> None:
+        """A detached actor is its node's. It is as if a call had returned nothing."""
+        if (said.lo, said.hi) != (0, 1):
+            return self._accuse(node, "more than one actor adopted at once")
+        self._payload, self._worker = encode_outcomes([None], {}, {}), 0
+        batch, attempt = BatchId(said.batch), Attempt(said.attempt)
+        self._decide(ev.RangeFinished(node.id, batch, attempt, 0, 1, 0.0))
+        self._payload = b""
+        return None
+
     def _accuse(self, node: _Node, of: str) -> None:
         """An honest Lieutenant does not say this: end its session."""
         node.ref.channel.close()
         self.context.ref.tell(desk.NodeDown(node.id, ProtocolError(f"it reported {of}")))
 
-    def _on_heard_rarely(  # noqa: C901 - one arm a message: a table, not a maze
+    def _on_heard_rarely(  # noqa: C901, PLR0912 - one arm a message: a table, not a maze
         self, node: _Node, said: Message
     ) -> None:
         match said:
@@ -349,14 +375,19 @@ class CommanderActor(Actor):
                 if not are_strings(sha256s):
                     return self._accuse(node, "files that it needs without their names")
                 self.context.run(self._send_files(node, sha256s), "send files")
-            case msg.EnvironmentFailed(environment, error, report):
-                self._report = report or None
-                broken = ev.EnvironmentBroken(environment, f"on {node.id}: {error}", bool(report))
-                self._decide(broken)
-                self._report = None
+            case msg.EnvironmentFailed(environment, error, report, successor, payload):
+                self._report, self._successor, self._payload = report or None, successor, payload
+                gone = bool(report) or successor is not None
+                self._decide(ev.EnvironmentBroken(environment, f"on {node.id}: {error}", gone))
+                self._report, self._successor, self._payload = None, None, b""
             case msg.DepositSent():
                 if not node.deposits.arrived(said):
                     return self._accuse(node, "a result that nobody has asked for")
+            case msg.Actors():
+                try:
+                    self._enquiries.answered(node.id, said)
+                except ProtocolError as exc:
+                    return self._accuse(node, str(exc))
             case msg.Status():
                 node.status = said
             case msg.Draining():
@@ -401,6 +432,12 @@ class CommanderActor(Actor):
             function()
 
         self.context.run(call(), "look later")
+
+    def find_actors(self, name: str, namespace: str, then: Then) -> None:
+        """See `Office.find_actors`."""
+        question = self._enquiries.begin(list(self._nodes), name, namespace, then)
+        for node in self._nodes.values():
+            node.ref.tell(question)
 
     def describe_nodes(self) -> list[NodeInfo]:
         """See `Office.describe_nodes`."""
@@ -460,7 +497,15 @@ class CommanderActor(Actor):
             case do.JobEnded(job):
                 self._end_job(job)
             case do.Abandoned(job_id, verdict, detail):
-                setback = Setback(Verdict(verdict), detail, None, self._report)
+                setback = Setback(
+                    Verdict(verdict),
+                    detail,
+                    None,
+                    self._report,
+                    self._speaker,
+                    self._successor,
+                    self._payload,
+                )
                 self._jobs[job_id].on_abandoned(setback)
             case _:
                 assert_never(command)
@@ -489,17 +534,23 @@ class CommanderActor(Actor):
         node = self._nodes[command.node]
         job = self._jobs[command.job]
         deposits, payload = gathered(parcel.deposits, node.id, parcel.payload)
-        if job.function.digest not in node.functions:
-            node.functions.add(job.function.digest, len(job.function.payload))
+        options: JobOptions = job.options
+        if not job.resident:
+            self._define(node, job)
+        if job.detaches is not None:
             node.ref.tell(
-                msg.DefineFunction(
-                    job.function.digest, job.function.name, payload=job.function.payload
+                msg.DetachActor(
+                    command.batch,
+                    command.attempt,
+                    job.function.digest,
+                    options.environment,
+                    parcel.form,
+                    dict(job.detaches),
+                    deposits,
+                    payload,
                 )
             )
-        if job.surroundings.key not in node.environments:
-            node.environments.add(job.surroundings.key)
-            node.ref.tell(job.surroundings.message(node.id, same_machine=node.up.embedded))
-        options: JobOptions = job.options
+            return
         node.ref.tell(
             msg.AssignBatch(
                 command.batch,
@@ -507,7 +558,7 @@ class CommanderActor(Actor):
                 command.lo,
                 command.hi,
                 job.function.digest,
-                job.surroundings.key,
+                options.environment,
                 parcel.form,
                 command.careful,
                 options.timeout_s,
@@ -522,9 +573,24 @@ class CommanderActor(Actor):
                 deposits,
                 parcel.group,
                 options.groups.get(parcel.group, 0),
+                job.resident,
                 payload,
             )
         )
+
+    @staticmethod
+    def _define(node: _Node, job: desk.OpenJob) -> None:
+        """Tell a node of what a job needs, if it has not heard of it."""
+        if job.function.digest not in node.functions:
+            node.functions.add(job.function.digest, len(job.function.payload))
+            node.ref.tell(
+                msg.DefineFunction(
+                    job.function.digest, job.function.name, payload=job.function.payload
+                )
+            )
+        if job.surroundings.key not in node.environments:
+            node.environments.add(job.surroundings.key)
+            node.ref.tell(job.surroundings.message(node.id, same_machine=node.up.embedded))
 
     def _where(self, job: desk.OpenJob, attempt: Attempt, node: str = "") -> Where:
         return Where(job.function.name, node, self._worker, attempt)

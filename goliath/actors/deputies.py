@@ -6,7 +6,7 @@ does not any more, or is gone. All of this lives in the loop's thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -32,9 +32,10 @@ from goliath.actors.requests import (
     options_of,
     row_of,
 )
+from goliath.actors.sightings import Sighting, Then
 from goliath.actors.streams import Stream
 from goliath.actors.submission import Submission
-from goliath.actors.surroundings import Surroundings
+from goliath.actors.surroundings import Surroundings, surroundings
 from goliath.actors.troupe import Troupe
 from goliath.actors.user_actor import UserActor
 from goliath.actors.waits import LongWait, Waits
@@ -63,6 +64,9 @@ class Office(Protocol):
 
     def tell_node(self, node: NodeId, message: Message) -> None:
         """Tell a Lieutenant, if it is still there."""
+
+    def find_actors(self, name: str, namespace: str, then: Then) -> None:
+        """Ask all nodes for detached actors of that name."""
 
     def describe_nodes(self) -> Any:
         """What is known of every Lieutenant (`NodeInfo`s)."""
@@ -139,11 +143,8 @@ class Deputies:
                     wanted.cancel(force=force, recursive=recursive)
             case msg.NestedActor():
                 self._make_actor(deputy, said)
-            case msg.FindActor(_, task_id, name, namespace):
-                grip = self._troupe.find(name, namespace)
-                known = grip and (grip.task_id, grip.name, grip.actor.blueprint.repertoire)
-                found = Stored(Pickled.of(known), [grip] if grip else [])
-                self._keep(deputy, self._ended(task_id, "get_actor", found))
+            case msg.FindActor():
+                self._find_actor(deputy, said)
             case msg.KillActor(_, actor_id, no_restart):
                 grip = deputy.find(actor_id)
                 if isinstance(grip, HeldGrip):
@@ -210,6 +211,7 @@ class Deputies:
     def _make_actor(self, deputy: Deputy, said: msg.NestedActor) -> None:
         parent = self._office.find_job(JobId(said.job))
         function, _ = deputy.functions.get(said.function, (None, None))
+        checked_id(said.ref)
         if parent is None or function is None:
             raise ProtocolError("an actor of a class or a call that nobody knows")
         try:
@@ -244,6 +246,34 @@ class Deputies:
 
     def _refuse(self, node: NodeId, worker: int, call: str, error: GoliathError) -> None:
         self._office.tell_node(node, msg.RefEnded(worker, call, True, 0, dump_error(error)))
+
+    def _find_actor(self, deputy: Deputy, said: msg.FindActor) -> None:
+        """One of this Commander's, or else a detached one, of which only its node knows."""
+        task, _, number = checked_id(said.ref).rpartition("-")
+        calls = Gathering("get_actor", task, int(number))
+        ref: ObjectRef[Any] = ObjectRef(calls, index := calls.reserve())
+        self._keep(deputy, ref)
+
+        def tell(grip: HeldGrip | None) -> None:
+            known = grip and (grip.task_id, grip.name, grip.actor.blueprint.repertoire)
+            calls.settle(index, index + 1, Stored(Pickled.of(known), [grip] if grip else []))
+
+        def on_seen(seen: Sequence[Sighting]) -> None:
+            office, portal = self._office, self._portal
+            grips = [self._troupe.visit(s, surroundings(), portal, office.me()) for s in seen[:1]]
+            tell(grips[0] if grips else None)
+
+        def ask() -> None:
+            self._office.find_actors(said.name, said.namespace, on_seen)
+
+        arriving = self._troupe.arriving(said.name, said.namespace)
+        known = self._troupe.find(said.name, said.namespace)
+        if known is not None:
+            tell(known)
+        elif arriving is not None:  # whoever makes one waits like this for its node
+            arriving.when_decided(lambda: self._portal.post(ask))
+        else:
+            ask()
 
     @staticmethod
     def _actor(deputy: Deputy, actor_id: str) -> UserActor:

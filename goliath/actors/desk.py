@@ -16,6 +16,7 @@ from goliath.actors.deposits import Deposit
 from goliath.actors.obituary import obituary
 from goliath.actors.outcomes import Setback, Where
 from goliath.actors.ref import AskableRef
+from goliath.actors.sightings import Then
 from goliath.actors.surroundings import Surroundings
 from goliath.core.batch import JobOptions
 from goliath.core.ids import JobId
@@ -68,6 +69,8 @@ class OpenJob:
     keeps: bool = False  # whether big results may stay on their nodes
     on_abandoned: Callable[[Setback], None] = lambda _setback: None  # of an actor
     on_ended: Callable[[], None] = lambda: None  # likewise
+    detaches: Mapping[str, object] | None = None  # its one call makes a detached actor of this spec
+    resident: bool = False  # its calls are for a detached actor, whom its node knows
 
 
 def open_job(commander: AskableRef, job: OpenJob) -> None:
@@ -142,6 +145,25 @@ class CancelCall:
 @dataclass(slots=True)
 class CancelAll:
     """Nobody wants anything."""
+
+
+@dataclass(slots=True)
+class FindActors:
+    """A wish to hear, once, which detached actors there are on all nodes; with a ``name``: of those
+    that are called so."""
+
+    then: Then
+    name: str = ""
+    namespace: str = ""
+
+
+@dataclass(slots=True)
+class KillResident:
+    """End a detached actor, or (``restart``) its process."""
+
+    node: str
+    environment: str
+    restart: bool
 
 
 @dataclass(slots=True)

@@ -23,6 +23,7 @@ class RunningCall:
         task_id: names it in messages, as ``ObjectRef.task_id`` does.
         attempt: counts the assignments of its batch, from 1.
         cancelled: whether it was interrupted, or will be.
+        patron: of a detached actor, the number of the Commander whose call it is; else 0.
     """
 
     job: int
@@ -31,6 +32,7 @@ class RunningCall:
     task_id: str
     attempt: int
     cancelled: bool
+    patron: int = 0
 
 
 class Host(Protocol):

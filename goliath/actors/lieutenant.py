@@ -31,6 +31,7 @@ from goliath.actors.reception import (
     WorkerHeard,
 )
 from goliath.actors.remoting import Inbound, RemoteRef
+from goliath.actors.residence import Lodger, Residence
 from goliath.actors.scrutiny import are_amounts, are_calls, are_deposits, are_numbers
 from goliath.actors.shelf import Shelf
 from goliath.actors.spec import INITIALIZER, WorkerSpec
@@ -39,14 +40,14 @@ from goliath.actors.workshop import Workshop
 from goliath.core import node_events as nd
 from goliath.core.batch import CONCURRENCY_MAX
 from goliath.core.devices import GPU, is_share
-from goliath.core.ids import Attempt, BatchId, Serial, SessionId, WorkerId
+from goliath.core.ids import HOUSE, Attempt, BatchId, Serial, SessionId, WorkerId
 from goliath.core.node import Node
 from goliath.core.observation import Journal
 from goliath.errors import LocalError, ProtocolError
 from goliath.machine import VISIBLE_DEVICES
 from goliath.transport import messages as msg
 from goliath.transport.channel import Channel
-from goliath.transport.messages import Message, Payload
+from goliath.transport.messages import Message, Origin, Payload
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 SECRET_PREFIX = "GOLIATH_TOKEN"
@@ -64,6 +65,7 @@ class _Session:
     ref: RemoteRef
     functions: dict[str, msg.DefineFunction] = field(default_factory=dict)
     batches: dict[tuple[BatchId, Attempt], msg.AssignBatch] = field(default_factory=dict)
+    detaching: dict[tuple[BatchId, Attempt], Lodger] = field(default_factory=dict)
     shelf: Shelf = field(default_factory=Shelf)
 
 
@@ -72,16 +74,25 @@ class _Worker:
     child: WorkerChild
     session: SessionId
     known: set[str] = field(default_factory=set)  # functions it has been sent
-    # What it ran last, runs, and has ahead: serials and names of functions.
-    names: deque[tuple[Serial, str]] = field(default_factory=lambda: deque(maxlen=3))
+    # What it ran last, runs, and has ahead: serials, names of functions, and who wants it.
+    names: deque[tuple[Serial, str, SessionId]] = field(default_factory=lambda: deque(maxlen=3))
     finished: Serial = Serial(0)  # noqa: RUF009 - an int
     nests: bool = False  # its calls have asked something of their Commander
+    lodger: Lodger | None = None  # the detached actor whose process it is
+    patrons: dict[int, SessionId] = field(default_factory=dict)  # who have called it
 
     @property
     def function(self) -> str:
         """The name of what it runs now, or ran last."""
         last = self.names[-1][1] if self.names else ""
-        return next((name for serial, name in self.names if serial > self.finished), last)
+        return next((name for serial, name, _ in self.names if serial > self.finished), last)
+
+    @property
+    def listener(self) -> SessionId:
+        """Whom it speaks to: its Commander; that of the running call if it is a detached actor."""
+        if self.lodger is None:
+            return self.session
+        return next((who for serial, _, who in self.names if serial > self.finished), HOUSE)
 
     @property
     def process(self) -> Process:
@@ -116,6 +127,7 @@ class LieutenantActor(Actor):
         self._journal = Journal()
         self._sessions: dict[SessionId, _Session] = {}
         self._workers: dict[WorkerId, _Worker] = {}
+        self._residence = Residence()
         self._draining = False
         # What the report being handled brought with it.
         self._payload: Payload = b""
@@ -138,7 +150,7 @@ class LieutenantActor(Actor):
 
     # -- what it is told ---------------------------------------------------------------
 
-    def receive(self, message: Any) -> Any:  # noqa: C901
+    def receive(self, message: Any) -> Any:
         """See `Actor.receive`."""
         match message:  # one arm a message: a table, not a maze
             case WorkerHeard(worker, said):
@@ -147,21 +159,18 @@ class LieutenantActor(Actor):
                 self._on_session_heard(session, said)
             case WorkerGone(worker, report):
                 self._on_worker_gone(worker, report)
-            case SessionUp(session, channel):
-                self._on_session_up(session, channel)
+            case SessionUp(session, channel, realm):
+                self._on_session_up(session, channel, realm)
             case SessionDown(session, _):
                 self._on_session_down(session)
             case SessionWritable(session):
-                for known in self._workers.values():
-                    if known.session == session:
-                        known.process.resume_output()
+                self._resume_output(session)
             case DirectoryFurnished():
                 self._premises.on_furnished(message)
             case nd.WorkerInspected():
                 self.decide(message)
             case Drain():
-                self._draining = True
-                self.decide(nd.DrainRequested())
+                self._drain()
             case _:
                 return super().receive(message)
         return None
@@ -186,7 +195,7 @@ class LieutenantActor(Actor):
 
     # -- sessions ----------------------------------------------------------------------
 
-    def _on_session_up(self, session_id: SessionId, channel: Channel) -> None:
+    def _on_session_up(self, session_id: SessionId, channel: Channel, realm: str) -> None:
         self._sessions[session_id] = _Session(session_id, RemoteRef(session_id, channel))
         channel.attach(
             Inbound(
@@ -197,12 +206,27 @@ class LieutenantActor(Actor):
             )
         )
         self._premises.open(session_id)
-        self.decide(nd.SessionOpened(session_id))
+        self.decide(nd.SessionOpened(session_id, realm))
 
     def _on_session_down(self, session_id: SessionId) -> None:
         if self._sessions.pop(session_id, None) is not None:
             self.decide(nd.SessionClosed(session_id))
             self._premises.close(session_id)
+            self._forget_patron(session_id)
+            self._resume_output(session_id)
+
+    def _resume_output(self, session: SessionId) -> None:
+        """There is room again for what is printed; or nobody who has none."""
+        for worker in self._workers.values():
+            if worker.session == session or session in worker.patrons.values():
+                worker.process.resume_output()
+
+    def _drain(self) -> None:
+        names = self._residence.names()
+        if names and not self._draining:
+            _log.warning("draining: these detached actors end with it: %s", ", ".join(names))
+        self._draining = True
+        self.decide(nd.DrainRequested())
 
     def _on_session_heard(  # noqa: C901, PLR0912 - one arm a message: a table, not a maze
         self, session_id: SessionId, said: Message
@@ -236,6 +260,12 @@ class LieutenantActor(Actor):
                 self._on_fetch_deposit(session, key)
             case msg.ForgetDeposits(keys):
                 self._on_forget_deposits(session, keys)
+            case msg.DetachActor():
+                self._on_detach(session, said)
+            case msg.KillResident(environment, restart):
+                self.decide(nd.ResidentKillArrived(session_id, environment, restart))
+            case msg.AskActors():
+                session.ref.tell(msg.Actors(said.request, self._actors(session_id, said)))
             case msg.AskStatus():
                 busy, queued, processes = self._mind.load()
                 slots, used = self._mind.slots, self._mind.used()
@@ -256,7 +286,13 @@ class LieutenantActor(Actor):
                 return self._accuse(session, "a result for a worker that is not kept")
             said.payload, said.deposit = found, 0
         worker = self._workers.get(WorkerId(said.worker))
-        if worker is not None and worker.session == session.id:
+        if worker is None:
+            return None
+        if session.id in worker.patrons.values():
+            # They may call different things the same.
+            said.worker = self._residence.patron(session.id)
+            worker.process.control(said)
+        elif worker.session == session.id:
             worker.process.control(said)
         return None
 
@@ -277,9 +313,60 @@ class LieutenantActor(Actor):
                 worker.process.send(msg.ForgetFunction(digest))
         return None
 
-    def _on_assign(self, session: _Session, said: msg.AssignBatch) -> None:
+    def _on_detach(self, session: _Session, said: msg.DetachActor) -> None:
         environment = self._premises.find(session.id, said.environment)
-        if said.function not in session.functions or environment is None:
+        function = session.functions.get(said.function)
+        if function is None or environment is None:
+            return self._accuse(session, "an actor of a class or environment never defined")
+        try:
+            lodger = Lodger.of(function, said)
+        except ProtocolError as exc:
+            return self._accuse(session, str(exc))
+        batch, attempt = BatchId(said.batch), Attempt(said.attempt)
+        if said.deposits:
+            if not session.shelf.take(said):
+                return self._accuse(session, "an actor of results that are not kept")
+            lodger.cargo = session.shelf.cargo(said)
+            session.shelf.release(batch, attempt)
+        blueprint = lodger.blueprint
+        session.detaching[batch, attempt] = lodger
+        self.decide(
+            nd.DetachArrived(
+                session.id,
+                batch,
+                attempt,
+                said.environment,
+                blueprint.name,
+                blueprint.namespace,
+                blueprint.get_if_exists,
+                blueprint.cpus,
+                blueprint.resources,
+                blueprint.concurrency,
+                blueprint.max_restarts,
+                blueprint.restart_window_s,
+                blueprint.repertoire.groups,
+            )
+        )
+        return None
+
+    def _actors(self, session: SessionId, asked: msg.AskActors) -> list[dict[str, object]]:
+        """The detached actors that a Commander has asked for."""
+        found = []
+        for resident, state, pending, worker in self._mind.residents(session):
+            called = (resident.name, resident.namespace)
+            if asked.name and called != (asked.name, asked.namespace):
+                continue
+            lodger = self._residence[resident.environment]
+            told = lodger.told(resident, state, pending, self.context.now())
+            known = self._workers.get(worker) if worker is not None else None
+            found.append({**told, "pid": known.process.pid if known is not None else None})
+        return found
+
+    def _on_assign(self, session: _Session, said: msg.AssignBatch) -> None:
+        if not said.resident and (
+            said.function not in session.functions
+            or self._premises.find(session.id, said.environment) is None
+        ):
             return self._accuse(session, "a batch of a function or environment never defined")
         batch, attempt = BatchId(said.batch), Attempt(said.attempt)
         if (batch, attempt) in session.batches or not 0 <= said.lo < said.hi:
@@ -316,6 +403,7 @@ class LieutenantActor(Actor):
                 said.concurrency,
                 said.group,
                 said.group_limit,
+                said.resident,
             )
         )
         return None
@@ -350,11 +438,16 @@ class LieutenantActor(Actor):
     def on_worker_output(self, worker: WorkerId, stream: str, data: bytes) -> None:
         """See `ProcessEvents.on_worker_output`. It is forwarded at once, ahead of results."""
         known = self._workers.get(worker)
-        session = self._sessions.get(known.session) if known is not None else None
-        if known is not None and session is not None:
+        if known is None:
+            return
+        session = self._sessions.get(known.listener)
+        if session is not None:
             session.ref.tell(msg.Output(stream, known.function, worker, data))
             if session.ref.channel.congested:
                 known.process.pause_output()
+        elif known.lodger is not None:
+            name, text = known.lodger.blueprint.name, data.decode(errors="replace").rstrip()
+            _log.info("detached actor %s has printed: %s", name, text)
 
     def on_worker_exit(self, worker: WorkerId, exit: ExitReport) -> None:  # noqa: A002
         """See `ProcessEvents.on_worker_exit`."""
@@ -406,10 +499,31 @@ class LieutenantActor(Actor):
                 # Its Commander asked for whatever it is that runs there: it may ask back.
                 worker.nests = True
                 self._nursery.preload(NESTING_MODULES)
-                said.worker = worker_id
-                self.answer(worker.session, said)
+                if worker.lodger is not None:
+                    self._on_lodger_asks(worker, said)
+                else:
+                    said.worker = worker_id
+                    self.answer(worker.session, said)
             case _:
                 worker.process.kill()  # a worker has nothing else to say
+
+    def _on_lodger_asks(self, worker: _Worker, said: msg.FromCalls) -> None:
+        """Code in a detached actor asks something of the Commander whose call it belongs to."""
+        patron, said.worker = said.worker, worker.child.worker
+        session = worker.patrons.get(patron)
+        if isinstance(said, msg.LeaveActor):
+            self.decide(nd.ResidentLeaves(worker.child.worker))
+        elif session in self._sessions:
+            self.answer(session, said)
+        else:
+            worker.process.control(msg.PatronLeft(patron))
+
+    def _forget_patron(self, session: SessionId) -> None:
+        """A Commander is gone: whoever waits for an answer of his waits in vain."""
+        patron = self._residence.leave(session)
+        for worker in self._workers.values():
+            if patron is not None and worker.patrons.pop(patron, None) is not None:
+                worker.process.control(msg.PatronLeft(patron))
 
     def _on_worker_gone(self, worker: WorkerId, report: ExitReport) -> None:
         self._exit = report
@@ -418,7 +532,8 @@ class LieutenantActor(Actor):
         self._exit = None
         known = self._workers.pop(worker, None)
         if known is not None and known.nests:
-            self.answer(known.session, msg.WorkerLeft(worker))
+            for session in (known.session, *known.patrons.values()):
+                self.answer(session, msg.WorkerLeft(worker))
 
     # -- decide, then do ---------------------------------------------------------------
 
@@ -432,8 +547,10 @@ class LieutenantActor(Actor):
         for command in commands:
             self._perform(command)
 
-    def _perform(self, command: nd.NodeCommand) -> None:  # noqa: C901, PLR0912
-        match command:  # one arm a command: a table, not a maze
+    def _perform(  # noqa: C901, PLR0912, PLR0915 - one arm a command: a table, not a maze
+        self, command: nd.NodeCommand
+    ) -> None:
+        match command:
             case nd.ReportDone():
                 self._report_done(command)
             case nd.Run():
@@ -441,6 +558,7 @@ class LieutenantActor(Actor):
             case nd.Release(session, batch, attempt):
                 if session in self._sessions:
                     self._sessions[session].batches.pop((batch, attempt), None)
+                    self._sessions[session].detaching.pop((batch, attempt), None)
                     self._sessions[session].shelf.release(batch, attempt)
             case nd.NodeWakeAt(deadline):
                 self.context.wake_at(deadline)
@@ -467,8 +585,21 @@ class LieutenantActor(Actor):
                 self._workers[worker].process.control(msg.RefuseWait(serial))
             case nd.ReportSurrendered(session, asked, ranges):
                 self.answer(session, msg.Surrendered(asked, [list(r) for r in ranges]))
-            case nd.ReportEnvironmentBroken(session, environment, error):
-                self.answer(session, msg.EnvironmentFailed(environment, error, self._exit_report()))
+            case nd.ReportEnvironmentBroken(session, environment, error, successor):
+                report = self._exit_report()
+                self.answer(
+                    session,
+                    msg.EnvironmentFailed(environment, error, report, successor, self._payload),
+                )
+            case nd.Adopt():
+                self._adopt(command)
+            case nd.Succeed(environment, successor):
+                self._premises.succeed(environment, successor)
+                self._residence.succeed(environment, successor)
+            case nd.Evict(environment, error):
+                lodger = self._residence.evict(environment)
+                _log.info("detached actor %s has ended: %s", lodger.blueprint.name, error)
+                self._premises.evict(environment)
             case nd.AnnounceDraining():
                 for session in self._sessions:
                     self.answer(session, msg.Draining())
@@ -476,6 +607,11 @@ class LieutenantActor(Actor):
                 self._on_drained()
             case _:
                 assert_never(command)
+
+    def _adopt(self, command: nd.Adopt) -> None:
+        lodger = self._sessions[command.session].detaching.pop((command.batch, command.attempt))
+        self._premises.adopt(command.session, command.environment)
+        self._residence.adopt(command.environment, lodger, self.context.now())
 
     def _fork(self, command: nd.Fork) -> None:
         environment = self._premises.find(command.session, command.environment)
@@ -490,7 +626,9 @@ class LieutenantActor(Actor):
             return
         child = WorkerChild(command.worker, process)
         self.context.adopt(child)
-        self._workers[command.worker] = _Worker(child, command.session)
+        worker = self._workers[command.worker] = _Worker(child, command.session)
+        if command.session == HOUSE:
+            worker.lodger = self._residence[command.environment]
         if environment.message.initializer:
             process.send(msg.DefineFunction(INITIALIZER, INITIALIZER, environment.message.payload))
 
@@ -524,26 +662,51 @@ class LieutenantActor(Actor):
         worker = self._workers.get(command.worker)
         if worker is None:
             return  # it could not be started; that it is gone will be heard next
+        if command.session == HOUSE:
+            assert worker.lodger is not None
+            lodger = worker.lodger
+            self._hand(worker, command, lodger.function, lodger.making, [], lodger.cargo)
+            return
         session = self._sessions[command.session]
         batch = session.batches[command.batch, command.attempt]
-        function = session.functions[batch.function]
-        if batch.function not in worker.known:
-            worker.known.add(batch.function)
+        cargo = session.shelf.cargo(batch)
+        if worker.lodger is None:
+            function = session.functions[batch.function]
+            self._hand(worker, command, function, batch, batch.origin, cargo, batch.keep_over)
+            return
+        patron = self._residence.patron(session.id)
+        worker.patrons[patron] = session.id
+        origin: Origin = [*batch.origin[:4], patron]
+        function = worker.lodger.function
+        self._hand(worker, command, function, batch, origin, cargo, batch.keep_over)
+
+    @staticmethod
+    def _hand(
+        worker: _Worker,
+        command: nd.Run,
+        function: msg.DefineFunction,
+        calls: msg.AssignBatch | msg.DetachActor,
+        origin: Origin,
+        cargo: tuple[list[int], Payload],
+        keep_over: int = 0,
+    ) -> None:
+        sizes, payload = cargo
+        if function.digest not in worker.known:
+            worker.known.add(function.digest)
             worker.process.send(function)
-        worker.names.append((command.serial, function.name))
-        sizes, payload = session.shelf.cargo(batch)
+        worker.names.append((command.serial, function.name, command.session))
         worker.process.send(
             msg.RunRange(
                 command.serial,
                 command.lo,
                 command.hi,
-                batch.function,
-                batch.form,
+                function.digest,
+                calls.form,
                 command.careful,
-                batch.attempt,
-                batch.origin,
+                calls.attempt,
+                origin,
                 command.concurrent,
-                batch.keep_over,
+                keep_over,
                 sizes,
                 payload,
             )

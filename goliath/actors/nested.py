@@ -20,8 +20,8 @@ from weakref import WeakValueDictionary
 
 from goliath.actors import inside, passing
 from goliath.actors.bell import ThreadBell
-from goliath.actors.blueprint import Blueprint
-from goliath.actors.endings import Delivered, Outcome, Stored
+from goliath.actors.blueprint import Blueprint, name_taken
+from goliath.actors.endings import Broken, Delivered, Outcome, Stored
 from goliath.actors.failures import EVERYTHING
 from goliath.actors.gathering import Gathering, Waiter
 from goliath.actors.kin import ActorEnd, Watcher
@@ -31,13 +31,22 @@ from goliath.actors.repertoire import Repertoire
 from goliath.actors.stage import BEGIN, STREAMED
 from goliath.actors.task import Task
 from goliath.core.batch import JobOptions
-from goliath.errors import GoliathError
+from goliath.errors import GoliathError, ObjectLostError
 from goliath.transport import messages as msg, serialization
 from goliath.transport.messages import Message
 from goliath.transport.serialization import Function
 
 FUNCTIONS_KEPT = 256
 """Tasks whose function the Commander has been told of; the oldest is told again."""
+
+GONE = (
+    "the Commander that this came from, with a call of its own, has ended, and with it all that it "
+    "held; a detached actor keeps values, not refs (see goliath.get), and finds other actors again "
+    "by goliath.get_actor"
+)
+
+_NOBODY = (0, inside.NO_CALL, 0)
+"""In the place of the call that makes one, for a Commander who does not know it."""
 
 ANSWER_MAX_S = 60.0
 """For what the Commander can answer at once."""
@@ -108,10 +117,16 @@ class _Items:
 
 
 class NestedCalls:
-    """The one maker of such calls in a worker; any thread may use it."""
+    """The maker of such calls in a worker; any thread may use it.
 
-    def __init__(self, host: inside.Host) -> None:
+    There is one for each Commander whose calls the worker runs: one, but in the process of a
+    detached actor, which may have many *patrons*. What one of them has given ends with him.
+    """
+
+    def __init__(self, host: inside.Host, patron: int = 0) -> None:
         self._host = host
+        self._patron = patron
+        self._gone = False
         self._token = f"w{urandom(6).hex()}"
         self._numbers = count()
         self._functions: dict[Task, Function] = {}
@@ -120,8 +135,6 @@ class NestedCalls:
         self._grips: WeakValueDictionary[str, NestedGrip] = WeakValueDictionary()
         self._wanted: dict[str, _Result] = {}  # what is asked for is waited for
         self._dropped: deque[str] = deque()
-        inside.on_told = self._on_told
-        inside.after_report = self._give_up_dropped
 
     # -- what code in the worker wants ---------------------------------------------------
 
@@ -186,13 +199,13 @@ class NestedCalls:
         with passing.Collected() as held:
             arguments, payload = _laid_out(args, kwargs)
         ref = self._new(name)
+        # By a handle that another patron has given: his Commander knows nothing of this call.
+        caller = (call.job, call.parcel, call.index) if call.patron == self._patron else _NOBODY
         self.tell(
             msg.NestedCall(
                 0,
                 ref.task_id,
-                call.job,
-                call.parcel,
-                call.index,
+                *caller,
                 digest,
                 actor,
                 options,
@@ -265,13 +278,22 @@ class NestedCalls:
                 payload,
             )
         )
-        return grip
+        return self._taken_on(grip, blueprint) if blueprint.detached else grip
+
+    def _taken_on(self, grip: NestedGrip, blueprint: Blueprint) -> NestedGrip:
+        """The grip of a detached actor, when its node has it: nobody finds one before."""
+        found = self.find_actor(blueprint.name, blueprint.namespace)
+        if found is None or found[0] is grip:
+            return grip  # or it has ended already, as its calls will tell
+        if blueprint.get_if_exists:
+            return found[0]
+        raise name_taken(blueprint.name)
 
     def find_actor(self, name: str, namespace: str) -> tuple[NestedGrip, Repertoire] | None:
         """The actor of that name, and what it can do; None if there is none."""
         ref = self._new("get_actor")
         self.tell(msg.FindActor(0, ref.task_id, name, namespace))
-        found = ref.result(timeout=ANSWER_MAX_S)
+        found = self._answer(ref)
         if found is None:
             return None
         task_id, class_name, repertoire = found
@@ -283,7 +305,8 @@ class NestedCalls:
         ref = self._new("monitor")
 
         def tell() -> None:
-            watcher(ActorEnd.of(ref.result()))
+            with suppress(ObjectLostError):  # its Commander has gone: that is no end to be told of
+                watcher(ActorEnd.of(ref.result()))
 
         def call_off() -> None:
             ref.stop_waiting(tell)
@@ -339,6 +362,10 @@ class NestedCalls:
         """What the Commander knows of its Lieutenants (`NodeInfo`s)."""
         ref = self._new("nodes")
         self.tell(msg.AskNodes(0, ref.task_id))
+        return self._answer(ref)
+
+    @staticmethod
+    def _answer(ref: ObjectRef[Any]) -> Any:
         bell = ThreadBell()  # not a call, so it may be waited for in a loop, too
         ref.when_done(bell.ring)
         bell.wait(ANSWER_MAX_S)
@@ -403,14 +430,26 @@ class NestedCalls:
 
     # -- what is said, and heard ---------------------------------------------------------
 
-    def tell(self, message: Message) -> None:
-        """Tell the Commander, after what nobody holds any more."""
-        self._give_up_dropped()
+    def tell(self, message: msg.FromCalls) -> None:
+        """Tell the Commander, after what nobody holds any more.
+
+        Raises:
+            ObjectLostError: it has gone.
+        """
+        if self._gone:
+            raise ObjectLostError(GONE)
+        self.give_up_dropped()
+        self._say(message)
+
+    def _say(self, message: msg.FromCalls) -> None:
+        message.worker = self._patron  # the Lieutenant writes the worker
         self._host.tell(message)
 
     def want(self, result: _Result) -> None:
         """Have it said what becomes of a call, once."""
-        if result.task_id not in self._wanted:
+        if self._gone:
+            result.settle(0, 1, Broken(ObjectLostError(GONE)))
+        elif result.task_id not in self._wanted:
             self._wanted[result.task_id] = result
             self.tell(msg.AwaitRefs(0, [result.task_id]))
 
@@ -418,37 +457,48 @@ class NestedCalls:
         """Nobody in this process holds it any more. From a finalizer: it only notes it."""
         self._dropped.append(task_id)
 
-    def _give_up_dropped(self) -> None:
+    def give_up_dropped(self) -> None:
+        """Tell the Commander what nobody in this process holds any more."""
         refs = []
         with suppress(IndexError):  # until there are none: another thread may take some, too
             while True:
                 refs.append(self._dropped.popleft())
-        if refs:
-            self._host.tell(msg.DropRefs(0, refs))
+        if refs and not self._gone:
+            self._say(msg.DropRefs(0, refs))
 
     def restored(self, task_id: str, name: str) -> ObjectRef[Any]:
         """The ref that was in a value which has come here."""
         ref = self._refs.get(task_id)
         if ref is None:
-            self.tell(msg.HoldRefs(0, [task_id]))
+            self._hold(task_id)
             ref = self._named(task_id, name)
         return ref
+
+    def _hold(self, task_id: str) -> None:
+        if not self._gone:  # whoever asks for it will be told
+            self.tell(msg.HoldRefs(0, [task_id]))
 
     def restored_grip(self, task_id: str, name: str) -> NestedGrip:
         """The grip of an actor whose handle has come here."""
         grip = self._grips.get(task_id)
         if grip is None:
-            self.tell(msg.HoldRefs(0, [task_id]))
+            self._hold(task_id)
             grip = self._grips[task_id] = NestedGrip(self, task_id, name)
         return grip
 
-    def _on_told(self, message: Message) -> None:
-        """In the worker's side thread."""
-        if isinstance(message, msg.RefEnded):
-            result = self._wanted.pop(message.ref, None)
-            if result is not None:
-                outcome = Delivered(bytes(message.payload), failed=message.failed)
-                result.settle(0, 1, outcome)
+    def on_ended(self, message: msg.RefEnded) -> None:
+        """In the worker's side thread: what has become of something."""
+        result = self._wanted.pop(message.ref, None)
+        if result is not None:
+            outcome = Delivered(bytes(message.payload), failed=message.failed)
+            result.settle(0, 1, outcome)
+
+    def on_gone(self) -> None:
+        """In the worker's side thread: the Commander is gone, and nothing will be answered."""
+        self._gone = True
+        while self._wanted:
+            _, result = self._wanted.popitem()
+            result.settle(0, 1, Broken(ObjectLostError(GONE)))
 
 
 class NestedGrip:
@@ -524,20 +574,43 @@ def _importing() -> bool:
     return False
 
 
-_calls: NestedCalls | None = None
+_calls: dict[int, NestedCalls] = {}  # by patron
 _making = threading.Lock()
 
 
 def calls() -> NestedCalls:
-    """The maker of nested calls in this worker.
+    """The maker of nested calls in this worker, for the Commander of the call that runs here.
 
     Raises:
         GoliathError: this process is no worker.
     """
-    global _calls
+    host = inside.host
+    if host is None:
+        raise GoliathError("this process is no worker, and has no Commander around it")
+    maker = host.running_call() or host.between_calls()
+    return _calls_for(host, maker.patron if maker is not None else 0)
+
+
+def _calls_for(host: inside.Host, patron: int) -> NestedCalls:
     with _making:  # of two, one would hear what the other has asked for
-        if _calls is None:
-            if inside.host is None:
-                raise GoliathError("this process is no worker, and has no Commander around it")
-            _calls = NestedCalls(inside.host)
-        return _calls
+        if patron not in _calls:
+            _calls[patron] = NestedCalls(host, patron)
+            inside.on_told, inside.after_report = _on_told, _after_report
+        return _calls[patron]
+
+
+def _on_told(message: Message) -> None:
+    if isinstance(message, msg.RefEnded):
+        made = _calls.get(message.worker) or _calls.get(0)
+        if made is not None:
+            made.on_ended(message)
+    elif isinstance(message, msg.PatronLeft):
+        with _making:
+            made = _calls.pop(message.patron, None)
+        if made is not None:
+            made.on_gone()
+
+
+def _after_report() -> None:
+    for made in list(_calls.values()):
+        made.give_up_dropped()

@@ -24,6 +24,7 @@ from goliath.errors import (
     WorkerCrashedError,
     named,
 )
+from goliath.transport.messages import Payload
 from goliath.transport.serialization import FailureRecord, load_exception
 
 Report = dict[str, str | int | float | bool | None]
@@ -53,6 +54,11 @@ class Setback:
     detail: str = ""
     timeout_s: float | None = None
     report: Report | None = None
+    # Of a detached actor: on which node, where it lives on (nowhere if empty), and what its
+    # ``__init__`` raised.
+    node: str = ""
+    successor: str | None = None
+    payload: Payload = b""
 
 
 def rebuild(record: FailureRecord, where: Where, index: int) -> BaseException:

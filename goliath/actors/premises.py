@@ -7,20 +7,24 @@ what comes of that is told to the actor as any other news.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from goliath.actors.filesending import GONE
 from goliath.actors.scrutiny import are_strings
+from goliath.actors.stage import LIFE_VARIABLE
 from goliath.actors.workshop import Workshop
 from goliath.core import node_events as nd
-from goliath.core.ids import SessionId
+from goliath.core.ids import HOUSE, SessionId
 from goliath.errors import ProtocolError
 from goliath.transport import messages as msg
 from goliath.transport.messages import Message
+
+_log = logging.getLogger("goliath.lieutenant")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +156,30 @@ class Premises:
         self._landlord.decide(nd.EnvironmentForgotten(session, key))
         if environment is not None and environment.furnished:
             self._remove([environment.directory])
+
+    # -- of detached actors ---------------------------------------------------------------
+
+    def adopt(self, session: SessionId, key: str) -> None:
+        """An environment that is furnished goes over to the node, with a detached actor."""
+        house = self._tenants.setdefault(HOUSE, _Tenant())
+        environment = house.environments[key] = self._tenants[session].environments.pop(key)
+        if environment.directory is None and not environment.message.cwd and house.scratch is None:
+            try:
+                house.scratch = self._workshop.new_directory()
+            except OSError as exc:
+                _log.warning("detached actors have no directory to be in: %s", exc)
+
+    def succeed(self, key: str, successor: str) -> None:
+        """A detached actor lives on, in the same surroundings."""
+        house = self._tenants[HOUSE].environments
+        environment = house[successor] = house.pop(key)
+        said = environment.message
+        variables = {**said.variables, LIFE_VARIABLE: successor.rpartition(".")[2]}
+        environment.message = replace(said, environment=successor, variables=variables)
+
+    def evict(self, key: str) -> None:
+        """A detached actor has ended."""
+        self._remove([self._tenants[HOUSE].environments.pop(key).directory])
 
     # -- laying out ------------------------------------------------------------------------
 

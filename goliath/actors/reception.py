@@ -12,10 +12,11 @@ from goliath.transport.messages import Message
 
 @dataclass(slots=True)
 class SessionUp:
-    """A Commander has logged in."""
+    """A Commander has logged in, by the token that ``realm`` names."""
 
     session: SessionId
     channel: Channel
+    realm: str = ""
 
 
 @dataclass(slots=True)

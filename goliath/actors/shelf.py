@@ -12,7 +12,7 @@ from goliath.actors.cargo import packed, unpacked
 from goliath.actors.scrutiny import are_numbers
 from goliath.core.depot import REFUSED
 from goliath.core.ids import Attempt, BatchId
-from goliath.transport.messages import AssignBatch, Payload
+from goliath.transport.messages import AssignBatch, DetachActor, Payload
 
 
 class Shelf:
@@ -46,7 +46,7 @@ class Shelf:
         for key in keys:
             self._kept.pop(key, None)
 
-    def take(self, batch: AssignBatch) -> bool:
+    def take(self, batch: AssignBatch | DetachActor) -> bool:
         """Put by what the calls of a batch take, kept here or come along; whether that is all."""
         entries = batch.deposits
         if not all(type(e) is list and len(e) == 2 and are_numbers(e) for e in entries):
@@ -62,7 +62,7 @@ class Shelf:
         ]
         return True
 
-    def cargo(self, batch: AssignBatch) -> tuple[list[int], Payload]:
+    def cargo(self, batch: AssignBatch | DetachActor) -> tuple[list[int], Payload]:
         """The payload of a batch for a worker: with what its calls take, whose sizes these are."""
         if not batch.deposits:
             return [], batch.payload

@@ -87,7 +87,7 @@ class UserActor(Submission):
         self,
         actor_id: str,
         blueprint: Blueprint,
-        creation: bytes | Dependencies,
+        creation: bytes | Dependencies | None,
         held: list[Any],
         surroundings: Surroundings,
         portal: Poster,
@@ -118,10 +118,11 @@ class UserActor(Submission):
         around = self._fresh_surroundings()
         groups = blueprint.repertoire.groups
         self._groups = WaitingByGroup(groups) if groups else None
-        options = blueprint.options(around.key)
+        options = self._options(around.key)
         super().__init__(blueprint.function, around, options, portal, commander, self._groups)
         self._task = actor_id.replace("-", "_")
-        self._begin_life(creation, held)
+        if creation is not None:
+            self._begin_life(creation, held)
 
     def __repr__(self) -> str:
         return f"<actor {self.actor_id} of {self.name}>"
@@ -171,6 +172,9 @@ class UserActor(Submission):
         return replace(
             around, key=f"{self.actor_id}.{self._lives}", variables=variables, private=True
         )
+
+    def _options(self, environment: str) -> JobOptions:
+        return self.blueprint.options(environment)
 
     def _new_job(
         self, function: Function, surroundings: Surroundings, options: JobOptions
@@ -344,7 +348,7 @@ class UserActor(Submission):
         try:
             outcome.frozen(number)
         except NoValueError:
-            self._last = _raised(outcome.value, number)
+            self._last = raised(outcome.value, number)
             if self._in_group and self in self._supervisor:
                 self._down = True
                 self._supervisor.exited(self, Exit(self._last))
@@ -352,6 +356,10 @@ class UserActor(Submission):
                 self._die(self._last)
             return
         self._creating = self._last = None
+        self._on_made()
+
+    def _on_made(self) -> None:
+        """The instance is there."""
         if not self._taken_in:
             self._taken_in = True
             self._supervisor.adopt(self)
@@ -415,6 +423,10 @@ class UserActor(Submission):
 
     def restart(self) -> None:
         """See `Child.restart`: another life, that goes on with the calls that wait."""
+        self._next_job()
+
+    def _next_job(self) -> None:
+        """The calls that wait, and those that had not begun, go on in another job."""
         before, self.id = self.id, JobId(next(job_ids))
         self._commander.tell(desk.ExhaustJob(before))
         self._blow = None
@@ -426,11 +438,15 @@ class UserActor(Submission):
         if self._groups is not None:
             self._groups.make_room()
         around = self._fresh_surroundings()
-        job = self._new_job(self.blueprint.function, around, self.blueprint.options(around.key))
+        job = self._new_job(self.blueprint.function, around, self._options(around.key))
+        self._begin_again()
+        desk.open_job(self._commander, job)
+
+    def _begin_again(self) -> None:
+        """Have it made in this life, too. If it died before its arguments were known, what makes it
+        waits, as any call does."""
         if self._creation is not None:
             self._begin_life(self._creation, [])
-        # Else it died before its arguments were known: what makes it waits, as any call does.
-        desk.open_job(self._commander, job)
 
     def _sort_struck(self) -> None:
         """What was on its way: sent again if it had not begun, or may be made twice."""
@@ -534,12 +550,17 @@ class UserActor(Submission):
         """It will never be called again: everybody who waits for it is told."""
         if self._dead:
             return
-        self._dead = True
         reason = why or (str(cause).partition("\n")[0] if cause is not None else "it has ended")
         text = f"actor {self.name} ({self.actor_id}) has died: {reason}. {advice}"
         begun = ActorDiedError(text, maybe_executed=True)
         rest = ActorDiedError(text)
         begun.__cause__ = rest.__cause__ = cause
+        self._end_with(begun, rest, None if well else rest)
+
+    def _end_with(self, begun: Exception, rest: Exception, error: Exception | None) -> None:
+        """Calls end with these, from now on, those that may have been begun with the first; whoever
+        watches is told of the last."""
+        self._dead = True
         for each in self._struck:
             if each.parcel in self._sent:
                 outcome = Broken(begun if each.begun else rest)
@@ -549,7 +570,7 @@ class UserActor(Submission):
             sent.calls.settle(sent.offset, sent.offset + sent.size, Broken(begun))
         self._sent.clear()
         self._commander.tell(desk.CancelJob(self.id, force=True))
-        self._end(rest, None if well else rest)
+        self._end(rest, error)
 
     def _on_job_ended(self, job: JobId) -> None:
         """All calls of a life are settled, and none will come: either that was the last life, or
@@ -591,7 +612,8 @@ class UserActor(Submission):
         self._end(error, error)
 
 
-def _raised(value: Callable[[int], Any], number: int) -> BaseException:
+def raised(value: Callable[[int], Any], number: int) -> BaseException:
+    """What the outcome of a call without a value raises."""
     try:
         value(number)
     except BaseException as exc:  # noqa: BLE001 - a user's __init__ may raise anything

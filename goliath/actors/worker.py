@@ -46,6 +46,8 @@ from goliath.transport.messages import (
     ForgetFunction,
     Interrupt,
     Message,
+    Origin,
+    PatronLeft,
     RefEnded,
     RefuseWait,
     ReportWait,
@@ -118,7 +120,7 @@ class Worker:
         os.register_at_fork(after_in_child=self._on_fork)
         threading.Thread(target=self._listen, name="goliath-control", daemon=True).start()
         self._actor = spec.actor
-        self._job = 0  # of an actor: it has only one
+        self._origin: Origin = []  # of an actor: of the last range that somebody asked for
         self._housekeeper = Housekeeper(outputs, self._coroutines.close, keeps=spec.actor)
         inside.host = self
         inside.threads_of_calls.add(threading.get_ident())
@@ -235,7 +237,7 @@ class Worker:
                 return False
             self._running[serial] = running
             if self._actor and running.message.origin:
-                self._job = int(running.message.origin[0])
+                self._origin = running.message.origin
             if self._early_interrupts:
                 if serial in self._early_interrupts:
                     range_.interrupt()
@@ -300,19 +302,28 @@ class Worker:
     def running_call(self) -> RunningCall | None:
         """See `inside.Host.running_call`."""
         running = self._at_hand()
-        if running is None or len(running.message.origin) != 4:
+        if running is None or len(running.message.origin) < 4:
             return None
         range_, message = running.range, running.message
-        job, parcel, task, number = message.origin
+        job, parcel, task, number, *patron = message.origin
         index = range_.next_index
         task_id = f"{task}-{int(number) + index}"
-        return RunningCall(int(job), int(parcel), index, task_id, message.attempt, range_.stopped)
+        return RunningCall(
+            int(job),
+            int(parcel),
+            index,
+            task_id,
+            message.attempt,
+            range_.stopped,
+            int(patron[0]) if patron else 0,
+        )
 
     def between_calls(self) -> RunningCall | None:
         """See `inside.Host.between_calls`."""
-        if not (self._actor and self._job):
+        if not self._origin:
             return None
-        return RunningCall(self._job, inside.NO_CALL, 0, "", 0, False)
+        job, patron = int(self._origin[0]), self._origin[4:]
+        return RunningCall(job, inside.NO_CALL, 0, "", 0, False, int(patron[0]) if patron else 0)
 
     def _at_hand(self) -> _Running | None:
         """The range of the call that asks; None if it cannot be told, or there is none."""
@@ -360,10 +371,10 @@ class Worker:
             number = self._waits
         where = stack_of_user().encode()
         try:
-            self.tell(ReportWait(0, number, call.job, call.task_id, refs, enough, where))
+            self.tell(ReportWait(call.patron, number, call.job, call.task_id, refs, enough, where))
             yield
         finally:
-            self.tell(EndWait(0, number))
+            self.tell(EndWait(call.patron, number))
 
     def leave_soon(self) -> None:
         """See `inside.Host.leave_soon`."""
@@ -412,7 +423,7 @@ class Worker:
                     continue
                 if message is None:
                     break
-                if isinstance(message, RefEnded):
+                if isinstance(message, RefEnded | PatronLeft):
                     if inside.on_told is not None:
                         inside.on_told(message)  # without the lock: it may call user code
                     continue

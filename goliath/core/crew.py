@@ -114,7 +114,8 @@ class Crew:
             for unit in worker.units:
                 if unit.piece is not None and not unit.waiting:
                     elapsed = (now - unit.call_since) / len(worker.units)
-                    running[worker.session] = running.get(worker.session, 0.0) + elapsed
+                    session = unit.piece.work.session
+                    running[session] = running.get(session, 0.0) + elapsed
         return running
 
     def splittable(self, session: SessionId | None = None) -> list[Worker]:
@@ -187,7 +188,7 @@ class Crew:
             there is not None
             and not host.closed
             and host.state is not WorkerState.LEAVING
-            and (there.session, there.environment) == (work.session, work.environment)
+            and (there.home, there.environment) == (work.home, work.environment)
             and (there.concurrency, there.cpus) == (work.concurrency, work.cpus)
             and there.resources == work.resources
         )

@@ -23,6 +23,9 @@ said in the old session can be mistaken for news of the new one.
 SessionId = NewType("SessionId", str)
 """The Lieutenant's name for one Commander: 128 random bits, minted by the Lieutenant."""
 
+HOUSE = SessionId("house")
+"""The node's own: no Commander's. The processes of detached actors belong to it."""
+
 WorkerId = NewType("WorkerId", int)
 """One worker process of one Lieutenant, counting from 1; never a pid, which can return."""
 

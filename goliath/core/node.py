@@ -7,6 +7,8 @@ parked when it is done. Who is served next is decided by `fairness`.
 A batch stays one *work* here, in as many *pieces* as it was split into: an idle slot takes
 the un-started rest of a running piece before it stands still. Each piece is reported under
 the batch's own attempt, so the Commander need not know.
+
+Detached actors belong to no Commander: see `residency`.
 """
 
 from __future__ import annotations
@@ -21,12 +23,13 @@ from goliath.core.crew import Crew
 from goliath.core.depot import Depot
 from goliath.core.devices import GPU
 from goliath.core.fairness import DeficitRoundRobin
-from goliath.core.ids import Serial, SessionId, WorkerId
+from goliath.core.ids import HOUSE, Serial, SessionId, WorkerId
 from goliath.core.node_events import (
     AnnounceDraining,
     BatchArrived,
     CancelArrived,
     DepositsForgotten,
+    DetachArrived,
     Drained,
     DrainRequested,
     EnvironmentBroke,
@@ -42,6 +45,8 @@ from goliath.core.node_events import (
     ReportDone,
     ReportEnvironmentBroken,
     ReportWaiting,
+    ResidentKillArrived,
+    ResidentLeaves,
     RestYielded,
     Run,
     SessionClosed,
@@ -55,6 +60,8 @@ from goliath.core.node_events import (
 )
 from goliath.core.policy import NodePolicy, RestartIntensity
 from goliath.core.queues import Queues
+from goliath.core.residency import Residency
+from goliath.core.residents import Resident
 from goliath.core.surrender import Surrender
 from goliath.core.work import Piece, Session, Work, Worker, WorkerState
 
@@ -75,6 +82,7 @@ class Node:
     _queues: Queues = field(default_factory=Queues)
     _surrender: Surrender = field(init=False)
     _depot: Depot = field(init=False)
+    _residency: Residency = field(init=False)
     _fair: DeficitRoundRobin = field(default_factory=DeficitRoundRobin)
     _drained: bool = False
     _wake_at: float = inf  # an earlier wish is not repeated
@@ -85,6 +93,7 @@ class Node:
         self._crew = Crew(self.slots, resources, self._policy, self.devices)
         self._surrender = Surrender(self._queues, self._crew)
         self._depot = Depot(self._policy.depot_bytes)
+        self._residency = Residency(self._queues, self._crew, self._fair, self._policy)
 
     def handle(self, event: NodeEvent, now: float) -> list[NodeCommand]:
         """Take one event in; what is to be done about it, in order."""
@@ -127,8 +136,12 @@ class Node:
             case DepositsForgotten(session, keys):
                 self._depot.forget(session, keys)
                 return iter(())
-            case SessionOpened(session):
-                return self._on_opened(session)
+            case DetachArrived() | ResidentKillArrived():
+                return self._on_residents(event, now)
+            case ResidentLeaves(worker):
+                return self._on_leaves(worker)
+            case SessionOpened(session, realm):
+                return self._on_opened(session, realm)
             case SessionClosed(session):
                 return self._on_closed(session, now)
             case EnvironmentReady(session, environment):
@@ -147,9 +160,9 @@ class Node:
 
     # -- sessions and their environments -------------------------------------------------
 
-    def _on_opened(self, session: SessionId) -> Iterator[NodeCommand]:
+    def _on_opened(self, session: SessionId, realm: str) -> Iterator[NodeCommand]:
         assert session not in self._queues.sessions, f"session {session} opened twice"
-        self._queues.sessions[session] = Session(session)
+        self._queues.sessions[session] = Session(session, realm)
         self._fair.join(session)
         if self._queues.draining:
             yield AnnounceDraining()
@@ -162,6 +175,7 @@ class Node:
         for worker in self._crew.workers.values():
             if worker.session == session_id and worker.state is not WorkerState.LEAVING:
                 yield self._crew.kill(worker, now)
+        yield from self._residency.leave(session_id)
         yield from self._queues.close(session_id)
 
     def _on_environment_ready(
@@ -170,7 +184,7 @@ class Node:
         session = self._queues.sessions.get(session_id)
         if session is not None:
             session.ready.add(environment)
-        yield from ()
+            yield from self._residency.environment_ready(session, environment)
 
     def _on_environment_broke(
         self, session_id: SessionId, environment: str, error: str
@@ -181,6 +195,7 @@ class Node:
         session.broken[environment] = error
         yield ReportEnvironmentBroken(session_id, environment, error)
         yield from self._queues.break_environment(session, environment)
+        yield from self._residency.environment_broken(session, environment)
 
     def _on_environment_forgotten(
         self, session_id: SessionId, environment: str, now: float
@@ -218,6 +233,9 @@ class Node:
             event.group,
             event.group_limit,
         )
+        if event.resident and not self._residency.admit(session, work):
+            yield from self._residency.turn_away(session, event)
+            return
         self._queues.open(work)
         piece = self._queues.cut(work, event.lo, event.hi)
         refusal = self._queues.refusal(session, work)
@@ -236,6 +254,7 @@ class Node:
             return
         if work is None:
             self._queues.bury(key)
+            yield from self._residency.cancel(key)
             return
         yield from self._queues.cancel(session, work)
         for worker in self._crew.revocable(session.id):
@@ -245,7 +264,9 @@ class Node:
             if worker.state is WorkerState.LEAVING:
                 continue  # with another lane of it, just now
             alone = worker.host is None or len(worker.host.lanes) == 1
-            if event.force or (worker.state is WorkerState.STARTING and alone):
+            # Whoever calls a detached actor has no right to the process: others call it, too.
+            force = event.force and not work.resident
+            if force or (worker.state is WorkerState.STARTING and alone):
                 yield self._crew.kill(worker, now)
             elif worker.kill_at == inf:
                 if not worker.actor:  # one call of it is not worth all that it has become
@@ -263,13 +284,34 @@ class Node:
             unit = worker.lanes.get(event.serial, worker)
             yield from self._surrender.on_yielded(unit, event, now)
 
+    # -- detached actors -----------------------------------------------------------------
+
+    def _on_residents(
+        self, event: DetachArrived | ResidentKillArrived, now: float
+    ) -> Iterator[NodeCommand]:
+        session = self._queues.sessions.get(event.session)
+        if session is None:
+            return
+        if isinstance(event, DetachArrived):
+            yield from self._residency.arrive(session, event)
+        else:
+            yield from self._residency.kill(session, event, now)
+
+    def _on_leaves(self, worker_id: WorkerId) -> Iterator[NodeCommand]:
+        worker = self._crew.workers.get(worker_id)
+        if worker is not None:
+            self._residency.leaves(worker)
+        yield from ()
+
     # -- workers -------------------------------------------------------------------------
 
     def _on_started(self, event: WorkerStarted, now: float) -> Iterator[NodeCommand]:
         worker = self._crew.workers.get(event.worker)
         if worker is None or worker.state is not WorkerState.STARTING:
             return
-        if event.error:
+        if event.error and worker.session == HOUSE:
+            yield from self._residency.failed_to_start(worker, event.error, now)
+        elif event.error:
             yield from self._on_environment_broke(worker.session, worker.environment, event.error)
             yield self._crew.kill(worker, now)
         elif worker.work is None:
@@ -294,15 +336,16 @@ class Node:
             yield self._crew.kill(worker, now)
             return
         assert piece is not None
+        session = piece.work.session
         if event.hi > event.lo:
-            self._fair.charge(host.session, event.elapsed_s / (len(host.lanes) or 1))
+            self._fair.charge(session, event.elapsed_s / (len(host.lanes) or 1))
             host.calls += event.hi - event.lo
             piece.lo = event.hi
             if worker.overdue is not None and worker.host is not None:
                 # It ended after all, before it was interrupted: what follows it is not.
                 worker.overdue = None
                 worker.kill_at = worker.kill_at if piece.work.cancelled else inf
-            if worker.session in self._queues.sessions:
+            if session in self._queues.sessions and session != HOUSE:
                 yield ReportDone(
                     *piece.work.key,
                     event.lo,
@@ -310,11 +353,13 @@ class Node:
                     event.elapsed_s,
                     worker.id,
                     event.retryable,
-                    self._admit(event, worker.session) if event.deposits else (),
+                    self._admit(event, session) if event.deposits else (),
                 )
         host.retire_after |= event.dirty
         if event.final:
             yield from self._free(worker, now, dirty=event.dirty)
+            if session == HOUSE and event.hi > event.lo:
+                yield from self._residency.made(host, now, raised=bool(event.retryable))
         else:
             self._crew.time_call(worker, now)
 
@@ -444,7 +489,8 @@ class Node:
         for unit in worker.units:
             yield from self._stop_waiting(unit)
             if unit.piece is not None:
-                self._fair.charge(worker.session, (now - unit.call_since) / len(worker.units))
+                session_id = unit.piece.work.session
+                self._fair.charge(session_id, (now - unit.call_since) / len(worker.units))
         begun = {event.serial: event.index, **dict(event.others)}
         yield from deaths.settle(self._queues, worker, begun)
         if worker.ahead is not None:
@@ -452,7 +498,9 @@ class Node:
         for unit in worker.units:
             yield from self._surrender.forget(unit)
         session = self._queues.sessions.get(worker.session)
-        if worker.actor:
+        if worker.session == HOUSE:
+            yield from self._residency.died(worker, now)
+        elif worker.actor:
             # What it had become is gone: nothing more may be run as if it were still there.
             yield from self._on_environment_broke(
                 worker.session, worker.environment, "the process of the actor has ended"
@@ -537,13 +585,16 @@ class Node:
         full = False
         for piece in session.queue:
             work = piece.work
-            if work.environment not in session.ready:
+            visits = work.home != session.id
+            if work.environment not in session.ready and not (
+                visits and self._residency.receives(work.environment)
+            ):
                 continue
             if work.actor:
-                host = self._crew.host(session.id, work.environment)
+                host = self._crew.host(work.home, work.environment)
                 if host is not None and self._crew.has_lane_for(host, work):
                     return piece
-                if host is not None:
+                if host is not None or visits:
                     continue  # it runs something: its calls wait for it, and hold up nobody
             elif full:
                 continue
@@ -574,7 +625,7 @@ class Node:
         concurrent = work.concurrency > 1
         worker: Worker | None = None
         if work.actor:
-            worker = self._crew.host(session.id, work.environment)
+            worker = self._crew.host(work.home, work.environment)
         elif concurrent:
             worker = self._crew.host_for(work)
         # A GPU not in one that has run other calls: it may know for good that there is none.
@@ -607,6 +658,7 @@ class Node:
             self._depot.closed = True
             yield AnnounceDraining()
             yield from self._queues.drain()
+            yield from self._residency.drain()
 
     # -- what others may know, and invariants ---------------------------------------------
 
@@ -619,6 +671,21 @@ class Node:
         """What is taken of each resource beside CPUs."""
         return {name: self._crew.used(name) for name in self.resources}
 
+    def residents(self, session_id: SessionId) -> list[tuple[Resident, str, int, WorkerId | None]]:
+        """The detached actors that a session may call: each with its state, the calls of it that
+        are here, and its process."""
+        session = self._queues.sessions.get(session_id)
+        return [
+            (
+                resident,
+                self._residency.state_of(resident),
+                self._residency.pending(resident),
+                host.id if (host := self._crew.host(HOUSE, resident.environment)) else None,
+            )
+            for resident in self._residency.residents
+            if session is not None and resident.realm == session.realm
+        ]
+
     def check(self) -> None:
         """Raise `AssertionError` if the books do not agree with each other."""
         units = self._crew.units()
@@ -626,3 +693,4 @@ class Node:
         self._queues.check(held)
         self._crew.check()
         self._depot.check(self._queues.sessions)
+        self._residency.check()

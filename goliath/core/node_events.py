@@ -14,9 +14,10 @@ Environment = str
 
 @dataclass(slots=True)
 class SessionOpened:
-    """A Commander has logged in."""
+    """A Commander has logged in, by the token of this ``realm``."""
 
     session: SessionId
+    realm: str = ""
 
 
 @dataclass(slots=True)
@@ -53,7 +54,8 @@ class EnvironmentForgotten:
 
 @dataclass(slots=True)
 class BatchArrived:
-    """A Commander wants calls ``lo <= i < hi`` of a batch run."""
+    """A Commander wants calls ``lo <= i < hi`` of a batch run; ``resident``: by the detached actor
+    whose life has this environment."""
 
     session: SessionId
     batch: BatchId
@@ -71,6 +73,46 @@ class BatchArrived:
     concurrency: int = 1
     group: str = ""
     group_limit: int = 0
+    resident: bool = False
+
+
+@dataclass(slots=True)
+class DetachArrived:
+    """A Commander wants the node to take on a detached actor: its environment, and its making.
+
+    ``groups`` are the limits of its concurrency groups, if it has any. ``restart_window_s`` are the
+    seconds within which more than ``max_restarts`` are too many; None: all its life.
+    """
+
+    session: SessionId
+    batch: BatchId
+    attempt: Attempt
+    environment: Environment
+    name: str
+    namespace: str = ""
+    get_if_exists: bool = False
+    cpus: float = 0.0
+    resources: Mapping[str, float] = field(default_factory=dict)
+    concurrency: int = 1
+    max_restarts: int = 0
+    restart_window_s: float | None = None
+    groups: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class ResidentKillArrived:
+    """A Commander wants a detached actor to end, or (``restart``) only its process."""
+
+    session: SessionId
+    environment: Environment
+    restart: bool
+
+
+@dataclass(slots=True)
+class ResidentLeaves:
+    """The detached actor in this process will leave after the call at hand, by its own wish."""
+
+    worker: WorkerId
 
 
 @dataclass(slots=True)
@@ -187,6 +229,9 @@ NodeEvent = (
     | EnvironmentBroke
     | EnvironmentForgotten
     | BatchArrived
+    | DetachArrived
+    | ResidentKillArrived
+    | ResidentLeaves
     | CancelArrived
     | StealArrived
     | WorkerStarted
@@ -340,9 +385,39 @@ class ReportSurrendered:
 
 @dataclass(slots=True)
 class ReportEnvironmentBroken:
-    """Tell the Commander that an environment cannot be had here."""
+    """Tell the Commander that an environment cannot be had here, or no longer.
+
+    ``successor`` is for that of a detached actor: the environment of its next life, or nothing.
+    """
 
     session: SessionId
+    environment: Environment
+    error: str
+    successor: Environment | None = None
+
+
+@dataclass(slots=True)
+class Adopt:
+    """The detached actor that a batch was to make is the node's now, with its environment."""
+
+    session: SessionId
+    batch: BatchId
+    attempt: Attempt
+    environment: Environment
+
+
+@dataclass(slots=True)
+class Succeed:
+    """A detached actor begins another life: its environment is called otherwise from now on."""
+
+    environment: Environment
+    successor: Environment
+
+
+@dataclass(slots=True)
+class Evict:
+    """A detached actor has ended: nothing of it is needed any more."""
+
     environment: Environment
     error: str
 
@@ -388,6 +463,9 @@ NodeCommand = (
     | RefuseWait
     | ReportSurrendered
     | ReportEnvironmentBroken
+    | Adopt
+    | Succeed
+    | Evict
     | Release
     | AnnounceDraining
     | Drained

@@ -6,7 +6,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from goliath.core.ids import SessionId, WorkerId
+from goliath.core.ids import HOUSE, SessionId, WorkerId
 from goliath.core.node_events import NodeCommand, Release, ReportReturned
 from goliath.core.work import BatchKey, Piece, Session, Work
 
@@ -64,7 +64,7 @@ class Queues:
     ) -> Iterator[NodeCommand]:
         """Give a whole piece back to its Commander."""
         work = piece.work
-        if work.session in self.sessions and piece.lo < piece.hi:
+        if work.session in self.sessions and work.session != HOUSE and piece.lo < piece.hi:
             yield ReportReturned(*work.key, piece.lo, piece.hi, why, guilty, worker)
         yield from self.drop(piece)
 

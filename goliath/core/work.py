@@ -9,7 +9,7 @@ from enum import IntEnum, auto
 from math import inf
 
 from goliath.core.devices import Grant
-from goliath.core.ids import Attempt, BatchId, Serial, SessionId, WorkerId
+from goliath.core.ids import HOUSE, Attempt, BatchId, Serial, SessionId, WorkerId
 from goliath.core.node_events import SplitRange
 from goliath.core.policy import RestartIntensity
 
@@ -33,9 +33,15 @@ class Work:
     concurrency: int
     group: str
     group_limit: int  # 0: as many as there may be
+    resident: bool = False  # of a detached actor, whose process belongs to the node
     pieces: int = 0
     waiting: int = 0  # pieces whose running call waits for others
     cancelled: bool = False
+
+    @property
+    def home(self) -> SessionId:
+        """The session to which the process belongs that runs it."""
+        return HOUSE if self.resident else self.session
 
 
 @dataclass(slots=True, eq=False)
@@ -193,6 +199,7 @@ class Session:
     """One Commander's part of this node."""
 
     id: SessionId
+    realm: str = ""  # which token it has proved: it sees the detached actors of that one only
     queue: deque[Piece] = field(default_factory=deque)
     ready: set[str] = field(default_factory=set)  # environments whose directory is filled
     broken: dict[str, str] = field(default_factory=dict)

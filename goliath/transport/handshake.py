@@ -54,7 +54,8 @@ class Peer:
     """Who is at the other end of a session.
 
     ``server_id``, ``incarnation`` and ``limits`` (``slots``, ``name``, ``resources``, …) are
-    the Lieutenant's; ``client_id`` is the Commander's own random name.
+    the Lieutenant's; ``client_id`` is the Commander's own random name, and ``kid`` names the token
+    that it has proved, on the Lieutenant's side.
     """
 
     address: str
@@ -65,6 +66,7 @@ class Peer:
     python: str
     cloudpickle: str
     limits: Mapping[str, Any] = field(default_factory=dict)
+    kid: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -358,6 +358,7 @@ class Listener:
             client_id=caller.client_id,
             python=caller.python,
             cloudpickle=caller.cloudpickle,
+            kid=caller.kid,
         )
         self._on_session(channel, peer)
         return held

@@ -127,6 +127,9 @@ class AssignBatch(Message):
     ``deposits`` are results that the calls take, ``[key, size]``: one that is kept on the node, or,
     with key 0, one that comes along, its pickle behind the calls in the payload, or, with a key
     below 0, one that is lost.
+
+    The calls of a ``resident`` are for a detached actor: ``environment`` is that of its present
+    life, and its function, and what it takes of the node, are known there.
     """
 
     kind: ClassVar[str] = "assign"
@@ -151,7 +154,55 @@ class AssignBatch(Message):
     deposits: list[list[int]] = field(default_factory=list)
     group: str = ""
     group_limit: int = 0
+    resident: bool = False
     payload: Payload = b""
+
+
+@dataclass(slots=True)
+class DetachActor(Message):
+    """Take an actor on: it belongs to the node from then on, not to this session.
+
+    It is a batch of one call, its ``__init__``, which the node makes itself. Answered at once, by
+    `RangeReturned`: ``"adopted"``; or, after an `EnvironmentFailed` that says why,
+    ``"environment"``. The environment was defined before, is called after the actor and its first
+    life (``ID.1``), and goes over to the node. ``spec`` is what handles of it are made of.
+    ``deposits`` are as in `AssignBatch`; the node keeps them for the other lives.
+    """
+
+    kind: ClassVar[str] = "detach"
+    lane: ClassVar[Lane] = Lane.BULK
+    batch: int
+    attempt: int
+    function: str
+    environment: str
+    form: str
+    spec: dict[str, object]
+    deposits: list[list[int]] = field(default_factory=list)
+    payload: Payload = b""
+
+
+@dataclass(slots=True)
+class KillResident(Message):
+    """End a detached actor; with ``restart`` only its process, as if that had died.
+
+    In the bulk lane, so that it cannot overtake the actor, nor what asks for it afterwards.
+    """
+
+    kind: ClassVar[str] = "kill-resident"
+    lane: ClassVar[Lane] = Lane.BULK
+    environment: str
+    restart: bool = False
+
+
+@dataclass(slots=True)
+class AskActors(Message):
+    """Which detached actors are there, or is there one of this ``name``? Answered by `Actors`."""
+
+    kind: ClassVar[str] = "ask-actors"
+    lane: ClassVar[Lane] = Lane.BULK
+    request: int
+    name: str = ""
+    namespace: str = ""
 
 
 @dataclass(slots=True)
@@ -215,6 +266,8 @@ class EnvironmentFailed(Message):
     """The environment could not be set up; batches that wait for it come back unstarted.
 
     Or it was an actor's, and its process is gone: ``report`` is then as in `RangeReturned`.
+    If the actor was detached, ``successor`` is the environment in which it lives on; empty: it has
+    ended. The payload is then the outcome of its ``__init__``, if that has raised.
     """
 
     kind: ClassVar[str] = "environment-failed"
@@ -222,6 +275,8 @@ class EnvironmentFailed(Message):
     environment: str
     error: str
     report: dict[str, str | int | float | bool | None] = field(default_factory=dict)
+    successor: str | None = None
+    payload: Payload = b""
 
 
 @dataclass(slots=True)
@@ -265,7 +320,8 @@ class RangeReturned(Message):
     ``why`` is ``"cancelled"``, ``"timeout"`` (one call, it was killed), ``"crashed"`` (its
     worker died; ``guilty`` is the call that was running, -1 if it may be any of them),
     ``"unstarted"`` (never began, nobody's fault), ``"bystander"`` (begun when its worker was killed
-    because another call, before or beside it, ran too long or was cancelled) or ``"environment"``.
+    because another call, before or beside it, ran too long or was cancelled), ``"environment"``, or
+    ``"adopted"`` (it was to make a detached actor, which is the node's now).
     ``report`` describes a death: ``pid, signal, exit_code, stderr_tail, oom, worker``.
     """
 
@@ -337,6 +393,17 @@ class Status(Message):
 
 
 @dataclass(slots=True)
+class Actors(Message):
+    """The answer to `AskActors`: of each ``environment, class, digest, spec, pid, state, pending,
+    age_s``. ``spec`` is what it was detached with, ``digest`` names its function."""
+
+    kind: ClassVar[str] = "actors"
+    lane: ClassVar[Lane] = Lane.BULK
+    request: int
+    actors: list[dict[str, object]]
+
+
+@dataclass(slots=True)
 class Draining(Message):
     """The node finishes what it runs and takes nothing new; the queue comes back unstarted."""
 
@@ -399,6 +466,14 @@ class RefuseWait(Message):
 
     kind: ClassVar[str] = "refuse-wait"
     serial: int
+
+
+@dataclass(slots=True)
+class PatronLeft(Message):
+    """A Commander whose calls the detached actor here has run is gone, with all that it held."""
+
+    kind: ClassVar[str] = "patron-left"
+    patron: int
 
 
 @dataclass(slots=True)
@@ -470,7 +545,9 @@ class Waiting(Message):
 
 # -- code that runs in a worker, to its Commander ----------------------------------------
 #
-# The Lieutenant passes these on, in their order, and writes ``worker`` itself. A ref has the task
+# The Lieutenant passes these on, in their order, and writes ``worker`` itself. (The process of a
+# detached actor has the calls of several Commanders: there it is the *patron*, until then: a number
+# for one of them, which is the last item of the ``origin`` of his ranges.) A ref has the task
 # id of its call, or one of the same form if it is no call's: whoever makes it chooses it.
 
 
@@ -735,7 +812,8 @@ class RefEnded(Message):
     """The pickled value that a ref stands for, or why there is none.
 
     With a ``deposit``, the value is kept on the node of the worker, under that key: its Lieutenant
-    puts it into the payload.
+    puts it into the payload. (In the process of a detached actor, ``worker`` is the patron who says
+    so.)
     """
 
     kind: ClassVar[str] = "ref-ended"

@@ -155,6 +155,9 @@ class Office:
     def tell_node(self, node: NodeId, message: Message) -> None:
         self.told.append(message)
 
+    def find_actors(self, name: str, namespace: str, then: Any) -> None:
+        then([])
+
     def describe_nodes(self) -> list[Any]:
         return []
 

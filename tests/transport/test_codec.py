@@ -11,7 +11,14 @@ from goliath.errors import ProtocolError
 from goliath.transport.codec import PREFIX, from_header, pack_header, to_header, unpack_frame
 from goliath.transport.messages import MESSAGES, AssignBatch, CancelBatch, Message, RangeDone
 
-EXAMPLES = {"str": "text", "int": 3, "float": 0.5, "bool": True, "float | None": None}
+EXAMPLES = {
+    "str": "text",
+    "int": 3,
+    "float": 0.5,
+    "bool": True,
+    "float | None": None,
+    "str | None": None,
+}
 
 
 def example(cls: type[Message]) -> Message:
