@@ -424,6 +424,14 @@ class Commander:
         """The detached actors of all Lieutenants that can be reached, whoever has made them."""
         return [seen.info for seen in self._cluster.find_actors()]
 
+    def kill_detached(self, name: str, namespace: str = "") -> list[ActorInfo]:
+        """End the detached actor of that name, for all Commanders.
+
+        Returns:
+            What was known of it: nothing if there is none, and more if several nodes had one.
+        """
+        return [seen.info for seen in self._cluster.kill_actors(name, namespace)]
+
     def put(self, value: T) -> ObjectRef[T]:
         """Keep a copy of a value, as it is now, to be given to any number of calls.
 

@@ -279,6 +279,17 @@ class Cluster:
 
         return portal.ask(ask)
 
+    def kill_actors(self, name: str, namespace: str) -> list[Sighting]:
+        """End the detached actors of that name, on whatever node; those that have ended."""
+        seen = self.find_actors(name, namespace)
+        portal, commander = self.start()
+        for each in seen:
+            kill = desk.KillResident(each.node, each.environment, restart=False)
+            portal.post(commander.tell, kill)
+        # Nobody tells that it is done, but it is before the next question is answered.
+        left = {each.id for each in self.find_actors(name, namespace)}
+        return [each for each in seen if each.id not in left]
+
     def warn_of_detached(self, name: str) -> None:
         """An embedded node cannot keep what it promises: it ends with this process."""
         if not self._addresses:

@@ -218,6 +218,7 @@ class DetachedActor(UserActor):
             return
         self._end_there(restart=not no_restart)
         if no_restart:
+            self._killed = True
             self._die(None, KILLED)
 
     def _die_of_link(self, end: ActorEnd) -> None:

@@ -585,12 +585,10 @@ class LieutenantActor(Actor):
                 self._workers[worker].process.control(msg.RefuseWait(serial))
             case nd.ReportSurrendered(session, asked, ranges):
                 self.answer(session, msg.Surrendered(asked, [list(r) for r in ranges]))
-            case nd.ReportEnvironmentBroken(session, environment, error, successor):
-                report = self._exit_report()
-                self.answer(
-                    session,
-                    msg.EnvironmentFailed(environment, error, report, successor, self._payload),
-                )
+            case nd.ReportEnvironmentBroken(session, environment, error, successor, raised):
+                report, payload = self._exit_report(), self._payload if raised else b""
+                failed = msg.EnvironmentFailed(environment, error, report, successor, payload)
+                self.answer(session, failed)
             case nd.Adopt():
                 self._adopt(command)
             case nd.Succeed(environment, successor):

@@ -279,10 +279,14 @@ class Submission:
             )
             self._commander.tell(desk.SubmitParcel(parcel))
         with self._lock:
-            rest = self._dependent or any(map(len, self._waiting))
+            rest = self._dependent or any(map(len, self._waiting)) or self._still_asks()
         if self._closed and not rest and not self._exhausted:
             self._exhausted = True
             self._commander.tell(desk.ExhaustJob(self.id))
+
+    def _still_asks(self) -> bool:
+        """Whether the job has to stay open although all its calls are sent."""
+        return False
 
     def _take(self) -> tuple[Gathering, int, Sequence[Any]] | None:
         """The calls of the next parcel, and where in their gathering they begin."""

@@ -342,6 +342,13 @@ class UserActor(Submission):
             self._pump()  # there is room in one of them
         if self._creating is not None and self._creating.done():
             self._on_created(self._creating)
+        elif self._closed:
+            self._pump()
+
+    def _still_asks(self) -> bool:
+        """See `Submission`: what has become of calls that its process died under is known only when
+        it is known what becomes of the actor, and that is told to an open job."""
+        return bool(self._sent)
 
     def _on_created(self, creating: ObjectRef[Any]) -> None:
         outcome, number = creating.ending()
@@ -384,7 +391,7 @@ class UserActor(Submission):
             self._struck.append(Struck(parcel, lo, hi, setback, where))
         else:
             super().on_failed(parcel, lo, hi, setback, where)
-            if self._groups:
+            if self._groups or self._closed:
                 self._pump()
 
     def _on_abandoned(self, setback: Setback) -> None:

@@ -360,6 +360,8 @@ class Node:
             yield from self._free(worker, now, dirty=event.dirty)
             if session == HOUSE and event.hi > event.lo:
                 yield from self._residency.made(host, now, raised=bool(event.retryable))
+            elif host.session == HOUSE:
+                yield from self._residency.called(host, now)
         else:
             self._crew.time_call(worker, now)
 

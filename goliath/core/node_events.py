@@ -388,12 +388,14 @@ class ReportEnvironmentBroken:
     """Tell the Commander that an environment cannot be had here, or no longer.
 
     ``successor`` is for that of a detached actor: the environment of its next life, or nothing.
+    ``raised``: what came with the event at hand is the outcome of its ``__init__``.
     """
 
     session: SessionId
     environment: Environment
     error: str
     successor: Environment | None = None
+    raised: bool = False
 
 
 @dataclass(slots=True)

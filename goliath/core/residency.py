@@ -191,6 +191,12 @@ class Residency:
         if raised:
             yield from self._end(resident, RAISED, now)
 
+    def called(self, worker: Worker, now: float) -> Iterator[NodeCommand]:
+        """A call has ended; it may be the one by which the actor left."""
+        resident = self.residents.at(worker.environment)
+        if resident is not None and resident.leaving and worker.state is WorkerState.LEAVING:
+            yield from self._end(resident, LEFT, now)
+
     def failed_to_start(self, worker: Worker, error: str, now: float) -> Iterator[NodeCommand]:
         """The surroundings of the process cannot be had: nor could they in another life."""
         resident = self.residents.at(worker.environment)
@@ -285,7 +291,8 @@ class Residency:
         for session in self.queues.sessions.values():
             if session.id == HOUSE or session.realm != resident.realm:
                 continue
-            yield ReportEnvironmentBroken(session.id, environment, why, successor)
+            raised = why == RAISED
+            yield ReportEnvironmentBroken(session.id, environment, why, successor, raised)
             yield from self.queues.break_environment(session, environment)
 
     # -- what others may know ---------------------------------------------------------------

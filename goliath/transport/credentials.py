@@ -175,6 +175,17 @@ class RuntimeFile:
             self.path.unlink(missing_ok=True)
 
 
+def running_here(environ: Mapping[str, str] | None = None) -> list[str]:
+    """``"host:port"`` of this user's Lieutenants that run on this machine and have left word."""
+    found = []
+    for path in sorted(runtime_directory(environ).glob("*.json")):
+        if path.stem.isdecimal():
+            record = RuntimeFile(int(path.stem), environ=environ).read()
+            if record is not None:
+                found.append(str(Address.parse((str(record.get("host")), int(path.stem)))))
+    return found
+
+
 # -- the Commander's side ------------------------------------------------------------------
 
 

@@ -198,8 +198,8 @@ def test_one_whose_init_raises_ends_and_frees_its_name():
     assert made(node, FIRST, 1, raised=True) == [
         ne.Release(HOUSE, BatchId(2), ONE),
         ne.Kill(FIRST),
-        ne.ReportEnvironmentBroken(S, LIFE, "its __init__ raised", ""),
-        ne.ReportEnvironmentBroken(T, LIFE, "its __init__ raised", ""),
+        ne.ReportEnvironmentBroken(S, LIFE, "its __init__ raised", "", True),
+        ne.ReportEnvironmentBroken(T, LIFE, "its __init__ raised", "", True),
         ne.ReportReturned(T, batch(5), ONE, 0, 1, "environment"),
         ne.Release(T, batch(5), ONE),
         ne.Evict(LIFE, "its __init__ raised"),
@@ -288,8 +288,24 @@ def test_one_that_leaves_by_itself_is_not_made_again():
     node = living(max_restarts=-1)
     node.handle(visit(5, S), 1.0)
     node.handle(ne.ResidentLeaves(FIRST), 1.1)
-    node.handle(replace(done(2), dirty=True), 1.2)
-    said = checked(node, ne.WorkerExited(FIRST, Serial(0), -1), 1.3)
+    left = "it has left (exit_actor)"
+    assert checked(node, replace(done(2), dirty=True), 1.2) == [
+        ne.ReportDone(S, batch(5), ONE, 0, 1, 0.1, FIRST),
+        ne.Release(S, batch(5), ONE),
+        ne.Retire(FIRST),
+        ne.ReportEnvironmentBroken(S, LIFE, left, ""),
+        ne.ReportEnvironmentBroken(T, LIFE, left, ""),
+        ne.Evict(LIFE, left),
+    ]
+    assert checked(node, ne.WorkerExited(FIRST, Serial(0), -1), 1.3) == []
+    assert node.residents(S) == []
+
+
+def test_one_that_dies_while_it_leaves_is_not_made_again_either():
+    node = living(max_restarts=-1)
+    node.handle(visit(5, S), 1.0)
+    node.handle(ne.ResidentLeaves(FIRST), 1.1)
+    said = checked(node, ne.WorkerExited(FIRST, Serial(2), 0), 1.3)
     assert said[-1] == ne.Evict(LIFE, "it has left (exit_actor)")
 
 

@@ -64,6 +64,9 @@ class Gate:
         while not path.exists():
             time.sleep(0.005)
 
+    def pid(self):
+        return os.getpid()
+
     def log(self, path, text):
         with path.open("a") as file:
             file.write(text)
@@ -560,6 +563,17 @@ def test_an_actor_ends_with_its_last_handle_after_the_calls_that_were_made(tmp_p
     until(log.exists, 20)
     until(lambda: not Path(f"/proc/{pid}").exists(), 20)
     del gate
+
+
+def test_a_call_under_which_its_actor_dies_ends_though_nobody_has_a_handle_any_more(tmp_path: Path):
+    gate = Gate.remote()
+    pid = goliath.get(gate.pid.remote())
+    ref = gate.wait.remote(tmp_path / "never")
+    del gate
+    gc.collect()
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(ActorDiedError):
+        goliath.get(ref, timeout=20)
 
 
 def test_a_handle_in_a_task_keeps_its_actor_alive(tmp_path: Path):
