@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from random import Random
 
 from tests.sim.commander import Commander
 from tests.sim.ledger import Ledger, require
@@ -11,6 +12,7 @@ from tests.sim.lieutenant import Lieutenant
 from tests.sim.link import Route
 from tests.sim.malice import Malice
 from tests.sim.plan import plan_job
+from tests.sim.residents import plan_residents
 from tests.sim.world import World
 
 QUIET_S = 300.0
@@ -84,6 +86,24 @@ class Cluster:
             self._healed_at = malice.plan(count, until=rng.choice((2.0, 20.0, 120.0)))
             if self._siege:
                 self._healed_at = malice.besiege()
+        self._build_residents()
+
+    def _build_residents(self) -> None:
+        # Other dice: without detached actors, a seed is what it was before there were any.
+        rng = Random(f"residents of {self.world.seed}")
+        commanders = self.commanders
+        for plan in plan_residents(rng, len(commanders), nasty=not self._quiet):
+            self.ledger.expect(plan)
+            maker = commanders[plan.maker]
+            self.world.at(plan.request.start_s, maker.open, plan.request)
+            for number, visit in plan.visits:
+                self.world.at(visit.start_s, commanders[number].visit, visit)
+            for killing in plan.killings:
+                kill = commanders[killing.commander].kill_resident
+                self.world.at(killing.at_s, kill, plan.request.name, killing.restart)
+            if not self._quiet and rng.random() < 0.4:
+                self.world.at(rng.uniform(1.0, 30.0), maker.die)
+                self._healed_at = max(self._healed_at, 60.0)
 
     def run(self, steps_max: int = STEPS_MAX) -> Report:
         """Until nothing is left to do.
@@ -132,4 +152,15 @@ class Cluster:
             require(not node.node._depot, f"{node.name} keeps {node.node._depot}")
             tombstones = len(node.node._queues.tombstones)
             require(tombstones <= TOMBSTONES_MAX, f"{node.name} keeps {tombstones} tombstones")
+        self._verify_residents()
         self.ledger.verify_good_calls()
+
+    def _verify_residents(self) -> None:
+        """Those that were adopted, and had no reason to end, are there, ready to be called."""
+        nodes = {(node.name, node.incarnation): node for node in self.lieutenants}
+        for name, record in self.ledger.residents.items():
+            node = nodes.get(record.home) if record.home is not None else None
+            if node is None or record.evicted or not node.up or node.node._queues.draining:
+                continue
+            ready = {r.id for r in node.node._residency.residents if r.made}
+            require(f"env-{name}" in ready, f"resident {name} of {node.name} is not there any more")

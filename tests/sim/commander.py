@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from math import inf
 
 from goliath.actors.deposits import Deposit, Deposits, nearness
 from goliath.core import commands as cmd, events as ev
 from goliath.core.batch import ParcelId
 from goliath.core.collector import Collector
-from goliath.core.ids import Attempt, BatchId, JobId, NodeId
+from goliath.core.ids import Attempt, BatchId, JobId, NodeId, SessionId
 from goliath.core.observation import Journal
 from goliath.core.scheduler import Scheduler
 from goliath.transport import messages as msg
-from tests.sim.ledger import CallRecord, JobRecord, Ledger, require
+from tests.sim.ledger import ADOPTED, CallRecord, JobRecord, Ledger, require
 from tests.sim.lieutenant import Lieutenant
 from tests.sim.link import Route
 from tests.sim.peer import Peer
@@ -26,6 +27,10 @@ from tests.sim.world import Host, World
 STEALS_PER_SECOND_MAX = 60.0
 PARCELS_AHEAD = 40
 """More unsettled parcels than this, beyond four for a slot, are not bounded any more."""
+
+
+VISITS_TRIED = 12
+"""How often a Commander looks for a detached actor, once a second."""
 
 
 @dataclass(slots=True)
@@ -72,6 +77,46 @@ class Commander(Host):
         peer = Peer(self, lieutenant, route, self)
         self.peers.append(peer)
         peer.dial()
+
+    def die(self) -> None:
+        """``kill -9``: nobody will say goodbye for it."""
+        self.world.note(self.name, "dies")
+        self.awake_at = self.machine_awake_at = inf
+        for peer in self.peers:
+            if peer.end is not None:
+                peer.end.cut()
+        for job in self.jobs.values():
+            job.record.cancelled = True
+            job.record.ended = job.record.ended or 1
+
+    # -- detached actors -----------------------------------------------------------------
+
+    def _find(self, name: str) -> tuple[NodeId, str] | None:
+        """Where one lives, as its node would answer."""
+        for node, peer in self._nodes.items():
+            for resident, *_ in peer.lieutenant.node.residents(SessionId(peer._session_name)):
+                if resident.id == f"env-{name}":
+                    return node, resident.environment
+        return None
+
+    def visit(self, plan: JobPlan, tries: int = VISITS_TRIED) -> None:
+        """Call one, as soon as it is found; it may never be."""
+        if self.asleep(self.visit, plan, tries):
+            return
+        seen = self._find(plan.resident)
+        if seen is not None:
+            node, environment = seen
+            plan.options = replace(plan.options, environment=environment, node=node)
+            self.open(plan)
+        elif tries:
+            self.world.at(1.0, self.visit, plan, tries - 1)
+
+    def kill_resident(self, name: str, restart: bool) -> None:
+        """``goliath.kill``."""
+        seen = None if self.asleep(self.kill_resident, name, restart) else self._find(name)
+        if seen is not None:
+            self._ledger.residents[name].kills += 1
+            self._say(seen[0], msg.KillResident(seen[1], restart))
 
     # -- the owners of jobs --------------------------------------------------------------
 
@@ -200,6 +245,10 @@ class Commander(Host):
                     message.elapsed_us / 1e6,
                     tuple(message.retryable),
                 )
+            case msg.RangeReturned(why="adopted"):
+                self._outcomes = {0: ADOPTED}
+                batch, attempt = BatchId(message.batch), Attempt(message.attempt)
+                return ev.RangeFinished(node, batch, attempt, message.lo, message.hi, 0.0)
             case msg.RangeReturned():
                 return ev.RangeReturned(
                     node,
@@ -215,8 +264,9 @@ class Commander(Host):
             case msg.Surrendered(ranges=ranges):
                 yielded = tuple((BatchId(b), Attempt(a), lo, hi) for b, a, lo, hi in ranges)
                 return ev.StealAnswered(node, yielded)
-            case msg.EnvironmentFailed(environment=environment, error=error):
-                return ev.EnvironmentBroken(environment, error, gone="actor" in error)
+            case msg.EnvironmentFailed(environment, error, successor=successor):
+                gone = "actor" in error or successor is not None
+                return ev.EnvironmentBroken(environment, error, gone)
             case msg.Draining():
                 for job in self.jobs.values():
                     job.record.drains += not job.over
@@ -273,10 +323,17 @@ class Commander(Host):
         first = job.firsts[command.parcel]
         for call in job.record.calls[first + command.lo : first + command.hi]:
             self._ledger.sent(call)
-        options = job.record.plan.options
-        if (command.node, options.environment) not in self._defined:
+        plan, options = job.record.plan, job.record.plan.options
+        if not plan.resident and (command.node, options.environment) not in self._defined:
             self._defined.add((command.node, options.environment))
             self._say(command.node, msg.DefineEnvironment(options.environment, [], {}))
+        if plan.detaches:
+            batch, attempt, environment = command.batch, command.attempt, options.environment
+            self._say(
+                command.node,
+                msg.DetachActor(batch, attempt, options.function, environment, "columns", {}),
+            )
+            return
         payload = json.dumps([job.record.plan.name, first]).encode()
         self._say(
             command.node,
@@ -298,6 +355,7 @@ class Commander(Host):
                 concurrency=command.concurrency,
                 group=_group_of(job, command.parcel),
                 group_limit=options.groups.get(_group_of(job, command.parcel), 0),
+                resident=bool(plan.resident),
                 payload=payload,
             ),
         )

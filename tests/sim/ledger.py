@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
+from goliath.core import residency
 from goliath.core.commands import Verdict
 from goliath.core.policy import NODE_LOSSES_MAX
 from tests.sim.plan import CallPlan, Fate, JobPlan, Setup
+from tests.sim.residents import ResidentPlan, ResidentRecord
 from tests.sim.world import Host, World
 
 LONG_SLEEP_S = 10.0
@@ -16,6 +18,10 @@ two owners of one call (session_lost_s less session_kill_s, less what a kill tak
 
 EARLY_S = 0.01
 """A call that dies so shortly before its time is up looks, from outside, as if it ran on."""
+
+
+ADOPTED = -1
+"""In the place of an execution: of the call by which a detached actor was made, its node's word."""
 
 
 class Violation(AssertionError):  # noqa: N818 - a verdict on the minds, not an error of the world
@@ -96,6 +102,7 @@ class Ledger:
     def __init__(self, world: World) -> None:
         self._world = world
         self.jobs: dict[str, JobRecord] = {}
+        self.residents: dict[str, ResidentRecord] = {}  # by the job that makes them
         self._executions: list[Execution] = []
 
     def open(self, plan: JobPlan) -> JobRecord:
@@ -104,6 +111,46 @@ class Ledger:
         job.calls = [CallRecord(job, i, call) for i, call in enumerate(plan.calls)]
         self.jobs[plan.name] = job
         return job
+
+    # -- detached actors ---------------------------------------------------------------
+
+    def expect(self, plan: ResidentPlan) -> None:
+        """Somebody will want to make one."""
+        self.residents[plan.request.name] = ResidentRecord(plan)
+
+    def making(self, name: str) -> CallRecord:
+        """Its ``__init__``, in its next life: no job of anybody's, and run once."""
+        record = self.residents[name]
+        record.lives += 1
+        plan = replace(record.plan.request, name=f"{name}/{record.lives}", resident=name)
+        call = CallRecord(JobRecord(plan), 0, record.plan.making(record.lives))
+        call.sent = True
+        return call
+
+    def evicted(self, name: str, why: str, *, draining: bool) -> None:
+        """A node says that it has ended, and why."""
+        record = self.residents[name]
+        record.evicted = True
+        just = {
+            residency.KILLED: record.kills > 0,
+            residency.RAISED: record.raised,
+            residency.ENDED: record.may_have_ended() or draining,
+        }
+        require(just.get(why, False), f"resident {name} has ended ({why}) without reason: {record}")
+
+    def _begin_in_resident(self, call: CallRecord) -> None:
+        record = self.residents.get(call.job.plan.resident)
+        if record is not None:
+            record.running += 1
+            most = record.plan.request.options.concurrency
+            require(record.running <= most, f"{call} is one of {record.running} calls of {record}")
+
+    def _end_in_resident(self, execution: Execution) -> None:
+        record = self.residents.get(execution.call.job.plan.resident)
+        if record is not None:
+            record.running -= 1
+            making = "/" in execution.call.job.plan.name
+            record.raised |= making and execution.end is End.RAISED_RETRYABLE
 
     # -- executions --------------------------------------------------------------------
 
@@ -137,6 +184,7 @@ class Ledger:
         require(
             options.max_retries > 0 or not call.executions, f"{call} may run once, and runs again"
         )
+        self._begin_in_resident(call)
         execution = Execution(len(self._executions), call, host, session, attempt, self._world.now)
         # Its node woke, gave it up and killed it: what it begins until then, it began too late.
         execution.slept_before_s = 0.0 if doomed else host.slept_s
@@ -163,6 +211,7 @@ class Ledger:
     def ended(self, execution: Execution, end: End) -> None:
         """A worker is done with a call, or the call with its worker."""
         execution.end, execution.ended = end, self._world.now
+        self._end_in_resident(execution)
         call, job = execution.call, execution.call.job
         blamed = call.count(End.DIED, End.RAISED_RETRYABLE)
         foreign = job.deaths - call.count(End.DIED)
@@ -174,7 +223,7 @@ class Ledger:
     def died(self, executions: list[Execution], end: End, culprit: Execution | None) -> None:
         """A worker is dead; of those that it ran, ``culprit`` has killed it."""
         if end is End.DIED and executions:
-            executions[0].call.job.deaths += 1
+            (culprit or executions[0]).call.job.deaths += 1
         for execution in executions:
             struck = end is End.DIED and len(executions) > 1 and execution is not culprit
             self.ended(execution, End.STRUCK if struck else end)
@@ -183,6 +232,10 @@ class Ledger:
 
     def settled(self, call: CallRecord, attempt: int, execution_id: int) -> None:
         """The outcome of an execution stands in the result."""
+        if execution_id == ADOPTED:
+            require(call.job.plan.detaches, f"{call} was settled as if it had made an actor")
+            self._settle_once(call, execution_id)
+            return
         execution = self._executions[execution_id]
         self._settle_once(call, execution_id)
         require(execution.call is call, f"{call} got the outcome of {execution.call}")
@@ -212,9 +265,25 @@ class Ledger:
         require(not call.job.ended, f"{call} was settled after its job had ended")
         call.outcome = outcome
 
-    @staticmethod
-    def _is_just(call: CallRecord, verdict: Verdict) -> bool:  # noqa: C901 - a table
+    def _is_just_of_resident(self, job: JobRecord, verdict: Verdict) -> bool:
+        """Whether calls of a detached actor, or its making, may have come to this."""
+        record = self.residents[job.plan.resident or job.plan.name]
+        struck = record.processes_ended + record.kills + record.raised
+        around = job.losses + job.drains
+        called = [other.plan.called for other in self.residents.values()]
+        taken = job.plan.detaches and called.count(record.plan.called) > 1
+        match verdict:
+            case Verdict.CRASHED:
+                return struck > 0
+            case Verdict.GONE:
+                return struck + around > 0 or taken
+            case _:
+                return verdict in (Verdict.NODE_DIED, Verdict.INFEASIBLE) and around > 0
+
+    def _is_just(self, call: CallRecord, verdict: Verdict) -> bool:  # noqa: C901 - a table
         job, options = call.job, call.job.plan.options
+        if (job.plan.resident or job.plan.detaches) and verdict is not Verdict.CANCELLED:
+            return self._is_just_of_resident(job, verdict)
         match verdict:
             case Verdict.CANCELLED:
                 return job.cancelled or call.cancelled
@@ -253,11 +322,12 @@ class Ledger:
                 f"{job.plan.name} ended, and {call} has no outcome",
             )
 
-    @staticmethod
-    def _abandoned(job: JobRecord) -> bool:
+    def _abandoned(self, job: JobRecord) -> bool:
         given_up = (Verdict.ENVIRONMENT, Verdict.INFEASIBLE, Verdict.GONE)
+        resident = self.residents.get(job.plan.resident)
         return any(call.outcome in given_up for call in job.calls) or (
-            job.plan.options.actor and job.processes_ended > 0
+            job.plan.options.actor
+            and (resident.processes_ended + resident.kills if resident else job.processes_ended) > 0
         )
 
     def verify_good_calls(self) -> None:

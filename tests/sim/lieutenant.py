@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from goliath.core import node_events as ev
 from goliath.core.devices import GPU
-from goliath.core.ids import Attempt, BatchId, SessionId, WorkerId
+from goliath.core.ids import HOUSE, Attempt, BatchId, SessionId, WorkerId
 from goliath.core.node import Node, NodePolicy
 from goliath.core.observation import Journal
 from goliath.transport import messages as msg
 from goliath.transport.protocol import Side
 from tests.sim.endpoint import Endpoint
-from tests.sim.ledger import CallRecord, End, Ledger, require
+from tests.sim.ledger import CallRecord, End, JobRecord, Ledger, require
 from tests.sim.link import CLIENT, Frame, Link, Route
 from tests.sim.plan import Setup
 from tests.sim.process import FakeProcess, Outcomes
@@ -130,7 +130,7 @@ class Lieutenant(Host):
 
     # -- sessions ------------------------------------------------------------------------
 
-    def on_message(self, end: Endpoint, message: msg.Message) -> None:
+    def on_message(self, end: Endpoint, message: msg.Message) -> None:  # noqa: C901 - a table
         """A Commander wants something."""
         session = SessionId(end.name)
         match message:
@@ -154,8 +154,13 @@ class Lieutenant(Host):
                         message.concurrency,
                         message.group,
                         message.group_limit,
+                        message.resident,
                     )
                 )
+            case msg.DetachActor():
+                self._on_detach(session, message)
+            case msg.KillResident(environment, restart):
+                self.tell(ev.ResidentKillArrived(session, environment, restart))
             case msg.CancelBatch(batch=batch, attempt=attempt, force=force):
                 self._watch_cancelled(session, attempt, batch)
                 self.tell(ev.CancelArrived(session, BatchId(batch), Attempt(attempt), force))
@@ -176,6 +181,32 @@ class Lieutenant(Host):
                 self.tell(ev.DepositsForgotten(session, tuple(keys)))
             case _:
                 raise AssertionError(f"{self.name} was told {message!r}")
+
+    def _on_detach(self, session: SessionId, said: msg.DetachActor) -> None:
+        batch, attempt = BatchId(said.batch), Attempt(said.attempt)
+        self._arguments[session, batch, attempt] = (said.environment, 0)
+        plan = self._ledger.residents[self._job_of(said.environment).plan.name].plan
+        options = plan.request.options
+        self.tell(
+            ev.DetachArrived(
+                session,
+                batch,
+                attempt,
+                said.environment,
+                plan.called,
+                "",
+                plan.get_if_exists,
+                options.cpus,
+                options.resources,
+                options.concurrency,
+                plan.max_restarts,
+            )
+        )
+
+    def _job_of(self, environment: str) -> JobRecord:
+        """Whose it is; of a detached actor that of any life."""
+        name = environment.removeprefix("env-")
+        return self._ledger.jobs[name if name in self._ledger.jobs else name.rpartition(".")[0]]
 
     def on_link_lost(self, end: Endpoint) -> None:
         """The Commander will come back, or not."""
@@ -201,7 +232,7 @@ class Lieutenant(Host):
     def _set_up(self, end: Endpoint, session: SessionId, environment: str) -> None:
         if end.over or self.asleep(self._set_up, end, session, environment):
             return
-        job = self._ledger.jobs[environment.removeprefix("env-")]
+        job = self._job_of(environment)
         if job.plan.setup is Setup.NO_FILES:
             self.tell(ev.EnvironmentBroke(session, environment, "disk full"))
         else:
@@ -256,7 +287,7 @@ class Lieutenant(Host):
             self.node.check()
         self._busy = False
 
-    def _perform(self, command: ev.NodeCommand) -> None:  # noqa: C901, PLR0912 - a table
+    def _perform(self, command: ev.NodeCommand) -> None:  # noqa: C901, PLR0912, PLR0915 - a table
         if self.world.trace is not None:
             self.world.note(self.name, f"    {command!r}")
         match command:
@@ -299,10 +330,21 @@ class Lieutenant(Host):
                 self.processes[worker].doomed = True
                 delay = self.world.rng.choice((0.0005, 0.03))
                 self.world.at(delay, self.processes[worker].die, End.STOPPED)
-            case ev.ReportEnvironmentBroken(session, environment, error):
-                self._say(session, msg.EnvironmentFailed(environment, error))
-            case ev.Release(session, batch, attempt):
+            case ev.ReportEnvironmentBroken(session, environment, error, successor):
+                self._say(session, msg.EnvironmentFailed(environment, error, {}, successor))
+            case ev.Adopt(session, batch, attempt, environment):
                 del self._arguments[session, batch, attempt]
+                record = self._ledger.residents[self._job_of(environment).plan.name]
+                require(record.home is None, f"{environment} was adopted twice")
+                record.home = (self.name, self.incarnation)
+            case ev.Succeed(environment, successor):
+                require(environment != successor, f"{environment} succeeds itself")
+            case ev.Evict(environment, why):
+                name = self._job_of(environment).plan.name
+                self._ledger.evicted(name, why, draining=self.node._queues.draining)
+            case ev.Release(session, batch, attempt):
+                if session != HOUSE:
+                    del self._arguments[session, batch, attempt]
             case ev.AnnounceDraining():
                 for end in self._sessions.values():
                     end.send(msg.Draining())
@@ -337,12 +379,15 @@ class Lieutenant(Host):
         self._sessions[session].send(message)
 
     def _calls(self, order: ev.Run) -> dict[int, CallRecord]:
+        if order.session == HOUSE:
+            environment = self.node._crew.workers[order.worker].environment
+            return {0: self._ledger.making(self._job_of(environment).plan.name)}
         job, first = self._arguments[order.session, order.batch, order.attempt]
         calls = self._ledger.jobs[job].calls
         return {i: calls[first + i] for i in range(order.lo, order.hi)}
 
     def _fork(self, worker: WorkerId, environment: str) -> None:
-        job = self._ledger.jobs[environment.removeprefix("env-")]
+        job = self._job_of(environment)
         process = FakeProcess(self, self._ledger, worker, job, self.from_process)
         self.processes[worker] = process
         process.start(dies=self.world.chance(self._deaths_at_start))

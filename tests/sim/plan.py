@@ -77,6 +77,8 @@ class JobPlan:
     call_bytes: int = 8
     broken_nodes: set[str] = field(default_factory=set)
     call_cancels: list[CallCancel] = field(default_factory=list)
+    detaches: bool = False  # its one call is to make a detached actor
+    resident: str = ""  # its calls are for the detached actor that the job of this name has made
 
 
 def plan_job(rng: Random, name: str, nasty: bool, besieged: bool = False) -> JobPlan:

@@ -67,6 +67,7 @@ class FakeProcess:
         self._job = job
         self._deliver = deliver
         self._ready = False
+        self._made = False  # of a detached actor: its ``__init__`` has returned
         self._waiting: list[Range] = []
         self._revoked: set[Serial] = set()
         self._leaving = False
@@ -154,6 +155,10 @@ class FakeProcess:
             return
         self.dead = True
         self._job.processes_ended += 1
+        resident = self._ledger.residents.get(self._job.plan.name)
+        if resident is not None:
+            resident.processes_ended += 1
+            resident.stillbirths += not self._made
         culprit = culprit or self._forger
         self._ledger.died(self.executions, End.DIED if self._forger else end, culprit)
         if not self._ready:
@@ -275,6 +280,7 @@ class FakeProcess:
         range_.at += 1
         if range_.order.careful and range_.at < range_.end:
             self._report(range_, final=False)
+        self._made |= fate is Fate.VALUE
         self._next(range_)
 
     def _wait(self, execution: Execution, range_: Range) -> None:
