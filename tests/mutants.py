@@ -31,6 +31,7 @@ from tests.core import (
     test_lanes,
     test_node,
     test_placement,
+    test_residents,
     test_scheduler,
     test_waiting,
 )
@@ -70,11 +71,16 @@ def foreign_report() -> None:
     test_scheduler.test_a_report_of_another_node_attempt_or_batch_is_dropped_in_silence(stale)
 
 
+def called_too_early() -> None:
+    """A call beside ``__init__``, where calls run beside each other."""
+    test_residents.test_what_it_is_called_before_it_is_made_waits_for_it(3)
+
+
 SCHEDULER, NODE = "goliath.core.scheduler:Scheduler.", "goliath.core.node:Node."
 QUEUES, SURRENDER = "goliath.core.queues:Queues.", "goliath.core.surrender:Surrender."
 CREW, BATCH = "goliath.core.crew:Crew.", "goliath.core.batch:Batch."
 DEATHS, DEPOT = "goliath.core.deaths:", "goliath.core.depot:Depot."
-DEADLOCK = "goliath.core.deadlock:"
+DEADLOCK, RESIDENCY = "goliath.core.deadlock:", "goliath.core.residency:Residency."
 SESSION, SIM = "goliath.core.session:Session.", "tests.sim.endpoint:CONFIG"
 
 MUTANTS = [
@@ -260,8 +266,8 @@ MUTANTS = [
     Mutant(
         "puts another process in the place of a dead actor's",
         "goliath.core.node:Node._on_exited",
-        "\n    if worker.actor:",
-        "\n    if False:",
+        "\n    elif worker.actor:",
+        "\n    elif False:",
         witness=test_actors.test_with_its_process_an_actor_is_gone_and_what_waits_comes_back,
     ),
     Mutant(
@@ -661,6 +667,79 @@ MUTANTS = [
         test_deadlock.test_a_call_that_waits_for_another_of_its_own_actor,
     ),
     Mutant("does not miss a lost tail", SESSION + "check_tail", "peer_sent > self.seen", "False"),
+    Mutant(
+        "ends detached actors with their maker",
+        "goliath.core.node:Node._on_closed",
+        "if worker.session == session_id and",
+        "if worker.session in (session_id, HOUSE) and",
+    ),
+    Mutant(
+        "lets the calls of a Commander that is gone run on",
+        RESIDENCY + "leave",
+        "yield InterruptRange(worker.id, unit.serial)",
+        "pass",
+    ),
+    Mutant(
+        "calls detached actors before they are made",
+        RESIDENCY + "receives",
+        "resident is not None and resident.made",
+        "resident is not None",
+        called_too_early,
+    ),
+    Mutant(
+        "makes a detached actor as often as it dies",
+        RESIDENCY + "_may_live_again",
+        "return resident.restarts.allows(now)",
+        "return True",
+        test_residents.test_it_is_made_again_by_the_node_and_its_callers_are_told_where,
+    ),
+    Mutant(
+        "makes stillborn actors for ever",
+        RESIDENCY + "_may_live_again",
+        "if not resident.made and not resident.stillbirths.allows(now):",
+        "if False:",
+        test_residents.test_one_that_dies_as_often_as_it_is_made_is_not_made_for_ever,
+    ),
+    Mutant(
+        "never makes a detached actor again",
+        RESIDENCY + "_may_live_again",
+        "return resident.restarts.allows(now)",
+        "return False",
+    ),
+    Mutant(
+        "takes calls for an earlier life for calls for this one",
+        "goliath.core.residents:Residents.at",
+        "if heir is not None and heir.environment == environment else None",
+        "",
+        test_residents.test_it_is_made_again_by_the_node_and_its_callers_are_told_where,
+    ),
+    Mutant(
+        "ends a detached actor without telling who waits for it",
+        RESIDENCY + "_end",
+        'yield from self._announce(resident, environment, why, "")',
+        "pass",
+    ),
+    Mutant(
+        "gives a name twice",
+        RESIDENCY + "_take_on",
+        "if other is not None:",
+        "if False:",
+        test_residents.test_a_name_is_taken_once_and_whoever_wants_it_as_it_is_is_told_where,
+    ),
+    Mutant(
+        "shows detached actors to strangers",
+        RESIDENCY + "admit",
+        "resident is None or resident.realm != session.realm",
+        "resident is None",
+        test_residents.test_two_who_proved_different_tokens_do_not_know_of_each_others_actors,
+    ),
+    Mutant(
+        "kills a detached actor with a cancelled call",
+        "goliath.core.node:Node._on_cancel",
+        "event.force and not work.resident",
+        "event.force",
+        test_residents.test_a_call_is_cancelled_without_its_actor_even_by_force,
+    ),
     Mutant("keeps a session for longer than the other end waits", SIM, "session_kill_s", "200.0"),
 ]
 

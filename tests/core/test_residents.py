@@ -89,9 +89,10 @@ def test_it_outlives_the_session_that_made_it_and_answers_others():
     assert checked(node, done(2), 2.1)[0] == ne.ReportDone(T, batch(5), ONE, 0, 1, 0.1, FIRST)
 
 
-def test_what_it_is_called_before_it_is_made_waits_for_it():
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_what_it_is_called_before_it_is_made_waits_for_it(concurrency: int):
     node = two_commanders()
-    node.handle(detach(), 0.0)
+    node.handle(detach(concurrency=concurrency), 0.0)
     assert runs(checked(node, visit(5, T), 0.0)) == []
     assert runs(made(node, FIRST, 1)) == [(T, 5)]
 

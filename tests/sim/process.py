@@ -156,7 +156,8 @@ class FakeProcess:
         self.dead = True
         self._job.processes_ended += 1
         resident = self._ledger.residents.get(self._job.plan.name)
-        if resident is not None:
+        # By nobody's fault but the node's, if that has killed it without having been told to.
+        if resident is not None and (not self.doomed or self._forger or resident.kills):
             resident.processes_ended += 1
             resident.stillbirths += not self._made
         culprit = culprit or self._forger
