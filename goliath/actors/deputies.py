@@ -7,6 +7,7 @@ does not any more, or is gone. All of this lives in the loop's thread.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -23,7 +24,7 @@ from goliath.actors.handles import HeldGrip
 from goliath.actors.inside import NO_CALL
 from goliath.actors.kin import ActorEnd
 from goliath.actors.object_ref import ObjectRef, register
-from goliath.actors.portal import Poster
+from goliath.actors.portal import PortalClosedError, Poster
 from goliath.actors.ref import AskableRef
 from goliath.actors.requests import (
     checked_group,
@@ -266,12 +267,16 @@ class Deputies:
         def ask() -> None:
             self._office.find_actors(said.name, said.namespace, on_seen)
 
+        def ask_soon() -> None:
+            with suppress(PortalClosedError):  # then nobody waits for it any more
+                self._portal.post(ask)
+
         arriving = self._troupe.arriving(said.name, said.namespace)
         known = self._troupe.find(said.name, said.namespace)
         if known is not None:
             tell(known)
         elif arriving is not None:  # whoever makes one waits like this for its node
-            arriving.when_decided(lambda: self._portal.post(ask))
+            arriving.when_decided(ask_soon)
         else:
             ask()
 

@@ -9,7 +9,6 @@ begins. Then the calls that were not begun go there, as those of any actor do.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +20,7 @@ from goliath.actors.deposits import Deposit
 from goliath.actors.endings import Arrived
 from goliath.actors.kin import ActorEnd
 from goliath.actors.outcomes import Setback, Where
-from goliath.actors.portal import PortalClosedError, Poster
+from goliath.actors.portal import Poster
 from goliath.actors.ref import AskableRef
 from goliath.actors.sightings import Sighting
 from goliath.actors.surroundings import Surroundings
@@ -210,8 +209,8 @@ class DetachedActor(UserActor):
 
     def kill(self, *, no_restart: bool) -> None:
         """End it at once, for all who call it."""
-        with suppress(PortalClosedError):
-            self.when_decided(lambda: self._portal.post(self._kill, no_restart))
+        kill = super().kill
+        self.when_decided(lambda: kill(no_restart=no_restart))
 
     def _kill(self, no_restart: bool) -> None:
         if self._dead:

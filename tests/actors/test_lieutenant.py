@@ -34,6 +34,7 @@ class FakeProcess:
 
     def __init__(self, worker: WorkerId, spec: WorkerSpec, events: ProcessEvents) -> None:
         self.worker = worker
+        self.pid = 1000 + worker
         self.spec = spec
         self.heard: list[Any] = []
         self.killed = self.dismissed = self.paused = False
@@ -106,6 +107,9 @@ class FakeNursery:
         self.processes.append(FakeProcess(worker, spec, events))
         return self.processes[-1]
 
+    def preload(self, modules: Any) -> None:
+        """Fakes import nothing."""
+
 
 class FakeCommander:
     """The other end of a session."""
@@ -157,11 +161,11 @@ class House:
         self.ref = system.spawn(lambda: self.actor, "lieutenant")
         self._sessions = 0
 
-    def commander(self) -> FakeCommander:
+    def commander(self, realm: str = "") -> FakeCommander:
         """One more, logged in."""
         self._sessions += 1
         ours, theirs = memory.pair(TransportConfig(), through_codec=True)
-        self.ref.tell(SessionUp(SessionId(f"s{self._sessions}"), ours))
+        self.ref.tell(SessionUp(SessionId(f"s{self._sessions}"), ours, realm))
         return FakeCommander(theirs)
 
     async def worker(self, number: int = 0) -> FakeProcess:
