@@ -563,6 +563,7 @@ HOSTILE: dict[str, Callable[[], msg.Message]] = {
     "keep nothing": lambda: done(deposits=[[1, 0, 1]]),
     "send along more than there is": lambda: done(deposits=[[1, 2, 0]]),
     "a result that nobody asked for": lambda: msg.DepositSent(1, b"x"),
+    "adopt a crowd": lambda: returned(why="adopted"),
 }
 
 
@@ -593,6 +594,8 @@ HARMLESS: dict[str, Callable[[], msg.Message]] = {
     "a range of another batch": lambda: msg.Surrendered(5, [[99, 1, 0, 3], [1, 1, 0, 9]]),
     "nothing surrendered": lambda: msg.Surrendered(-1, []),
     "an unknown environment": lambda: msg.EnvironmentFailed("x", "y"),
+    "a life of no actor": lambda: msg.EnvironmentFailed("x", "y", {}, "z", b"no outcome"),
+    "an answer to no question": lambda: msg.Actors(3, [{"name": 3}]),
     "a strange stream": lambda: msg.Output("stdfoo", "f", -1, b"\xff\xfe"),
     "a message for others": lambda: msg.StealBatches(1),
     "a strange status": lambda: msg.Status(-1.5, -3, -1, -1),

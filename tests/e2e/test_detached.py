@@ -488,6 +488,24 @@ def test_what_it_asks_for_is_done_by_whoever_calls_it(other: Other):
     assert goliath.get(boss.work.remote(2), timeout=20) == [0, 1]
 
 
+def test_handles_and_refs_go_through_it_from_one_living_commander_to_another(other: Other):
+    @goliath.remote
+    class Shelf:
+        def put(self, box):
+            self.counter = box["counter"]
+            return goliath.put("made in a call"), goliath.get(self.counter.add.remote())
+
+        def use(self):
+            return goliath.get(self.counter.add.remote())
+
+    shelf = detached(Shelf, "shelf")
+    counter = Counter.remote(10)
+    ref, count = goliath.get(shelf.put.remote({"counter": counter}))
+    assert (goliath.get(ref), count) == ("made in a call", 11)
+    assert other.run('print(goliath.get(goliath.get_actor("shelf").use.remote()))') == "12"
+    assert goliath.get(counter.add.remote()) == 13
+
+
 def test_one_that_waits_for_what_its_dead_caller_had_begun_waits_no_longer(
     other: Other, tmp_path: Path
 ):

@@ -11,7 +11,13 @@ import pytest
 
 from goliath.errors import AuthenticationError
 from goliath.transport.address import Address
-from goliath.transport.credentials import Credentials, RuntimeFile, Token, read_token_file
+from goliath.transport.credentials import (
+    Credentials,
+    RuntimeFile,
+    Token,
+    read_token_file,
+    running_here,
+)
 
 HERE = Address("127.0.0.1", 8080)
 THERE = Address("lab1", 8080)
@@ -144,6 +150,16 @@ def test_the_file_of_a_dead_lieutenant_is_ignored_and_overwritten(environ: dict[
     assert file.path.exists()
     file.write(Token.make(), scheme="ws", host="x", port=8080)
     assert file.read() is not None
+
+
+def test_the_lieutenants_that_run_here_are_known_by_their_files(environ: dict[str, str]):
+    assert running_here(environ) == []
+    for port, host in ((8080, "127.0.0.1"), (9090, "::1")):
+        RuntimeFile(port, environ=environ).write(Token.make(), scheme="ws", host=host, port=port)
+    folder = RuntimeFile(1, environ=environ).path.parent
+    private(folder / "7070.json", '{"pid": -1, "host": "127.0.0.1"}')
+    private(folder / "notes.json", "{}")
+    assert running_here(environ) == ["127.0.0.1:8080", "[::1]:9090"]
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"pid": "1"}', '{"pid": -1}'])

@@ -21,6 +21,7 @@ from goliath.errors import (
 )
 from goliath.transport.address import Address
 from goliath.transport.credentials import Credentials, Token
+from goliath.transport.keys import Keys
 from goliath.transport.listener import Listener, _address_of
 from goliath.transport.versions import Versions
 from goliath.transport.websocket import ServerTls
@@ -124,6 +125,25 @@ async def test_another_python_is_refused_with_both_versions():
         assert "Python 3.9" in str(error)
         assert Versions.current().python in str(error)
         assert far.ends == []
+
+
+async def test_sessions_know_which_token_was_proved():
+    near, other, far = Sessions(), Sessions(), Sessions()
+    another = Token(bytes(range(1, 33)))
+    listener = Listener(
+        "127.0.0.1", 0, [TOKEN, another], None, QUICK, BootClock(), on_session=far.on_session
+    )
+    await listener.start()
+    credentials = Credentials(token=another)
+    async with (
+        dialing(make_dialer(listener.port, near, QUICK)),
+        dialing(make_dialer(listener.port, other, QUICK, credentials=credentials)),
+    ):
+        await near.end()
+        await other.end()
+        await far.end(1)
+        assert {peer.kid for peer in far.peers} == {Keys.of(TOKEN).kid, Keys.of(another).kid}
+    await listener.close()
 
 
 async def test_a_draining_listener_takes_no_new_session_and_keeps_the_old():
