@@ -122,7 +122,7 @@ class DetachedActor(UserActor):
         environment_there, node = self._home
         if not environment_there:
             # What it costs to be taken on says nothing of what its calls will.
-            return replace(super()._options(environment), function=f"detach {environment}")
+            return replace(super()._options(environment), function="detach")
         return replace(
             super()._options(environment_there), cpus=0.0, resources={}, node=node, soft=False
         )

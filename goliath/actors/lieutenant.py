@@ -323,6 +323,8 @@ class LieutenantActor(Actor):
         except ProtocolError as exc:
             return self._accuse(session, str(exc))
         batch, attempt = BatchId(said.batch), Attempt(said.attempt)
+        if (batch, attempt) in session.detaching:
+            return self._accuse(session, "a batch sent twice")
         if said.deposits:
             if not session.shelf.take(said):
                 return self._accuse(session, "an actor of results that are not kept")
@@ -608,6 +610,7 @@ class LieutenantActor(Actor):
 
     def _adopt(self, command: nd.Adopt) -> None:
         lodger = self._sessions[command.session].detaching.pop((command.batch, command.attempt))
+        lodger.maker = command.session
         self._premises.adopt(command.session, command.environment)
         self._residence.adopt(command.environment, lodger, self.context.now())
 
@@ -663,20 +666,22 @@ class LieutenantActor(Actor):
         if command.session == HOUSE:
             assert worker.lodger is not None
             lodger = worker.lodger
-            self._hand(worker, command, lodger.function, lodger.making, [], lodger.cargo)
+            maker, lodger.maker = (
+                lodger.maker,
+                HOUSE,
+            )  # what it prints in later lives is not for him
+            self._hand(worker, command, lodger.function, lodger.making, [], maker, lodger.cargo)
             return
         session = self._sessions[command.session]
         batch = session.batches[command.batch, command.attempt]
-        cargo = session.shelf.cargo(batch)
-        if worker.lodger is None:
-            function = session.functions[batch.function]
-            self._hand(worker, command, function, batch, batch.origin, cargo, batch.keep_over)
-            return
-        patron = self._residence.patron(session.id)
-        worker.patrons[patron] = session.id
-        origin: Origin = [*batch.origin[:4], patron]
-        function = worker.lodger.function
-        self._hand(worker, command, function, batch, origin, cargo, batch.keep_over)
+        function, origin = session.functions.get(batch.function), batch.origin
+        if worker.lodger is not None:
+            patron = self._residence.patron(session.id)
+            worker.patrons[patron] = session.id
+            function, origin = worker.lodger.function, [*origin[:4], patron]
+        assert function is not None, f"{batch} was taken on without its function"
+        cargo, keep_over = session.shelf.cargo(batch), batch.keep_over
+        self._hand(worker, command, function, batch, origin, session.id, cargo, keep_over)
 
     @staticmethod
     def _hand(
@@ -685,6 +690,7 @@ class LieutenantActor(Actor):
         function: msg.DefineFunction,
         calls: msg.AssignBatch | msg.DetachActor,
         origin: Origin,
+        listener: SessionId,
         cargo: tuple[list[int], Payload],
         keep_over: int = 0,
     ) -> None:
@@ -692,7 +698,7 @@ class LieutenantActor(Actor):
         if function.digest not in worker.known:
             worker.known.add(function.digest)
             worker.process.send(function)
-        worker.names.append((command.serial, function.name, command.session))
+        worker.names.append((command.serial, function.name, listener))
         worker.process.send(
             msg.RunRange(
                 command.serial,

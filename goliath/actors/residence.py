@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from goliath.actors.blueprint import Blueprint
-from goliath.core.ids import SessionId
+from goliath.core.ids import HOUSE, SessionId
 from goliath.core.residents import Resident, id_of
 from goliath.errors import ProtocolError
 from goliath.transport import messages as msg
@@ -29,6 +29,7 @@ class Lodger:
     making: msg.DetachActor
     blueprint: Blueprint
     cargo: tuple[list[int], msg.Payload]  # the payload of its making, with what that takes
+    maker: SessionId = HOUSE  # who hears what it prints while it is made
     since: float = 0.0
 
     @classmethod

@@ -294,7 +294,9 @@ class UserActor(Submission):
         with self._lock:
             calls = Gathering(self._name, f"{self._task}.life", self._lives, None, self)
             if isinstance(creation, Dependencies):
-                self._creating = self._submit_later(creation, held, calls)
+                creating = self._creating = self._submit_later(creation, held, calls)
+                if creating is not None and creating.done():  # what it needs had failed before
+                    self._portal.post(self._on_created, creating)
                 return
             index = calls.reserve()
             self._creating = ObjectRef(calls, index)

@@ -227,6 +227,22 @@ async def test_a_node_that_is_told_to_go_says_whom_it_takes_along(caplog):
         assert caplog.messages == ["draining: these detached actors end with it: hits"]
 
 
+async def test_what_its_init_prints_is_for_its_maker_the_first_time(caplog):
+    async with a_house() as house:
+        maker = house.commander()
+        maker.say(CLASS, AROUND, detach())
+        process = await house.worker()
+        await until(lambda: len(process.heard) == 2)
+        process.print(b"making\n")
+        assert bytes((await maker.next(msg.Output)).payload) == b"making\n"
+        process.end(signal=9)
+        again = await house.worker(1)
+        await until(lambda: len(again.heard) == 2)
+        with caplog.at_level(logging.INFO, "goliath.lieutenant"):
+            again.print(b"making again\n")
+        assert caplog.messages == ["detached actor hits has printed: making again"]
+
+
 async def test_what_it_prints_while_nobody_calls_it_is_in_the_log(caplog):
     async with a_house() as house:
         _, process = await adopted(house)
@@ -247,6 +263,15 @@ DISHONEST = {
     "a second life": detach(environment="hits-0.2"),
     "no id": detach(environment=".1"),
 }
+
+
+async def test_a_commander_that_wants_the_same_twice_is_shown_the_door():
+    async with a_house() as house:
+        liar = house.commander()
+        other = replace(FILED, environment="hits-1.1")
+        liar.say(CLASS, FILED, other, detach(), detach(environment="hits-1.1"))
+        await until(lambda: liar.closed)
+        assert await seen_by(house.commander()) == []
 
 
 @pytest.mark.parametrize("said", DISHONEST.values(), ids=DISHONEST)

@@ -424,6 +424,17 @@ def test_an_actor_whose_init_fails_tells_every_caller_why():
     assert isinstance(caught.value.__cause__, ValueError)
 
 
+def test_an_actor_whose_argument_had_failed_before_it_was_made_says_so():
+    @goliath.remote
+    def bad():
+        raise KeyError("nothing to begin with")
+
+    ref = bad.remote()
+    goliath.wait([ref])
+    with pytest.raises(ActorDiedError, match="nothing to begin with"):
+        goliath.get(Counter.remote(ref).add.remote(), timeout=20)
+
+
 def test_the_death_of_an_actor_says_how_its_process_ended():
     counter = Counter.remote()
     with pytest.raises(ActorDiedError) as caught:

@@ -505,6 +505,12 @@ def test_handles_and_refs_go_through_it_from_one_living_commander_to_another(oth
     assert other.run('print(goliath.get(goliath.get_actor("shelf").use.remote()))') == "12"
     assert goliath.get(counter.add.remote()) == 13
 
+    @goliath.remote
+    def use(handle):
+        return goliath.get(handle.use.remote())
+
+    assert goliath.get(use.remote(shelf)) == 14
+
 
 def test_one_that_waits_for_what_its_dead_caller_had_begun_waits_no_longer(
     other: Other, tmp_path: Path
