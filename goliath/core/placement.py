@@ -29,6 +29,7 @@ class NodeView:
     draining: bool = False
     spread: int = 0  # batches it has been given of jobs that are to be spread
     actors: dict[JobId, int] = field(default_factory=dict)  # and how many batches of each it holds
+    homed: int = 0  # actors it has been given so far: detached ones stay, though nobody calls them
 
     def capacity(self, options: JobOptions) -> int:
         """How many calls of a job can run here at once; 0: never."""
@@ -107,13 +108,14 @@ def actor_window(options: JobOptions) -> int:
 
 def choose_home(nodes: Collection[NodeView], options: JobOptions) -> NodeView | None:
     """The node for a new actor: the one with the fewest actors and the most room, by share of its
-    size; None if none can have it."""
+    size, and of several the one that was chosen less often; None if none can have it."""
     if options.node is not None:
         nodes = [n for n in nodes if n.id == options.node and n.capacity(options)] or nodes
     able = [node for node in nodes if not node.draining and node.capacity(options)]
 
-    def crowd(node: NodeView) -> float:
-        return (len(node.actors) + node.load) / max(node.slots, 1)
+    def crowd(node: NodeView) -> tuple[float, float]:
+        size = max(node.slots, 1)
+        return (len(node.actors) + node.load) / size, node.homed / size
 
     return min(able, key=crowd, default=None)
 

@@ -505,6 +505,7 @@ class Scheduler:
                 return None
             job.home = home.id
             home.actors[job.id] = 0
+            home.homed += 1
         return home if home.actors[job.id] < actor_window(job.options) else None
 
     def _assign(self, batch: Batch, node: NodeView, now: float) -> Assign:

@@ -10,9 +10,11 @@ from goliath.core.commands import Abandoned, Assign, Fail, Verdict
 from goliath.core.events import (
     CallCancelled,
     EnvironmentBroken,
+    JobExhausted,
     JobOpened,
     NodeLost,
     ParcelSubmitted,
+    RangeFinished,
     RangeReturned,
 )
 from goliath.core.ids import JobId, Serial, WorkerId
@@ -159,6 +161,20 @@ def test_actors_are_spread_over_the_nodes_by_their_size():
         scheduler.handle(ParcelSubmitted(JobId(number), 1, 1, 1), 0.0)
     crowds = {node.id: len(node.actors) for node in scheduler._nodes.values()}
     assert crowds[B] > crowds[A] > 0
+
+
+def test_actors_are_spread_over_the_nodes_though_nobody_calls_those_that_were_made_before():
+    scheduler = scheduler_with(ACTOR, nodes={A: 2, B: 2})
+    homes = []
+    for number in range(2, 6):
+        scheduler.handle(JobOpened(JobId(number), ACTOR), 0.0)
+        placed = scheduler.handle(ParcelSubmitted(JobId(number), number, 1, 1), 0.0)
+        (assign,) = [command for command in placed if isinstance(command, Assign)]
+        homes.append(assign.node)
+        done = RangeFinished(assign.node, assign.batch, assign.attempt, 0, 1, 0.1)
+        scheduler.handle(done, 0.0)
+        scheduler.handle(JobExhausted(JobId(number)), 0.0)
+    assert sorted(homes) == [A, A, B, B]
 
 
 def test_calls_of_an_actor_fill_no_window_of_tasks():

@@ -314,6 +314,29 @@ def test_it_is_made_found_called_and_killed_by_tasks():
         goliath.get_actor("hits")
 
 
+def test_it_is_found_on_whichever_node_it_lives(lieutenant, free_port: int):
+    nodes = [lieutenant(1).address for _ in range(2)]
+    goliath.shutdown()
+    goliath.init(nodes)
+    until(lambda: sum(node.alive for node in goliath.nodes()) == 2, 10)
+    names = [str(number) for number in range(4)]
+    pids = {name: goliath.get(detached(Counter, name).pid.remote()) for name in names}
+    goliath.shutdown()
+
+    counts = []
+    for node in nodes:
+        with Commander([node]) as commander:
+            counts.append(len(commander.detached_actors()))
+    assert counts == [2, 2], "they are spread"
+
+    goliath.init([("127.0.0.1", free_port), *reversed(nodes)])
+    for name in names:
+        with pytest.raises(ValueError, match="already"):
+            detached(Counter, name)
+        assert goliath.get(goliath.get_actor(name).pid.remote()) == pids[name]
+    goliath.shutdown()
+
+
 def test_a_result_still_to_come_may_be_an_argument_of_its_init():
     @goliath.remote
     def slow():
