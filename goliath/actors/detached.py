@@ -61,6 +61,8 @@ class DetachedActor(UserActor):
         super().__init__(
             actor_id, blueprint, creation, held, surroundings, portal, commander, on_end
         )
+        # There may have been another one here before, some of whose refs are still held.
+        self._task = f"{self._task}.{self.id}"
 
     @property
     def address(self) -> tuple[str, NodeId]:

@@ -247,6 +247,22 @@ def test_handles_of_it_are_equal_and_know_its_methods():
         found.subtract.remote()
 
 
+def test_calls_by_a_handle_that_was_found_again_have_names_of_their_own():
+    counter = detached(Counter, "hits")
+    first = counter.add.remote()
+    del counter
+    gc.collect()
+    second = goliath.get_actor("hits").add.remote()
+    assert first.task_id != second.task_id
+
+    @goliath.remote
+    def both(refs):
+        return goliath.get(refs)
+
+    assert goliath.get(both.remote([first])) == [1]
+    assert goliath.get(both.remote([first, second])) == [1, 2]
+
+
 def test_its_name_is_taken_for_all_commanders(other: Other):
     detached(Counter, "hits", 100)
     text = """
