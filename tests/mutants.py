@@ -38,7 +38,7 @@ from tests.core import (
 from tests.sim import endpoint
 from tests.sim.cluster import Cluster
 
-SEEDS_MAX = 300
+SEEDS_MAX = 500
 STEPS_MAX = 40_000
 
 Witness = Callable[[], None]
