@@ -35,6 +35,11 @@ class Job:
         """Payload of one call, on average."""
         return self.nbytes / self.calls if self.calls else 0.0
 
+    def lives_on(self, node: NodeId) -> bool:
+        """Whether it is an actor that has its home there, or can have it nowhere else."""
+        options = self.options
+        return options.actor and (self.home == node or (options.node == node and not options.soft))
+
     def batch_s(self, policy: BatchPolicy) -> float | None:
         """What a batch of it takes, as far as is known."""
         per_call = self.cost.per_call_s

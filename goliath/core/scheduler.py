@@ -398,7 +398,7 @@ class Scheduler:
             batch.open.clear()
             self._finish(batch)
             yield from self._maybe_ended(job)
-        for actor in [self._jobs[job_id] for job_id in node.actors if job_id in self._jobs]:
+        for actor in [job for job in self._jobs.values() if job.lives_on(node_id)]:
             lost = f"{node_id}, where its process was, is lost"
             yield from self._abandon(actor, Verdict.GONE, lost)
 

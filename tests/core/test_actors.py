@@ -207,6 +207,13 @@ def test_an_actor_is_abandoned_with_its_node():
     assert [c.verdict for c in said if isinstance(c, Abandoned)] == [Verdict.GONE]
 
 
+def test_an_actor_that_was_not_called_yet_is_abandoned_with_the_only_node_it_can_be_on():
+    for soft, verdicts in ((False, [Verdict.GONE]), (True, [])):
+        scheduler = scheduler_with(replace(ACTOR, node=A, soft=soft), nodes={A: 1, B: 1})
+        said = plain(scheduler.handle(NodeLost(A), 1.0))
+        assert [c.verdict for c in said if isinstance(c, Abandoned)] == verdicts
+
+
 def test_an_actor_on_a_node_that_drains_is_abandoned_when_its_calls_come_back():
     scheduler = scheduler_with(ACTOR, 1, 1, nodes={A: 1})
     said = plain(scheduler.handle(RangeReturned(A, batch(2), ONE, 0, 1, "unstarted"), 1.0))
