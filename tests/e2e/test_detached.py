@@ -732,6 +732,61 @@ def unavailable(ref: goliath.ObjectRef[object]) -> bool:
     return False
 
 
+def test_while_it_is_killed_again_and_again_every_call_of_all_is_answered_and_made_once(
+    other: Other, cluster: Commander, tmp_path: Path
+):
+    @goliath.remote
+    class Log:
+        def __init__(self, path):
+            self.path = path
+
+        def note(self, who, number):
+            with open(self.path, "a") as file:
+                file.write(f"{who} {number}\n")
+            time.sleep(0.002)
+
+    path = tmp_path / "log"
+    path.touch()
+    detached(Log, "log", str(path), max_restarts=-1)
+    text = """
+        log = goliath.get_actor("log")
+        answers = {}
+        for burst in range(5):
+            refs = [log.note.remote(sys.argv[2], 40 * burst + n) for n in range(40)]
+            for ref in refs:
+                try:
+                    answer = goliath.get(ref, timeout=30)
+                except goliath.ActorUnavailableError:
+                    answer = "unavailable"
+                answers[answer] = answers.get(answer, 0) + 1
+        print(answers.get(None, 0), answers.get("unavailable", 0))
+    """
+    others = [other.start(text, who) for who in "ab"]
+    until(lambda: path.stat().st_size > 40, 20, "both have begun")
+    kills = 0
+    while any(process.poll() is None for process in others):
+        (info,) = cluster.detached_actors()
+        if info.state in ("busy", "idle") and kills < 10:
+            kill(info.pid)
+            kills += 1
+        until(lambda: any(process.poll() is not None for process in others) or grows(path), 30)
+    told = [list(map(int, process.communicate(timeout=30)[0].split())) for process in others]
+    assert kills
+    assert [sum(each) for each in told] == [200, 200]
+    lines = [line.split() for line in path.read_text().splitlines()]
+    for who, (answered, _) in zip("ab", told, strict=True):
+        numbers = [int(number) for name, number in lines if name == who]
+        assert numbers == sorted(set(numbers)), "out of order, or made twice"
+        assert len(numbers) >= answered
+
+
+def grows(path: Path) -> bool:
+    """Whether something is written to it in the next moment."""
+    before = path.stat().st_size
+    time.sleep(0.05)
+    return path.stat().st_size > before
+
+
 def test_a_call_is_made_again_in_its_place_if_it_may_be(tmp_path: Path):
     @goliath.remote(max_restarts=2, max_task_retries=2)
     class DiesOnce:
