@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from goliath import Commander, Executor
+from tests.commanders import Other
 from tests.e2e.calls import nap
 from tests.lieutenants import QUICK_TIMERS, Lieutenant
 
@@ -93,3 +94,14 @@ def script(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return run
+
+
+@pytest.fixture
+def other(tmp_path: Path, node: Lieutenant) -> Iterator[Other]:
+    """Whatever it runs is another Commander of the shared node."""
+    commander = Other(tmp_path, node.port)
+    yield commander
+    for process in commander.processes:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()

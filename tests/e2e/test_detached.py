@@ -7,7 +7,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -27,55 +26,11 @@ from goliath import (
     WorkerCrashedError,
 )
 from goliath.cli import main
+from tests.commanders import Other
 from tests.lieutenants import Lieutenant
 from tests.processes import kill, until
 
 pytestmark = pytest.mark.slow
-
-ROOT = Path(__file__).parents[2]
-
-CLASSES = """
-import os, sys, time, goliath
-from pathlib import Path
-
-port = int(sys.argv[1])
-
-
-@goliath.remote
-class Counter:
-    def __init__(self, start=0):
-        self.n = start
-
-    def add(self, k=1):
-        self.n += k
-        return self.n
-
-    def pid(self):
-        return os.getpid()
-
-
-@goliath.remote
-class Gate:
-    def wait(self, path):
-        Path(path + ".begun").touch()
-        while not Path(path).exists():
-            time.sleep(0.005)
-
-
-def connect():
-    goliath.init(("127.0.0.1", port))
-
-
-def detached(cls, name, *args, **options):
-    return cls.options(name=name, lifetime="detached", **options).remote(*args)
-
-
-def end(how):
-    if how == "raise":
-        raise RuntimeError("it ends badly")
-    if how == "kill":
-        os.kill(os.getpid(), 9)
-"""
 
 
 @goliath.remote
@@ -118,47 +73,6 @@ class Gate:
 
 def detached(cls, name, *args, **options):
     return cls.options(name=name, lifetime="detached", **options).remote(*args)
-
-
-class Other:
-    """Another Commander: a script in a process of its own."""
-
-    def __init__(self, folder: Path, port: int) -> None:
-        self._folder, self._port = folder, port
-        self.processes: list[subprocess.Popen[str]] = []
-
-    def start(self, text: str, *arguments: object) -> subprocess.Popen[str]:
-        number = len(self.processes)
-        path = self._folder / f"other{number}.py"
-        path.write_text(CLASSES + "connect()\n" + dedent(text))
-        process = subprocess.Popen(
-            [sys.executable, str(path), str(self._port), *map(str, arguments)],
-            cwd=self._folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.processes.append(process)
-        return process
-
-    def run(self, text: str, *arguments: object, code: int = 0) -> str:
-        """What it has printed."""
-        process = self.start(text, *arguments)
-        out, err = process.communicate(timeout=40)
-        assert process.returncode == code, (process.returncode, out, err)
-        return out.strip()
-
-
-@pytest.fixture
-def other(tmp_path: Path, node: Lieutenant) -> Iterator[Other]:
-    commander = Other(tmp_path, node.port)
-    yield commander
-    for process in commander.processes:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
 
 
 @pytest.fixture(autouse=True)
