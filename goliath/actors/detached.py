@@ -109,6 +109,10 @@ class DetachedActor(UserActor):
         if self._home[0] == "" and self._broken is not None:
             self._broken.value(0)
 
+    def close(self) -> None:
+        """See `Submission`. Not before what was posted: it may be watched from now on."""
+        self._portal.post(super().close)
+
     def _settle_in(self) -> None:
         with self._lock:
             self._decided, bells, self._bells = True, self._bells, []
@@ -170,6 +174,11 @@ class DetachedActor(UserActor):
         self._pump()
         self._settle_in()
 
+    def _still_asks(self) -> bool:
+        """See `Submission`: of an actor's end only an open job is told, and this one's does not
+        come when the last handle here is gone."""
+        return super()._still_asks() or bool(self.kin)
+
     # -- its end ---------------------------------------------------------------------------
 
     def _on_abandoned(self, setback: Setback) -> None:
@@ -222,10 +231,16 @@ class DetachedActor(UserActor):
             self._killed = True
             self._die(None, KILLED)
 
+    def on_link_died(self, end: ActorEnd) -> None:
+        """See `Kin`."""
+        strike = super().on_link_died
+        self.when_decided(lambda: strike(end))
+
     def _die_of_link(self, end: ActorEnd) -> None:
         """See `UserActor`. It belongs to its node, which ends it: for all who call it."""
-        self.when_decided(lambda: self._end_there(restart=False))
-        super()._die_of_link(end)
+        if not self._dead:
+            self._end_there(restart=False)
+            super()._die_of_link(end)
 
     def _end_there(self, *, restart: bool) -> None:
         environment, node = self._home

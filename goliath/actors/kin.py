@@ -55,13 +55,19 @@ class Kin:
 
     Args:
         strike: called when an actor that is linked to this one has died.
+        forsaken: called when nobody waits for its end any more.
     """
 
-    def __init__(self, strike: Watcher) -> None:
+    def __init__(self, strike: Watcher, forsaken: Callable[[], None] = lambda: None) -> None:
         self.end: ActorEnd | None = None
         self._strike = strike
+        self._forsaken = forsaken
         self._watchers: list[Watcher] = []
         self._linked: dict[Kin, None] = {}  # in the order in which they were
+
+    def __bool__(self) -> bool:
+        """Whether anybody waits for its end."""
+        return bool(self._watchers or self._linked)
 
     def watch(self, watcher: Watcher) -> None:
         """Have it called when the actor has ended, or now."""
@@ -74,6 +80,11 @@ class Kin:
         """It is not to be called any more."""
         if watcher in self._watchers:
             self._watchers.remove(watcher)
+            self._look_for_others()
+
+    def _look_for_others(self) -> None:
+        if not self:
+            self._forsaken()
 
     def link(self, other: Kin) -> None:
         """If one of the two dies, or has died, so does the other."""
@@ -89,8 +100,13 @@ class Kin:
 
     def unlink(self, other: Kin) -> None:
         """What becomes of the one is nothing to the other any more."""
-        self._linked.pop(other, None)
-        other._linked.pop(self, None)
+        self._part_from(other)
+        other._part_from(self)
+
+    def _part_from(self, other: Kin) -> None:
+        if other in self._linked:
+            del self._linked[other]
+            self._look_for_others()
 
     def forget(self) -> None:
         """Nobody is to hear anything any more."""
@@ -109,3 +125,4 @@ class Kin:
         for other in linked:
             if end.error is not None:
                 other._strike(end)
+            other._look_for_others()

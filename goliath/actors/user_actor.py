@@ -110,7 +110,7 @@ class UserActor(Submission):
         self._blow: BaseException | None = None  # what was done to this life, by somebody's wish
         self._last: BaseException | None = None  # what the life before has died of
         self.lifetime = lifetime
-        self.kin = Kin(self.on_link_died)
+        self.kin = Kin(self.on_link_died, self._on_forsaken)
         self.settled = ThreadBell()
         self._in_group = group is not None
         self._supervisor = self._own_supervisor() if group is None else group.supervisor
@@ -279,6 +279,12 @@ class UserActor(Submission):
         """It is not to be called any more."""
         with suppress(PortalClosedError):
             self._portal.post(self.kin.unwatch, watcher)
+
+    def _on_forsaken(self) -> None:
+        """Nobody waits for its end any more: its job may have been open for that."""
+        with self._lock, suppress(PortalClosedError):
+            if self._closed:
+                self._kick()
 
     def link(self, other: UserActor, *, linked: bool) -> None:
         """If one of the two dies, so does the other; or (``linked`` false) not any more.

@@ -84,3 +84,24 @@ def test_an_end_travels_with_its_error():
     assert isinstance(back.error, ActorDiedError)
     assert (str(back.error), back.error.maybe_executed) == ("it died", True)
     assert ActorEnd.of(GOOD.travelling()) == GOOD
+
+
+def test_who_is_not_waited_for_any_more_hears_of_it_once_and_after_what_strikes_it():
+    said: list[str] = []
+    kin = Kin(lambda _end: said.append("struck"), lambda: said.append("forsaken"))
+    one, other = Someone(), Someone()
+    kin.watch(said.append)
+    kin.link(one.kin)
+    other.kin.link(kin)
+    kin.unwatch(said.append)
+    kin.unlink(one.kin)
+    kin.unlink(one.kin)
+    assert said == []
+    assert kin
+    other.kin.ended(DEATH)
+    assert said == ["struck", "forsaken"]
+    assert not kin
+    kin.watch(said.append)
+    kin.unwatch(said.append)
+    kin.unwatch(said.append)
+    assert said == ["struck", "forsaken", "forsaken"]
