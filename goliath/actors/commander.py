@@ -36,6 +36,7 @@ from goliath.core.ids import Attempt, BatchId, JobId, NodeId
 from goliath.core.observation import Journal
 from goliath.core.scheduler import Scheduler
 from goliath.errors import ProtocolError, TaskCancelledError
+from goliath.record import record
 from goliath.transport import messages as msg
 from goliath.transport.messages import Message, Payload
 from goliath.transport.serialization import encode_outcomes
@@ -73,7 +74,7 @@ class NodeInfo:
     used: dict[str, float] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
+@record
 class _Node:
     id: NodeId
     up: desk.NodeUp

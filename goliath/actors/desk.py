@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Protocol
 
 from goliath.actors.deposits import Deposit
@@ -21,6 +21,7 @@ from goliath.actors.surroundings import Surroundings
 from goliath.core.batch import JobOptions
 from goliath.core.ids import JobId
 from goliath.errors import TaskCancelledError
+from goliath.record import record
 from goliath.transport.channel import Channel
 from goliath.transport.messages import Message, Origin, Payload
 from goliath.transport.serialization import Function
@@ -56,7 +57,7 @@ class Owner(Protocol):
         """The Commander itself has ended: nothing will come any more."""
 
 
-@dataclass(slots=True)
+@record
 class OpenJob:
     """A user wants calls of one function made."""
 
@@ -94,7 +95,7 @@ def open_job(commander: AskableRef, job: OpenJob) -> None:
     commander.ask(job).add_done_callback(on_answer)
 
 
-@dataclass(slots=True)
+@record
 class Parcel:
     """An encoded chunk of calls; ``first`` is the index of its first call in its job."""
 
@@ -109,21 +110,21 @@ class Parcel:
     deposits: Sequence[Deposit] = ()  # results that its calls take, kept on nodes
 
 
-@dataclass(slots=True)
+@record
 class SubmitParcel:
     """Calls that are ready to be sent."""
 
     parcel: Parcel
 
 
-@dataclass(slots=True)
+@record
 class ExhaustJob:
     """No further parcel will come."""
 
     job: JobId
 
 
-@dataclass(slots=True)
+@record
 class CancelJob:
     """Nobody wants the rest."""
 
@@ -131,7 +132,7 @@ class CancelJob:
     force: bool = False
 
 
-@dataclass(slots=True)
+@record
 class CancelCall:
     """Nobody wants one call of a parcel."""
 
@@ -142,12 +143,12 @@ class CancelCall:
     recursive: bool = True
 
 
-@dataclass(slots=True)
+@record
 class CancelAll:
     """Nobody wants anything."""
 
 
-@dataclass(slots=True)
+@record
 class FindActors:
     """A wish to hear, once, which detached actors there are on all nodes; with a ``name``: of those
     that are called so."""
@@ -157,7 +158,7 @@ class FindActors:
     namespace: str = ""
 
 
-@dataclass(slots=True)
+@record
 class KillResident:
     """End a detached actor, or (``restart``) its process."""
 
@@ -166,21 +167,21 @@ class KillResident:
     restart: bool
 
 
-@dataclass(slots=True)
+@record
 class TellWhenIdle:
     """A wish to hear, once, that no job is open (any more)."""
 
     tell: Callable[[], None]
 
 
-@dataclass(slots=True)
+@record
 class BreakDown:
     """What the Commander runs on is broken: whoever waits for it waits in vain."""
 
     error: Exception
 
 
-@dataclass(slots=True)
+@record
 class NodeUp:
     """A new session with a Lieutenant."""
 
@@ -194,7 +195,7 @@ class NodeUp:
     embedded: bool = False
 
 
-@dataclass(slots=True)
+@record
 class NodeTrouble:
     """An attempt to reach a Lieutenant failed; it will be repeated."""
 
@@ -202,7 +203,7 @@ class NodeTrouble:
     error: Exception
 
 
-@dataclass(slots=True)
+@record
 class NodeHeard:
     """A Lieutenant said something."""
 
@@ -210,7 +211,7 @@ class NodeHeard:
     message: Message
 
 
-@dataclass(slots=True)
+@record
 class NodeDown:
     """A session has ended for good."""
 
@@ -218,13 +219,13 @@ class NodeDown:
     error: Exception | None
 
 
-@dataclass(slots=True)
+@record
 class NodeWritable:
     """A session that was congested has room again."""
 
     node: str
 
 
-@dataclass(slots=True)
+@record
 class DescribeNodes:
     """A question: what is known of every Lieutenant (`NodeInfo`s)."""

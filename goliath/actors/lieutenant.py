@@ -11,7 +11,7 @@ import logging
 import os
 from collections import deque
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, assert_never
 
 from goliath.actors.actor import Actor
@@ -45,6 +45,7 @@ from goliath.core.node import Node
 from goliath.core.observation import Journal
 from goliath.errors import LocalError, ProtocolError
 from goliath.machine import VISIBLE_DEVICES
+from goliath.record import record
 from goliath.transport import messages as msg
 from goliath.transport.channel import Channel
 from goliath.transport.messages import Message, Origin, Payload
@@ -59,7 +60,7 @@ LINGER_MIN_S = 0.001  # who wants to hear of each call sooner sends it in a batc
 _log = logging.getLogger("goliath.lieutenant")
 
 
-@dataclass(slots=True)
+@record
 class _Session:
     id: SessionId
     ref: RemoteRef
@@ -69,14 +70,14 @@ class _Session:
     shelf: Shelf = field(default_factory=Shelf)
 
 
-@dataclass(slots=True)
+@record
 class _Worker:
     child: WorkerChild
     session: SessionId
     known: set[str] = field(default_factory=set)  # functions it has been sent
     # What it ran last, runs, and has ahead: serials, names of functions, and who wants it.
     names: deque[tuple[Serial, str, SessionId]] = field(default_factory=lambda: deque(maxlen=3))
-    finished: Serial = Serial(0)  # noqa: RUF009 - an int
+    finished: Serial = Serial(0)
     nests: bool = False  # its calls have asked something of their Commander
     lodger: Lodger | None = None  # the detached actor whose process it is
     patrons: dict[int, SessionId] = field(default_factory=dict)  # who have called it

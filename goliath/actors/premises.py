@@ -21,6 +21,7 @@ from goliath.actors.workshop import Workshop
 from goliath.core import node_events as nd
 from goliath.core.ids import HOUSE, SessionId
 from goliath.errors import ProtocolError
+from goliath.record import record
 from goliath.transport import messages as msg
 from goliath.transport.messages import Message
 
@@ -53,7 +54,7 @@ class Landlord(Protocol):
         """Have the actor call `Premises.on_furnished` as soon as it has time."""
 
 
-@dataclass(slots=True)
+@record
 class Environment:
     """What a job needs around its calls, as far as it is there."""
 
@@ -63,7 +64,7 @@ class Environment:
     furnished: bool = False  # whether nobody writes into the directory any more
 
 
-@dataclass(slots=True)
+@record
 class _Tenant:
     environments: dict[str, Environment] = field(default_factory=dict)
     asked: set[str] = field(default_factory=set)  # contents that it owes us

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from goliath.actors.process import ExitReport
 from goliath.core.ids import SessionId, WorkerId
+from goliath.record import record
 from goliath.transport.channel import Channel
 from goliath.transport.messages import Message
 
 
-@dataclass(slots=True)
+@record
 class SessionUp:
     """A Commander has logged in, by the token that ``realm`` names."""
 
@@ -19,7 +18,7 @@ class SessionUp:
     realm: str = ""
 
 
-@dataclass(slots=True)
+@record
 class SessionHeard:
     """A Commander said something."""
 
@@ -27,7 +26,7 @@ class SessionHeard:
     message: Message
 
 
-@dataclass(slots=True)
+@record
 class SessionDown:
     """A Commander has left, or was not heard from for too long."""
 
@@ -35,14 +34,14 @@ class SessionDown:
     error: Exception | None
 
 
-@dataclass(slots=True)
+@record
 class SessionWritable:
     """A Commander has read what was waiting for it."""
 
     session: SessionId
 
 
-@dataclass(slots=True)
+@record
 class WorkerHeard:
     """A worker said something."""
 
@@ -50,7 +49,7 @@ class WorkerHeard:
     message: Message
 
 
-@dataclass(slots=True)
+@record
 class WorkerGone:
     """A worker process has ended."""
 
@@ -58,6 +57,6 @@ class WorkerGone:
     report: ExitReport
 
 
-@dataclass(slots=True)
+@record
 class Drain:
     """Finish what runs, take nothing new."""

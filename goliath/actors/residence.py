@@ -8,20 +8,21 @@ runs one of their calls is theirs to answer, so each has a number by which its p
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import count
 
 from goliath.actors.blueprint import Blueprint
 from goliath.core.ids import HOUSE, SessionId
 from goliath.core.residents import Resident, id_of
 from goliath.errors import ProtocolError
+from goliath.record import record
 from goliath.transport import messages as msg
 from goliath.transport.serialization import Function
 
 FIRST_LIFE = ".1"
 
 
-@dataclass(slots=True)
+@record
 class Lodger:
     """A detached actor, or one that wants to become one."""
 
@@ -66,7 +67,7 @@ class Lodger:
         }
 
 
-@dataclass(slots=True)
+@record
 class Residence:
     """The lodgers by the environments they have now, and the numbers of patrons."""
 

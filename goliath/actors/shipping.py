@@ -7,17 +7,17 @@ Those of an actor are sent in the order of their group: behind one that waits, t
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 from goliath.actors.desk import Parcel
 from goliath.core.commands import Assign
 from goliath.core.ids import Attempt, BatchId, JobId, NodeId
+from goliath.record import record
 
 Key = tuple[NodeId, BatchId, Attempt]
 
 
-@dataclass(slots=True)
+@record
 class _Waiting:
     order: Assign
     parcel: Parcel

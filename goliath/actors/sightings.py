@@ -11,6 +11,7 @@ from goliath.actors.blueprint import Blueprint
 from goliath.core.ids import NodeId
 from goliath.core.residents import id_of
 from goliath.errors import ProtocolError
+from goliath.record import record
 from goliath.transport import messages as msg
 from goliath.transport.serialization import Function
 
@@ -106,7 +107,7 @@ class Sighting:
 Then = Callable[[Sequence[Sighting]], None]
 
 
-@dataclass(slots=True)
+@record
 class _Enquiry:
     then: Then
     awaited: set[NodeId]

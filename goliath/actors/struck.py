@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import groupby
 
 from goliath.actors.outcomes import Setback, Where
 from goliath.actors.submission import Sent
 from goliath.core.commands import Verdict
+from goliath.record import record
 
 
-@dataclass(slots=True)
+@record
 class Struck:
     """Calls ``lo <= i < hi`` of a parcel that was on its way."""
 

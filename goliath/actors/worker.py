@@ -24,7 +24,6 @@ import traceback
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import FrameType
 
 from goliath.actors import inside, lanes, stage
@@ -38,6 +37,7 @@ from goliath.actors.page import NOBODY, Page
 from goliath.actors.spec import INITIALIZER, WorkerSpec
 from goliath.actors.tidy import Housekeeper
 from goliath.clock import BootClock
+from goliath.record import record
 from goliath.transport.blocking import BlockingPipe
 from goliath.transport.messages import (
     DefineFunction,
@@ -67,7 +67,7 @@ NOTHING_AT = (1 << 53) - 1
 _ENDS_KEPT = 64
 
 
-@dataclass(slots=True)
+@record
 class _Running:
     """A range that has begun and is not answered for."""
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum, auto
 
 from goliath.core.ids import Attempt, BatchId, JobId, NodeId, Span
+from goliath.record import record
 
 ParcelId = int
 """Which encoded chunk of its job; chosen by whoever submits it, unique in the Commander."""
@@ -70,7 +71,7 @@ class JobOptions:
         return not self.actor and (self.max_retries == 0 or self.timeout_s is not None)
 
 
-@dataclass(slots=True)
+@record
 class Suspicion:
     """Deaths that nobody could be blamed for yet, shared by all that is left of the batch.
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from goliath.core.batch import ParcelId
 from goliath.core.ids import Attempt, BatchId, JobId, NodeId
+from goliath.record import record
 
 
 class Verdict(StrEnum):
@@ -21,7 +21,7 @@ class Verdict(StrEnum):
     GONE = "gone"  # it never began: the process that it was for has ended
 
 
-@dataclass(slots=True)
+@record
 class Assign:
     """Send calls of a parcel to a node."""
 
@@ -37,7 +37,7 @@ class Assign:
     concurrency: int = 1
 
 
-@dataclass(slots=True)
+@record
 class Steal:
     """Ask a node to give up un-started work."""
 
@@ -45,7 +45,7 @@ class Steal:
     count: int
 
 
-@dataclass(slots=True)
+@record
 class CancelOn:
     """Tell a node that nobody wants a batch any more."""
 
@@ -55,7 +55,7 @@ class CancelOn:
     force: bool
 
 
-@dataclass(slots=True)
+@record
 class Settle:
     """The outcomes just reported for ``lo <= i < hi`` count, but for the calls in ``excepted``."""
 
@@ -67,7 +67,7 @@ class Settle:
     excepted: tuple[int, ...] = ()
 
 
-@dataclass(slots=True)
+@record
 class Fail:
     """Calls ``lo <= i < hi`` of a parcel end without an outcome of their own."""
 
@@ -80,7 +80,7 @@ class Fail:
     detail: str = ""
 
 
-@dataclass(slots=True)
+@record
 class Demand:
     """The job's owner may submit ``batches`` more parcels, of ``calls`` calls each."""
 
@@ -89,7 +89,7 @@ class Demand:
     calls: int
 
 
-@dataclass(slots=True)
+@record
 class Warn:
     """Tell the user that no node can run calls of a job, and that they fail in so many seconds."""
 
@@ -98,7 +98,7 @@ class Warn:
     left_s: float
 
 
-@dataclass(slots=True)
+@record
 class Abandoned:
     """The process of an actor is gone, or cannot be had; every call of the job is failed."""
 
@@ -107,14 +107,14 @@ class Abandoned:
     detail: str
 
 
-@dataclass(slots=True)
+@record
 class JobEnded:
     """Every call of the job is settled and nothing of it is on any node."""
 
     job: JobId
 
 
-@dataclass(slots=True)
+@record
 class WakeAt:
     """Send `TimerFired` at this time; replaces an earlier wish."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import count
 from math import inf
 
@@ -12,6 +12,7 @@ from goliath.core.ids import Serial, SessionId, WorkerId
 from goliath.core.node_events import FlushRange, Inspect, Kill, NodeCommand, Retire
 from goliath.core.policy import NodePolicy
 from goliath.core.work import Piece, Work, Worker, WorkerState
+from goliath.record import record
 
 SPLIT_AFTER_S = 0.004
 """A piece younger than this is not split: the worker needs up to one GIL switch (5 ms) to
@@ -28,7 +29,7 @@ SPARE_WORKERS = 16
 """Parked workers that are kept beside four a slot: deep recursions leave hundreds behind."""
 
 
-@dataclass(slots=True)
+@record
 class Crew:
     """All workers of a node, from fork to exit."""
 

@@ -8,16 +8,17 @@ the Commander as any other result.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import count
 
 from goliath.core.ids import SessionId
+from goliath.record import record
 
 REFUSED = 0
 """Instead of a key: it is not kept."""
 
 
-@dataclass(slots=True)
+@record
 class Depot:
     """The books of it. Who keeps the bytes is told the keys."""
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from goliath.core.batch import JobOptions, ParcelId
 from goliath.core.ids import Attempt, BatchId, JobId, NodeId
+from goliath.record import record
 
 
-@dataclass(slots=True)
+@record
 class JobOpened:
     """A user wants calls made; ``total`` is None where the input's length is not known."""
 
@@ -18,7 +19,7 @@ class JobOpened:
     total: int | None = None
 
 
-@dataclass(slots=True)
+@record
 class ParcelSubmitted:
     """The job's owner has cut and encoded ``count`` calls; ``near``: where how many bytes of what
     they take are kept."""
@@ -30,14 +31,14 @@ class ParcelSubmitted:
     near: Mapping[NodeId, int] | None = None
 
 
-@dataclass(slots=True)
+@record
 class JobExhausted:
     """No further parcel of this job will come; it ends when its last call is settled."""
 
     job: JobId
 
 
-@dataclass(slots=True)
+@record
 class JobCancelled:
     """Nobody wants the rest. Every call not settled yet is failed as ``CANCELLED``.
 
@@ -50,7 +51,7 @@ class JobCancelled:
     by_owner: bool = True
 
 
-@dataclass(slots=True)
+@record
 class CallCancelled:
     """Nobody wants one call. If it is not settled yet, it is failed as ``CANCELLED``."""
 
@@ -60,7 +61,7 @@ class CallCancelled:
     force: bool = False
 
 
-@dataclass(slots=True)
+@record
 class EnvironmentBroken:
     """A node could not set up what the calls of this environment need."""
 
@@ -69,7 +70,7 @@ class EnvironmentBroken:
     gone: bool = False  # it was an actor's, and its process has ended
 
 
-@dataclass(slots=True)
+@record
 class NodeJoined:
     """A new session with a Lieutenant."""
 
@@ -79,21 +80,21 @@ class NodeJoined:
     rtt_s: float = 0.0
 
 
-@dataclass(slots=True)
+@record
 class NodeDraining:
     """The node takes nothing new."""
 
     node: NodeId
 
 
-@dataclass(slots=True)
+@record
 class NodeLost:
     """The session is gone for good, with whatever was not reported in it."""
 
     node: NodeId
 
 
-@dataclass(slots=True)
+@record
 class RangeFinished:
     """Calls of a batch have outcomes; those in ``retryable`` raised what the job wants retried."""
 
@@ -106,7 +107,7 @@ class RangeFinished:
     retryable: tuple[int, ...] = ()
 
 
-@dataclass(slots=True)
+@record
 class RangeReturned:
     """Calls of a batch will not be run by this node; ``why`` and ``guilty`` as in the message."""
 
@@ -119,7 +120,7 @@ class RangeReturned:
     guilty: int = -1
 
 
-@dataclass(slots=True)
+@record
 class BatchWaits:
     """A running call of a batch waits for other calls and has given its CPUs back, or no longer."""
 
@@ -129,7 +130,7 @@ class BatchWaits:
     waiting: bool
 
 
-@dataclass(slots=True)
+@record
 class StealAnswered:
     """A victim gave up these ``(batch, attempt, lo, hi)``; fewer than asked is not an error."""
 
@@ -137,7 +138,7 @@ class StealAnswered:
     yielded: tuple[tuple[BatchId, Attempt, int, int], ...]
 
 
-@dataclass(slots=True)
+@record
 class TimerFired:
     """The moment asked for by `WakeAt` has come (or an earlier one)."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from goliath.core.backlog import Backlog
 from goliath.core.commands import Demand
@@ -11,9 +11,10 @@ from goliath.core.ids import JobId, NodeId
 from goliath.core.job import Job
 from goliath.core.placement import ACTOR_WINDOW, NodeView, actor_window
 from goliath.core.policy import BatchPolicy
+from goliath.record import record
 
 
-@dataclass(slots=True)
+@record
 class Feeding:
     """Which owners may have to be asked for parcels, and for how many.
 

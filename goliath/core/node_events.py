@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from goliath.core.ids import Attempt, BatchId, Serial, SessionId, WorkerId
+from goliath.record import record
 
 Environment = str
 
 # -- events ----------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
+@record
 class SessionOpened:
     """A Commander has logged in, by the token of this ``realm``."""
 
@@ -20,14 +21,14 @@ class SessionOpened:
     realm: str = ""
 
 
-@dataclass(slots=True)
+@record
 class SessionClosed:
     """A Commander has left, or was not heard from for too long."""
 
     session: SessionId
 
 
-@dataclass(slots=True)
+@record
 class EnvironmentReady:
     """The directory of a job is filled."""
 
@@ -35,7 +36,7 @@ class EnvironmentReady:
     environment: Environment
 
 
-@dataclass(slots=True)
+@record
 class EnvironmentBroke:
     """The directory of a job cannot be filled."""
 
@@ -44,7 +45,7 @@ class EnvironmentBroke:
     error: str
 
 
-@dataclass(slots=True)
+@record
 class EnvironmentForgotten:
     """The job is over; its workers may go."""
 
@@ -52,7 +53,7 @@ class EnvironmentForgotten:
     environment: Environment
 
 
-@dataclass(slots=True)
+@record
 class BatchArrived:
     """A Commander wants calls ``lo <= i < hi`` of a batch run; ``resident``: by the detached actor
     whose life has this environment."""
@@ -76,7 +77,7 @@ class BatchArrived:
     resident: bool = False
 
 
-@dataclass(slots=True)
+@record
 class DetachArrived:
     """A Commander wants the node to take on a detached actor: its environment, and its making.
 
@@ -99,7 +100,7 @@ class DetachArrived:
     groups: Mapping[str, int] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
+@record
 class ResidentKillArrived:
     """A Commander wants a detached actor to end, or (``restart``) only its process."""
 
@@ -108,14 +109,14 @@ class ResidentKillArrived:
     restart: bool
 
 
-@dataclass(slots=True)
+@record
 class ResidentLeaves:
     """The detached actor in this process will leave after the call at hand, by its own wish."""
 
     worker: WorkerId
 
 
-@dataclass(slots=True)
+@record
 class CancelArrived:
     """A Commander no longer wants a batch; it may not even have arrived yet."""
 
@@ -125,7 +126,7 @@ class CancelArrived:
     force: bool = False
 
 
-@dataclass(slots=True)
+@record
 class StealArrived:
     """A Commander has better use for ``count`` un-started ranges."""
 
@@ -133,7 +134,7 @@ class StealArrived:
     count: int
 
 
-@dataclass(slots=True)
+@record
 class WorkerStarted:
     """A forked process stands ready; or ``error`` says why its initializer failed."""
 
@@ -141,7 +142,7 @@ class WorkerStarted:
     error: str = ""
 
 
-@dataclass(slots=True)
+@record
 class WorkerProgressed:
     """Calls ``lo <= i < hi`` ran; fields as in the message `Progress`. ``deposits`` are the calls
     with big results, and how big they are."""
@@ -158,7 +159,7 @@ class WorkerProgressed:
     deposits: tuple[tuple[int, int], ...] = ()
 
 
-@dataclass(slots=True)
+@record
 class RestYielded:
     """The answer to `SplitRange`: from call ``at`` on nothing was run, nor will be.
 
@@ -170,7 +171,7 @@ class RestYielded:
     at: int
 
 
-@dataclass(slots=True)
+@record
 class WorkerWaits:
     """The call that a worker runs waits for other calls, or (``waiting`` false) goes on.
 
@@ -182,7 +183,7 @@ class WorkerWaits:
     waiting: bool
 
 
-@dataclass(slots=True)
+@record
 class WorkerInspected:
     """The answer to `Inspect`: which call of the range the page says is running, since when;
     below 0: none."""
@@ -193,7 +194,7 @@ class WorkerInspected:
     started_at: float
 
 
-@dataclass(slots=True)
+@record
 class WorkerExited:
     """The process is gone. ``serial, index`` are the last that its page says it began; ``others``
     are those that it ran at the same time."""
@@ -204,7 +205,7 @@ class WorkerExited:
     others: tuple[tuple[Serial, int], ...] = ()
 
 
-@dataclass(slots=True)
+@record
 class DepositsForgotten:
     """A Commander does not want these results any more, or has them."""
 
@@ -212,12 +213,12 @@ class DepositsForgotten:
     keys: tuple[int, ...]
 
 
-@dataclass(slots=True)
+@record
 class DrainRequested:
     """Finish what runs, take nothing new."""
 
 
-@dataclass(slots=True)
+@record
 class NodeTimerFired:
     """The moment asked for by `NodeWakeAt` has come (or an earlier one)."""
 
@@ -248,7 +249,7 @@ NodeEvent = (
 # -- commands --------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
+@record
 class Fork:
     """Start a worker process for a session's environment, which may use these devices only."""
 
@@ -260,7 +261,7 @@ class Fork:
     actor: bool = False
 
 
-@dataclass(slots=True)
+@record
 class Run:
     """Hand a worker calls ``lo <= i < hi`` of a batch; ``concurrent``: beside others."""
 
@@ -275,7 +276,7 @@ class Run:
     concurrent: bool = False
 
 
-@dataclass(slots=True)
+@record
 class InterruptRange:
     """Make the worker's running call raise; with an ``index``, only if it is that one."""
 
@@ -284,7 +285,7 @@ class InterruptRange:
     index: int = -1
 
 
-@dataclass(slots=True)
+@record
 class SplitRange:
     """Have the worker give back the un-started rest but for one part in ``keep``; with 0
     the whole range if it has not begun it, else all of the rest."""
@@ -294,7 +295,7 @@ class SplitRange:
     keep: int
 
 
-@dataclass(slots=True)
+@record
 class FlushRange:
     """Have the worker report what has finished; with serial 0 of all its lanes."""
 
@@ -302,7 +303,7 @@ class FlushRange:
     serial: Serial
 
 
-@dataclass(slots=True)
+@record
 class Inspect:
     """Look at the worker's page for a range, and say so with `WorkerInspected`."""
 
@@ -310,21 +311,21 @@ class Inspect:
     serial: Serial
 
 
-@dataclass(slots=True)
+@record
 class Kill:
     """End the worker process and everything it started, now."""
 
     worker: WorkerId
 
 
-@dataclass(slots=True)
+@record
 class Retire:
     """Let an idle worker process leave."""
 
     worker: WorkerId
 
 
-@dataclass(slots=True)
+@record
 class ReportDone:
     """Forward the outcomes that came with the event at hand.
 
@@ -342,7 +343,7 @@ class ReportDone:
     deposits: tuple[tuple[int, int, int], ...] = ()
 
 
-@dataclass(slots=True)
+@record
 class ReportReturned:
     """Tell the Commander that calls will not be run here, and why."""
 
@@ -356,7 +357,7 @@ class ReportReturned:
     worker: WorkerId | None = None
 
 
-@dataclass(slots=True)
+@record
 class ReportWaiting:
     """Tell the Commander that the CPUs of a batch's running call are free, or no longer."""
 
@@ -366,7 +367,7 @@ class ReportWaiting:
     waiting: bool
 
 
-@dataclass(slots=True)
+@record
 class RefuseWait:
     """Have the call that waits raise instead: too many do."""
 
@@ -374,7 +375,7 @@ class RefuseWait:
     serial: Serial
 
 
-@dataclass(slots=True)
+@record
 class ReportSurrendered:
     """Answer a steal."""
 
@@ -383,7 +384,7 @@ class ReportSurrendered:
     ranges: tuple[tuple[BatchId, Attempt, int, int], ...]
 
 
-@dataclass(slots=True)
+@record
 class ReportEnvironmentBroken:
     """Tell the Commander that an environment cannot be had here, or no longer.
 
@@ -398,7 +399,7 @@ class ReportEnvironmentBroken:
     raised: bool = False
 
 
-@dataclass(slots=True)
+@record
 class Adopt:
     """The detached actor that a batch was to make is the node's now, with its environment."""
 
@@ -408,7 +409,7 @@ class Adopt:
     environment: Environment
 
 
-@dataclass(slots=True)
+@record
 class Succeed:
     """A detached actor begins another life: its environment is called otherwise from now on."""
 
@@ -416,7 +417,7 @@ class Succeed:
     successor: Environment
 
 
-@dataclass(slots=True)
+@record
 class Evict:
     """A detached actor has ended: nothing of it is needed any more."""
 
@@ -424,7 +425,7 @@ class Evict:
     error: str
 
 
-@dataclass(slots=True)
+@record
 class Release:
     """Nothing of the batch is left here: its arguments may be forgotten."""
 
@@ -433,17 +434,17 @@ class Release:
     attempt: Attempt
 
 
-@dataclass(slots=True)
+@record
 class AnnounceDraining:
     """Tell every Commander to send nothing more."""
 
 
-@dataclass(slots=True)
+@record
 class Drained:
     """Nothing runs any more and nothing will, and nothing is kept: the Lieutenant may go."""
 
 
-@dataclass(slots=True)
+@record
 class NodeWakeAt:
     """Send `NodeTimerFired` at this time; replaces an earlier wish."""
 

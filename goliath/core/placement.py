@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from goliath.core.batch import Batch, JobOptions
 from goliath.core.devices import GPU, calls_at_once
 from goliath.core.ids import BatchId, JobId, NodeId
 from goliath.core.policy import BatchPolicy
+from goliath.record import record
 
 
-@dataclass(slots=True)
+@record
 class NodeView:
     """What is known of one session: its size, and the batches it holds."""
 

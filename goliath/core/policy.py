@@ -6,6 +6,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from math import ceil, inf
 
+from goliath.record import record
+
 FAST_CALL_S = 10e-6
 WORTH_SENDING_S = 0.001
 """Worker time of the smallest batch that is cut on purpose: about what one costs on its way."""
@@ -18,7 +20,7 @@ NODE_LOSSES_MAX = 10
 """A call that was on so many lost nodes is given up: it may be what kills them."""
 
 
-@dataclass(slots=True)
+@record
 class Cost:
     """What one call of a function takes, in seconds, learned from what workers report.
 
@@ -98,7 +100,7 @@ class BatchPolicy:
         return usual + min(ceil(on_the_way), 64)
 
 
-@dataclass(slots=True)
+@record
 class RestartIntensity:
     """At most ``max_restarts`` restarts within ``window_s`` seconds (the term is Erlang's)."""
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from goliath.core.ids import HOUSE, SessionId, WorkerId
 from goliath.core.node_events import NodeCommand, Release, ReportReturned
 from goliath.core.work import BatchKey, Piece, Session, Work
+from goliath.record import record
 
 TOMBSTONES_MAX = 10_000
 """Cancels that may be remembered because they overtook their batch."""
 
 
-@dataclass(slots=True)
+@record
 class Queues:
     """A queue for each session, and the books of every batch in them or on a worker."""
 

@@ -11,7 +11,7 @@ else need be there. What comes before that is a promise: an actor that was *adop
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import count
 from math import inf
 
@@ -35,6 +35,7 @@ from goliath.core.policy import NodePolicy, RestartIntensity
 from goliath.core.queues import Queues
 from goliath.core.residents import Resident, Residents, id_of
 from goliath.core.work import Session, Work, Worker, WorkerState
+from goliath.record import record
 
 LEFT = "it has left (exit_actor)"
 KILLED = "it was killed (goliath.kill)"
@@ -43,7 +44,7 @@ RAISED = "its __init__ raised"
 UNKNOWN = "no such actor lives on this node any more"
 
 
-@dataclass(slots=True)
+@record
 class Residency:
     """Part of the node's mind."""
 

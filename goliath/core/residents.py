@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from goliath.core.policy import RestartIntensity
+from goliath.record import record
 
 
 @dataclass(slots=True, eq=False)
@@ -32,7 +33,7 @@ class Resident:
         return f"{self.id}.{self.life}"
 
 
-@dataclass(slots=True)
+@record
 class Residents:
     """All of a node."""
 

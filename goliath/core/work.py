@@ -12,6 +12,7 @@ from goliath.core.devices import Grant
 from goliath.core.ids import HOUSE, Attempt, BatchId, Serial, SessionId, WorkerId
 from goliath.core.node_events import SplitRange
 from goliath.core.policy import RestartIntensity
+from goliath.record import record
 
 BatchKey = tuple[SessionId, BatchId, Attempt]
 
@@ -185,7 +186,7 @@ class Worker:
         return self.piece.hi - self.piece.lo if self.piece is not None else 0
 
 
-@dataclass(slots=True)
+@record
 class StealInProgress:
     """A steal that waits for workers to say what they can spare."""
 
@@ -194,7 +195,7 @@ class StealInProgress:
     awaited: set[Worker]
 
 
-@dataclass(slots=True)
+@record
 class Session:
     """One Commander's part of this node."""
 

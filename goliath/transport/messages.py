@@ -11,9 +11,11 @@ a batch must make sense even if the batch has not arrived yet.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import IntEnum
 from typing import ClassVar
+
+from goliath.record import record
 
 Payload = bytes | bytearray | memoryview
 
@@ -29,7 +31,7 @@ class Lane(IntEnum):
     BULK = 1
 
 
-@dataclass(slots=True)
+@record
 class Message:
     """Base of all messages."""
 
@@ -40,7 +42,7 @@ class Message:
 # -- Commander to Lieutenant ---------------------------------------------------------
 
 
-@dataclass(slots=True)
+@record
 class DefineFunction(Message):
     """The pickled function with its static keywords: sent once, before its first batch."""
 
@@ -51,7 +53,7 @@ class DefineFunction(Message):
     payload: Payload = b""
 
 
-@dataclass(slots=True)
+@record
 class ForgetFunction(Message):
     """No batch of this function will follow, unless it is defined again.
 
@@ -63,7 +65,7 @@ class ForgetFunction(Message):
     digest: str
 
 
-@dataclass(slots=True)
+@record
 class DefineEnvironment(Message):
     """What the workers of a job need around them: sent once, before its first batch.
 
@@ -86,7 +88,7 @@ class DefineEnvironment(Message):
     payload: Payload = b""
 
 
-@dataclass(slots=True)
+@record
 class FileData(Message):
     """One piece of one file a node asked for, in order; the last has ``offset + len == size``."""
 
@@ -98,7 +100,7 @@ class FileData(Message):
     payload: Payload = b""
 
 
-@dataclass(slots=True)
+@record
 class ForgetEnvironment(Message):
     """The job is over: its workers and its directory may go.
 
@@ -110,7 +112,7 @@ class ForgetEnvironment(Message):
     environment: str
 
 
-@dataclass(slots=True)
+@record
 class AssignBatch(Message):
     """Run calls ``lo <= i < hi`` of a batch. ``form`` tells the worker how to read the payload.
 
@@ -158,7 +160,7 @@ class AssignBatch(Message):
     payload: Payload = b""
 
 
-@dataclass(slots=True)
+@record
 class DetachActor(Message):
     """Take an actor on: it belongs to the node from then on, not to this session.
 
@@ -181,7 +183,7 @@ class DetachActor(Message):
     payload: Payload = b""
 
 
-@dataclass(slots=True)
+@record
 class KillResident(Message):
     """End a detached actor; with ``restart`` only its process, as if that had died.
 
@@ -194,7 +196,7 @@ class KillResident(Message):
     restart: bool = False
 
 
-@dataclass(slots=True)
+@record
 class AskActors(Message):
     """Which detached actors are there, or is there one of this ``name``? Answered by `Actors`."""
 
@@ -205,7 +207,7 @@ class AskActors(Message):
     namespace: str = ""
 
 
-@dataclass(slots=True)
+@record
 class CancelBatch(Message):
     """Do not run the batch, or stop running it. Answered by `RangeReturned` or its results."""
 
@@ -215,7 +217,7 @@ class CancelBatch(Message):
     force: bool = False
 
 
-@dataclass(slots=True)
+@record
 class StealBatches(Message):
     """Give up to ``count`` ranges that have not started. Always answered by `Surrendered`."""
 
@@ -223,7 +225,7 @@ class StealBatches(Message):
     count: int
 
 
-@dataclass(slots=True)
+@record
 class FetchDeposit(Message):
     """Send a result that is kept on the node. Answered by `DepositSent`, and it is kept on."""
 
@@ -231,7 +233,7 @@ class FetchDeposit(Message):
     key: int
 
 
-@dataclass(slots=True)
+@record
 class ForgetDeposits(Message):
     """Nobody wants these results (any more).
 
@@ -243,7 +245,7 @@ class ForgetDeposits(Message):
     keys: list[int]
 
 
-@dataclass(slots=True)
+@record
 class AskStatus(Message):
     """How are you? Answered by `Status`."""
 
@@ -253,7 +255,7 @@ class AskStatus(Message):
 # -- Lieutenant to Commander ---------------------------------------------------------
 
 
-@dataclass(slots=True)
+@record
 class NeedFiles(Message):
     """The node lacks these contents (SHA-256, hexadecimal) and cannot start without them."""
 
@@ -261,7 +263,7 @@ class NeedFiles(Message):
     sha256s: list[str]
 
 
-@dataclass(slots=True)
+@record
 class EnvironmentFailed(Message):
     """The environment could not be set up; batches that wait for it come back unstarted.
 
@@ -279,7 +281,7 @@ class EnvironmentFailed(Message):
     payload: Payload = b""
 
 
-@dataclass(slots=True)
+@record
 class RangeDone(Message):
     """Calls ``lo <= i < hi`` ran; the payload has their outcomes.
 
@@ -303,7 +305,7 @@ class RangeDone(Message):
     payload: Payload = b""
 
 
-@dataclass(slots=True)
+@record
 class DepositSent(Message):
     """The answer to `FetchDeposit`: the pickle of the result."""
 
@@ -313,7 +315,7 @@ class DepositSent(Message):
     payload: Payload = b""
 
 
-@dataclass(slots=True)
+@record
 class RangeReturned(Message):
     """Calls that this node will not run (any more), and why.
 
@@ -336,7 +338,7 @@ class RangeReturned(Message):
     report: dict[str, str | int | float | bool | None] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
+@record
 class RangeWaiting(Message):
     """A running call of the batch waits for other calls, so that its CPUs are free, or no longer.
 
@@ -350,7 +352,7 @@ class RangeWaiting(Message):
     waiting: bool
 
 
-@dataclass(slots=True)
+@record
 class Surrendered(Message):
     """The answer to `StealBatches`: ``[batch, attempt, lo, hi]`` of what was given up.
 
@@ -363,7 +365,7 @@ class Surrendered(Message):
     ranges: list[list[int]]
 
 
-@dataclass(slots=True)
+@record
 class Output(Message):
     """Text a worker printed. ``stream`` is ``"stdout"`` or ``"stderr"``; the payload is UTF-8.
 
@@ -378,7 +380,7 @@ class Output(Message):
     payload: Payload = b""
 
 
-@dataclass(slots=True)
+@record
 class Status(Message):
     """A node about itself. ``busy`` and ``slots`` count CPUs, ``queued`` batches of everyone;
     ``used`` is what is taken of its other resources, by name."""
@@ -392,7 +394,7 @@ class Status(Message):
     used: dict[str, float] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
+@record
 class Actors(Message):
     """The answer to `AskActors`: of each ``environment, class, digest, spec, pid, state, pending,
     age_s``. ``spec`` is what it was detached with, ``digest`` names its function."""
@@ -403,7 +405,7 @@ class Actors(Message):
     actors: list[dict[str, object]]
 
 
-@dataclass(slots=True)
+@record
 class Draining(Message):
     """The node finishes what it runs and takes nothing new; the queue comes back unstarted."""
 
@@ -413,7 +415,7 @@ class Draining(Message):
 # -- Lieutenant to worker process ------------------------------------------------------
 
 
-@dataclass(slots=True)
+@record
 class RunRange(Message):
     """Run calls ``lo <= i < hi`` of the payload, on the worker's main thread; ``concurrent``: in
     its event loop, one after another, beside other such ranges.
@@ -438,7 +440,7 @@ class RunRange(Message):
     payload: Payload = b""
 
 
-@dataclass(slots=True)
+@record
 class Interrupt(Message):
     """Stop the range with this serial, if it is one that runs. With an ``index``, only if it is
     that call of a concurrent range that runs."""
@@ -448,7 +450,7 @@ class Interrupt(Message):
     index: int = -1
 
 
-@dataclass(slots=True)
+@record
 class Split(Message):
     """Give back the un-started rest of the running range, all but ``1/keep`` of it.
 
@@ -460,7 +462,7 @@ class Split(Message):
     keep: int = 2
 
 
-@dataclass(slots=True)
+@record
 class RefuseWait(Message):
     """The running call must not wait for others: too many calls of the node do. It raises."""
 
@@ -468,7 +470,7 @@ class RefuseWait(Message):
     serial: int
 
 
-@dataclass(slots=True)
+@record
 class PatronLeft(Message):
     """A Commander whose calls the detached actor here has run is gone, with all that it held."""
 
@@ -476,7 +478,7 @@ class PatronLeft(Message):
     patron: int
 
 
-@dataclass(slots=True)
+@record
 class Flush(Message):
     """Report the calls of the running range that have finished; with serial 0 of all that run."""
 
@@ -487,7 +489,7 @@ class Flush(Message):
 # -- worker process to Lieutenant --------------------------------------------------------
 
 
-@dataclass(slots=True)
+@record
 class WorkerReady(Message):
     """The worker stands in its directory, its initializer has run; or ``error`` says why not."""
 
@@ -495,7 +497,7 @@ class WorkerReady(Message):
     error: str = ""
 
 
-@dataclass(slots=True)
+@record
 class Progress(Message):
     """Calls ``lo <= i < hi`` of a range ran. ``final`` frees the worker.
 
@@ -519,7 +521,7 @@ class Progress(Message):
     payload: Payload = b""
 
 
-@dataclass(slots=True)
+@record
 class Yielded(Message):
     """The answer to `Split`: calls from ``at`` on will not be run here (``at == hi``: none;
     below 0: the range had not begun, and will not)."""
@@ -530,7 +532,7 @@ class Yielded(Message):
     at: int
 
 
-@dataclass(slots=True)
+@record
 class Waiting(Message):
     """The running call waits for other calls, or (``waiting`` false) goes on.
 
@@ -551,7 +553,7 @@ class Waiting(Message):
 # id of its call, or one of the same form if it is no call's: whoever makes it chooses it.
 
 
-@dataclass(slots=True)
+@record
 class NestedFunction(Message):
     """A pickled function that calls of this worker will name by its digest.
 
@@ -567,7 +569,7 @@ class NestedFunction(Message):
     payload: Payload = b""
 
 
-@dataclass(slots=True)
+@record
 class NestedCall(Message):
     """Make a call, with ``ref`` as its task id. ``job, parcel, call`` say which call asks for it.
 
@@ -599,7 +601,7 @@ class NestedCall(Message):
     payload: Payload = b""
 
 
-@dataclass(slots=True)
+@record
 class ItemMade(Message):
     """The running call ``task`` has made its next item, a pickled value with refs in it.
 
@@ -617,7 +619,7 @@ class ItemMade(Message):
     payload: Payload = b""
 
 
-@dataclass(slots=True)
+@record
 class StoreValue(Message):
     """Keep a pickled value, with refs in it, to be given to calls."""
 
@@ -629,7 +631,7 @@ class StoreValue(Message):
     payload: Payload = b""
 
 
-@dataclass(slots=True)
+@record
 class AwaitRefs(Message):
     """Say what becomes of these, each by a `RefEnded`."""
 
@@ -639,7 +641,7 @@ class AwaitRefs(Message):
     refs: list[str]
 
 
-@dataclass(slots=True)
+@record
 class ReportWait(Message):
     """The call ``call`` of a job has been waiting for a while until ``enough`` of these have ended,
     and will however long it takes. The payload says where, as text. Over with an `EndWait`."""
@@ -655,7 +657,7 @@ class ReportWait(Message):
     payload: Payload = b""
 
 
-@dataclass(slots=True)
+@record
 class EndWait(Message):
     """A wait that was reported is over."""
 
@@ -665,7 +667,7 @@ class EndWait(Message):
     wait: int
 
 
-@dataclass(slots=True)
+@record
 class HoldRefs(Message):
     """The worker has got these, in a value: keep what they stand for."""
 
@@ -675,7 +677,7 @@ class HoldRefs(Message):
     refs: list[str]
 
 
-@dataclass(slots=True)
+@record
 class DropRefs(Message):
     """The worker does not have these any more, each as often as it is named."""
 
@@ -685,7 +687,7 @@ class DropRefs(Message):
     refs: list[str]
 
 
-@dataclass(slots=True)
+@record
 class CancelRef(Message):
     """Call a call off; ``recursive``: with the calls it has made."""
 
@@ -697,7 +699,7 @@ class CancelRef(Message):
     recursive: bool
 
 
-@dataclass(slots=True)
+@record
 class NestedActor(Message):
     """Make an actor, with ``ref`` as its id; the rest is as in a `NestedCall` of its ``__init__``.
 
@@ -718,7 +720,7 @@ class NestedActor(Message):
     payload: Payload = b""
 
 
-@dataclass(slots=True)
+@record
 class FindActor(Message):
     """Which actor has this name? Answered by a `RefEnded` with what a handle is made of."""
 
@@ -730,7 +732,7 @@ class FindActor(Message):
     namespace: str
 
 
-@dataclass(slots=True)
+@record
 class KillActor(Message):
     """End an actor at once."""
 
@@ -741,7 +743,7 @@ class KillActor(Message):
     no_restart: bool
 
 
-@dataclass(slots=True)
+@record
 class WatchActor(Message):
     """Say by a `RefEnded` of ``ref`` how an actor has ended, when it has for good."""
 
@@ -752,7 +754,7 @@ class WatchActor(Message):
     actor: str
 
 
-@dataclass(slots=True)
+@record
 class LinkActors(Message):
     """When one of these two dies, so does the other; or (``linked`` false) not any more."""
 
@@ -764,7 +766,7 @@ class LinkActors(Message):
     linked: bool
 
 
-@dataclass(slots=True)
+@record
 class LeaveActor(Message):
     """The actor whose job this is ends by its own wish, with the call that it runs."""
 
@@ -774,7 +776,7 @@ class LeaveActor(Message):
     job: int
 
 
-@dataclass(slots=True)
+@record
 class AskNodes(Message):
     """What nodes are there? Answered by a `RefEnded`."""
 
@@ -807,7 +809,7 @@ FromCalls = (
 # -- and back ----------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
+@record
 class RefEnded(Message):
     """The pickled value that a ref stands for, or why there is none.
 
@@ -825,7 +827,7 @@ class RefEnded(Message):
     payload: Payload = b""
 
 
-@dataclass(slots=True)
+@record
 class WorkerLeft(Message):
     """A worker process that has said any of this is gone. From the Lieutenant."""
 
