@@ -229,6 +229,8 @@ async def test_between_ranges_the_page_is_empty() -> None:
         for _ in range(3):
             serials = {begin(shop, process, nap, (0.01, 1)) for _ in range(5)}
             assert {(await hear(shop, process)).serial for _ in range(5)} == serials
+        # It answers first, and clears its place then.
+        await until(lambda: process.pages() == [])
         process.kill()
         report = await shop.owner.exit_of(process)
         assert (report.page, list(report.others)) == (PageState(), [])
