@@ -687,6 +687,20 @@ MUTANTS = [
         called_too_early,
     ),
     Mutant(
+        "believes what callers say of a detached actor's groups",
+        "goliath.core.residency:_run_by",
+        "work.group_limit = resident.groups.get(work.group, 0)",
+        "pass",
+        test_residents.test_a_call_in_no_group_of_it_or_that_wants_another_limit_is_one_of_the_default_group,
+    ),
+    Mutant(
+        "keeps a detached actor's big results for nobody",
+        "goliath.core.node:Node._on_progressed",
+        "self._admit(event, session) if",
+        "self._admit(event, worker.session) if",
+        test_residents.test_its_big_results_are_kept_for_whoever_has_called_it,
+    ),
+    Mutant(
         "makes a detached actor as often as it dies",
         RESIDENCY + "_may_live_again",
         "return resident.restarts.allows(now)",

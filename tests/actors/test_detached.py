@@ -17,7 +17,16 @@ from goliath.core.ids import HOUSE
 from goliath.transport import messages as msg
 from goliath.transport.serialization import Function
 from tests.actors.runtime import until
-from tests.actors.test_lieutenant import FakeCommander, FakeProcess, House, a_house
+from tests.actors.test_lieutenant import (
+    ENVIRONMENT,
+    FUNCTION,
+    FakeCommander,
+    FakeProcess,
+    House,
+    a_house,
+    a_kept_result,
+    assign,
+)
 
 DATA = b"a file of the actor's"
 DIGEST = hashlib.sha256(DATA).hexdigest()
@@ -227,6 +236,47 @@ async def test_a_node_that_is_told_to_go_says_whom_it_takes_along(caplog):
         assert caplog.messages == ["draining: these detached actors end with it: hits"]
 
 
+async def test_what_its_making_takes_is_there_in_all_its_lives_though_its_maker_forgets_it():
+    async with a_house() as house:
+        maker = house.commander()
+        maker.say(FUNCTION, ENVIRONMENT, assign(5, hi=1, keep_over=4))
+        key = await a_kept_result(maker, await begun(house))
+        taken = detach(deposits=[[key, 5], [0, 2], [-1, 0]], payload=b"initab")
+        maker.say(CLASS, AROUND, taken, msg.ForgetDeposits([key]))
+        assert (await maker.next(msg.RangeReturned)).why == "adopted"
+        for life in (1, 2):
+            process = await house.worker(life)
+            await until(lambda process=process: len(process.heard) == 2)
+            range_ = process.run()
+            assert (range_.deposits, range_.payload) == ([5, 2, -1], b"initvalueab")
+            process.do()
+            process.end(signal=9)
+
+
+async def begun(house: House) -> FakeProcess:
+    """The first process, when it has something to run."""
+    process = await house.worker()
+    await until(lambda: len(process.heard) == 2)
+    return process
+
+
+async def test_its_big_results_are_kept_for_the_commander_that_has_called_it_only():
+    async with a_house() as house:
+        maker, process = await adopted(house)
+        other = house.commander()
+        other.say(replace(visit(5), keep_over=4))
+        await last_run(process, b"call")
+        assert process.run().keep_over == 4
+        key = await a_kept_result(other, process)
+        other.say(replace(visit(6), deposits=[[key, 5]], payload=b"again"))
+        range_ = await last_run(process, b"againvalue")
+        assert range_.deposits == [5]
+        other.say(msg.FetchDeposit(key))
+        assert await other.next(msg.DepositSent) == msg.DepositSent(key, b"value")
+        maker.say(msg.FetchDeposit(key))
+        await until(lambda: maker.closed)
+
+
 async def test_what_its_init_prints_is_for_its_maker_the_first_time(caplog):
     async with a_house() as house:
         maker = house.commander()
@@ -262,6 +312,7 @@ DISHONEST = {
     "not detached": detach(spec=replace(BLUEPRINT, detached=False).travelling()),
     "a second life": detach(environment="hits-0.2"),
     "no id": detach(environment=".1"),
+    "results that are not kept": detach(deposits=[[7, 5]]),
 }
 
 

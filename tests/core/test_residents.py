@@ -116,6 +116,60 @@ def test_with_concurrency_calls_of_several_commanders_run_beside_each_other():
     assert begun == [[(S, 1)], [(T, 2)], [(S, 3)], []]
 
 
+GROUPS = {"": 1, "io": 2}
+
+
+def test_the_limits_of_its_groups_are_for_all_commanders_together():
+    node = living(concurrency=3, groups=GROUPS)
+    calls = ((1, S), (2, T), (3, S))
+    begun = [runs(checked(node, in_group(visit(n, s), "io"), 1.0)) for n, s in calls]
+    assert begun == [[(S, 1)], [(T, 2)], []]
+    assert runs(checked(node, in_group(visit(4, T), ""), 1.0)) == [(T, 4)]
+    assert runs(checked(node, in_group(visit(5, S), ""), 1.0)) == []
+    assert runs(checked(node, done(3), 2.0)) == [(S, 3)]
+
+
+def test_a_call_in_no_group_of_it_or_that_wants_another_limit_is_one_of_the_default_group():
+    node = living(concurrency=3, groups=GROUPS)
+    greedy = [in_group(visit(n, T), group, limit=3) for n, group in ((1, "x"), (2, ""), (3, "y"))]
+    assert [runs(checked(node, event, 1.0)) for event in greedy] == [[(T, 1)], [], []]
+
+
+def in_group(event: ne.BatchArrived, group: str, limit: int = 0) -> ne.BatchArrived:
+    """In a concurrency group."""
+    return replace(event, group=group, group_limit=limit)
+
+
+def test_its_big_results_are_kept_for_whoever_has_called_it():
+    node = living()
+    checked(node, visit(5, T), 1.0)
+    (report, *_) = checked(node, replace(done(2), deposits=((0, 99),)), 2.0)
+    assert report == ne.ReportDone(
+        T, batch(5), ONE, 0, 1, 0.1, FIRST, deposits=((0, 99, report.deposits[0][2]),)
+    )
+    assert report.deposits[0][2] > 0
+    checked(node, ne.SessionClosed(T), 3.0)
+    assert not node._depot, "what was kept for a Commander goes with his session"
+
+
+def test_deaths_that_are_long_ago_do_not_count_if_it_has_a_window():
+    node = living(max_restarts=1, restart_window_s=10.0)
+    for life, now in ((2, 5.0), (3, 16.0)):
+        (worker,) = node._crew.workers
+        checked(node, ne.WorkerExited(worker, Serial(0), -1), now)
+        made(node, WorkerId(life), serial_of(node))
+        (resident,) = node._residency.residents
+        assert (resident.life, resident.made) == (life, True)
+    commands = checked(node, ne.WorkerExited(THIRD, Serial(0), -1), 20.0)
+    assert ne.Evict("hits.3", "its process has ended") in commands
+
+
+def serial_of(node: Node) -> int:
+    """What the only worker runs."""
+    (worker,) = node._crew.workers.values()
+    return worker.serial
+
+
 def test_it_takes_what_its_maker_said_whatever_its_callers_say():
     node = living(slots=2, cpus=1.5)
     assert node.load()[0] == 1.5

@@ -141,14 +141,17 @@ class Ledger:
     def _begin_in_resident(self, call: CallRecord) -> None:
         record = self.residents.get(call.job.plan.resident)
         if record is not None:
-            record.running += 1
-            most = record.plan.request.options.concurrency
-            require(record.running <= most, f"{call} is one of {record.running} calls of {record}")
+            options = record.plan.request.options
+            record.running[call.group] += 1
+            count, of_group = record.running.total(), record.running[call.group]
+            limit = options.groups.get(call.group, options.concurrency)
+            fits = count <= options.concurrency and of_group <= limit
+            require(fits, f"{call} is one of {record.running} calls of {record}")
 
     def _end_in_resident(self, execution: Execution) -> None:
         record = self.residents.get(execution.call.job.plan.resident)
         if record is not None:
-            record.running -= 1
+            record.running[execution.call.group] -= 1
             making = "/" in execution.call.job.plan.name
             record.raised |= making and execution.end is End.RAISED_RETRYABLE
 

@@ -200,6 +200,7 @@ class Lieutenant(Host):
                 options.resources,
                 options.concurrency,
                 plan.max_restarts,
+                groups=options.groups,
             )
         )
 

@@ -119,7 +119,7 @@ def plan_job(rng: Random, name: str, nasty: bool, besieged: bool = False) -> Job
     if rng.random() < 0.3:
         for call in rng.sample(calls, len(calls) // 2):
             call.waits = rng.choice(((0.0, 0.5), (0.1, 0.9), (0.5, inf)))
-    _plan_results(rng, calls)
+    plan_results(rng, calls)
     if besieged and calls and timeout_s is None:
         calls[0].seconds = rng.uniform(80.0, 110.0)
     elif nasty:
@@ -140,7 +140,7 @@ def plan_job(rng: Random, name: str, nasty: bool, besieged: bool = False) -> Job
     )
 
 
-def _plan_results(rng: Random, calls: list[CallPlan]) -> None:
+def plan_results(rng: Random, calls: list[CallPlan]) -> None:
     """Some results are to stay on their nodes, for a while."""
     if rng.random() < 0.3:
         for call in rng.sample(calls, len(calls) // 2):

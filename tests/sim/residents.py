@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from random import Random
 
 from goliath.core.batch import JobOptions
-from tests.sim.plan import CallPlan, Fate, JobPlan
+from tests.sim.plan import GROUPS, CallPlan, Fate, JobPlan, plan_results
 
 STILLBIRTHS_MAX = 5
 """Deaths before ``__init__`` was through that a node puts up with (as in `NodePolicy`)."""
@@ -61,7 +62,8 @@ def plan_residents(rng: Random, commanders: int, *, nasty: bool) -> list[Residen
 
 
 def _plan(rng: Random, name: str, commanders: int, *, nasty: bool) -> ResidentPlan:
-    concurrency = rng.choice((1, 1, 1, 3, 100))
+    concurrency = rng.choice((1, 1, 1, 5, 100))
+    groups = GROUPS.get(concurrency, {})
     options = JobOptions(
         function=name,
         environment=f"env-{name}.1",
@@ -69,6 +71,8 @@ def _plan(rng: Random, name: str, commanders: int, *, nasty: bool) -> ResidentPl
         cpus=0.0,
         actor=True,
         concurrency=concurrency,
+        groups=groups,
+        batch_size=1 if groups else None,
     )
     begins = rng.choice((0.0, 0.5, rng.uniform(0.0, 10.0)))
     request = JobPlan(name, options, [CallPlan(0.0)], start_s=begins, force=True, detaches=True)
@@ -100,6 +104,7 @@ def _plan_visit(rng: Random, name: str, plan: ResidentPlan, *, nasty: bool) -> J
     if nasty:
         for call in rng.sample(calls, min(len(calls), rng.choice((0, 0, 1, 2)))):
             call.fate = rng.choice((Fate.RAISE, Fate.DIE, Fate.FORGE))
+    plan_results(rng, calls)
     if rng.random() < 0.2:
         rng.choice(calls).seconds = rng.uniform(1.0, 80.0)
     return JobPlan(
@@ -125,7 +130,7 @@ class ResidentRecord:
     raised: bool = False
     kills: int = 0
     evicted: bool = False
-    running: int = 0  # calls, ``__init__`` included
+    running: Counter[str] = field(default_factory=Counter)  # calls of each group, and ``__init__``
 
     def may_have_ended(self) -> bool:
         """Whether its processes have ended more often than they might."""
