@@ -207,7 +207,8 @@ class Supervisor:
             SerializationError: the class or an argument cannot be pickled.
             SupervisionError: the supervisor has given up.
             TypeError: that is no class of actors.
-            ValueError: ``restart`` makes no sense, or there is an actor of that name.
+            ValueError: ``restart`` makes no sense, there is an actor of that name, or the class is
+                to be detached.
             GoliathError: it was closed, or this is not the process of the Commander.
         """
         made = _actor_class(actor_class)

@@ -21,9 +21,9 @@ class ActorEnd:
         actor_id: as in `RuntimeContext.actor_id`, and in messages.
         class_name: of its class.
         name: by which it could be found; empty if it had none.
-        error: what its calls raise from now on, an `ActorDiedError`; None for a normal end: it has
-            left by itself (``goliath.exit_actor``), or nobody held a handle of it, or its
-            supervisor was closed.
+        error: what its calls raise from now on, an `ActorDiedError`, or an `ActorUnavailableError`
+            if it is detached and its node is lost; None for a normal end: it has left by itself
+            (``goliath.exit_actor``), or nobody held a handle of it, or its supervisor was closed.
         killed: whether somebody ended it by ``goliath.kill``.
     """
 
