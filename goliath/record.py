@@ -58,7 +58,9 @@ def _compiled_init(cls: type[Any]) -> Callable[..., None]:
         if value is not None:
             body.append(f"self.{each.name} = {value}")
     source = f"def __init__({', '.join(parameters)}):\n " + "\n ".join(body)
-    exec(source, known)
+    # Not the text itself: to run one, perhaps at the exit, makes CPython forget that a Ctrl-C has
+    # ended the script, and with which status it has to exit.
+    exec(compile(source, "<record>", "exec"), known)
     init: Callable[..., None] = known["__init__"]
     init.__qualname__ = f"{cls.__qualname__}.__init__"
     return init

@@ -165,7 +165,8 @@ class _Schema:
 def _reader(cls: type[Message], names: Iterable[str]) -> Callable[[Message], Header]:
     """A function that reads the fields of a message into its header."""
     items = [f"'t': {cls.kind!r}", *(f"{name!r}: message.{name}" for name in names)]
-    reader: Callable[[Message], Header] = eval(f"lambda message: {{{', '.join(items)}}}")
+    source = f"lambda message: {{{', '.join(items)}}}"
+    reader: Callable[[Message], Header] = eval(_compiled(source))
     return reader
 
 
@@ -184,8 +185,13 @@ def _builder(
         right.append("not len(_payload)")
     source = f"lambda _header, _payload: cls({', '.join(given)}) if {' and '.join(right)} else None"
     namespace = {"cls": cls} | {f"{name}_types": types[name] for name in types}
-    builder: Callable[[Header, Payload], Message | None] = eval(source, namespace)
+    builder: Callable[[Header, Payload], Message | None] = eval(_compiled(source), namespace)
     return builder
+
+
+def _compiled(source: str) -> types.CodeType:
+    """To evaluate a text would make CPython forget a Ctrl-C (see `goliath.record`)."""
+    return compile(source, "<codec>", "eval")
 
 
 def _plain_types(hint: Any) -> tuple[type, ...]:
