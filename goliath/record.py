@@ -14,6 +14,8 @@ from typing import Any, TypeVar, dataclass_transform
 
 T = TypeVar("T")
 
+_pending: set[Any] = set()  # classes of which no record was made yet
+
 
 @dataclass_transform(field_specifiers=(field,))
 def record(cls: type[T]) -> type[T]:
@@ -30,15 +32,27 @@ def record(cls: type[T]) -> type[T]:
     made: Any = dataclass(slots=True, init=False, repr=False, eq=False)(cls)
 
     def first_init(self: Any, *args: Any, **kwargs: Any) -> None:
-        made.__init__ = _compiled_init(made)
+        _complete(made)
         made.__init__(self, *args, **kwargs)
 
     made.__init__ = first_init
+    _pending.add(made)
     if "__repr__" not in cls.__dict__:
         made.__repr__ = _repr
     made.__eq__, made.__hash__ = _eq, None
     plain: type[T] = made
     return plain
+
+
+def complete_all() -> None:
+    """Compile now what else would be when it is needed: before a fork, once for all children."""
+    for cls in list(_pending):
+        _complete(cls)
+
+
+def _complete(cls: Any) -> None:
+    cls.__init__ = _compiled_init(cls)
+    _pending.discard(cls)
 
 
 def _compiled_init(cls: type[Any]) -> Callable[..., None]:

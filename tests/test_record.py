@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 import pytest
 from hypothesis import given, strategies as st
 
-from goliath.record import record
+from goliath.record import complete_all, record
 
 
 @record
@@ -109,3 +109,14 @@ def test_what_it_cannot_do_it_refuses_to_pretend():
             x: int
 
             def __post_init__(self) -> None: ...
+
+
+def test_all_can_be_completed_before_the_first_is_made():
+    @record
+    class Late:
+        x: int = 3
+
+    before = Late.__init__
+    complete_all()
+    assert Late.__init__ is not before
+    assert Late().x == 3

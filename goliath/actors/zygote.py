@@ -42,7 +42,18 @@ from goliath.actors.rights import (
     send_with_fds,
 )
 from goliath.actors.spec import WorkerSpec
+from goliath.record import complete_all
+from goliath.transport.codec import prepare
 from goliath.transport.malloc import keep_freed_memory
+from goliath.transport.messages import (
+    DefineFunction,
+    Flush,
+    Progress,
+    RunRange,
+    Split,
+    WorkerReady,
+    Yielded,
+)
 
 END_MAX_S = 2.0  # for burying everybody; then init has to do the rest
 _READ_BYTES = 1 << 16
@@ -258,6 +269,8 @@ def main(control_fd: int, lieutenant: int) -> None:
     os.set_inheritable(control_fd, False)
     birth.name_process("goliath-zygote")
     keep_freed_memory()
+    complete_all()
+    prepare(DefineFunction, RunRange, Progress, WorkerReady, Yielded, Split, Flush)
     gc.collect()
     gc.freeze()
     if os.getppid() == lieutenant:  # else it is gone already

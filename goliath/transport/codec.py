@@ -211,3 +211,9 @@ class _Schemas(dict[str, _Schema]):
 
 
 _SCHEMAS = _Schemas()
+
+
+def prepare(*classes: type[Message]) -> None:
+    """Make what is needed for messages of these classes: before a fork, once for all children."""
+    for cls in classes:
+        _SCHEMAS[cls.kind]
