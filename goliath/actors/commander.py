@@ -600,14 +600,16 @@ class CommanderActor(Actor):
         job = self._jobs[command.job]
         where = self._where(job, command.attempt, self._speaker)
         job.owner.on_settled(
-            command.parcel,
-            command.lo,
-            command.hi,
-            self._payload,
-            command.excepted,
-            where,
-            self._held,
-            self._deposits and self._deposits_of(command),
+            desk.Settled(
+                command.parcel,
+                command.lo,
+                command.hi,
+                self._payload,
+                command.excepted,
+                where,
+                self._held,
+                self._deposits and self._deposits_of(command),
+            )
         )
         self._deputies.release(command.job, command.parcel, range(command.lo, command.hi))
         self._close(command.job, command.parcel, command.hi - command.lo - len(command.excepted))
@@ -630,7 +632,7 @@ class CommanderActor(Actor):
         )
         node = self._speaker if self._report is not None else ""
         where = self._where(job, command.attempt, node)
-        job.owner.on_failed(command.parcel, command.lo, command.hi, setback, where)
+        job.owner.on_failed(desk.Failed(command.parcel, command.lo, command.hi, setback, where))
         self._close(command.job, command.parcel, command.hi - command.lo)
 
     def _close(self, job: JobId, first: int, calls: int) -> None:

@@ -19,6 +19,7 @@ from goliath.actors.ref import AskableRef
 from goliath.actors.sightings import Then
 from goliath.actors.surroundings import Surroundings
 from goliath.core.batch import JobOptions
+from goliath.core.commands import Verdict
 from goliath.core.ids import JobId
 from goliath.errors import TaskCancelledError
 from goliath.record import record
@@ -27,31 +28,52 @@ from goliath.transport.messages import Message, Origin, Payload
 from goliath.transport.serialization import Function
 
 
+@record
+class Settled:
+    """Outcomes of calls ``lo <= i < hi`` of a parcel, but for those in ``excepted``.
+
+    ``parcel`` is the index of its first call. ``held`` are the refs in the outcomes, to be kept
+    until they have been read. ``deposits`` are results that are not among them, by their calls:
+    they are on their node.
+    """
+
+    parcel: int
+    lo: int
+    hi: int
+    payload: Payload
+    excepted: Sequence[int]
+    where: Where
+    held: Sequence[object] = ()
+    deposits: Mapping[int, Deposit] | None = None
+
+
+@record
+class Failed:
+    """Calls ``lo <= i < hi`` of a parcel have no outcome of their own."""
+
+    parcel: int
+    lo: int
+    hi: int
+    setback: Setback
+    where: Where
+
+    @property
+    def begun(self) -> bool:
+        """Whether they may have been."""
+        return self.setback.verdict is not Verdict.GONE
+
+
 class Owner(Protocol):
-    """Who wants the outcomes of a job. ``parcel`` is the index of the parcel's first call."""
+    """Who wants the outcomes of a job."""
 
     def on_demand(self, batches: int, calls: int) -> None:
         """``batches`` more parcels of ``calls`` calls are wanted."""
 
-    def on_settled(
-        self,
-        parcel: int,
-        lo: int,
-        hi: int,
-        payload: Payload,
-        excepted: Sequence[int],
-        where: Where,
-        held: Sequence[object] = (),
-        deposits: Mapping[int, Deposit] | None = None,
-    ) -> None:
-        """Outcomes of calls ``lo <= i < hi`` of a parcel, but for those in ``excepted``.
+    def on_settled(self, settled: Settled) -> None:
+        """Some calls have ended with outcomes of their own."""
 
-        ``held`` are the refs in them, to be kept until they have been read. ``deposits`` are
-        results that are not among them, by their calls: they are on their node.
-        """
-
-    def on_failed(self, parcel: int, lo: int, hi: int, setback: Setback, where: Where) -> None:
-        """Calls ``lo <= i < hi`` of a parcel have no outcome of their own."""
+    def on_failed(self, failed: Failed) -> None:
+        """Some calls have none."""
 
     def on_broken(self, error: Exception) -> None:
         """The Commander itself has ended: nothing will come any more."""

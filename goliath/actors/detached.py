@@ -8,7 +8,7 @@ begins. Then the calls that were not begun go there, as those of any actor do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,6 @@ from goliath.actors import desk
 from goliath.actors.bell import ThreadBell
 from goliath.actors.blueprint import Blueprint, name_taken
 from goliath.actors.dependencies import Dependencies
-from goliath.actors.deposits import Deposit
 from goliath.actors.endings import Arrived
 from goliath.actors.kin import ActorEnd
 from goliath.actors.outcomes import Setback, Where
@@ -30,7 +29,6 @@ from goliath.core.batch import JobOptions
 from goliath.core.ids import NodeId
 from goliath.core.residents import id_of
 from goliath.errors import ActorUnavailableError
-from goliath.transport.messages import Payload
 from goliath.transport.serialization import Function
 
 
@@ -143,21 +141,11 @@ class DetachedActor(UserActor):
             job.detaches = self.blueprint.travelling()
         return job
 
-    def on_settled(
-        self,
-        parcel: int,
-        lo: int,
-        hi: int,
-        payload: Payload,
-        excepted: Sequence[int],
-        where: Where,
-        held: Sequence[object] = (),
-        deposits: Mapping[int, Deposit] | None = None,
-    ) -> None:
+    def on_settled(self, settled: desk.Settled) -> None:
         """See `desk.Owner.on_settled`."""
         if not self._home[0]:
-            self._home = ("", NodeId(where.node))
-        super().on_settled(parcel, lo, hi, payload, excepted, where, held, deposits)
+            self._home = ("", NodeId(settled.where.node))
+        super().on_settled(settled)
 
     def _on_made(self) -> None:
         """It was adopted."""

@@ -8,15 +8,14 @@ drives it alternates `wanted`/`submit` and `take_in`, and sleeps on its bell in 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
 from goliath.actors import desk
 from goliath.actors.bell import Bell
-from goliath.actors.deposits import Deposit
-from goliath.actors.outcomes import Setback, Where, explain, rebuild
+from goliath.actors.outcomes import explain, rebuild
 from goliath.actors.portal import Portal, PortalClosedError
 from goliath.actors.ref import AskableRef
 from goliath.actors.signatures import Checker, at
@@ -27,7 +26,7 @@ from goliath.core.commands import Verdict
 from goliath.core.ids import JobId
 from goliath.errors import DeadlineExceededError, SerializationError
 from goliath.transport import serialization
-from goliath.transport.messages import Origin, Payload
+from goliath.transport.messages import Origin
 from goliath.transport.serialization import Function, Row, UnpicklableRowError
 
 job_ids = count(1)
@@ -59,26 +58,6 @@ class Raised:
     error: BaseException
 
 
-@dataclass(frozen=True, slots=True)
-class _Settled:
-    parcel: int
-    lo: int
-    hi: int
-    payload: Payload
-    excepted: Sequence[int]
-    where: Where
-    held: Sequence[object]
-
-
-@dataclass(frozen=True, slots=True)
-class _Failed:
-    parcel: int
-    lo: int
-    hi: int
-    setback: Setback
-    where: Where
-
-
 class Job:
     """One run, from the first item to the last outcome."""
 
@@ -91,7 +70,7 @@ class Job:
         self._checker = Checker(plan.function, plan.static)
         self._shipped = plan.surroundings.shipped_modules
         self._collector = Collector(ordered=plan.ordered)
-        self._news: deque[_Settled | _Failed] = deque()
+        self._news: deque[desk.Settled | desk.Failed] = deque()
         self._granted = 0  # parcels the scheduler still wants
         self._calls = 1  # ... of so many calls
         self._taken = 0  # outcomes handed to the driver
@@ -123,24 +102,14 @@ class Job:
         self._calls = calls
         self._bell.ring()
 
-    def on_settled(
-        self,
-        parcel: int,
-        lo: int,
-        hi: int,
-        payload: Payload,
-        excepted: Sequence[int],
-        where: Where,
-        held: Sequence[object] = (),
-        deposits: Mapping[int, Deposit] | None = None,
-    ) -> None:
-        """See `desk.Owner.on_settled`. All of it comes at once: a list is wanted."""
-        self._news.append(_Settled(parcel, lo, hi, payload, excepted, where, held))
+    def on_settled(self, settled: desk.Settled) -> None:
+        """See `desk.Owner.on_settled`."""
+        self._news.append(settled)
         self._bell.ring()
 
-    def on_failed(self, parcel: int, lo: int, hi: int, setback: Setback, where: Where) -> None:
+    def on_failed(self, failed: desk.Failed) -> None:
         """See `desk.Owner.on_failed`."""
-        self._news.append(_Failed(parcel, lo, hi, setback, where))
+        self._news.append(failed)
         self._bell.ring()
 
     def on_broken(self, error: Exception) -> None:
@@ -251,7 +220,7 @@ class Job:
         """
         while self._news:
             news = self._news.popleft()
-            if isinstance(news, _Settled):
+            if isinstance(news, desk.Settled):
                 self._settle(news)
             else:
                 self._fail(news)
@@ -262,7 +231,7 @@ class Job:
         self._taken += sum(len(outcomes) for _, outcomes in ready)
         return ready
 
-    def _settle(self, news: _Settled) -> None:
+    def _settle(self, news: desk.Settled) -> None:
         outcomes, failures = self._decoded(news)
         first = news.parcel + news.lo
         for place, record in failures.items():
@@ -277,7 +246,7 @@ class Job:
             start = stop + 1
 
     @staticmethod
-    def _decoded(news: _Settled) -> tuple[list[Any], dict[int, serialization.FailureRecord]]:
+    def _decoded(news: desk.Settled) -> tuple[list[Any], dict[int, serialization.FailureRecord]]:
         """The outcomes; what is no list of so many is a failure of them all."""
         calls = news.hi - news.lo
         try:
@@ -290,7 +259,7 @@ class Job:
         record = serialization.serialization_record(f"{problem}; run it again")
         return [None] * calls, dict.fromkeys(range(calls), record)
 
-    def _fail(self, news: _Failed) -> None:
+    def _fail(self, news: desk.Failed) -> None:
         first = news.parcel + news.lo
         self._collector.fill(
             first,
@@ -300,7 +269,7 @@ class Job:
             ],
         )
 
-    def _explain(self, news: _Failed, index: int) -> BaseException:
+    def _explain(self, news: desk.Failed, index: int) -> BaseException:
         if self._expired and news.setback.verdict is Verdict.CANCELLED:
             return DeadlineExceededError(
                 f"{news.where.function}, call {index}, had no result when the deadline of its "

@@ -8,7 +8,7 @@ cost little more each than those of a ``run``.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -30,7 +30,7 @@ from goliath.core.batch import JobOptions
 from goliath.core.commands import Verdict
 from goliath.core.ids import JobId
 from goliath.transport import serialization
-from goliath.transport.messages import Origin, Payload
+from goliath.transport.messages import Origin
 from goliath.transport.serialization import SCALARS, Function
 
 GATHERED_MAX = 8192
@@ -356,34 +356,28 @@ class Submission:
         if self._waiting or self._closed:
             self._pump()
 
-    def on_settled(
-        self,
-        parcel: int,
-        lo: int,
-        hi: int,
-        payload: Payload,
-        excepted: Sequence[int],
-        where: Where,
-        held: Sequence[object] = (),
-        deposits: Mapping[int, Deposit] | None = None,
-    ) -> None:
+    def on_settled(self, settled: desk.Settled) -> None:
         """See `desk.Owner.on_settled`."""
+        parcel, first, where = settled.parcel, settled.lo, settled.where
         sent = self._sent[parcel]
-        outcome = Arrived(payload, sent.calls.first + sent.offset + lo, where, held)
-        own = outcome.take_out_big(hi - lo)
-        if deposits:
-            own.update({call - lo: Kept(each, where) for call, each in deposits.items()})
-        first = lo
-        for call in sorted({*excepted, *(first + place for place in own)}):
+        number = sent.calls.first + sent.offset + first
+        outcome = Arrived(settled.payload, number, where, settled.held)
+        own = outcome.take_out_big(settled.hi - first)
+        if settled.deposits:
+            kept = settled.deposits.items()
+            own.update({call - first: Kept(deposit, where) for call, deposit in kept})
+        lo = first
+        for call in sorted({*settled.excepted, *(first + place for place in own)}):
             self._settle(parcel, lo, call, outcome)
-            if call not in excepted:
+            if call not in settled.excepted:
                 self._settle(parcel, call, call + 1, own[call - first])
             lo = call + 1
-        self._settle(parcel, lo, hi, outcome)
+        self._settle(parcel, lo, settled.hi, outcome)
 
-    def on_failed(self, parcel: int, lo: int, hi: int, setback: Setback, where: Where) -> None:
+    def on_failed(self, failed: desk.Failed) -> None:
         """See `desk.Owner.on_failed`."""
-        self._settle(parcel, lo, hi, Refused(setback, where))
+        refused = Refused(failed.setback, failed.where)
+        self._settle(failed.parcel, failed.lo, failed.hi, refused)
 
     def _settle(self, parcel: int, lo: int, hi: int, outcome: Outcome) -> None:
         if lo >= hi:

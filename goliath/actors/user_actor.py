@@ -7,7 +7,7 @@ a death costs no more than what was being done, and the next life goes on with t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from math import inf
@@ -17,7 +17,6 @@ from goliath.actors import desk, passing
 from goliath.actors.bell import ThreadBell
 from goliath.actors.blueprint import Blueprint
 from goliath.actors.dependencies import Dependencies, FarRow, laid_out
-from goliath.actors.deposits import Deposit
 from goliath.actors.endings import Broken, NoValueError, Outcome
 from goliath.actors.gathering import Gathering
 from goliath.actors.job import job_ids
@@ -30,10 +29,10 @@ from goliath.actors.ref_generator import ObjectRefGenerator
 from goliath.actors.repertoire import DEFAULT_GROUP
 from goliath.actors.stage import LIFE_VARIABLE, STREAMED
 from goliath.actors.streams import Stream
-from goliath.actors.struck import Struck, Tries
 from goliath.actors.submission import Sent, Submission
 from goliath.actors.supervisor import Exit, Lifetime, Supervisor
 from goliath.actors.surroundings import Surroundings
+from goliath.actors.tries import Tries
 from goliath.actors.waiting import WaitingByGroup
 from goliath.clock import BootClock
 from goliath.config import ActorConfig
@@ -47,7 +46,6 @@ from goliath.errors import (
     LocalError,
     PendingCallsLimitExceeded,
 )
-from goliath.transport.messages import Payload
 from goliath.transport.serialization import Function
 
 if TYPE_CHECKING:
@@ -103,7 +101,7 @@ class UserActor(Submission):
         self._creation: bytes | FarRow | None = None
         self._creating: ObjectRef[Any] | None = None
         self._lives = 0
-        self._struck: list[Struck] = []
+        self._struck: list[desk.Failed] = []
         self._tries = Tries(blueprint.max_task_retries)
         self._pending = 0
         self._leaving = self._killed = self._down = self._dead = False
@@ -331,21 +329,11 @@ class UserActor(Submission):
             return super()._next_calls()
         return creating._calls if len(creating._calls) else None
 
-    def on_settled(
-        self,
-        parcel: int,
-        lo: int,
-        hi: int,
-        payload: Payload,
-        excepted: Sequence[int],
-        where: Where,
-        held: Sequence[object] = (),
-        deposits: Mapping[int, Deposit] | None = None,
-    ) -> None:
+    def on_settled(self, settled: desk.Settled) -> None:
         """See `desk.Owner.on_settled`."""
-        if parcel not in self._sent:
+        if settled.parcel not in self._sent:
             return  # it was given up
-        super().on_settled(parcel, lo, hi, payload, excepted, where, held, deposits)
+        super().on_settled(settled)
         if self._groups:
             self._pump()  # there is room in one of them
         if self._creating is not None and self._creating.done():
@@ -390,15 +378,15 @@ class UserActor(Submission):
             with suppress(PortalClosedError):
                 self._portal.post(self._on_created, creating)
 
-    def on_failed(self, parcel: int, lo: int, hi: int, setback: Setback, where: Where) -> None:
+    def on_failed(self, failed: desk.Failed) -> None:
         """See `desk.Owner.on_failed`. What becomes of them is known when it is known what becomes
         of the actor."""
-        if parcel not in self._sent:
+        if failed.parcel not in self._sent:
             return
-        if setback.verdict in _STRIKES or self._blow is not None:
-            self._struck.append(Struck(parcel, lo, hi, setback, where))
+        if failed.setback.verdict in _STRIKES or self._blow is not None:
+            self._struck.append(failed)
         else:
-            super().on_failed(parcel, lo, hi, setback, where)
+            super().on_failed(failed)
             if self._groups or self._closed:
                 self._pump()
 
@@ -470,7 +458,7 @@ class UserActor(Submission):
         for parcel, sent in self._sent.items():
             if parcel not in known:  # the scheduler will fail it, but has not seen it yet
                 gone = Setback(Verdict.GONE)
-                struck.append(Struck(parcel, 0, sent.size, gone, Where(self.name)))
+                struck.append(desk.Failed(parcel, 0, sent.size, gone, Where(self.name)))
         for each in sorted(struck, key=lambda each: (each.parcel, each.lo), reverse=True):
             sent = self._sent[each.parcel]
             if self._creating is not None and sent.calls is self._creating._calls:

@@ -103,9 +103,8 @@ class FakeCommander:
 
     def _cancel(self, job: desk.OpenJob) -> None:
         for parcel in self.parcels:
-            job.owner.on_failed(
-                parcel.first, 0, parcel.calls, Setback(Verdict.CANCELLED), Where("f")
-            )
+            setback = Setback(Verdict.CANCELLED)
+            job.owner.on_failed(desk.Failed(parcel.first, 0, parcel.calls, setback, Where("f")))
         self.parcels.clear()
 
     def run_all(self, *, newest_first: bool = False) -> None:
@@ -114,7 +113,8 @@ class FakeCommander:
         for parcel in reversed(parcels) if newest_first else parcels:
             owner = self.jobs[parcel.job].owner
             payload = self.tamper(self.outcomes(parcel))
-            owner.on_settled(parcel.first, 0, parcel.calls, payload, (), Where("f", "node", 1, 1))
+            where = Where("f", "node", 1, 1)
+            owner.on_settled(desk.Settled(parcel.first, 0, parcel.calls, payload, (), where))
 
     def outcomes(self, parcel: desk.Parcel) -> bytes:
         """What a worker would send back."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,25 +47,17 @@ class FakeOwner:
     def on_demand(self, batches: int, calls: int) -> None:
         self.demands.append((batches, calls))
 
-    def on_settled(
-        self,
-        parcel: int,
-        lo: int,
-        hi: int,
-        payload: Any,
-        excepted: Sequence[int],
-        where: Where,
-        held: Sequence[object] = (),
-        deposits: Mapping[int, Deposit] | None = None,
-    ) -> None:
-        self.held = held
-        self.deposits = dict(deposits or {})
-        self.settled.append((parcel, lo, hi, bytes(payload), tuple(excepted)))
-        self.where = where
+    def on_settled(self, settled: desk.Settled) -> None:
+        self.held = settled.held
+        self.deposits = dict(settled.deposits or {})
+        outcomes = bytes(settled.payload), tuple(settled.excepted)
+        self.settled.append((settled.parcel, settled.lo, settled.hi, *outcomes))
+        self.where = settled.where
 
-    def on_failed(self, parcel: int, lo: int, hi: int, setback: Setback, where: Where) -> None:
-        explain(setback, where, parcel + lo)  # as every owner does
-        self.failed.append((parcel, lo, hi, setback, where))
+    def on_failed(self, failed: desk.Failed) -> None:
+        setback, where = failed.setback, failed.where
+        explain(setback, where, failed.parcel + failed.lo)  # as every owner does
+        self.failed.append((failed.parcel, failed.lo, failed.hi, setback, where))
 
     def on_broken(self, error: Exception) -> None:
         self.broken.append(error)

@@ -130,7 +130,7 @@ class Cancelling(FakeCommander):
             self.open[parcel].discard(call)
             self.unwanted.add((parcel, call))
             self.jobs[job].owner.on_failed(
-                parcel, call, call + 1, Setback(Verdict.CANCELLED), Where("name")
+                desk.Failed(parcel, call, call + 1, Setback(Verdict.CANCELLED), Where("name"))
             )
 
     def run_part(self, choice: int, share: float) -> None:
@@ -145,7 +145,7 @@ class Cancelling(FakeCommander):
         self.open[parcel.first] -= set(range(lo, hi))
         if not self.open[parcel.first]:
             self.parcels.remove(parcel)
-        self.jobs[parcel.job].owner.on_settled(
+        settled = desk.Settled(
             parcel.first,
             lo,
             hi,
@@ -153,6 +153,7 @@ class Cancelling(FakeCommander):
             tuple(call for call in excepted if lo <= call < hi),
             Where("name", "node", 1, 1),
         )
+        self.jobs[parcel.job].owner.on_settled(settled)
 
     @staticmethod
     def _cut(parcel: desk.Parcel, lo: int, hi: int) -> bytes:

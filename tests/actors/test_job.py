@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from goliath.actors import desk
 from goliath.actors.job import Job, Raised
 from goliath.actors.outcomes import Setback, Where
 from goliath.actors.portal import PortalClosedError
@@ -201,11 +202,11 @@ def test_excepted_calls_of_a_report_come_later():
     job.submit([{"x": i} for i in range(5)])
     (parcel,) = commander.parcels
     payload = commander.outcomes(parcel)
-    job.on_settled(0, 0, 5, payload, (1, 3), Where("f"))
+    job.on_settled(desk.Settled(0, 0, 5, payload, (1, 3), Where("f")))
     assert job.take_in() == [(0, [0])]
-    job.on_settled(0, 1, 2, commander.outcomes(one_call(parcel, 1)), (), Where("f"))
+    job.on_settled(desk.Settled(0, 1, 2, commander.outcomes(one_call(parcel, 1)), (), Where("f")))
     assert job.take_in() == [(1, [1]), (2, [2])]
-    job.on_settled(0, 3, 4, commander.outcomes(one_call(parcel, 3)), (), Where("f"))
+    job.on_settled(desk.Settled(0, 3, 4, commander.outcomes(one_call(parcel, 3)), (), Where("f")))
     assert job.take_in() == [(3, [3]), (4, [4])]
 
 
@@ -245,7 +246,7 @@ def test_a_verdict_becomes_an_exception_for_each_of_its_calls():
     commander = FakeCommander(lazy=True)
     job = opened(commander, return_exceptions=True)
     job.submit([{"x": 0}, {"x": 1}])
-    job.on_failed(0, 0, 2, Setback(Verdict.ENVIRONMENT, "disk full"), Where("add"))
+    job.on_failed(desk.Failed(0, 0, 2, Setback(Verdict.ENVIRONMENT, "disk full"), Where("add")))
     ((_, errors),) = job.take_in()
     assert ["call 0" in str(errors[0]), "call 1" in str(errors[1])] == [True, True]
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from goliath.actors import desk
 from goliath.actors.bulk import BulkRefs
 from goliath.actors.object_ref import ObjectRef
 from goliath.actors.outcomes import Setback, Where
@@ -148,7 +149,7 @@ def test_calls_without_results_say_why_wherever_they_stand():
     refs = many(submission, [1, 2, 3])
     submission.on_demand(1, 9)
     submission.on_demand(1, 9)
-    submission.on_failed(0, 0, 3, Setback(Verdict.CANCELLED), Where("twice"))
+    submission.on_failed(desk.Failed(0, 0, 3, Setback(Verdict.CANCELLED), Where("twice")))
     with pytest.raises(TaskCancelledError, match="twice, call 0, was cancelled"):
         values(refs)
 

@@ -271,10 +271,10 @@ def test_of_results_that_came_together_each_big_one_is_kept_by_its_own_ref_only(
     submission.on_demand(1, 9)
     values: list[Any] = [None if n == 6 else big_or_not(n) for n in range(2, 11)]
     payload = encode_outcomes(values, {4: dump_value(big_or_not(6))}, {})
-    submission.on_settled(1, 0, 9, payload, excepted, Where("f"))
+    submission.on_settled(desk.Settled(1, 0, 9, payload, excepted, Where("f")))
     for call in excepted:
         assert not refs[call].done()
-        submission.on_failed(1, call, call + 1, Setback(Verdict.CANCELLED), Where("f"))
+        submission.on_failed(desk.Failed(1, call, call + 1, Setback(Verdict.CANCELLED), Where("f")))
     kept = {n: ref.ending()[0] for n, ref in enumerate(refs, 2) if n - 2 not in excepted}
     shared = kept.pop(3), kept.pop(6, None), kept.pop(9)
     assert len({id(outcome) for outcome in shared if outcome}) == len([*filter(None, shared)])
@@ -290,7 +290,7 @@ def test_a_payload_that_cannot_be_read_is_told_to_who_asks_and_to_nobody_before(
     refs = [submitted(submission, number) for number in range(3)]
     submission.on_demand(1, 1)
     submission.on_demand(1, 2)
-    submission.on_settled(1, 0, 2, b"x" * 10**6, (), Where("double"))
+    submission.on_settled(desk.Settled(1, 0, 2, b"x" * 10**6, (), Where("double")))
     for ref in refs[1:]:
         with pytest.raises(SerializationError, match="its outcome cannot be read here"):
             ref.result(0)
@@ -300,7 +300,7 @@ def test_a_verdict_is_explained_to_the_call_it_ends():
     commander = FakeCommander(lazy=True)
     submission = submission_of(commander)
     ref = submitted(submission, 1)
-    submission.on_failed(0, 0, 1, Setback(Verdict.CANCELLED), Where("double"))
+    submission.on_failed(desk.Failed(0, 0, 1, Setback(Verdict.CANCELLED), Where("double")))
     with pytest.raises(TaskCancelledError, match="double, call 0, was cancelled"):
         ref.result()
 
@@ -309,7 +309,7 @@ def test_a_call_that_is_tried_again_is_not_settled_yet():
     commander = FakeCommander(lazy=True)
     submission = submission_of(commander)
     ref = submitted(submission, 1)
-    submission.on_settled(0, 0, 1, b"", (0,), Where("double"))
+    submission.on_settled(desk.Settled(0, 0, 1, b"", (0,), Where("double")))
     assert not ref.done()
     commander.run_all()
     assert ref.result() == [1, 1]
@@ -368,7 +368,7 @@ def test_a_call_that_was_sent_is_cancelled_by_its_place_in_its_parcel():
     commander.tell = told.append  # type: ignore[method-assign, assignment]
     assert not refs[4].cancel(force=True)
     assert told == [desk.CancelCall(submission.id, parcel=1, call=2, force=True)]
-    submission.on_failed(1, 2, 3, Setback(Verdict.CANCELLED), Where("double"))
+    submission.on_failed(desk.Failed(1, 2, 3, Setback(Verdict.CANCELLED), Where("double")))
     assert not refs[4].cancel()
     assert len(told) == 1, "it has ended"
     with pytest.raises(TaskCancelledError, match="double, call 4, was cancelled"):

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from goliath.actors import desk
 from goliath.actors.blueprint import Blueprint
 from goliath.actors.object_ref import ObjectRef
 from goliath.actors.outcomes import Setback, Where
@@ -60,7 +61,7 @@ class Played:
         self.commander.parcels.clear()
         for parcel in parcels:
             crash = Setback(Verdict.CRASHED)
-            self.actor.on_failed(parcel.first, 0, parcel.calls, crash, Where("echo"))
+            self.actor.on_failed(desk.Failed(parcel.first, 0, parcel.calls, crash, Where("echo")))
         self.actor._on_abandoned(Setback(Verdict.GONE))
         self.run()
 
@@ -114,7 +115,7 @@ def test_calls_on_their_way_when_the_next_life_begins_are_made_in_it_in_their_or
     gone = Setback(Verdict.GONE)
     played.actor._on_abandoned(gone)  # before anybody has heard of these parcels
     for parcel in parcels:
-        played.actor.on_failed(parcel.first, 0, parcel.calls, gone, Where("echo"))
+        played.actor.on_failed(desk.Failed(parcel.first, 0, parcel.calls, gone, Where("echo")))
     played.run()
     assert sent(played) == ["late", "later"]
     played.run()
@@ -150,7 +151,7 @@ def test_a_call_in_a_group_that_is_withdrawn_or_cancelled_takes_no_room() -> Non
     refs[3].cancel()
     (first, *_) = played.commander.parcels
     cancelled = Setback(Verdict.CANCELLED)
-    played.actor.on_failed(first.first, 0, 1, cancelled, Where("echo"))
+    played.actor.on_failed(desk.Failed(first.first, 0, 1, cancelled, Where("echo")))
     assert sent(played) == ["a", "b", "c"]
     played.commander.parcels.remove(first)
     played.run()

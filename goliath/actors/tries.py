@@ -1,29 +1,11 @@
-"""Calls of an actor that were on their way when its process died, and which may be made again."""
+"""Which calls of an actor may be made again after its process has died under them."""
 
 from __future__ import annotations
 
 from itertools import groupby
 
-from goliath.actors.outcomes import Setback, Where
+from goliath.actors.desk import Failed
 from goliath.actors.submission import Sent
-from goliath.core.commands import Verdict
-from goliath.record import record
-
-
-@record
-class Struck:
-    """Calls ``lo <= i < hi`` of a parcel that was on its way."""
-
-    parcel: int
-    lo: int
-    hi: int
-    setback: Setback
-    where: Where
-
-    @property
-    def begun(self) -> bool:
-        """Whether they may have been."""
-        return self.setback.verdict is not Verdict.GONE
 
 
 class Tries:
@@ -40,7 +22,7 @@ class Tries:
     def __len__(self) -> int:
         return len(self._made)
 
-    def spans(self, struck: Struck, sent: Sent) -> list[tuple[int, int, bool]]:
+    def spans(self, struck: Failed, sent: Sent) -> list[tuple[int, int, bool]]:
         """From which call to which, and whether these may go again: some may have been struck
         before."""
         spans = []
@@ -50,7 +32,7 @@ class Tries:
             spans.append((first, first + len(rest) + 1, again))
         return spans
 
-    def _count(self, struck: Struck, sent: Sent, call: int) -> bool:
+    def _count(self, struck: Failed, sent: Sent, call: int) -> bool:
         if not struck.begun:
             return True
         key = _key(sent, call)
