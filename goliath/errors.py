@@ -150,6 +150,13 @@ class NodeDiedError(GoliathError):
         self.maybe_executed = maybe_executed
 
 
+KILLED = "it was killed (goliath.kill)"
+"""Why an actor has ended: by a user's wish."""
+
+LEFT = "it has left (exit_actor)"
+"""Why an actor has ended: by its own."""
+
+
 class ActorDiedError(GoliathError):
     """The actor of a call has ended, or ended under it; ``__cause__`` says why, if that is known.
 

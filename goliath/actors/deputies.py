@@ -15,7 +15,7 @@ from weakref import ReferenceType, WeakValueDictionary, finalize, ref as weak
 
 import orjson
 
-from goliath.actors import desk, streams
+from goliath.actors import desk, object_ref, streams
 from goliath.actors.blueprint import Blueprint
 from goliath.actors.deputy import Caller, Deputy, Held
 from goliath.actors.endings import Broken, Kept, Outcome, Stored, packed
@@ -137,7 +137,7 @@ class Deputies:
                 deputy.functions[digest] = function, self._found(deputy, refs)
             case msg.StoreValue(_, task_id, refs, payload):
                 stored = Stored(Pickled(payload), self._found(deputy, refs))
-                self._keep(deputy, self._ended(task_id, "put", stored))
+                self._keep(deputy, object_ref.ended("put", stored, checked_id(task_id)))
             case msg.CancelRef(_, task_id, force, recursive):
                 wanted = deputy.find_ref(task_id)
                 if wanted is not None:
@@ -158,7 +158,7 @@ class Deputies:
                 self._leave(JobId(job))
             case msg.AskNodes(_, task_id):
                 stored = Stored(Pickled.of(self._office.describe_nodes()))
-                self._keep(deputy, self._ended(task_id, "nodes", stored))
+                self._keep(deputy, object_ref.ended("nodes", stored, checked_id(task_id)))
 
     def found(self, node: NodeId, worker: int, task_ids: list[str]) -> list[ObjectRef[Any]]:
         """The refs in what a worker has returned."""
@@ -196,7 +196,7 @@ class Deputies:
         try:
             ref = self._submit(deputy, said, parent)
         except GoliathError as exc:
-            ref = self._ended(said.ref, said.function, Broken(exc))
+            ref = object_ref.ended(said.function, Broken(exc), checked_id(said.ref))
         else:
             self._note_child(deputy, caller, ref)
         self._keep(deputy, ref)
@@ -250,8 +250,7 @@ class Deputies:
 
     def _find_actor(self, deputy: Deputy, said: msg.FindActor) -> None:
         """One of this Commander's, or else a detached one, of which only its node knows."""
-        task, _, number = checked_id(said.ref).rpartition("-")
-        calls = Gathering("get_actor", task, int(number))
+        calls = Gathering.of_one("get_actor", checked_id(said.ref))
         ref: ObjectRef[Any] = ObjectRef(calls, index := calls.reserve())
         self._keep(deputy, ref)
 
@@ -292,8 +291,7 @@ class Deputies:
     def _watch(self, deputy: Deputy, said: msg.WatchActor) -> None:
         """The record of an end is a value that is there when the actor has ended. It is the
         worker's alone: when it is dropped, nobody watches."""
-        task, _, number = checked_id(said.ref).rpartition("-")
-        calls = Gathering("monitor", task, int(number))
+        calls = Gathering.of_one("monitor", checked_id(said.ref))
         calls.refs = WeakValueDictionary()
         ref = ObjectRef[Any](calls, 0)
         self._keep(deputy, ref)
@@ -405,7 +403,7 @@ class Deputies:
             known = Broken(TaskCancelledError(f"nobody can take items of {said.task} any more"))
         tell = None
         if said.awaited:
-            ref = self._ended(f"{said.task}.wanted-{said.index}", said.task, known)
+            ref = object_ref.ended(said.task, known, checked_id(f"{said.task}.wanted-{said.index}"))
             tell = partial(self._answer_from_anywhere, node, said.worker, ref)
         if stream is not None:
             item = Stored(Pickled(said.payload), self._found(deputy, said.refs))
@@ -415,16 +413,10 @@ class Deputies:
 
     # -- answers -------------------------------------------------------------------------
 
-    @staticmethod
-    def _ended(task_id: str, name: str, outcome: Outcome) -> ObjectRef[Any]:
-        """The ref of something that is no call, or never became one."""
-        task, _, number = checked_id(task_id).rpartition("-")
-        return ObjectRef(Gathering(name, task, int(number)), 0, outcome)
-
     def _await(self, node: NodeId, worker: int, task_id: str, ref: ObjectRef[Any] | None) -> None:
         if ref is None:
             lost = ObjectLostError(f"the result of {task_id} was freed: nobody held its ref")
-            ref = self._ended(task_id, task_id, Broken(lost))
+            ref = object_ref.ended(task_id, Broken(lost), checked_id(task_id))
         if ref.done():
             self._answer(node, worker, ref)
         else:

@@ -23,12 +23,11 @@ from goliath.actors.portal import Poster
 from goliath.actors.ref import AskableRef
 from goliath.actors.sightings import Sighting
 from goliath.actors.surroundings import Surroundings
-from goliath.actors.user_actor import KILLED, UserActor, raised
-from goliath.core import residency
+from goliath.actors.user_actor import UserActor, raised
 from goliath.core.batch import JobOptions
 from goliath.core.ids import NodeId
 from goliath.core.residents import id_of
-from goliath.errors import ActorUnavailableError
+from goliath.errors import KILLED, LEFT, ActorUnavailableError
 from goliath.transport.serialization import Function
 
 
@@ -178,11 +177,11 @@ class DetachedActor(UserActor):
             self._live_in(setback.successor, NodeId(setback.node))
         elif setback.successor is None and self._home[0]:
             self._lose(setback.detail)
-        elif setback.detail.endswith(residency.LEFT):
+        elif setback.detail.endswith(LEFT):
             self._die(None, setback.detail, well=True)
         else:
             self._taken = setback.successor == "" and not self._home[0]
-            self._killed = setback.detail.endswith(residency.KILLED)
+            self._killed = setback.detail.endswith(KILLED)
             self._last, why = self._reason(setback)
             self._die(self._last, why)
 

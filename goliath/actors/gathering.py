@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from contextlib import suppress
 from itertools import count, islice, repeat, takewhile
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from goliath.actors.endings import Outcome
 from goliath.transport import serialization
@@ -96,6 +96,14 @@ class Gathering:
         self._rows: dict[int, Any] = {}
         self._waiters: dict[int, list[Waiter]] = {}
         self._held: dict[int, list[Any]] = {}
+
+    @classmethod
+    def of_one(
+        cls, name: str, task_id: str, canceller: Canceller | None = None, group: str = ""
+    ) -> Self:
+        """That of a single call, whose task id was given to it."""
+        job, _, number = task_id.rpartition("-")
+        return cls(name, job, int(number), None, canceller, group)
 
     # -- on the way out ------------------------------------------------------------------
 

@@ -15,12 +15,11 @@ from typing import Any, Literal, Protocol
 from goliath.actors import inside, object_ref, passing, stage
 from goliath.actors.checks import STREAMING, checked_count
 from goliath.actors.endings import Broken, Made
-from goliath.actors.gathering import Gathering
 from goliath.actors.kin import ActorEnd, Kin, Watcher
 from goliath.actors.object_ref import ObjectRef
 from goliath.actors.ref_generator import MadeHere, ObjectRefGenerator
 from goliath.actors.repertoire import Method, Repertoire
-from goliath.errors import ActorDiedError, GoliathError, ObjectLostError
+from goliath.errors import KILLED, LEFT, ActorDiedError, GoliathError, ObjectLostError
 
 
 class Grip(Protocol):
@@ -168,12 +167,12 @@ class LocalGrip:
         """See `Grip.call`."""
         gone = self._gone()
         if gone is not None:
-            return ObjectRef(Gathering(self.name, "here", 0), 0, Broken(gone))
+            return object_ref.ended(self.name, Broken(gone))
         try:
             return object_ref.made_here(getattr(self._instance, method), args, kwargs)
         except stage.ActorExit:
             self._kin.ended(ActorEnd(self.task_id, self.name, ""))
-            return ObjectRef(Gathering(self.name, "here", 0), 0, Made(None))
+            return object_ref.ended(self.name, Made(None))
 
     def stream(
         self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], group: str = ""
@@ -194,11 +193,11 @@ class LocalGrip:
         end = self._kin.end
         if end is None:
             return None
-        return end.error or ActorDiedError(f"actor {self.name} has left (exit_actor)")
+        return end.error or ActorDiedError(f"actor {self.name} has ended: {LEFT}")
 
     def kill(self, *, no_restart: bool) -> None:
         """See `Grip.kill`."""
-        self._die("it was killed (goliath.kill)", killed=True)
+        self._die(KILLED, killed=True)
 
     def watch(self, watcher: Watcher) -> Callable[[], None]:
         """See `Grip.watch`."""

@@ -350,7 +350,12 @@ def made_here(function: Callable[..., T], args: tuple[Any, ...], kwargs: Any) ->
         outcome = Made(function(*args, **kwargs))
     except Exception as exc:  # noqa: BLE001 - it belongs to whoever asks for the result
         outcome = Broken(exc)
-    return ObjectRef(Gathering(serialization.function_name(function), "here", 0), 0, outcome)
+    return ended(serialization.function_name(function), outcome)
+
+
+def ended(name: str, outcome: Outcome, task_id: str = "here-0") -> ObjectRef[Any]:
+    """The ref of something that is no call to be sent, or never became one."""
+    return ObjectRef(Gathering.of_one(name, task_id), 0, outcome)
 
 
 def stored(value: T) -> ObjectRef[T]:

@@ -153,8 +153,7 @@ class Submission:
     ) -> ObjectRef[Any] | None:
         """Make one call that is laid out already, under a name that was given to it; None if the
         submission was closed before."""
-        task, _, number = task_id.rpartition("-")
-        calls = Gathering(self._name, task, int(number), None, self, group)
+        calls = Gathering.of_one(self._name, task_id, self, group)
         if isinstance(row, Dependencies):
             return self._submit_later(row, held, calls)
         with self._lock:

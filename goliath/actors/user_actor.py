@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from math import inf
 from typing import TYPE_CHECKING, Any
 
-from goliath.actors import desk, passing
+from goliath.actors import desk, object_ref, passing
 from goliath.actors.bell import ThreadBell
 from goliath.actors.blueprint import Blueprint
 from goliath.actors.dependencies import Dependencies, FarRow, laid_out
@@ -41,6 +40,8 @@ from goliath.core.commands import Verdict
 from goliath.core.ids import JobId
 from goliath.core.policy import RestartIntensity
 from goliath.errors import (
+    KILLED,
+    LEFT,
     ActorDiedError,
     ActorUnavailableError,
     LocalError,
@@ -52,7 +53,6 @@ if TYPE_CHECKING:
     from goliath.actors.group import Group
 
 ANOTHER = "Make another one"
-KILLED = "it was killed (goliath.kill)"
 
 _STRIKES = frozenset({Verdict.CRASHED, Verdict.NODE_DIED, Verdict.GONE})
 
@@ -131,7 +131,7 @@ class UserActor(Submission):
         return self.blueprint.function.name
 
     def _own_supervisor(self) -> Supervisor:
-        restarts, window_s = self.blueprint.max_restarts, self.blueprint.restart_window_s
+        wish = self.blueprint
         config = ActorConfig.from_environ()
         supervisor = Supervisor(
             "its supervisor",
@@ -139,7 +139,7 @@ class UserActor(Submission):
             escalate=self._on_given_up,
             now=BootClock().now,
             intensities=(
-                RestartIntensity(restarts if restarts >= 0 else 1 << 30, window_s or inf),
+                RestartIntensity.of_actor(wish.max_restarts, wish.restart_window_s),
                 RestartIntensity(config.actor_restarts_max, config.actor_restart_window_s),
             ),
         )
@@ -244,8 +244,7 @@ class UserActor(Submission):
     def _late(self, task_id: str) -> ObjectRef[Any]:
         """A call of an actor that its supervisor is ending, though there are handles of it."""
         ends = ActorDiedError(f"actor {self.name} ({self.actor_id}) was ended by its supervisor")
-        task, _, number = task_id.rpartition("-")
-        return ObjectRef(Gathering(self.name, task, int(number)), 0, self._broken or Broken(ends))
+        return object_ref.ended(self.name, self._broken or Broken(ends), task_id)
 
     def _count_one(self, limit: int) -> None:
         with self._lock:
@@ -536,7 +535,7 @@ class UserActor(Submission):
     def end(self, error: BaseException | None) -> None:
         """It has ended, and is not made again."""
         if self._leaving:
-            self._die(None, "it has left (exit_actor)", well=True)
+            self._die(None, LEFT, well=True)
         elif self._in_group:
             self._die(error)
         else:

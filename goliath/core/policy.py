@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 from math import ceil, inf
+from typing import Self
 
 from goliath.record import record
 
@@ -107,6 +108,11 @@ class RestartIntensity:
     max_restarts: int
     window_s: float
     _times: deque[float] = field(default_factory=deque)
+
+    @classmethod
+    def of_actor(cls, max_restarts: int, window_s: float | None) -> Self:
+        """What its options say: -1 restarts are any number, no window is for ever."""
+        return cls(max_restarts if max_restarts >= 0 else 1 << 30, window_s or inf)
 
     def allows(self, now: float) -> bool:
         """Whether one more restart is within bounds; counts it."""

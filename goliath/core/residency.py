@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import field
 from itertools import count
-from math import inf
 
 from goliath.core.crew import Crew
 from goliath.core.fairness import DeficitRoundRobin
@@ -35,10 +34,9 @@ from goliath.core.policy import NodePolicy, RestartIntensity
 from goliath.core.queues import Queues
 from goliath.core.residents import Resident, Residents, id_of
 from goliath.core.work import Session, Work, Worker, WorkerState
+from goliath.errors import KILLED, LEFT
 from goliath.record import record
 
-LEFT = "it has left (exit_actor)"
-KILLED = "it was killed (goliath.kill)"
 ENDED = "its process has ended"
 RAISED = "its __init__ raised"
 UNKNOWN = "no such actor lives on this node any more"
@@ -337,10 +335,7 @@ def _resident(event: DetachArrived, session: Session, policy: NodePolicy) -> Res
         event.resources,
         event.concurrency,
         event.groups,
-        RestartIntensity(
-            event.max_restarts if event.max_restarts >= 0 else 1 << 30,
-            event.restart_window_s or inf,
-        ),
+        RestartIntensity.of_actor(event.max_restarts, event.restart_window_s),
         RestartIntensity(policy.restart_max, policy.restart_window_s),
     )
 
