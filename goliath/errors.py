@@ -10,7 +10,7 @@
     ├── GetTimeoutError           (TimeoutError) get/wait stopped waiting; the task goes on
     ├── DeadlineExceededError     (TimeoutError) the deadline= of a run passed
     ├── WorkerCrashedError        the process died under the call
-    │   └── OutOfMemoryError
+    │   └── OutOfMemoryError      (MemoryError) ... because the memory was used up
     ├── NodeDiedError             the Lieutenant, or the way to it, was lost
     ├── ActorDiedError            the actor has ended; __cause__ says why
     ├── ActorUnavailableError     the actor died under the call, and is being restarted
@@ -103,12 +103,20 @@ class DeadlineExceededError(GoliathError, TimeoutError):
 class WorkerCrashedError(GoliathError):
     """The worker process died while it ran the call.
 
+    The first line of its message says it all; those that follow say what there is to go by.
+
     Attributes:
         signal: number of the signal that killed it, or None.
         exit_code: what it exited with, or None.
         pid: its process id on the node.
         node: the node's name.
+        call: the call and its arguments as text, cut at 200 characters. Of a class that is none of
+            the plainest, the arguments are shown by their attributes, not by their ``__repr__``.
+        executions: how many of its executions have ended like that.
+        peak_bytes: the memory that the process had at most, or None.
+        limit_bytes: the memory that it, and whatever runs beside it, could have, or None.
         stderr_tail: the last lines it wrote to stderr, the faulthandler's stack among them.
+        stack: what the faulthandler wrote, from ``Fatal Python error`` on; else empty.
         maybe_executed: whether the call may have had effects.
     """
 
@@ -120,7 +128,12 @@ class WorkerCrashedError(GoliathError):
         exit_code: int | None = None,
         pid: int | None = None,
         node: str = "",
+        call: str = "",
+        executions: int = 1,
+        peak_bytes: int | None = None,
+        limit_bytes: int | None = None,
         stderr_tail: str = "",
+        stack: str = "",
         maybe_executed: bool = True,
     ) -> None:
         super().__init__(message)
@@ -128,12 +141,22 @@ class WorkerCrashedError(GoliathError):
         self.exit_code = exit_code
         self.pid = pid
         self.node = node
+        self.call = call
+        self.executions = executions
+        self.peak_bytes = peak_bytes
+        self.limit_bytes = limit_bytes
         self.stderr_tail = stderr_tail
+        self.stack = stack
         self.maybe_executed = maybe_executed
 
 
-class OutOfMemoryError(WorkerCrashedError):
-    """The worker process was killed because the memory was used up."""
+class OutOfMemoryError(WorkerCrashedError, MemoryError):
+    """The worker process was killed by the kernel because the memory was used up.
+
+    The call has been tried once more after that, alone in its worker, however many retries it had.
+    What a call raises itself when an allocation is refused stays a plain `MemoryError`, with a note
+    of how much memory its worker had; ``except MemoryError`` catches both.
+    """
 
 
 class NodeDiedError(GoliathError):
@@ -232,8 +255,18 @@ def named(error: BaseException, note: str) -> BaseException:
 
 def describe(value: Any, limit: int = 200) -> str:
     """``repr(value)`` cut to ``limit`` characters; never raises."""
+    if type(value) is str or type(value) is bytes:
+        value = value[:limit]  # the rest of it may be a gigabyte
     try:
         text = repr(value)
     except Exception as exc:  # noqa: BLE001 - a user's __repr__ may do anything
         text = f"<{type(value).__name__} whose repr raised {type(exc).__name__}>"
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def size_text(size: float) -> str:
+    """A number of bytes for people: ``1.5 GiB``."""
+    for unit, name in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if size >= unit:
+            return f"{size / unit:.4g} {name}"
+    return f"{size:.4g} bytes"

@@ -10,10 +10,8 @@ from pathlib import Path
 VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
 """Which GPUs CUDA shows to a process, by their ids."""
 
-_MEMORY_LIMITS = (
-    Path("/sys/fs/cgroup/memory.max"),
-    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-)
+_MEMORY_LIMITS = ("memory.max", "memory.limit_in_bytes")  # of cgroups 2 and 1
+_MEMORY_KILLS = ("memory.events", "memory.oom_control")
 _NVIDIA = Path("/proc/driver/nvidia/gpus")
 
 
@@ -24,13 +22,51 @@ def usable_cpus() -> int:
     return os.cpu_count() or 1
 
 
-def total_memory(limits: Iterable[Path] = _MEMORY_LIMITS) -> int:
+def memory_groups(
+    own: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")
+) -> list[Path]:
+    """The control groups that limit the memory of this process, as far as they can be seen here:
+    its own first, then those that this one is in."""
+    found: list[Path] = []
+    with suppress(OSError):
+        for line in own.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers and "memory" not in controllers.split(","):
+                continue
+            top = mounted / "memory" if controllers else mounted
+            # In a container its path may be that on the host, of which there is only the end.
+            inner = top / path.lstrip("/")
+            found += [group for group in (inner, *inner.parents) if group.is_relative_to(top)]
+    return [group for group in found if any((group / name).is_file() for name in _MEMORY_LIMITS)]
+
+
+def total_memory(groups: Iterable[Path] | None = None) -> int:
     """Bytes of memory that this machine has, or this container may use."""
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    for limit in limits:
-        with suppress(OSError, ValueError):  # there is none, or it says "max"
-            total = min(total, int(limit.read_text()))
+    for group in memory_groups() if groups is None else groups:
+        for name in _MEMORY_LIMITS:
+            with suppress(OSError, ValueError):  # there is none, or it says "max"
+                total = min(total, int((group / name).read_text()))
     return total
+
+
+def memory_kills(groups: Iterable[Path] | None = None) -> int:
+    """How many processes the kernel has killed because the memory was used up: of this control
+    group, or else (then also those of other containers) of this machine."""
+    for group in memory_groups() if groups is None else groups:
+        for name in _MEMORY_KILLS:
+            count = _counter(group / name, "oom_kill")
+            if count is not None:
+                return count
+    return _counter(Path("/proc/vmstat"), "oom_kill") or 0
+
+
+def _counter(file: Path, name: str) -> int | None:
+    try:
+        lines = file.read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line[len(name) :]) for line in lines if line.startswith(f"{name} ")), None)
 
 
 def process_exists(pid: int) -> bool:

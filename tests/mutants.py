@@ -138,6 +138,13 @@ MUTANTS = [
         "0",
     ),
     Mutant(
+        "tries calls that use up the memory as often as any",
+        SCHEDULER + "_on_crash",
+        "min(retries, OOM_RETRIES)",
+        "retries",
+        witness=test_scheduler.test_a_call_that_has_used_up_the_memory_is_tried_once_more_alone_and_no_oftener,
+    ),
+    Mutant(
         "forgets unexplained deaths",
         SCHEDULER + "_piece",
         "batch.suspicion, batch.near",

@@ -10,7 +10,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from goliath.machine import gpu_ids, process_exists, total_memory
+from goliath.machine import (
+    gpu_ids,
+    memory_groups,
+    memory_kills,
+    process_exists,
+    total_memory,
+)
 from tests.processes import until
 
 
@@ -47,13 +53,54 @@ def test_without_a_word_about_it_they_are_those_that_the_driver_lists(tmp_path: 
     assert gpu_ids(4, {}, tmp_path) == ("0", "1", "2", "3")
 
 
-def test_the_memory_is_that_of_the_machine_or_of_the_container(tmp_path: Path):
+def grouped(folder: Path, own: str) -> list[Path]:
+    """The memory groups of a process that is in these, all of which are mounted in a folder."""
+    (folder / "own").write_text(own)
+    return memory_groups(folder / "own", folder)
+
+
+def test_the_memory_is_that_of_the_machine_or_of_the_tightest_group_around(tmp_path: Path):
     everything = total_memory([])
     assert everything == pytest.approx(psutil.virtual_memory().total, rel=0.01)
-    (tmp_path / "unlimited").write_text("max\n")
-    (tmp_path / "tight").write_text("1048576\n")
-    assert total_memory([tmp_path / "none", tmp_path / "unlimited"]) == everything
-    assert total_memory([tmp_path / "unlimited", tmp_path / "tight"]) == 1048576
+    own = "9:name=systemd:/\n4:memory:/pod/one\n0::/\n"
+    (tmp_path / "memory/pod/one").mkdir(parents=True)
+    for folder, limit in (("pod/one", 9_000_000), ("pod", 1_048_576), ("", 1 << 62)):
+        (tmp_path / "memory" / folder / "memory.limit_in_bytes").write_text(f"{limit}\n")
+    groups = grouped(tmp_path, own)
+    assert groups == [tmp_path / "memory" / name for name in ("pod/one", "pod", "")]
+    assert total_memory(groups) == 1_048_576
+    assert total_memory(groups[2:]) == everything
+
+
+def test_a_group_of_version_2_may_be_unlimited(tmp_path: Path):
+    for folder, limit in (("a.slice", "2097152"), ("a.slice/b", "max")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "memory.max").write_text(f"{limit}\n")
+    groups = grouped(tmp_path, "0::/a.slice/b\n")
+    assert groups == [tmp_path / "a.slice/b", tmp_path / "a.slice"]
+    assert total_memory(groups) == 2_097_152
+    assert total_memory(groups[:1]) == total_memory([])
+
+
+def test_in_a_container_the_path_of_the_host_is_not_there_but_its_end_is(tmp_path: Path):
+    (tmp_path / "memory").mkdir()
+    (tmp_path / "memory/memory.limit_in_bytes").write_text("3145728\n")
+    groups = grouped(tmp_path, "4:memory:/docker/0123456789ab\n")
+    assert groups == [tmp_path / "memory"]
+
+
+def test_killed_for_memory_are_those_of_the_own_group_or_else_of_the_machine(tmp_path: Path):
+    old, new = tmp_path / "old", tmp_path / "new"
+    for folder in (old, new):
+        folder.mkdir()
+    (old / "memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 3\n")
+    (new / "memory.events").write_text(
+        "low 0\nhigh 9\nmax 4\noom 1\noom_kill 2\noom_group_kill 0\n"
+    )
+    assert memory_kills([tmp_path / "none", old]) == 3
+    assert memory_kills([new, old]) == 2
+    assert memory_kills([]) >= 0  # from /proc/vmstat
+    assert "oom_kill " in Path("/proc/vmstat").read_text()
 
 
 def test_a_process_that_has_ended_does_not_exist_though_nobody_has_asked_how_it_ended():

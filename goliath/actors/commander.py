@@ -19,9 +19,11 @@ from goliath.actors.cargo import unpacked
 from goliath.actors.deposits import DEPOSIT_BYTES, Deposit, Deposits, gathered, nearness
 from goliath.actors.deputies import Deputies
 from goliath.actors.filesending import Way, send_files
+from goliath.actors.glimpse import call_given
 from goliath.actors.obituary import obituary
-from goliath.actors.outcomes import Report, Setback, Where
+from goliath.actors.outcomes import Setback, Where
 from goliath.actors.portal import Poster
+from goliath.actors.postmortem import Report
 from goliath.actors.ref import AskableRef
 from goliath.actors.remoting import Inbound, RemoteRef
 from goliath.actors.scrutiny import are_calls, are_deposits, are_ranges, are_strings
@@ -40,6 +42,9 @@ from goliath.record import record
 from goliath.transport import messages as msg
 from goliath.transport.messages import Message, Payload
 from goliath.transport.serialization import encode_outcomes
+
+_STRIKES = frozenset({Verdict.CRASHED, Verdict.TIMED_OUT, Verdict.NODE_DIED})
+"""What ends a call that has begun: its owner wants to know with what."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,6 +337,7 @@ class CommanderActor(Actor):
                 said.hi,
                 said.why,
                 said.guilty,
+                bool(said.report.get("oom")),
             )
         )
         self._report = None
@@ -628,12 +634,24 @@ class CommanderActor(Actor):
             self._parcels.pop((command.job, command.parcel), None)
             return  # a parcel that was on its way when its owner ended its job
         setback = Setback(
-            Verdict(command.verdict), command.detail, job.options.timeout_s, self._report
+            Verdict(command.verdict),
+            command.detail,
+            job.options.timeout_s,
+            self._report,
+            call=self._call_given(job, command),
         )
         node = self._speaker if self._report is not None else ""
         where = self._where(job, command.attempt, node)
         job.owner.on_failed(desk.Failed(command.parcel, command.lo, command.hi, setback, where))
         self._close(command.job, command.parcel, command.hi - command.lo)
+
+    def _call_given(self, job: desk.OpenJob, command: do.Fail) -> str:
+        """The call that was struck, as text; of an actor's, the first of them."""
+        actor = job.options.actor
+        if Verdict(command.verdict) not in _STRIKES or not (actor or command.hi - command.lo == 1):
+            return ""
+        parcel = self._parcels[command.job, command.parcel]
+        return call_given(job.function.name, parcel, command.lo, method=actor)
 
     def _close(self, job: JobId, first: int, calls: int) -> None:
         """So many calls of a parcel are settled; with the last, its arguments are forgotten."""

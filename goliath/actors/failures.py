@@ -11,7 +11,9 @@ from typing import Any
 
 from goliath.actors import stage
 from goliath.actors.loops import OWN_FILE
-from goliath.errors import describe
+from goliath.config import KIB
+from goliath.errors import describe, named, size_text
+from goliath.machine import total_memory
 from goliath.transport.serialization import (
     FailureRecord,
     dump_exception,
@@ -56,6 +58,8 @@ def failure_record(exc: BaseException, call: str) -> FailureRecord:
     """What the caller is told of ``exc``; ``call`` is the call as text."""
     if isinstance(exc, RefusedError):
         return serialization_record(str(exc), call)
+    if isinstance(exc, MemoryError):
+        named(exc, _memory_text())
     return {
         "kind": "raised",
         "type": _type_name(type(exc)),
@@ -89,7 +93,12 @@ def refused_result(value: Any, exc: Exception) -> RefusedError:
 
 def call_text(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     """``name(1, b=2)``, cut; in an actor ``name.method(1, b=2)``."""
-    if stage.actor_id is not None and args:
+    return called(name, args, kwargs, method=stage.actor_id is not None)
+
+
+def called(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], *, method: bool) -> str:
+    """``name(1, b=2)``, cut; the first argument is the name of a ``method`` of an actor, if so."""
+    if method and args:
         name, args = f"{name}.{str(args[0]).removeprefix(stage.STREAMED)}", args[1:]
     parts = [describe(value, _CALL_CHARACTERS) for value in args]
     parts += [f"{key}={describe(value, _CALL_CHARACTERS)}" for key, value in kwargs.items()]
@@ -105,6 +114,16 @@ def _may_travel(exc: BaseException) -> bool:
 def _type_name(kind: type[BaseException]) -> str:
     name = kind.__qualname__
     return name if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{name}"
+
+
+def _memory_text() -> str:
+    """How much this process has had, and how much it may."""
+    import resource  # here: few workers need it
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    most = total_memory() if limit == resource.RLIM_INFINITY else min(limit, total_memory())
+    return f"goliath: its worker had {size_text(peak)} of memory at its peak, of {size_text(most)}"
 
 
 def _message(exc: BaseException) -> str:

@@ -17,8 +17,8 @@ from typing import Any, assert_never
 from goliath.actors.actor import Actor
 from goliath.actors.children import WorkerChild, ZygoteChild
 from goliath.actors.nursery import Nursery
-from goliath.actors.outcomes import Report
 from goliath.actors.page import PageState
+from goliath.actors.postmortem import Report
 from goliath.actors.premises import DirectoryFurnished, Environment, Premises
 from goliath.actors.process import ExitReport, Process
 from goliath.actors.reception import (
@@ -752,6 +752,8 @@ class LieutenantActor(Actor):
             "exit_code": self._exit.exit_code,
             "stderr_tail": self._exit.stderr_tail,
             "oom": self._exit.oom,
+            "peak": self._exit.peak_bytes,
+            "limit": self._exit.limit_bytes,
         }
 
     def _report_returned(self, command: nd.ReportReturned) -> None:

@@ -33,6 +33,7 @@ from goliath.actors.rights import (
 from goliath.actors.spec import TAG_VARIABLE, WorkerSpec
 from goliath.config import MIB, NodeConfig
 from goliath.core.ids import WorkerId
+from goliath.machine import memory_groups, memory_kills, total_memory
 from goliath.record import record
 
 SOCKET_BUFFER_BYTES = 4 * MIB
@@ -65,7 +66,7 @@ class Nursery:
         self._on_zygote_exit = on_zygote_exit
         self._processes: dict[WorkerId, Process] = {}
         self._buffer = bytearray(READ_BYTES)
-        self._gauge = _VmstatGauge()
+        self._gauge = _MemoryGauge()
         self._preloaded: list[str] = []
         self._link: _ZygoteLink | None = None
         self._empty = asyncio.Event()
@@ -157,7 +158,7 @@ class Nursery:
         elif "exited" in reply:
             process = self._processes.get(WorkerId(reply["exited"]))
             if process is not None:
-                process.ended(reply["status"])
+                process.ended(reply["status"], reply["peak"])
 
     def _on_link_end(self) -> None:
         self._link = None
@@ -281,24 +282,26 @@ class _Request:
     fds: list[int]
 
 
-class _VmstatGauge:
-    """The kernel's count of processes killed for memory, in other containers too."""
+class _MemoryGauge:
+    """See `process.MemoryGauge`: the counters of the kernel, and the limits it goes by."""
 
     def __init__(self) -> None:
-        self._seen = self._count()
+        self._groups = memory_groups()
+        self._seen = memory_kills(self._groups)
+        self._unexplained = 0
 
-    def has_risen(self) -> bool:
-        """Whether it grew since the last look."""
-        before, self._seen = self._seen, self._count()
-        return self._seen > before
+    def explains_a_kill(self) -> bool:
+        """See `process.MemoryGauge.explains_a_kill`."""
+        before, self._seen = self._seen, memory_kills(self._groups)
+        self._unexplained += self._seen - before
+        if self._unexplained <= 0:
+            return False
+        self._unexplained -= 1
+        return True
 
-    def _count(self) -> int:
-        try:
-            with open("/proc/vmstat") as file:
-                lines = file.read().splitlines()
-        except OSError:
-            return 0
-        return next((int(line[9:]) for line in lines if line.startswith("oom_kill ")), 0)
+    def limit_bytes(self) -> int:
+        """See `process.MemoryGauge.limit_bytes`."""
+        return total_memory(self._groups)
 
 
 def _start_zygote(control: socket.socket) -> subprocess.Popen[bytes]:

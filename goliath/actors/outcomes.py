@@ -8,26 +8,22 @@ the generator that it passes through, becomes a `TaskError`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
+from goliath.actors.postmortem import Death, Report
 from goliath.core.commands import Verdict
 from goliath.errors import (
     GoliathError,
     NodeDiedError,
-    OutOfMemoryError,
     RemoteTraceback,
     RuntimeEnvSetupError,
     SerializationError,
     TaskCancelledError,
     TaskError,
     TaskTimeoutError,
-    WorkerCrashedError,
     named,
 )
 from goliath.transport.messages import Payload
 from goliath.transport.serialization import FailureRecord, load_exception
-
-Report = dict[str, str | int | float | bool | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +44,11 @@ class Where:
 
 @dataclass(frozen=True, slots=True)
 class Setback:
-    """A verdict of the scheduler with what is known of its reason."""
+    """A verdict of the scheduler with what is known of its reason.
+
+    Attributes:
+        call: which call it struck, with its arguments, as text; empty if it was several, or none.
+    """
 
     verdict: Verdict
     detail: str = ""
@@ -59,6 +59,7 @@ class Setback:
     node: str = ""
     successor: str | None = None
     payload: Payload = b""
+    call: str = ""
 
 
 def rebuild(record: FailureRecord, where: Where, index: int) -> BaseException:
@@ -83,7 +84,12 @@ def rebuild(record: FailureRecord, where: Where, index: int) -> BaseException:
 
 def explain(setback: Setback, where: Where, index: int) -> GoliathError:
     """The exception for a call that a verdict ended."""
-    error = _EXPLAIN[setback.verdict](setback, where, f"{where.function}, call {index},")
+    call = setback.call or where.function
+    if setback.verdict is Verdict.CRASHED:
+        death = Death(call, where.node, int(setback.detail or 1), setback.report or {})
+        error: GoliathError = death.error(index)
+    else:
+        error = _EXPLAIN[setback.verdict](setback, where, f"{call}, call {index},")
     named(error, where.note(index))
     return error
 
@@ -100,52 +106,6 @@ def _timed_out(setback: Setback, where: Where, call: str) -> GoliathError:
         f"{'its worker was killed' if died else 'it was cancelled'}. "
         "Allow it more time, or cut its work into smaller calls"
     )
-
-
-def _crashed(setback: Setback, where: Where, call: str) -> GoliathError:
-    report = setback.report or {}
-    tail = str(report.get("stderr_tail") or "").strip()
-    oom = bool(report.get("oom"))
-    executions = setback.detail or "1"
-    message = (
-        f"{call} killed its worker process (pid {report.get('pid')}, {_how(report)}) on "
-        f"{where.node or 'the node'}; executions it is blamed for: {executions}. "
-        + ("Give it less data, or the node more memory" if oom else "Run it alone to see why")
-        + (f". The worker's last words:\n{tail}" if tail else "; the worker left no last words")
-    )
-    kind = OutOfMemoryError if oom else WorkerCrashedError
-    return kind(
-        message,
-        signal=_number(report.get("signal")),
-        exit_code=_number(report.get("exit_code")),
-        pid=_number(report.get("pid")),
-        node=where.node,
-        stderr_tail=tail,
-        maybe_executed=True,
-    )
-
-
-def _how(report: Report) -> str:
-    if report.get("oom"):
-        return "out of memory"
-    if report.get("signal"):
-        return f"signal {report['signal']}{_signal_name(report['signal'])}"
-    if report.get("exit_code") is not None:
-        return f"exit code {report['exit_code']}"
-    return "cause unknown"
-
-
-def _signal_name(number: Any) -> str:
-    import signal
-
-    try:
-        return f" {signal.Signals(number).name}"
-    except ValueError:
-        return ""
-
-
-def _number(value: Any) -> int | None:
-    return value if isinstance(value, int) else None
 
 
 def _node_died(setback: Setback, where: Where, call: str) -> GoliathError:
@@ -180,7 +140,6 @@ def _gone(setback: Setback, _: Where, call: str) -> GoliathError:
 _EXPLAIN = {
     Verdict.CANCELLED: _cancelled,
     Verdict.TIMED_OUT: _timed_out,
-    Verdict.CRASHED: _crashed,
     Verdict.NODE_DIED: _node_died,
     Verdict.ENVIRONMENT: _environment,
     Verdict.INFEASIBLE: _infeasible,

@@ -36,6 +36,8 @@ class ExitReport:
         exit_code: what it exited with; None if it was killed, or if nobody knows.
         stderr_tail: its last words.
         oom: whether it was probably killed because the memory was used up.
+        peak_bytes: the memory it had at most; None if nobody knows.
+        limit_bytes: the memory that it and everything beside it could have.
         page: which call it was running.
         others: and which at the same time.
     """
@@ -45,6 +47,8 @@ class ExitReport:
     exit_code: int | None = None
     stderr_tail: str = ""
     oom: bool = False
+    peak_bytes: int | None = None
+    limit_bytes: int | None = None
     page: PageState = field(default_factory=PageState)
     others: Sequence[PageState] = ()
 
@@ -73,11 +77,14 @@ class ParentEnds:
     page: Page
 
 
-class OutOfMemoryGauge(Protocol):
-    """Tells whether the kernel has killed for memory since it was last asked."""
+class MemoryGauge(Protocol):
+    """What the kernel does about memory."""
 
-    def has_risen(self) -> bool:
-        """Whether it did."""
+    def explains_a_kill(self) -> bool:
+        """Whether it has killed a process for memory that was not asked for yet."""
+
+    def limit_bytes(self) -> int:
+        """From how much on it does so."""
 
 
 class Process:
@@ -95,7 +102,7 @@ class Process:
         on_concluded: Callable[[Process], None],
         *,
         buffer: bytearray,
-        gauge: OutOfMemoryGauge,
+        gauge: MemoryGauge,
         tail_bytes: int,
     ) -> None:
         self.worker = worker
@@ -118,6 +125,7 @@ class Process:
         self._dead = False
         self._orphaned = False
         self._status: int | None = None
+        self._peak_bytes: int | None = None
         self._failure = ""
         self._timer: asyncio.TimerHandle | None = None
         self.concluded = False
@@ -192,9 +200,9 @@ class Process:
         self._failure = reason
         self._conclude()
 
-    def ended(self, status: int) -> None:
+    def ended(self, status: int, peak_bytes: int | None = None) -> None:
         """The zygote has buried it; ``status`` is what `os.waitpid` returned."""
-        self._status = status
+        self._status, self._peak_bytes = status, peak_bytes
         self._on_death()
 
     def abandon(self, *, at_once: bool = False) -> None:
@@ -270,7 +278,9 @@ class Process:
             signal=killer,
             exit_code=None if killer else code,
             stderr_tail="\n".join(filter(None, (tail, self._failure))),
-            oom=killer == signal.SIGKILL and not self._killed and self._gauge.has_risen(),
+            oom=killer == signal.SIGKILL and not self._killed and self._gauge.explains_a_kill(),
+            peak_bytes=self._peak_bytes,
+            limit_bytes=self._gauge.limit_bytes(),
             page=pages[0],
             others=pages[1:],
         )

@@ -16,7 +16,7 @@ Over `goliath.actors.rights` it is asked, and answers, with the descriptors in b
 
     {"forked": worker, "pid": ..., "pidfds": 0 or 1} [pidfd]
     {"forked": worker, "pid": 0, "error": ...}
-    {"exited": worker, "pid": ..., "status": as of waitpid}
+    {"exited": worker, "pid": ..., "status": as of waitpid, "peak": bytes of memory, at most}
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from goliath.actors.rights import (
     send_with_fds,
 )
 from goliath.actors.spec import WorkerSpec
+from goliath.config import KIB
 from goliath.record import complete_all
 from goliath.transport.codec import prepare
 from goliath.transport.malloc import keep_freed_memory
@@ -183,10 +184,11 @@ class Zygote:
     def _bury(self) -> None:
         """Reap every child that has ended, and end what the dead have left."""
         while (ended := _reap_with_group()) is not None:
-            pid, status = ended
+            pid, status, peak = ended
             guarded = self._guarded.pop(pid, None)
             if guarded is not None:
-                self._reply({"exited": guarded.worker, "pid": pid, "status": status}, [])
+                news = {"exited": guarded.worker, "pid": pid, "status": status, "peak": peak}
+                self._reply(news, [])
         if self._adopts:
             self._kill_strays()
 
@@ -229,20 +231,22 @@ class Zygote:
             time.sleep(0.001)
 
 
-def _reap_with_group() -> tuple[int, int] | None:
-    """Reap one child that has ended and kill its process group; None if there is none."""
+def _reap_with_group() -> tuple[int, int, int] | None:
+    """Reap one child that has ended and kill its process group: its pid, status and the memory it
+    had at most; None if there is none."""
     try:
         if not hasattr(os, "waitid"):  # macOS
-            pid, status = os.waitpid(-1, os.WNOHANG)
+            pid, status, usage = os.wait4(-1, os.WNOHANG)
             if pid:
                 _kill_group(pid)
-            return (pid, status) if pid else None
+            return (pid, status, usage.ru_maxrss) if pid else None
         ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         if ended is None:
             return None
         # Killed while the leader is unburied: until then the number names this group only.
         _kill_group(ended.si_pid)
-        return os.waitpid(ended.si_pid, 0)
+        pid, status, usage = os.wait4(ended.si_pid, 0)
+        return pid, status, usage.ru_maxrss * KIB
     except ChildProcessError:
         return None
 

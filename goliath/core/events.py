@@ -109,7 +109,10 @@ class RangeFinished:
 
 @record
 class RangeReturned:
-    """Calls of a batch will not be run by this node; ``why`` and ``guilty`` as in the message."""
+    """Calls of a batch will not be run by this node; ``why`` and ``guilty`` as in the message.
+
+    ``oom``: their worker was killed because the memory was used up.
+    """
 
     node: NodeId
     batch: BatchId
@@ -118,6 +121,7 @@ class RangeReturned:
     hi: int
     why: str
     guilty: int = -1
+    oom: bool = False
 
 
 @record

@@ -11,6 +11,7 @@ from goliath.core.devices import GPU
 from goliath.core.ids import JobId, NodeId
 from goliath.core.job import Job
 from goliath.core.placement import NodeView
+from goliath.errors import size_text
 from goliath.record import record
 
 CPUS = "num_cpus"
@@ -109,4 +110,4 @@ def _say(name: str, amount: float) -> str:
 def _amount(name: str, amount: float) -> str:
     if name != MEMORY:
         return f"{amount:g}"
-    return f"{amount / 2**30:.4g} GiB" if amount >= 2**30 else f"{amount / 2**20:.4g} MiB"
+    return size_text(amount)

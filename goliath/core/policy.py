@@ -17,6 +17,10 @@ OPENING_CALLS = 4096
 """The first batches of a run are no bigger, and later ones no bigger than all before together:
 until the first is encoded and sent, all workers wait."""
 
+OOM_RETRIES = 1
+"""A call whose worker was killed for memory is tried once more, alone, for others may have taken
+the memory. To try it more often would do the same to the node again."""
+
 NODE_LOSSES_MAX = 10
 """A call that was on so many lost nodes is given up: it may be what kills them."""
 

@@ -52,7 +52,7 @@ from goliath.core.feeding import Feeding
 from goliath.core.ids import Attempt, BatchId, JobId, NodeId
 from goliath.core.job import Costs, Job
 from goliath.core.placement import NodeView, actor_window, choose_home, choose_node
-from goliath.core.policy import NODE_LOSSES_MAX, BatchPolicy
+from goliath.core.policy import NODE_LOSSES_MAX, OOM_RETRIES, BatchPolicy
 from goliath.core.robbery import Robbery
 
 
@@ -335,7 +335,8 @@ class Scheduler:
             if start < end:
                 self._requeue(job, batch, start, end)
         blamed = batch.blamed + 1 + batch.suspicion.take()
-        if blamed > job.options.max_retries:
+        retries = job.options.max_retries
+        if blamed > (min(retries, OOM_RETRIES) if event.oom else retries):
             yield from self._fail_wanted(batch, guilty, guilty + 1, Verdict.CRASHED, str(blamed))
             return
         for piece in self._requeue(job, batch, guilty, guilty + 1, begun=True):

@@ -324,7 +324,8 @@ class RangeReturned(Message):
     ``"unstarted"`` (never began, nobody's fault), ``"bystander"`` (begun when its worker was killed
     because another call, before or beside it, ran too long or was cancelled), ``"environment"``, or
     ``"adopted"`` (it was to make a detached actor, which is the node's now).
-    ``report`` describes a death: ``pid, signal, exit_code, stderr_tail, oom, worker``.
+    ``report`` describes a death: ``pid, signal, exit_code, stderr_tail, oom, worker``,
+    and in bytes ``peak`` (its memory at most) and ``limit`` (what it could have had).
     """
 
     kind: ClassVar[str] = "returned"

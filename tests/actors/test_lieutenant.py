@@ -311,7 +311,7 @@ async def test_a_worker_that_dies_is_described_to_its_commander():
         commander.say(FUNCTION, ENVIRONMENT, assign(hi=1))
         worker = await house.worker()
         worker.now = PageState(1, 0, 0.0)
-        worker.end(pid=17, signal=11, stderr_tail="Segmentation fault")
+        worker.end(pid=17, signal=11, stderr_tail="Segmentation fault", peak_bytes=5, limit_bytes=9)
         returned = await commander.next(msg.RangeReturned)
         assert (returned.why, returned.guilty) == ("crashed", 0)
         assert returned.report == {
@@ -321,6 +321,8 @@ async def test_a_worker_that_dies_is_described_to_its_commander():
             "exit_code": None,
             "stderr_tail": "Segmentation fault",
             "oom": False,
+            "peak": 5,
+            "limit": 9,
         }
 
 

@@ -115,7 +115,7 @@ def test_it_is_said_anew_when_the_node_that_could_has_gone():
         (
             JobOptions(resources={"memory": 100 * 2**20}, node=A),
             "memory=100 MiB is more than the node has to which the calls are bound (the most: "
-            f"0 MiB, on {A})",
+            f"0 bytes, on {A})",
         ),
         (
             JobOptions(cpus=8.0, node=NodeId("gone#1"), soft=True),

@@ -155,6 +155,20 @@ def test_a_caught_call_with_tries_left_runs_again_alone():
     assert plain(scheduler.handle(again, 1.0)) == [Fail(JOB, 1, 0, 1, Verdict.CRASHED, TWO, "2")]
 
 
+def test_a_call_that_has_used_up_the_memory_is_tried_once_more_alone_and_no_oftener():
+    scheduler = scheduler_with(JobOptions(max_retries=3), 1, nodes={A: 1})
+    killed = RangeReturned(A, batch(1), ONE, 0, 1, "crashed", guilty=0, oom=True)
+    assert plain(scheduler.handle(killed, 1.0)) == [assigned(2, 0, 1, careful=True, attempt=2)]
+    again = RangeReturned(A, batch(2), TWO, 0, 1, "crashed", guilty=0, oom=True)
+    assert plain(scheduler.handle(again, 1.0)) == [Fail(JOB, 1, 0, 1, Verdict.CRASHED, TWO, "2")]
+
+
+def test_a_call_that_may_run_once_is_not_tried_again_for_memory_either():
+    scheduler = scheduler_with(JobOptions(max_retries=0), 1, nodes={A: 1})
+    killed = RangeReturned(A, batch(1), ONE, 0, 1, "crashed", guilty=0, oom=True)
+    assert plain(scheduler.handle(killed, 1.0)) == [Fail(JOB, 1, 0, 1, Verdict.CRASHED, ONE, "1")]
+
+
 def test_a_call_that_raised_what_is_retried_is_not_settled_while_it_has_tries_left():
     options = JobOptions(max_retries=1, retry_exceptions=True)
     scheduler = scheduler_with(options, 3, nodes={A: 1})

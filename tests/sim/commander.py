@@ -258,6 +258,7 @@ class Commander(Host):
                     message.hi,
                     message.why,
                     message.guilty,
+                    bool(message.report.get("oom")),
                 )
             case msg.RangeWaiting(batch, attempt, waiting):
                 return ev.BatchWaits(node, BatchId(batch), Attempt(attempt), waiting)

@@ -7,7 +7,7 @@ from enum import Enum, auto
 
 from goliath.core import residency
 from goliath.core.commands import Verdict
-from goliath.core.policy import NODE_LOSSES_MAX
+from goliath.core.policy import NODE_LOSSES_MAX, OOM_RETRIES
 from tests.sim.plan import CallPlan, Fate, JobPlan, Setup
 from tests.sim.residents import ResidentPlan, ResidentRecord
 from tests.sim.world import Host, World
@@ -85,6 +85,7 @@ class JobRecord:
     losses: int = 0  # of nodes, for its Commander, since the job began
     ended: int = 0
     deaths: int = 0  # of workers that ran its calls
+    ooms: int = 0  # of its workers, for memory
     deaths_at_start: int = 0
     processes_ended: int = 0
     drains: int = 0  # of nodes, for its Commander, since the job began
@@ -307,7 +308,10 @@ class Ledger:
                     return call.count(End.DIED, End.STOPPED, End.STRUCK) > 0
                 if options.max_retries == 0 and options.concurrency > 1:
                     return call.count(End.DIED, End.STOPPED, End.STRUCK) > 0
-                return call.count(End.DIED) > 0 and job.deaths > options.max_retries
+                retries = options.max_retries
+                if job.ooms:
+                    retries = min(retries, OOM_RETRIES)
+                return call.count(End.DIED) > 0 and job.deaths > retries
             case Verdict.NODE_DIED:
                 return job.losses > (0 if options.max_retries == 0 else NODE_LOSSES_MAX)
             case Verdict.ENVIRONMENT:

@@ -58,6 +58,7 @@ class Lieutenant(Host):
         self._arguments: dict[BatchKey, tuple[str, int]] = {}
         self._events: deque[ev.NodeEvent] = deque()
         self._outcomes: Outcomes = []
+        self._oom = False
         self._shelf: dict[tuple[SessionId, int], bytes] = {}  # big results, by session and key
         self._busy = False
         self._wake_at = 0.0
@@ -267,9 +268,9 @@ class Lieutenant(Host):
             return
         if isinstance(event, ev.WorkerExited):
             del self.processes[process.worker]
-        self._outcomes = outcomes
+        self._outcomes, self._oom = outcomes, process.oom
         self.tell(event)
-        self._outcomes = []
+        self._outcomes, self._oom = [], False
 
     def tell(self, event: ev.NodeEvent) -> None:
         """Tell the mind, and do as it says."""
@@ -308,6 +309,7 @@ class Lieutenant(Host):
                         command.hi,
                         command.why,
                         command.guilty,
+                        {"oom": self._oom and command.why == "crashed"},
                     ),
                 )
             case ev.ReportWaiting(session, batch, attempt, waiting):

@@ -20,6 +20,8 @@ from tests.sim.plan import Fate, Setup
 from tests.sim.world import Host
 
 NOBODY = -1
+OOM_SHARE = 0.2
+"""How many of those that die do so because the memory is used up."""
 STUCK = 0.03
 """How often something that a coroutine calls holds the loop up, so that no other begins."""
 
@@ -78,6 +80,7 @@ class FakeProcess:
         self._early_splits: list[tuple[Serial, int]] = []
         self._early_interrupts: set[Serial] = set()
         self._forger: Execution | None = None
+        self.oom = False  # what it died of, if it was that
         self._last_in = 0.0
         self._last_out = 0.0
 
@@ -160,6 +163,9 @@ class FakeProcess:
         if resident is not None and (not self.doomed or self._forger or resident.kills):
             resident.processes_ended += 1
             resident.stillbirths += not self._made
+        if not self.doomed and self._world.rng.random() < OOM_SHARE:
+            self.oom = True
+            self._job.ooms += 1
         culprit = culprit or self._forger
         self._ledger.died(self.executions, End.DIED if self._forger else end, culprit)
         if not self._ready:

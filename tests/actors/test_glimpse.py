@@ -1,0 +1,108 @@
+"""What a call was given, read without running anything of the user's."""
+
+from __future__ import annotations
+
+import enum
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from goliath.actors.desk import Parcel
+from goliath.actors.glimpse import READ_MAX_BYTES, call_given
+from goliath.core.ids import JobId
+from goliath.transport import serialization
+from goliath.transport.serialization import COLUMNS, ROWS, Pickled, Row
+
+
+@dataclass
+class Config:
+    rate: float
+    names: list[str] = field(default_factory=list)
+
+    def __setstate__(self, state: Any) -> None:
+        raise AssertionError("the user's code has run")
+
+    def __repr__(self) -> str:
+        raise AssertionError("the user's code has run")
+
+
+class Colour(enum.Enum):
+    RED = 1
+
+
+def parcel_of(*rows: Row) -> Parcel:
+    payload = serialization.encode_columns(rows)
+    if payload is not None:
+        return Parcel(JobId(1), 0, len(rows), COLUMNS, payload)
+    return Parcel(JobId(1), 0, len(rows), ROWS, serialization.encode_rows(rows))
+
+
+def given(*args: Any, method: bool = False, **kwargs: Any) -> str:
+    return call_given("foo", parcel_of(args or kwargs), 0, method=method)
+
+
+def test_a_call_of_columns_has_its_own_values():
+    parcel = parcel_of({"a": 1, "b": "x"}, {"a": 2, "b": "y"})
+    assert parcel.form == COLUMNS
+    assert call_given("foo", parcel, 1, method=False) == "foo(a=2, b='y')"
+
+
+def test_a_call_of_rows_has_its_own_values():
+    parcel = parcel_of(([1], {"k": (2,)}), ([3], {4}))
+    assert parcel.form == ROWS
+    assert call_given("foo", parcel, 0, method=False) == "foo([1], {'k': (2,)})"
+    assert call_given("foo", parcel, 1, method=False) == "foo([3], {4})"
+
+
+def test_a_call_without_arguments_has_none():
+    assert call_given("foo", parcel_of(()), 0, method=False) == "foo()"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (Config(0.5, ["a"]), "foo(Config(rate=0.5, names=['a']))"),
+        ([Config(0.5)], "foo([Config(rate=0.5, names=[])])"),
+        (date(2026, 1, 2), "foo(datetime.date(2026, 1, 2))"),
+        (OrderedDict(a=1), "foo(OrderedDict("),
+        (Colour.RED, "foo(Colour(1))"),
+        (np.zeros(3), "foo(<ndarray>)"),
+        (lambda: 1, "foo(<function>)"),
+        (Config, "foo(Config)"),
+        (Pickled.of([1, 2]), "foo([1, 2])"),
+        (ValueError("bad"), "foo(ValueError('bad'))"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_an_object_of_any_class_is_shown_though_none_of_its_code_runs(value: Any, text: str):
+    assert given(value).startswith(text)
+
+
+def test_a_file_of_the_users_own_class_is_not_imported():
+    assert given(Path("/tmp/x")) in ("foo(PosixPath('/tmp/x'))",)
+
+
+def test_a_method_of_an_actor_is_named():
+    assert given("add", [5], method=True) == "foo.add([5])"
+    assert given("*items", [5], method=True) == "foo.items([5])"
+
+
+def test_a_result_that_is_elsewhere_is_called_so():
+    row = serialization.encode_frozen([serialization.Elsewhere(0), 1], {}, far=True)
+    parcel = Parcel(JobId(1), 0, 1, *serialization.encode_gathered(None, [row]))
+    assert call_given("foo", parcel, 0, method=False) == "foo(result of another call, 1)"
+
+
+def test_it_is_cut_at_200_characters_and_what_is_huge_is_not_read_at_all():
+    assert len(given(["x" * 1000])) == 200
+    huge = given(["x" * READ_MAX_BYTES])
+    assert huge == "foo(… 4 MiB of arguments)"
+
+
+def test_bytes_that_cannot_be_read_are_no_reason_to_fail():
+    assert call_given("foo", Parcel(JobId(1), 0, 1, ROWS, b"rubbish"), 0, method=False) == "foo(…)"
