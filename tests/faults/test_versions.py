@@ -1,0 +1,44 @@
+"""A node of another Python, or of another protocol: refused before anything is unpickled."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+import goliath
+from goliath import Commander
+from tests.e2e.calls import add
+from tests.faults.promises import _AUDITED, Audited, nothing_is_unpickled_here, pickles_are_noticed
+
+pytestmark = pytest.mark.slow
+
+ANOTHER_PYTHON = """
+import types
+from goliath.transport import versions
+# Only there: the rest of this process is the Python that it is.
+versions.sys = types.SimpleNamespace(version_info=types.SimpleNamespace(major=3, minor=99))
+"""
+
+
+def test_other_python_minor_is_a_version_mismatch_before_any_pickle(tmp_path: Path):
+    assert pickles_are_noticed()
+    launcher = ("-c", _AUDITED.replace("from goliath.l", ANOTHER_PYTHON + "from goliath.l"))
+    with Audited(tmp_path, 1, launcher=launcher) as own:
+        with (
+            nothing_is_unpickled_here(),
+            Commander([own.address], connect_timeout=2) as commander,
+            pytest.raises(goliath.VersionMismatchError) as caught,
+        ):
+            commander.run(add, [(1, 1)])
+        own.has_unpickled_nothing()
+    assert "3.99" in str(caught.value)
+    assert f"3.{sys.version_info.minor}" in str(caught.value)
+
+
+def test_a_node_of_the_same_python_never_unpickles_either(tmp_path: Path):
+    with Audited(tmp_path, 1) as own:
+        with Commander([own.address]) as commander:
+            assert commander.run(Path, [("a",)]) == [Path("a")]
+        own.has_unpickled_nothing()
