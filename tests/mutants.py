@@ -487,6 +487,20 @@ MUTANTS = [
         test_lanes.test_when_their_worker_dies_nobody_knows_which_of_them_did_it,
     ),
     Mutant(
+        "has idle actors make room for other processes",
+        NODE + "_make_room",
+        " and not worker.actor",
+        "",
+        witness=test_node.test_an_actor_that_has_nothing_to_do_does_not_make_room_for_others,
+    ),
+    Mutant(
+        "starts processes at once where there is no room",
+        NODE + "_has_place",
+        "now >= self._crowded_until",
+        "True",
+        witness=test_node.test_where_there_is_no_room_for_a_process_calls_wait_and_their_environment_is_sound,
+    ),
+    Mutant(
         "blames those who are killed on account of another",
         DEATHS + "settle",
         '"bystander" if spared else "crashed"',

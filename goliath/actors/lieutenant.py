@@ -531,7 +531,8 @@ class LieutenantActor(Actor):
     def _on_worker_gone(self, worker: WorkerId, report: ExitReport) -> None:
         self._exit = report
         others = tuple((Serial(page.serial), page.index) for page in report.others)
-        self.decide(nd.WorkerExited(worker, Serial(report.page.serial), report.page.index, others))
+        serial, index = Serial(report.page.serial), report.page.index
+        self.decide(nd.WorkerExited(worker, serial, index, others, unborn=report.pid is None))
         self._exit = None
         known = self._workers.pop(worker, None)
         if known is not None and known.nests:
@@ -622,8 +623,8 @@ class LieutenantActor(Actor):
         try:
             process = self._nursery.fork(command.worker, spec, self)
         except OSError as exc:
-            # Too many open files: it is as if it had died at birth, and may be tried again.
-            _log.warning("worker %d could not be started: %s", command.worker, exc)
+            # Too many open files: the mind waits until there is room, and tries again.
+            _log.info("worker %d could not be started: %s", command.worker, exc)
             self.context.ref.tell(WorkerGone(command.worker, ExitReport()))
             return
         child = WorkerChild(command.worker, process)

@@ -148,7 +148,8 @@ class Nursery:
     def _on_reply(self, reply: dict[str, Any], pidfds: deque[int]) -> None:
         if "forked" in reply:
             process = self._processes.get(WorkerId(reply["forked"]))
-            pidfd = pidfds.popleft() if reply.get("pidfds") else -1
+            # With too many files open, it does not arrive: then the zygote alone tells of the end.
+            pidfd = pidfds.popleft() if reply.get("pidfds") and pidfds else -1
             if process is None:
                 close_all([pidfd] if pidfd >= 0 else [])
             elif reply["pid"]:

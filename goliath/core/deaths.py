@@ -10,16 +10,19 @@ from goliath.core.queues import Queues
 from goliath.core.work import Piece, Worker, WorkerState
 
 
-def settle(queues: Queues, worker: Worker, begun: Mapping[Serial, int]) -> Iterator[NodeCommand]:
+def settle(
+    queues: Queues, worker: Worker, begun: Mapping[Serial, int], *, unborn: bool = False
+) -> Iterator[NodeCommand]:
     """Give back or requeue what a dead worker had.
 
     Args:
         queues: where it goes.
         worker: has died.
         begun: the ranges that were running in it, with the call that ran, as its page tells.
+        unborn: whether it never lived, so that nothing of an actor's was begun either.
     """
     running = [(unit, unit.piece) for unit in worker.units if unit.piece is not None]
-    if worker.actor:  # whichever it was: none of them is made twice
+    if worker.actor and not unborn:  # whichever it was: none of them is made twice
         for _, piece in running:
             yield from queues.give_back(piece, "crashed", -1, worker.id)
         return

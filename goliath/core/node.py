@@ -85,6 +85,7 @@ class Node:
     _residency: Residency = field(init=False)
     _fair: DeficitRoundRobin = field(default_factory=DeficitRoundRobin)
     _drained: bool = False
+    _crowded_until: float = -inf  # no other process is started before
     _wake_at: float = inf  # an earlier wish is not repeated
 
     def __post_init__(self, policy: NodePolicy | None) -> None:
@@ -108,6 +109,8 @@ class Node:
             commands.append(Drained())
         if len(self._queues.sessions) > 1:
             deadline = min(deadline, self._next_starving(now))
+        if self._crowded_until > now and self._queues.waiting():
+            deadline = min(deadline, self._crowded_until)
         if deadline < self._wake_at:
             self._wake_at = deadline
             commands.append(NodeWakeAt(deadline))
@@ -494,13 +497,17 @@ class Node:
                 session_id = unit.piece.work.session
                 self._fair.charge(session_id, (now - unit.call_since) / len(worker.units))
         begun = {event.serial: event.index, **dict(event.others)}
-        yield from deaths.settle(self._queues, worker, begun)
+        unborn = event.unborn and worker.session != HOUSE
+        yield from deaths.settle(self._queues, worker, begun, unborn=unborn)
         if worker.ahead is not None:
             yield from self._queues.requeue(self._crew.take_ahead(worker))
         for unit in worker.units:
             yield from self._surrender.forget(unit)
         session = self._queues.sessions.get(worker.session)
-        if worker.session == HOUSE:
+        self._crowded_until = now + self._policy.crowded_s if unborn else -inf
+        if unborn and self._crew.workers:
+            yield from self._make_room(now)  # and wait: sooner or later one of them will go
+        elif worker.session == HOUSE:
             yield from self._residency.died(worker, now)
         elif worker.actor:
             # What it had become is gone: nothing more may be run as if it were still there.
@@ -509,6 +516,13 @@ class Node:
             )
         elif session is not None and worker.state is WorkerState.STARTING:
             yield from self._count_death_at_start(session, worker, now)
+
+    def _make_room(self, now: float) -> Iterator[NodeCommand]:
+        """Let one worker go that has nothing to do: what waits is not for its environment."""
+        for worker in self._crew.workers.values():
+            if worker.state is WorkerState.IDLE and not worker.actor:
+                yield self._crew.retire(worker, now)
+                return
 
     def _count_death_at_start(
         self, session: Session, worker: Worker, now: float
@@ -607,10 +621,19 @@ class Node:
             ):
                 awaited.update(work.resources)
                 continue
-            if work.cpus <= free or (not work.actor and self._is_starved(session, now)):
+            if self._has_place(session, work, free, now):
                 return piece
             full = full or not work.actor
         return None
+
+    def _has_place(self, session: Session, work: Work, free: float, now: float) -> bool:
+        """Whether there is a slot for it, and a process, or room for one."""
+        if work.cpus > free and (work.actor or not self._is_starved(session, now)):
+            return False
+        if now >= self._crowded_until:
+            return True
+        alone = work.actor or work.resources.get(GPU)
+        return not alone and self._crew.idle(session.id, work.environment) is not None
 
     def _is_starved(self, session: Session, now: float) -> bool:
         """Whether a session may have one worker beyond the slots: a running call cannot be

@@ -197,12 +197,13 @@ class WorkerInspected:
 @record
 class WorkerExited:
     """The process is gone. ``serial, index`` are the last that its page says it began; ``others``
-    are those that it ran at the same time."""
+    are those that it ran at the same time. ``unborn``: there was no room for another process."""
 
     worker: WorkerId
     serial: Serial
     index: int
     others: tuple[tuple[Serial, int], ...] = ()
+    unborn: bool = False
 
 
 @record

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from goliath.core import node_events as ne
 from goliath.core.crew import SPLIT_AFTER_S
 from goliath.core.ids import Serial, WorkerId
@@ -264,6 +266,70 @@ def test_workers_that_keep_dying_at_the_start_break_their_environment():
         ne.ReportReturned,
         ne.Release,
     ]
+
+
+def unborn(worker: int, serial: int = 0) -> ne.WorkerExited:
+    return ne.WorkerExited(WorkerId(worker), Serial(serial), -1, unborn=True)
+
+
+def test_where_there_is_no_room_for_a_process_calls_wait_and_their_environment_is_sound():
+    node = running(slots=3)
+    assert isinstance(untimed(node.handle(arrive(2), 1.0))[0], ne.Fork)
+    assert node.handle(unborn(2), 1.0) == [ne.NodeWakeAt(1.5)]
+    for turn in range(9):  # however often
+        now = 1.5 + turn
+        fork, run = untimed(node.handle(ne.NodeTimerFired(), now))
+        assert isinstance(fork, ne.Fork)
+        assert isinstance(run, ne.Run)
+        assert untimed(node.handle(unborn(fork.worker), now)) == []
+        node.check()
+    # A worker that is there already may have it before.
+    *_, run = untimed(node.handle(progress(0, 1), 9.6))
+    assert run == ne.Run(W, run.serial, S, batch(2), ONE, 0, 1, False)
+
+
+def test_an_idle_worker_of_another_environment_makes_room():
+    node = running(slots=2)
+    node.handle(progress(0, 1), 1.0)
+    node.handle(ne.EnvironmentReady(S, "other"), 1.0)
+    node.handle(replace(arrive(2), environment="other"), 1.0)
+    assert untimed(node.handle(unborn(2), 1.0)) == [ne.Retire(W)]
+    # It is gone before the time is up.
+    assert isinstance(untimed(node.handle(ne.WorkerExited(W, Serial(1), -1), 1.1))[0], ne.Fork)
+
+
+def test_a_node_that_can_start_no_process_at_all_says_so_in_the_end():
+    node = node_with(policy=NodePolicy(restart_max=2))
+    node.handle(arrive(1), 0.0)
+    assert untimed(node.handle(unborn(1), 0.0)) == []
+    for worker, now in ((2, 0.5), (3, 1.0)):
+        assert isinstance(untimed(node.handle(ne.NodeTimerFired(), now))[0], ne.Fork)
+        last = untimed(node.handle(unborn(worker), now))
+    assert [type(command) for command in last] == [
+        ne.ReportEnvironmentBroken,
+        ne.ReportReturned,
+        ne.Release,
+    ]
+
+
+def test_an_actor_for_which_there_is_no_room_waits_and_has_not_died():
+    node = running(slots=2)
+    fork, *_ = untimed(node.handle(replace(arrive(2), actor=True, cpus=0.0), 1.0))
+    assert isinstance(fork, ne.Fork)
+    assert untimed(node.handle(unborn(2), 1.0)) == []
+    again, run = untimed(node.handle(ne.NodeTimerFired(), 1.5))
+    assert isinstance(again, ne.Fork)
+    assert isinstance(run, ne.Run)
+
+
+def test_an_actor_that_has_nothing_to_do_does_not_make_room_for_others():
+    node = node_with(2)
+    node.handle(replace(arrive(1), actor=True, cpus=0.0), 0.0)
+    node.handle(ne.WorkerStarted(W), 0.0)
+    node.handle(progress(0, 1), 1.0)
+    node.handle(ne.EnvironmentReady(S, "other"), 1.0)
+    node.handle(replace(arrive(2), environment="other"), 1.0)
+    assert untimed(node.handle(unborn(2), 1.0)) == []
 
 
 def test_the_end_of_a_session_kills_its_workers_and_forgets_its_batches():

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 CANCELLED_WITHIN_S = 5.1  # the promise is 5 s of the node's hearing of it; the rest is the pipe
 DEAD_WITHIN_S = 1.0
+UNBORN = 0.05  # how often there is no room for another process, where any die at their start
 RESTART_S = 2.0  # after it drained, whoever runs it starts it again
 
 
@@ -393,6 +394,9 @@ class Lieutenant(Host):
         job = self._job_of(environment)
         process = FakeProcess(self, self._ledger, worker, job, self.from_process)
         self.processes[worker] = process
+        if self._deaths_at_start and self.world.chance(UNBORN):
+            process.miscarry()
+            return
         process.start(dies=self.world.chance(self._deaths_at_start))
 
     def _order(self, worker: WorkerId, name: str, *args: object) -> None:

@@ -88,6 +88,18 @@ class FakeProcess:
         """Fork takes a moment; what comes of it depends on the environment."""
         self._world.at(self._world.rng.uniform(0.001, 0.03), self._started, dies)
 
+    def miscarry(self) -> None:
+        """There is no room for another process."""
+        self.dead = True
+        self._job.deaths_at_start += 1
+        self._job.processes_ended += 1
+        resident = self._ledger.residents.get(self._job.plan.name)
+        if resident is not None:
+            resident.processes_ended += 1
+            resident.stillbirths += 1
+        gone = WorkerExited(self.worker, Serial(0), NOBODY, unborn=True)
+        self._world.at(0.0, self._deliver, self, gone, [])
+
     def page(self, serial: Serial) -> tuple[int, float]:
         """The call it runs of a range, and since when."""
         range_ = self._ranges.get(serial)

@@ -1,0 +1,169 @@
+"""What a node runs out of: disk, shared memory, descriptors, processes. It goes on, and says so."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from goliath import Commander, GoliathError, RuntimeEnvSetupError
+from tests.e2e.calls import nap, same
+from tests.faults import promises
+from tests.faults.promises import MIB, Journal
+from tests.lieutenants import Lieutenant
+from tests.processes import living, until
+
+pytestmark = pytest.mark.slow
+
+SMALL = 8 * MIB
+_SMALL_DISKS = f"""
+import ctypes, os, pathlib, sys, tempfile
+libc = ctypes.CDLL(None, use_errno=True)
+CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x20000, 0x4000, 0x40000
+folder = os.environ["TMPDIR"].encode()
+for failed in (
+    libc.unshare(CLONE_NEWNS),
+    libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None),
+    libc.mount(b"tmpfs", folder, b"tmpfs", 0, b"size={SMALL}"),
+    libc.mount(b"tmpfs", b"/dev/shm", b"tmpfs", 0, b"size={SMALL}"),
+):
+    if failed:
+        raise OSError(ctypes.get_errno(), "no private disks")
+from goliath.lieutenant import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def fill(folder: str) -> int:
+    """Write until there is no room; how much there was."""
+    path, written = os.path.join(folder, "filler"), 0
+    with open(path, "wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            written += file.write(bytes(1 << 16))
+    return written
+
+
+def room(folder: str) -> int:
+    return os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize
+
+
+def test_disk_full_is_a_typed_error_and_the_node_goes_on(tmp_path: Path):
+    (tmp_path / "big.bin").write_bytes(bytes(2 * SMALL))
+    (tmp_path / "small.txt").write_text("hello")
+    with Lieutenant(2, launcher=("-c", _SMALL_DISKS)) as own, Commander([own.address]) as commander:
+        with pytest.raises(RuntimeEnvSetupError, match="No space left on device"):
+            commander.run(same, [(1,)], [tmp_path / "big.bin"])
+        # The room is there again, and so is the node.
+        assert commander.run(same, [(1,)], [tmp_path / "small.txt"]) == [1]
+        assert own.process.poll() is None
+
+
+def test_dev_shm_full_disturbs_neither_big_values_nor_the_birth_of_workers(tmp_path: Path):
+    with Lieutenant(2, launcher=("-c", _SMALL_DISKS)) as own, Commander([own.address]) as commander:
+        assert commander.run(fill, [("/dev/shm",)])[0] >= SMALL // 2
+        assert commander.run(room, [("/dev/shm",)]) == [0]  # it is full
+        value = bytes(4 * SMALL)
+        assert commander.run(same, [(value,)], env_vars={"NEW": "WORKER"}) == [value]
+        assert own.process.poll() is None
+
+
+# -- descriptors -------------------------------------------------------------------------
+
+_FEW_FILES = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (160, 160))
+from goliath.lieutenant import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_fd_exhaustion_lets_calls_wait_and_ends_none_of_them(journal: Journal):
+    few = Lieutenant(60, "--log-level", "info", launcher=("-c", _FEW_FILES))
+    with few as own, Commander([own.address], connect_timeout=5) as commander:
+        calls = [(journal.path, n, 0.05) for n in range(200)]
+        outcomes = commander.run(promises.execute, calls, batch_size=1)
+        assert "Too many open files" in own.err
+        assert len({line.pid for line in journal.lines()}) < 60
+        promises.every_call_has_one_outcome(outcomes, 200)
+        promises.values_are_true(outcomes, journal)
+        promises.executed_at_most(journal, 1)
+        assert own.process.poll() is None
+
+
+# -- processes ---------------------------------------------------------------------------
+
+
+def breed(path: str, n: int) -> None:
+    """Grandchildren of every kind, that never end by themselves."""
+    promises.begin(path, n)
+    for _ in range(10):
+        subprocess.Popen(["sleep", "61"])
+        subprocess.Popen(["sleep", "62"], start_new_session=True)
+    for _ in range(5):
+        if os.fork() == 0:
+            os.setsid()
+            if os.fork() == 0:
+                time.sleep(60)
+            time.sleep(60)
+    time.sleep(0.2)
+    os.kill(os.getpid(), 9)
+
+
+def test_fork_bomb_grandchildren_die_with_the_worker_and_the_node_goes_on(
+    lieutenant: Any, journal: Journal
+):
+    own = lieutenant(2)
+    with Commander([own.address]) as commander:
+        good = [commander.submit(nap, 0.3) for _ in range(3)]
+        before = own.family()
+        with pytest.raises(GoliathError):
+            commander.run(breed, [(journal.path, 0)], max_retries=0)
+        assert journal.unfinished() == {0: 1}
+        worker = journal.lines()[0].pid
+        bred = {seen for seen in own.family() - before if seen.pid != worker}
+        promises.nothing_is_left(
+            lambda: {seen for seen in own.family() | bred if "sleep" in seen.command()}, 3
+        )
+        assert [ref.result() for ref in good] == [0.3] * 3
+        assert commander.run(same, [(1,)]) == [1]
+        until(lambda: len(living(own.family())) <= 4, 3, "zygote and workers only")
+
+
+def bomb(path: str) -> str:
+    """Fork without end, within a limit: the error stays inside."""
+    promises.begin(path, 0)
+    uid = 54321
+    resource.setrlimit(resource.RLIMIT_NPROC, (20, 20))
+    os.setuid(uid)
+    children = 0
+    try:
+        while True:
+            if os.fork() == 0:
+                time.sleep(60)
+                os._exit(0)
+            children += 1
+    except BlockingIOError as error:
+        return f"{type(error).__name__} after {children}"
+
+
+def test_fork_bomb_is_an_error_inside_and_its_children_are_gone_when_its_worker_is(
+    lieutenant: Any, journal: Journal
+):
+    own = lieutenant(1)
+    with Commander([own.address]) as commander:
+        Path(journal.path).touch(mode=0o666)
+        (said,) = commander.run(bomb, [(journal.path,)], env_vars={"BOMB": "1"})
+        kind, _, children = said.partition(" after ")
+        assert kind == "BlockingIOError"
+        assert int(children) >= 5
+        bomber = journal.lines()[0].pid
+        until(lambda: len(own.family()) > int(children), 5, "its children there")
+        promises.Strikes().kill(bomber)
+        until(lambda: len(living(own.family())) <= 2, 3, "its children gone")
+        assert commander.run(same, [(1,)]) == [1]
