@@ -410,20 +410,6 @@ def test_kill_ends_an_actor_at_once_and_everybody_who_waits_is_told(tmp_path: Pa
         goliath.get(gate.wait.remote(never), timeout=20)
 
 
-def test_an_actor_whose_init_fails_tells_every_caller_why():
-    @goliath.remote
-    class Bad:
-        def __init__(self):
-            raise ValueError("no way")
-
-        def call(self):
-            return 1
-
-    with pytest.raises(ActorDiedError, match="no way") as caught:
-        goliath.get(Bad.remote().call.remote())
-    assert isinstance(caught.value.__cause__, ValueError)
-
-
 def test_an_actor_whose_argument_had_failed_before_it_was_made_says_so():
     @goliath.remote
     def bad():

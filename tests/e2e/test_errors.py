@@ -12,7 +12,7 @@ import pytest
 import goliath
 from goliath import Commander, GoliathError, SerializationError, TaskError
 from goliath.errors import RemoteTraceback
-from tests.e2e.calls import add, fail
+from tests.e2e.calls import fail
 from tests.lieutenants import Lieutenant
 
 pytestmark = pytest.mark.slow
@@ -183,19 +183,6 @@ def test_an_exception_that_cannot_be_rebuilt_becomes_a_task_error(
     assert function.__name__ in error.remote_traceback
 
 
-@pytest.mark.parametrize(
-    "function", [raise_stop_iteration, raise_system_exit, raise_keyboard_interrupt]
-)
-def test_it_is_raised_as_a_task_error_too_and_ends_no_loop(cmdr: Commander, function: Any) -> None:
-    with pytest.raises(TaskError):
-        cmdr.run(function, [()])
-    with pytest.raises(TaskError):
-        cmdr.submit(function).result()
-    with pytest.raises(TaskError):
-        next(cmdr.imap(function, [()]))
-    assert cmdr.run(add, [(1, 1)]) == [2]
-
-
 def test_an_exception_without_a_text_arrives_all_the_same(cmdr: Commander) -> None:
     def refuse():
         raise UnprintableError
@@ -212,20 +199,6 @@ def test_exhausting_the_stack_is_a_recursion_error(cmdr: Commander) -> None:
 
 
 # -- results that cannot be sent ---------------------------------------------------------
-
-
-def test_an_unpicklable_result_is_an_error_of_its_call_that_names_the_part(
-    cmdr: Commander,
-) -> None:
-    def make():
-        import threading
-
-        return {"fine": 1, "broken": [threading.Lock()]}
-
-    error = outcome(cmdr, make)
-    assert isinstance(error, SerializationError)
-    assert "lock" in str(error)
-    assert "broken" in str(error)
 
 
 def test_a_generator_as_a_result_is_refused_with_advice(cmdr: Commander) -> None:

@@ -18,7 +18,7 @@ from goliath import (
     TaskTimeoutError,
     WorkerCrashedError,
 )
-from tests.e2e.calls import add, die_until, fail, fail_if, nap, same, stamp, stamped
+from tests.e2e.calls import add, die_until, fail, fail_if, nap, stamp, stamped
 
 pytestmark = pytest.mark.slow
 
@@ -86,17 +86,6 @@ def test_a_wrong_item_stands_in_its_place_with_return_exceptions(cmdr: Commander
     assert (first, last) == (3, 7)
     assert isinstance(missing, TypeError)
     assert isinstance(wrong, TypeError)
-
-
-def test_an_unpicklable_argument_is_an_error_of_its_call_that_names_the_part(
-    cmdr: Commander,
-) -> None:
-    calls = [{"value": 1}, {"value": {"deep": [threading.Lock()]}}, {"value": 3}]
-    first, second, third = cmdr.run(same, calls, return_exceptions=True)
-    assert (first, third) == (1, 3)
-    assert isinstance(second, SerializationError)
-    assert "value" in str(second)
-    assert "lock" in str(second)
 
 
 def test_an_unpicklable_function_is_an_error_before_anything_runs(cmdr: Commander) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 import goliath
 from goliath import Commander
+from goliath.transport.handshake import SESSION_VERSION
 from tests.e2e.calls import add
 from tests.faults.promises import _AUDITED, Audited, nothing_is_unpickled_here, pickles_are_noticed
 
@@ -22,9 +23,25 @@ versions.sys = types.SimpleNamespace(version_info=types.SimpleNamespace(major=3,
 """
 
 
-def test_other_python_minor_is_a_version_mismatch_before_any_pickle(tmp_path: Path):
+ANOTHER_PROTOCOL = """
+from goliath.transport import handshake
+handshake.SESSION_VERSION = 99
+"""
+
+
+@pytest.mark.parametrize(
+    ("sabotage", "theirs", "ours"),
+    [
+        (ANOTHER_PYTHON, "Python 3.99", f"Python 3.{sys.version_info.minor}"),
+        (ANOTHER_PROTOCOL, "version 99", f"version {SESSION_VERSION}"),
+    ],
+    ids=["python", "protocol"],
+)
+def test_other_python_or_protocol_is_a_version_mismatch_before_any_pickle(
+    tmp_path: Path, sabotage: str, theirs: str, ours: str
+):
     assert pickles_are_noticed()
-    launcher = ("-c", _AUDITED.replace("from goliath.l", ANOTHER_PYTHON + "from goliath.l"))
+    launcher = ("-c", _AUDITED.replace("from goliath.l", sabotage + "from goliath.l"))
     with Audited(tmp_path, 1, launcher=launcher) as own:
         with (
             nothing_is_unpickled_here(),
@@ -33,8 +50,8 @@ def test_other_python_minor_is_a_version_mismatch_before_any_pickle(tmp_path: Pa
         ):
             commander.run(add, [(1, 1)])
         own.has_unpickled_nothing()
-    assert "3.99" in str(caught.value)
-    assert f"3.{sys.version_info.minor}" in str(caught.value)
+    assert theirs in str(caught.value)
+    assert ours in str(caught.value)
 
 
 def test_a_node_of_the_same_python_never_unpickles_either(tmp_path: Path):
