@@ -159,6 +159,7 @@ class Commander:
         env_vars: Mapping[str, str] | None = None,
         initializer: Callable[..., Any] | None = None,
         initargs: tuple[Any, ...] = (),
+        speculate: bool = False,
         on_result: OnResult | None = None,
     ) -> list[T]:
         """Call ``function`` once for each item and return the results, in the items' order.
@@ -184,6 +185,10 @@ class Commander:
             env_vars: environment variables of the job's workers.
             initializer: called once in each worker of the job, with ``initargs``.
             initargs: a tuple.
+            speculate: when slots would stand idle, make calls that take suspiciously long a second
+                time, on another node if there is one. What is first done counts, and the other
+                one is interrupted. Only for functions that may be called twice with the same
+                arguments.
             on_result: called as ``on_result(index, value_or_exception)`` in this thread as
                 outcomes arrive.
 
@@ -192,6 +197,7 @@ class Commander:
 
         Raises:
             TypeError: an item is no call of the function; the message has its index.
+            ValueError: an option is out of range, or ``speculate`` with ``max_retries=0``.
             SerializationError: function or arguments cannot be pickled.
             DeadlineExceededError: the deadline passed (unless exceptions are returned).
             BaseException: what the first failing call raised (likewise).
@@ -217,6 +223,7 @@ class Commander:
             env_vars=env_vars,
             initializer=initializer,
             initargs=initargs,
+            speculate=speculate,
         )
         stretches = drive(
             self._job(plan, bell),

@@ -33,6 +33,7 @@ from tests.core import (
     test_placement,
     test_residents,
     test_scheduler,
+    test_speculation,
     test_waiting,
 )
 from tests.sim import endpoint
@@ -198,7 +199,7 @@ MUTANTS = [
     ),
     Mutant(
         "loses what a cancelled call leaves of a range",
-        BATCH + "take_wanted",
+        "goliath.core.batch:_without",
         "(*spans, (lo, hi))",
         "spans",
     ),
@@ -216,15 +217,15 @@ MUTANTS = [
     ),
     Mutant(
         "fails a call twice that is cancelled twice",
-        SCHEDULER + "_cancel_on",
-        " or event.call in batch.unwanted",
+        BATCH + "wants",
+        " and call not in self.unwanted",
         "",
         witness=test_cancelling.test_a_call_among_others_is_failed_at_once_and_its_outcome_dropped,
     ),
     Mutant(
         "fails a call of a cancelled batch again",
-        SCHEDULER + "_cancel_on",
-        "batch.state is BatchState.CANCELLING or ",
+        BATCH + "wants",
+        "self.state is BatchState.ASSIGNED and ",
         "",
     ),
     Mutant(
@@ -774,6 +775,70 @@ MUTANTS = [
         "event.force and not work.resident",
         "event.force",
         test_residents.test_a_call_is_cancelled_without_its_actor_even_by_force,
+    ),
+    Mutant(
+        "never copies a call",
+        SCHEDULER + "handle",
+        "if self._speculation:",
+        "if False:",
+    ),
+    Mutant(
+        "copies calls that must not be",
+        SCHEDULER + "_on_opened",
+        "if job.options.speculate:",
+        "if True:",
+        test_speculation.test_nobody_speculates_who_was_not_asked_to,
+    ),
+    Mutant(
+        "copies a call again and again",
+        "goliath.core.speculation:Speculation._due",
+        " and not b.twins",
+        "",
+    ),
+    Mutant(
+        "copies a call before it is late",
+        "goliath.core.policy:Pace.late_after",
+        "LATE_FACTOR * median(self._recent) * calls",
+        "0.0",
+        test_speculation.test_a_late_call_is_copied_to_an_idle_node_and_not_before,
+    ),
+    Mutant(
+        "copies a call to where it hangs",
+        "goliath.core.speculation:Speculation._elsewhere",
+        "if n.id != batch.node",
+        "if True",
+        test_speculation.test_the_idle_slot_beside_a_late_call_is_for_those_of_other_nodes,
+    ),
+    Mutant(
+        "settles a call for each of its copies",
+        SCHEDULER + "_on_finished",
+        "yield from self._make_obsolete(twin, event.lo, event.hi, again)",
+        "pass",
+    ),
+    Mutant(
+        "makes a third copy of what came back",
+        BATCH + "take_wanted",
+        "if self.twins:",
+        "if False:",
+    ),
+    Mutant(
+        "lets the slower of two copies run on",
+        SCHEDULER + "_make_obsolete",
+        "yield from self._go_on_with(twin)",
+        "yield from ()",
+    ),
+    Mutant(
+        "forgets what a call did where its copy is not",
+        SCHEDULER + "_charge",
+        "heir.blamed = blamed",
+        "pass",
+        test_speculation.test_both_copies_of_a_call_answer_for_the_deaths_of_their_workers,
+    ),
+    Mutant(
+        "takes a batch that is done for a twin",
+        SCHEDULER + "_finish",
+        "batch.part()",
+        "pass",
     ),
     Mutant("keeps a session for longer than the other end waits", SIM, "session_kill_s", "200.0"),
 ]

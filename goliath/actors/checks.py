@@ -66,6 +66,22 @@ def check_ranges(
         raise ValueError(f"buffersize={buffersize!r}; it is a positive integer, or None")
 
 
+def check_speculate(speculate: Any, max_retries: int) -> None:
+    """Refuse what cannot be.
+
+    Raises:
+        TypeError: it is no bool.
+        ValueError: calls may be made at most once.
+    """
+    if not isinstance(speculate, bool):
+        raise TypeError(f"speculate={speculate!r}; it is True or False")
+    if speculate and max_retries == 0:
+        raise ValueError(
+            "speculate=True makes slow calls a second time, and max_retries=0 promises that none "
+            "is made twice; leave one of the two out"
+        )
+
+
 def checked_resources(resources: Any) -> dict[str, float]:
     """Resources by their names.
 

@@ -6,7 +6,13 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sized
 from typing import Any, Literal, TypedDict
 
-from goliath.actors.checks import RetryExceptions, check_ranges, checked_resources, classes_of
+from goliath.actors.checks import (
+    RetryExceptions,
+    check_ranges,
+    check_speculate,
+    checked_resources,
+    classes_of,
+)
 from goliath.actors.job import Plan
 from goliath.actors.surroundings import surroundings
 from goliath.actors.task import CONCURRENCY, is_coroutine_function
@@ -28,6 +34,7 @@ class RunOptions(TypedDict, total=False):
     env_vars: Mapping[str, str] | None
     initializer: Callable[..., Any] | None
     initargs: tuple[Any, ...]
+    speculate: bool
 
 
 def make_plan(
@@ -49,6 +56,7 @@ def make_plan(
     env_vars: Mapping[str, str] | None = None,
     initializer: Callable[..., Any] | None = None,
     initargs: tuple[Any, ...] = (),
+    speculate: bool = False,
 ) -> Plan:
     """Check the keywords and pickle the function.
 
@@ -60,6 +68,7 @@ def make_plan(
     if not callable(function):
         raise TypeError(f"function is a {type(function).__name__}, which cannot be called")
     check_ranges(timeout, max_retries, batch_size, num_cpus, buffersize)
+    check_speculate(speculate, max_retries)
     around = surroundings(
         files, env_vars=env_vars, cpus=num_cpus, initializer=initializer, initargs=initargs
     )
@@ -78,6 +87,7 @@ def make_plan(
         retry_exceptions=bool(retry_on),
         watched=buffersize is not None or not ordered,
         concurrency=CONCURRENCY if is_coroutine_function(function) else 1,
+        speculate=speculate,
     )
     total = len(args) if isinstance(args, Sized) else None
     return Plan(

@@ -7,7 +7,7 @@ ever encoded twice, and a call's number within the parcel never changes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, auto
 
@@ -64,6 +64,7 @@ class JobOptions:
     actor: bool = False  # in their order, each once, in one process that is there for them alone
     concurrency: int = 1  # how many may run at once in one worker: of a coroutine function
     groups: Mapping[str, int] = field(default_factory=dict)  # of an actor's: how many of each
+    speculate: bool = False  # whether calls that are late may be made twice: they are idempotent
 
     @property
     def careful(self) -> bool:
@@ -91,7 +92,9 @@ class Batch:
     """Calls ``lo <= i < hi`` of a parcel, and what happened to them so far.
 
     ``open`` are the spans not yet reported by the node that has the batch, and ``unwanted`` the
-    calls in them that were cancelled there, with or without force, and so have ended.
+    calls in them that nobody wants from there any more, with or without force: they were cancelled
+    or, if it has ``twins``, made elsewhere. Twins have some of the same calls: a batch that
+    was late, and its copies. A call that is wanted is so in one batch, or in two that are twins.
     """
 
     id: BatchId
@@ -110,9 +113,11 @@ class Batch:
     node: NodeId | None = None
     robbed_from: NodeId | None = None  # which node gave it up
     assigned_at: float = 0.0
+    heard_at: float = 0.0  # when it was assigned, last reported on, or copied
     open: list[Span] = field(default_factory=list)
     unwanted: dict[int, bool] = field(default_factory=dict)
     near: Mapping[NodeId, int] | None = None  # where how many bytes of what its calls take are kept
+    twins: tuple[Batch, ...] = field(default=(), compare=False)
 
     def __len__(self) -> int:
         return self.hi - self.lo
@@ -140,6 +145,33 @@ class Batch:
         """Whether a call is in it and not reported."""
         return any(start <= call < end for start, end in self.open)
 
+    def wants(self, call: int) -> bool:
+        """Whether a call is to come from this node, for all that is known."""
+        return self.state is BatchState.ASSIGNED and call not in self.unwanted and self.has(call)
+
+    def wanted(self) -> list[Span]:
+        """What is to come from this node."""
+        return [
+            span
+            for lo, hi in self.open
+            for span in _without(lo, hi, sorted(c for c in self.unwanted if lo <= c < hi))
+        ]
+
+    def heir(self, call: int) -> Batch | None:
+        """The twin from which a call is to come, too."""
+        return next((twin for twin in self.twins if twin.wants(call)), None)
+
+    def copied_to(self, copy: Batch) -> None:
+        """Another batch has some of its calls from now on."""
+        self.twins += (copy,)
+        copy.twins += (self,)
+
+    def part(self) -> None:
+        """It is done: its twins have its calls for themselves."""
+        for twin in self.twins:
+            twin.twins = tuple(other for other in twin.twins if other is not self)
+        self.twins = ()
+
     def open_calls(self) -> int:
         """How many calls have not been reported."""
         return sum(end - start for start, end in self.open)
@@ -158,9 +190,19 @@ class Batch:
         return taken
 
     def take_wanted(self, lo: int, hi: int) -> list[Span]:
-        """What is left of a range without the calls that nobody wants, which are forgotten."""
-        spans = []
-        for call in self.take_unwanted(lo, hi):
-            spans.append((lo, call))
-            lo = call + 1
-        return [span for span in (*spans, (lo, hi)) if span[0] < span[1]]
+        """What is left of a range without the calls that nobody wants, which are forgotten, and
+        those that a twin answers for."""
+        taken = self.take_unwanted(lo, hi)
+        if self.twins:
+            left = [call for call in range(lo, hi) if self.heir(call) is not None]
+            taken = tuple(sorted((*taken, *left)))
+        return _without(lo, hi, taken)
+
+
+def _without(lo: int, hi: int, calls: Sequence[int]) -> list[Span]:
+    """A range without some of its calls, which are in their order."""
+    spans = []
+    for call in calls:
+        spans.append((lo, call))
+        lo = call + 1
+    return [span for span in (*spans, (lo, hi)) if span[0] < span[1]]

@@ -7,7 +7,7 @@ from dataclasses import field
 from goliath.core.batch import JobOptions
 from goliath.core.commands import Verdict
 from goliath.core.ids import JobId, NodeId
-from goliath.core.policy import BatchPolicy, Cost
+from goliath.core.policy import BatchPolicy, Cost, Pace
 from goliath.record import record
 
 COSTS_KEPT = 1024
@@ -29,6 +29,7 @@ class Job:
     abandoned: tuple[Verdict, str] | None = None  # why nothing of it is wanted any more
     nbytes: float = 0.0
     calls: int = 0
+    pace: Pace = field(default_factory=Pace)  # learned only while any job speculates
 
     @property
     def bytes_per_call(self) -> float:

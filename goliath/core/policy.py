@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 from math import ceil, inf
+from statistics import median
 from typing import Self
 
 from goliath.record import record
@@ -20,6 +21,19 @@ until the first is encoded and sent, all workers wait."""
 OOM_RETRIES = 1
 """A call whose worker was killed for memory is tried once more, alone, for others may have taken
 the memory. To try it more often would do the same to the node again."""
+
+LATE_FACTOR = 2.0
+"""A call is late that has taken so many times the median of those that have finished.
+
+Hadoop and Spark copy what takes 1.5 to 3 times as long as usual. What a copy costs is a slot that
+would stand idle; and of run times with a heavy tail, what has taken twice the median is
+more likely to take as long again than a copy is."""
+
+LATE_MIN_S = 0.25
+"""Nothing is late before this: a finished result may wait for 0.1 s to be reported with others, and
+a worker may have to be forked for the copy, and import what the function needs."""
+
+PACE_SAMPLES = 101
 
 NODE_LOSSES_MAX = 10
 """A call that was on so many lost nodes is given up: it may be what kills them."""
@@ -43,6 +57,24 @@ class Cost:
         self._elapsed_s = self._elapsed_s / 2 + elapsed_s
         self._calls = self._calls / 2 + calls
         self.per_call_s = max(self._elapsed_s / self._calls, 1e-9)
+
+
+@record
+class Pace:
+    """What calls of one job have usually taken; many short ones together, as they were reported."""
+
+    finished: int = 0
+    """Calls that have ended by themselves; one that was retried, each time."""
+    _recent: deque[float] = field(default_factory=lambda: deque(maxlen=PACE_SAMPLES))
+
+    def learn(self, elapsed_s: float, calls: int) -> None:
+        """Take in that ``calls`` calls took ``elapsed_s`` together."""
+        self.finished += calls
+        self._recent.append(elapsed_s / calls)
+
+    def late_after(self, calls: int) -> float:
+        """Seconds after which so many calls, made one after the other, are late."""
+        return max(LATE_FACTOR * median(self._recent) * calls, LATE_MIN_S)
 
 
 @dataclass(frozen=True, slots=True)

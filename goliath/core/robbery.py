@@ -62,7 +62,8 @@ class Robbery:
             if begun and not waits:
                 cpus -= needed
             if batch.state is BatchState.ASSIGNED:
-                calls += batch.open_calls() - begun
+                # What others have, too, need not be given to anybody else.
+                calls += 0 if batch.twins else batch.open_calls() - begun
                 rest_s += batch.open_calls() * (job.cost.per_call_s or WORTH_S)
                 oldest = min(oldest, batch.assigned_at)
         ripe = max(node.barren_until, oldest + WORTH_S if rest_s < WORTH_S else 0.0)

@@ -54,6 +54,7 @@ from goliath.core.job import Costs, Job
 from goliath.core.placement import NodeView, actor_window, choose_home, choose_node
 from goliath.core.policy import NODE_LOSSES_MAX, OOM_RETRIES, BatchPolicy
 from goliath.core.robbery import Robbery
+from goliath.core.speculation import Speculation
 
 
 @dataclass(slots=True)
@@ -73,12 +74,14 @@ class Scheduler:
     _feeding: Feeding = field(init=False)
     _robbery: Robbery = field(init=False)
     _feasibility: Feasibility = field(init=False)
+    _speculation: Speculation = field(init=False)
     _ids: Iterator[int] = field(default_factory=lambda: count(1))
     _wake_at: float | None = None
 
     def __post_init__(self) -> None:
         self._feeding = Feeding(self.policy, self._nodes, self._backlog)
         self._robbery = Robbery(self._nodes, self._jobs, self._wake)
+        self._speculation = Speculation(self._nodes, self._wake)
         self._feasibility = Feasibility(
             self.infeasible_warn_s,
             self.infeasible_after_s,
@@ -95,6 +98,9 @@ class Scheduler:
             commands += self._place(now)
         if len(self._nodes) > 1 and not self._backlog:
             commands += self._robbery.begin(now)
+        if self._speculation:
+            for batch, node in self._speculation.late(now):
+                commands += self._copy(batch, node, now)
         if self._backlog or self._feasibility:
             news, hopeless = self._feasibility.stuck(now)
             left_s = self.infeasible_after_s - self.infeasible_warn_s
@@ -149,6 +155,8 @@ class Scheduler:
         job = self._jobs[event.job] = Job(event.job, event.options, event.total, cost)
         self._feeding.watch(job)
         self._backlog.prefer(job.id, (job.options.priority, job.options.depth))
+        if job.options.speculate:
+            self._speculation.watch(job)
         yield from ()
 
     def _on_submitted(self, event: ParcelSubmitted) -> Iterator[Command]:
@@ -190,7 +198,7 @@ class Scheduler:
                 return
         for node in self._nodes.values():
             for batch in list(node.held.values()):
-                if (batch.job, batch.parcel) == (job.id, event.parcel) and batch.has(event.call):
+                if (batch.job, batch.parcel) == (job.id, event.parcel) and batch.wants(event.call):
                     yield from self._cancel_on(batch, event)
                     return
 
@@ -208,11 +216,11 @@ class Scheduler:
     def _cancel_on(self, batch: Batch, event: CallCancelled) -> Iterator[Command]:
         """Alone, it is taken off its node. Among others, it is run with them for nobody: only
         their worker knows whether it runs, and they must not be struck in its place."""
-        if batch.state is BatchState.CANCELLING or event.call in batch.unwanted:
-            return
         yield self._fail(batch, event.call, event.call + 1, Verdict.CANCELLED)
-        batch.unwanted[event.call] = event.force
-        yield from self._go_on_with(batch)
+        for each in (batch, *batch.twins):
+            if each.wants(event.call):
+                each.unwanted[event.call] = event.force
+                yield from self._go_on_with(each)
 
     def _on_environment_broken(self, event: EnvironmentBroken) -> Iterator[Command]:
         for job in list(self._jobs.values()):
@@ -250,6 +258,7 @@ class Scheduler:
             del self._jobs[job.id]
             self._backlog.prefer(job.id, USUAL)
             self._feasibility.forget(job.id)
+            self._speculation.forget(job.id)
             if job.home in self._nodes:
                 self._nodes[job.home].actors.pop(job.id, None)
             yield JobEnded(job.id)
@@ -269,6 +278,9 @@ class Scheduler:
             return
         job = self._jobs[batch.job]
         job.cost.learn(event.elapsed_s, event.hi - event.lo)
+        if self._speculation:
+            job.pace.learn(event.elapsed_s, event.hi - event.lo)
+            batch.heard_at = now
         self._robbery.heard(self._nodes[event.node], now)
         if batch.state is not BatchState.CANCELLING:
             unwanted = batch.take_unwanted(event.lo, event.hi)
@@ -277,7 +289,20 @@ class Scheduler:
                 retryable = tuple(call for call in retryable if call not in unwanted)
             again = self._retry_failures(job, batch, retryable) + unwanted
             yield Settle(job.id, batch.parcel, event.lo, event.hi, batch.attempt, again)
+            for twin in batch.twins:
+                yield from self._make_obsolete(twin, event.lo, event.hi, again)
         yield from self._go_on_with(batch)
+
+    def _make_obsolete(
+        self, twin: Batch, lo: int, hi: int, again: tuple[int, ...]
+    ) -> Iterator[Command]:
+        """Its twin was faster with a range, and nobody wants that of it any more; but for the call
+        that failed there and may be made again: that is made here already."""
+        left = again if len(twin) == 1 else ()
+        for call in range(lo, hi):
+            if twin.wants(call) and call not in left:
+                twin.unwanted[call] = False
+        yield from self._go_on_with(twin)
 
     def _retry_failures(
         self, job: Job, batch: Batch, retryable: tuple[int, ...]
@@ -286,6 +311,10 @@ class Scheduler:
         if batch.blamed >= job.options.max_retries:
             return ()
         for call in retryable:
+            heir = batch.heir(call)
+            if heir is not None and len(heir) == 1:
+                heir.blamed = batch.blamed + 1
+                continue
             piece = self._queue(job, batch.parcel, (call, call + 1), self._share(batch, 1))
             piece.blamed = batch.blamed + 1
             piece.attempt, piece.near = batch.attempt, batch.near
@@ -334,9 +363,19 @@ class Scheduler:
         for start, end in ((guilty + 1, hi), (lo, guilty)):
             if start < end:
                 self._requeue(job, batch, start, end)
+        yield from self._charge(job, batch, guilty, oom=event.oom)
+
+    def _charge(self, job: Job, batch: Batch, guilty: int, *, oom: bool) -> Iterator[Command]:
+        """A call has killed its worker: it is made once more, alone, or was made often enough."""
         blamed = batch.blamed + 1 + batch.suspicion.take()
-        retries = job.options.max_retries
-        if blamed > (min(retries, OOM_RETRIES) if event.oom else retries):
+        retries = min(job.options.max_retries, OOM_RETRIES) if oom else job.options.max_retries
+        heir = batch.heir(guilty)
+        if heir is not None and len(heir) == 1 and blamed <= retries:
+            heir.blamed = blamed  # it runs alone there already
+            return
+        if heir is not None:
+            yield from self._make_obsolete(heir, guilty, guilty + 1, ())
+        if blamed > retries:
             yield from self._fail_wanted(batch, guilty, guilty + 1, Verdict.CRASHED, str(blamed))
             return
         for piece in self._requeue(job, batch, guilty, guilty + 1, begun=True):
@@ -389,6 +428,8 @@ class Scheduler:
         for batch in reversed(list(node.held.values())):
             job = self._jobs[batch.job]
             batch.node_losses += 1
+            for twin in batch.twins:
+                twin.node_losses = max(twin.node_losses, batch.node_losses)
             for lo, hi in reversed(batch.open):
                 if batch.state is BatchState.CANCELLING:
                     continue
@@ -469,6 +510,7 @@ class Scheduler:
         if batch.node is not None and batch.node in self._nodes:
             self._nodes[batch.node].drop(batch)
         batch.move(BatchState.DONE)
+        batch.part()
         del self._batches[batch.id]
         self._jobs[batch.job].live -= 1
 
@@ -509,10 +551,20 @@ class Scheduler:
             home.homed += 1
         return home if home.actors[job.id] < actor_window(job.options) else None
 
+    def _copy(self, batch: Batch, node: NodeView, now: float) -> Iterator[Assign]:
+        """Have another node make the calls, too, that are late."""
+        batch.heard_at = now  # if the copy comes to nothing, the next one is not made at once
+        job = self._jobs[batch.job]
+        for lo, hi in batch.wanted():
+            copy = self._piece(job, batch, lo, hi)
+            copy.attempt = batch.attempt
+            batch.copied_to(copy)
+            yield self._assign(copy, node, now)
+
     def _assign(self, batch: Batch, node: NodeView, now: float) -> Assign:
         batch.attempt = Attempt(batch.attempt + 1)
         batch.node = node.id
-        batch.assigned_at = now
+        batch.assigned_at = batch.heard_at = now
         batch.open = [(batch.lo, batch.hi)]
         batch.move(BatchState.ASSIGNED)
         node.take(batch)
@@ -547,6 +599,7 @@ class Scheduler:
         for batch in waiting:
             assert batch.state is BatchState.READY, batch
             assert not batch.unwanted, batch
+            assert not batch.twins, batch
         for node in self._nodes.values():
             assert node.held_bytes == sum(batch.nbytes for batch in node.held.values()), node
             assert node.waiting <= node.held.keys(), node
@@ -561,9 +614,20 @@ class Scheduler:
                 assert batch.open, batch
                 assert all(map(batch.has, batch.unwanted)), batch
                 assert not batch.is_unwanted(), batch
+                self._check_twins(batch)
         for job in self._jobs.values():
             live = sum(batch.job == job.id for batch in self._batches.values())
             assert job.live == live, f"job {job.id} counts {job.live} batches and has {live}"
             assert live or not job.exhausted, f"job {job.id} is over and was not ended"
             asked = job.granted if not live else job.id in self._feeding
             assert job.exhausted or asked, f"nobody will ask the owner of job {job.id} for more"
+
+    def _check_twins(self, batch: Batch) -> None:
+        for twin in batch.twins:
+            assert self._batches.get(twin.id) is twin, f"{batch!r} is a twin of {twin!r}, long gone"
+            assert batch in twin.twins, f"{twin!r} does not know its twin {batch!r}"
+            assert (twin.job, twin.parcel) == (batch.job, batch.parcel), (batch, twin)
+        for lo, hi in batch.wanted() if batch.twins else ():
+            for call in range(lo, hi):
+                wanting = [twin for twin in batch.twins if twin.wants(call)]
+                assert len(wanting) < 2, f"call {call} of {batch!r} is copied twice: {wanting}"

@@ -11,7 +11,7 @@ from tests.sim.ledger import Ledger, require
 from tests.sim.lieutenant import Lieutenant
 from tests.sim.link import Route
 from tests.sim.malice import Malice
-from tests.sim.plan import plan_job
+from tests.sim.plan import let_speculate, plan_job
 from tests.sim.residents import plan_residents
 from tests.sim.world import World
 
@@ -62,6 +62,10 @@ class Cluster:
 
     def _build(self) -> None:
         rng = self.world.rng
+        # Other dice: where nobody speculates, a seed is what it was before anybody did.
+        other = Random(f"speculation of {self.world.seed}")
+        speculative = other.random() < 0.3
+        may_hang = len(self.lieutenants) > 1  # once: then there is a slot left for the copy
         for node in self.lieutenants:
             if rng.random() < 0.9:
                 node.boot()
@@ -78,6 +82,8 @@ class Cluster:
                 commander.connect(node, route)
             for job in range(rng.choice((1, 1, 2, 3))):
                 plan = plan_job(rng, f"{number}.{job}", nasty=not self._quiet, besieged=self._siege)
+                if speculative:
+                    may_hang = not let_speculate(other, plan, may_hang=may_hang) and may_hang
                 self.world.at(plan.start_s, commander.open, plan)
         self._healed_at = 0.0
         if not self._quiet:

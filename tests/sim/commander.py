@@ -322,8 +322,10 @@ class Commander(Host):
     def _assign(self, command: cmd.Assign) -> None:
         job = self.jobs[command.job]
         first = job.firsts[command.parcel]
+        twins = self.scheduler._batches[command.batch].twins
         for call in job.record.calls[first + command.lo : first + command.hi]:
             self._ledger.sent(call)
+            call.copies += bool(twins)
         plan, options = job.record.plan, job.record.plan.options
         if not plan.resident and (command.node, options.environment) not in self._defined:
             self._defined.add((command.node, options.environment))

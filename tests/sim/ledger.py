@@ -19,6 +19,10 @@ two owners of one call (session_lost_s less session_kill_s, less what a kill tak
 EARLY_S = 0.01
 """A call that dies so shortly before its time is up looks, from outside, as if it ran on."""
 
+AT_ONCE_MAX = 3
+"""Executions of a call that may be copied: it, its copy, and one that is being stopped, or goes on
+for nobody beside other calls, because it came to be known that its twin had killed a worker."""
+
 
 ADOPTED = -1
 """In the place of an execution: of the call by which a detached actor was made, its node's word."""
@@ -65,6 +69,7 @@ class CallRecord:
     outcome: object = None
     cancelled: bool = False  # it alone, before it had an outcome
     sent: bool = False  # to any node
+    copies: int = 0  # that were made because it was late
     group: str = ""
 
     def __repr__(self) -> str:
@@ -169,7 +174,8 @@ class Ledger:
     ) -> Execution:
         """A worker starts a call; a doomed one may do so until the kill arrives."""
         require(call.sent, f"{call} was never sent to a node, and runs")
-        for other in call.executions:
+        options = call.job.plan.options
+        for other in call.executions if not options.speculate else ():
             if other.end is None:
                 excused = (
                     other.host.slept_s - other.slept_before_s >= LONG_SLEEP_S
@@ -180,7 +186,8 @@ class Ledger:
                     f"{call} runs twice: in session {other.session} since {other.began:.3f}, "
                     f"and now in {session}",
                 )
-        options = call.job.plan.options
+        if options.speculate:
+            self._check_copies(call, host)
         if options.groups:
             self._check_order(call, host, options.groups[call.group])
         elif options.actor and options.concurrency == 1:
@@ -195,6 +202,16 @@ class Ledger:
         self._executions.append(execution)
         call.executions.append(execution)
         return execution
+
+    @staticmethod
+    def _check_copies(call: CallRecord, host: Host) -> None:
+        """Of a call that may be copied no more run than there can be a reason for."""
+        running = [each for each in call.executions if each.end is None]
+        asleep = any(max(each.host.slept_s, host.slept_s) >= LONG_SLEEP_S for each in running)
+        require(
+            asleep or len(running) < min(1 + 2 * call.copies, AT_ONCE_MAX),
+            f"{call} was copied {call.copies} times, and runs already: {running}",
+        )
 
     @staticmethod
     def _check_order(call: CallRecord, host: Host, limit: int) -> None:
@@ -220,7 +237,7 @@ class Ledger:
         blamed = call.count(End.DIED, End.RAISED_RETRYABLE)
         foreign = job.deaths - call.count(End.DIED)
         require(
-            blamed <= job.plan.options.max_retries + 1 + job.losses + foreign,
+            blamed <= job.plan.options.max_retries + 1 + job.losses + foreign + call.copies,
             f"{call} was allowed to fail {blamed} times",
         )
 

@@ -140,6 +140,21 @@ def plan_job(rng: Random, name: str, nasty: bool, besieged: bool = False) -> Job
     )
 
 
+def let_speculate(rng: Random, plan: JobPlan, *, may_hang: bool) -> bool:
+    """Let late calls of a job be made twice, if they may; one of them may hang then, until somebody
+    makes it a second time. Whether it does."""
+    options = plan.options
+    if options.actor or not options.max_retries or rng.random() < 0.5:
+        return False
+    plan.options = replace(options, speculate=True)
+    lonely = options.cpus > 1 or options.resources or plan.call_cancels or len(plan.calls) < 10
+    if not may_hang or lonely:
+        return False
+    victim = rng.choice(plan.calls)
+    victim.fate, victim.times, victim.waits = Fate.HANG, 1, (inf, inf)
+    return True
+
+
 def plan_results(rng: Random, calls: list[CallPlan]) -> None:
     """Some results are to stay on their nodes, for a while."""
     if rng.random() < 0.3:
