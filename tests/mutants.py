@@ -796,6 +796,13 @@ MUTANTS = [
         "",
     ),
     Mutant(
+        "copies for ever what takes too long everywhere",
+        "goliath.core.speculation:Speculation._due",
+        "if not batch.last_try:",
+        "if True:",
+        test_speculation.test_a_call_that_takes_too_long_twice_is_not_made_a_third_time,
+    ),
+    Mutant(
         "copies a call before it is late",
         "goliath.core.policy:Pace.late_after",
         "LATE_FACTOR * median(self._recent) * calls",

@@ -118,6 +118,7 @@ class Batch:
     unwanted: dict[int, bool] = field(default_factory=dict)
     near: Mapping[NodeId, int] | None = None  # where how many bytes of what its calls take are kept
     twins: tuple[Batch, ...] = field(default=(), compare=False)
+    last_try: bool = False  # a twin has taken too long: if this does, too, there is no third
 
     def __len__(self) -> int:
         return self.hi - self.lo

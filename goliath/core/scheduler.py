@@ -328,6 +328,8 @@ class Scheduler:
         if batch.state is not BatchState.CANCELLING:
             match event.why:
                 case "timeout":
+                    for twin in batch.twins:
+                        twin.last_try = True
                     yield from self._fail_wanted(batch, event.lo, event.hi, Verdict.TIMED_OUT)
                 case "crashed":
                     yield from self._on_crash(job, batch, event)
@@ -476,6 +478,7 @@ class Scheduler:
         piece.careful, piece.concurrency = batch.careful, batch.concurrency
         piece.blamed, piece.node_losses = batch.blamed, batch.node_losses
         piece.suspicion, piece.near = batch.suspicion, batch.near
+        piece.last_try = batch.last_try
         self._batches[piece.id] = piece
         job.live += 1
         return piece

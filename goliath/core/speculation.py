@@ -71,7 +71,8 @@ class Speculation:
             if pace.finished < max(sum(batch.open_calls() for batch, _ in alone), 1):
                 continue
             for batch, node in alone:
-                yield batch, batch.heard_at + node.rtt_s + pace.late_after(batch.open_calls())
+                if not batch.last_try:
+                    yield batch, batch.heard_at + node.rtt_s + pace.late_after(batch.open_calls())
 
     def _elsewhere(self, batch: Batch) -> NodeView | None:
         """An idle node; its own only where no other could ever run it."""

@@ -49,8 +49,10 @@ def finished(number: int, lo: int = 0, hi: int = 1, *, node=A, attempt=ONE, retr
     return RangeFinished(node, batch(number), attempt, lo, hi, 1.0 * (hi - lo), retryable)
 
 
-def copied(number: int, lo: int = 0, hi: int = 1, *, node=B, parcel: int = 1) -> Assign:
-    return Assign(node, JOB, parcel, batch(number), TWO, lo, hi, False, 0.010)
+def copied(
+    number: int, lo: int = 0, hi: int = 1, *, node=B, parcel: int = 1, careful: bool = False
+) -> Assign:
+    return Assign(node, JOB, parcel, batch(number), TWO, lo, hi, careful, 0.010)
 
 
 def late(calls: int = 1, options: JobOptions = SPECULATE) -> Scheduler:
@@ -60,7 +62,9 @@ def late(calls: int = 1, options: JobOptions = SPECULATE) -> Scheduler:
     scheduler.handle(finished(2, 0, calls, node=B), 1.0)
     if calls > 1:  # they are asked for first, but A does not answer
         scheduler.handle(TimerFired(), 1.0)
-    assert told(scheduler, TimerFired(), 2.0 * calls) == [copied(3, 0, calls)]
+    assert told(scheduler, TimerFired(), 2.0 * calls) == [
+        copied(3, 0, calls, careful=options.careful)
+    ]
     return scheduler
 
 
@@ -165,6 +169,16 @@ def test_what_comes_back_is_left_to_the_copy(why: str):
     assert told(scheduler, event, 3.0) == []
     assert told(scheduler, finished(3, node=B, attempt=TWO), 4.0) == [
         Settle(JOB, 1, 0, 1, TWO),
+        JobEnded(JOB),
+    ]
+
+
+def test_a_call_that_takes_too_long_twice_is_not_made_a_third_time():
+    scheduler = late(options=JobOptions(speculate=True, timeout_s=3.0))
+    assert told(scheduler, RangeReturned(A, batch(1), ONE, 0, 1, "timeout"), 3.0) == []
+    assert told(scheduler, TimerFired(), 100.0) == []
+    assert told(scheduler, RangeReturned(B, batch(3), TWO, 0, 1, "timeout"), 100.0) == [
+        Fail(JOB, 1, 0, 1, Verdict.TIMED_OUT, TWO),
         JobEnded(JOB),
     ]
 
