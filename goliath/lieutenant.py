@@ -63,9 +63,15 @@ class _Server:
         # The zygote first: it makes itself ready while aiohttp is imported.
         await nursery.start()
         system = ActorSystem(on_failure=self._on_failure)
-        policy = node_policy(config, options.tasks_per_worker_max)
+        policy = node_policy(config, options.tasks_per_worker_max, options.bytes_per_worker_max)
         mind = Node(options.workers, options.resources, policy, options.devices)
-        actor = LieutenantActor(mind, nursery, workshop, on_drained=self._ended.set)
+        actor = LieutenantActor(
+            mind,
+            nursery,
+            workshop,
+            on_drained=self._ended.set,
+            weighs=options.bytes_per_worker_max is not None,
+        )
         self._ref = system.spawn(lambda: actor, "lieutenant")
         try:
             return await self._listen()

@@ -87,6 +87,16 @@ def process_exists(pid: int) -> bool:
     return state != b"Z"
 
 
+def resident_bytes(pid: int) -> int:
+    """Memory that a process has, without what was swapped out; 0 if it has ended, or where there is
+    no ``/proc``."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_bytes().split()[1])
+    except (OSError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
 def gpu_ids(
     count: int | None = None, environ: Mapping[str, str] | None = None, driver: Path = _NVIDIA
 ) -> tuple[str, ...]:

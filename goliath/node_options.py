@@ -35,6 +35,7 @@ class LieutenantOptions:
     cert: Path | None
     key: Path | None
     tasks_per_worker_max: int | None
+    bytes_per_worker_max: int | None
     drain_timeout_s: float
     resources: dict[str, float]
     devices: tuple[str, ...]
@@ -71,6 +72,11 @@ def parser(program: str = "python -m goliath.lieutenant") -> argparse.ArgumentPa
     arguments.add_argument(
         "--max-tasks-per-worker", type=_positive, metavar="N",
         help="replace a worker process after so many calls",
+    )  # fmt: skip
+    arguments.add_argument(
+        "--max-memory-per-worker", type=_some_size, metavar="SIZE",
+        help="replace a worker process that has more memory than this, such as 512M or 2GiB, when "
+        "it has ended what it was given; a call that runs is not disturbed",
     )  # fmt: skip
     arguments.add_argument(
         "--drain-timeout", type=float, metavar="S", default=None,
@@ -120,6 +126,13 @@ def _size(text: str) -> int:
         )
     number, unit = found.groups()
     return int(float(number) * 1024 ** " KMGT".index(unit.upper() or " "))
+
+
+def _some_size(text: str) -> int:
+    size = _size(text)
+    if not size:
+        raise argparse.ArgumentTypeError(f"{text}: at least 1 byte is needed")
+    return size
 
 
 def _positive(text: str) -> int:
@@ -176,6 +189,7 @@ def options_from(arguments: argparse.Namespace) -> LieutenantOptions:
         arguments.tls_cert,
         arguments.tls_key,
         arguments.max_tasks_per_worker,
+        arguments.max_memory_per_worker,
         NodeConfig.from_environ().drain_timeout_s if drain_s is None else drain_s,
         node_resources(devices, arguments.memory, arguments.resources),
         devices,

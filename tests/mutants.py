@@ -777,6 +777,32 @@ MUTANTS = [
         test_residents.test_a_call_is_cancelled_without_its_actor_even_by_force,
     ),
     Mutant(
+        "keeps a worker that has grown too big",
+        NODE + "_on_progressed",
+        "host.retire_after = host.closed = True",
+        "pass",
+    ),
+    Mutant(
+        "gives new lanes to a worker that has grown too big",
+        NODE + "_on_progressed",
+        "host.retire_after = host.closed = True",
+        "host.retire_after = True",
+    ),
+    Mutant(
+        "gives work ahead to a worker that may be too big for it",
+        CREW + "free_to_plan",
+        " or policy.bytes_per_worker_max is not None",
+        "",
+        test_node.test_a_worker_that_may_be_too_big_for_it_gets_nothing_ahead,
+    ),
+    Mutant(
+        "replaces an actor that has grown",
+        CREW + "has_outgrown",
+        " and not worker.actor",
+        "",
+        test_node.test_an_actor_stays_however_big_it_is,
+    ),
+    Mutant(
         "never copies a call",
         SCHEDULER + "handle",
         "if self._speculation:",

@@ -23,7 +23,11 @@ from goliath.transport import memory
 from goliath.transport.channel import Channel
 
 
-def node_policy(config: NodeConfig, tasks_per_worker_max: int | None = None) -> NodePolicy:
+def node_policy(
+    config: NodeConfig,
+    tasks_per_worker_max: int | None = None,
+    bytes_per_worker_max: int | None = None,
+) -> NodePolicy:
     """What of the configuration decides something."""
     return NodePolicy(
         config.cancel_grace_s,
@@ -34,6 +38,7 @@ def node_policy(config: NodeConfig, tasks_per_worker_max: int | None = None) -> 
         tasks_per_worker_max,
         config.waiting_max,
         depot_bytes=config.depot_bytes,
+        bytes_per_worker_max=bytes_per_worker_max,
     )
 
 

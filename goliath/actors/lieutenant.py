@@ -108,6 +108,7 @@ class LieutenantActor(Actor):
         nursery: forks the workers; started and closed by whoever made it.
         workshop: the node's directories.
         on_drained: called when nothing runs any more after `Drain`.
+        weighs: whether the mind wants to know how much memory workers have.
         check: whether the books are checked after every event (tests).
     """
 
@@ -118,8 +119,10 @@ class LieutenantActor(Actor):
         workshop: Workshop,
         *,
         on_drained: Callable[[], None] = lambda: None,
+        weighs: bool = False,
         check: bool = False,
     ) -> None:
+        self._weighs = weighs
         self._mind = mind
         self._nursery = nursery
         self._premises = Premises(workshop, self)
@@ -487,6 +490,7 @@ class LieutenantActor(Actor):
                         said.dirty,
                         tuple(said.retryable),
                         tuple([(call, size) for call, size in said.deposits]),
+                        worker.process.resident_bytes() if self._weighs and said.final else 0,
                     )
                 )
                 self._payload = b""

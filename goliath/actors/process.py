@@ -20,6 +20,7 @@ from goliath.actors.line import Line
 from goliath.actors.output import OutputPipe
 from goliath.actors.page import Page, PageState
 from goliath.core.ids import WorkerId
+from goliath.machine import resident_bytes
 from goliath.transport.messages import Message
 
 STATUS_WAIT_S = 0.2  # for the zygote's word on how it ended, once the process is dead
@@ -181,6 +182,10 @@ class Process:
     def pages(self) -> list[PageState]:
         """What it is doing now, without asking it: all ranges that are running."""
         return self._page.read_all()
+
+    def resident_bytes(self) -> int:
+        """How much memory it has; 0 if it is not there."""
+        return 0 if self.pid is None else resident_bytes(self.pid)
 
     # -- what the nursery tells it ----------------------------------------------------------
 

@@ -261,8 +261,9 @@ class Crew:
 
     def free_to_plan(self, session: SessionId) -> list[Worker]:
         """Busy workers of a session that will soon be done and have nothing ahead."""
-        if self.policy.tasks_per_worker_max is not None:
-            return []
+        policy = self.policy
+        if policy.tasks_per_worker_max is not None or policy.bytes_per_worker_max is not None:
+            return []  # what it is to run next depends on how it leaves this
         return [
             worker
             for worker in self.workers.values()
@@ -333,6 +334,12 @@ class Crew:
             return False
         idle = (w.state is WorkerState.IDLE and not w.actor for w in self.workers.values())
         return sum(idle) > enough
+
+    def has_outgrown(self, worker: Worker, resident_bytes: int) -> bool:
+        """Whether its memory has become so much that it should be replaced. An actor is its state:
+        nobody could replace it."""
+        limit = self.policy.bytes_per_worker_max
+        return limit is not None and resident_bytes > limit and not worker.actor
 
     def calls_left(self, worker: Worker) -> int | None:
         """How many calls it may still be handed; None if any number."""

@@ -359,6 +359,8 @@ class Node:
                     self._admit(event, session) if event.deposits else (),
                 )
         host.retire_after |= event.dirty
+        if self._crew.has_outgrown(host, event.resident_bytes):
+            host.retire_after = host.closed = True  # lanes that it has may end
         if event.final:
             yield from self._free(worker, now, dirty=event.dirty)
             if session == HOUSE and event.hi > event.lo:

@@ -145,7 +145,8 @@ class WorkerStarted:
 @record
 class WorkerProgressed:
     """Calls ``lo <= i < hi`` ran; fields as in the message `Progress`. ``deposits`` are the calls
-    with big results, and how big they are."""
+    with big results, and how big they are; ``resident_bytes`` is the memory of the process, 0 if
+    nobody asks for it."""
 
     worker: WorkerId
     serial: Serial
@@ -157,6 +158,7 @@ class WorkerProgressed:
     dirty: bool = False
     retryable: tuple[int, ...] = ()
     deposits: tuple[tuple[int, int], ...] = ()
+    resident_bytes: int = 0
 
 
 @record

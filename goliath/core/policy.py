@@ -176,3 +176,4 @@ class NodePolicy:
     timeout_grace_s: float = 1.0  # for a coroutine whose time is up, before its worker is killed
     crowded_s: float = 0.5  # no room for another process: none is started for so long
     depot_bytes: int = 1024 * 1024 * 1024  # big results that are kept for their Commanders
+    bytes_per_worker_max: int | None = None  # of memory, once it has run something

@@ -3,6 +3,8 @@ it is when they end together."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from goliath.core import node_events as ne
@@ -344,6 +346,15 @@ def test_a_worker_is_not_handed_more_calls_than_it_may_run():
     assert not untimed(node.handle(arrive(3, concurrency=100), 0.0))
     node.handle(progress(1), 1.0)
     assert ne.Retire(W) in node.handle(progress(2), 1.0)
+
+
+def test_a_worker_that_has_grown_too_big_takes_no_further_lanes_and_leaves_with_the_last():
+    node = beside(2, policy=NodePolicy(bytes_per_worker_max=1000))
+    node.handle(replace(progress(1), resident_bytes=1001), 1.0)
+    assert not untimed(node.handle(arrive(3, concurrency=100), 1.0))
+    after = node.handle(progress(2), 2.0)
+    assert ne.Retire(W) in after
+    assert [command.worker for command in after if isinstance(command, ne.Fork)] == [W + 1]
 
 
 def test_a_process_of_a_job_that_is_over_takes_no_further_lanes():

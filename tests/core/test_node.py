@@ -14,9 +14,9 @@ from tests.core.books import ONE, S, T, arrive, batch, node_with, untimed
 W, V = WorkerId(1), WorkerId(2)
 
 
-def running(calls: int = 1, slots: int = 1, **kwargs) -> Node:
+def running(calls: int = 1, slots: int = 1, *, policy: NodePolicy | None = None, **kwargs) -> Node:
     """Batch 1 runs on worker 1, with serial 1."""
-    node = node_with(slots)
+    node = node_with(slots, policy=policy)
     node.handle(arrive(1, calls, **kwargs), 0.0)
     node.handle(ne.WorkerStarted(W), 0.0)
     node.check()
@@ -395,6 +395,49 @@ def test_a_worker_is_replaced_after_so_many_calls():
         ne.Retire(W),
         ne.Fork(V, S, "env", 1.0),
         run(1, 2, 3, worker=V, serial=2),
+    ]
+
+
+SMALL = NodePolicy(bytes_per_worker_max=1000)
+
+
+def test_a_worker_that_has_grown_too_big_is_replaced_before_it_runs_anything_else():
+    node = running(2, policy=SMALL)
+    node.handle(arrive(2), 0.0)
+    assert untimed(node.handle(progress(0, 2, resident_bytes=1001), 0.0)) == [
+        done(0, 2),
+        release(),
+        ne.Retire(W),
+        ne.Fork(V, S, "env", 1.0),
+        run(2, 0, 1, worker=V, serial=2),
+    ]
+
+
+def test_a_worker_that_is_as_big_as_it_may_be_goes_on():
+    node = running(2, policy=SMALL)
+    node.handle(arrive(2), 0.0)
+    assert untimed(node.handle(progress(0, 2, resident_bytes=1000), 0.0)) == [
+        done(0, 2),
+        release(),
+        run(2, 0, 1, serial=2),
+    ]
+
+
+def test_a_worker_that_may_be_too_big_for_it_gets_nothing_ahead():
+    node = running(policy=SMALL)
+    for number in (2, 3):
+        node.handle(arrive(number), 0.0)
+    after = untimed(node.handle(progress(0, 1), 0.001))
+    assert after == [done(0, 1), release(), run(2, 0, 1, serial=2)]
+
+
+def test_an_actor_stays_however_big_it_is():
+    node = node_with(policy=SMALL)
+    node.handle(replace(arrive(1), actor=True), 0.0)
+    node.handle(ne.WorkerStarted(W), 0.0)
+    assert untimed(node.handle(progress(0, 1, resident_bytes=10**12), 0.0)) == [
+        done(0, 1),
+        release(),
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -10,13 +11,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 import psutil
 import pytest
 
 from goliath import Commander
-from tests.e2e.calls import add, nap
+from tests.e2e.calls import add, nap, pid
 from tests.lieutenants import READY, Lieutenant
 from tests.processes import until
 
@@ -82,6 +84,7 @@ def test_help_is_clean_and_complete(module: str, arguments: list[str]) -> None:
         for word in (
             *("HOST", "PORT", "WORKERS", "--token-file", "--tls-cert", "--tls-key"),
             *("--insecure-plaintext", "--max-tasks-per-worker", "--drain-timeout"),
+            "--max-memory-per-worker",
             *("--log-level", "--log-format"),
         ):
             assert word in run.stdout
@@ -307,6 +310,43 @@ def test_max_tasks_per_worker_replaces_a_worker_that_has_run_so_many(lieutenant)
     with Commander([own.address]) as commander:
         pids = commander.run(worker, [(n,) for n in range(40)])
     assert all(pids.count(pid) <= 5 for pid in pids)
+
+
+def test_max_memory_per_worker_replaces_a_worker_that_has_grown(lieutenant) -> None:
+    """Nobody notices but by the process ids: every call is made once, and nothing is lost."""
+    own = lieutenant(1, "--max-memory-per-worker", "250M")
+
+    def grow(n, kept=[]):  # noqa: B006 - it is there to be kept
+        kept.append(b"x" * (30 << 20))
+        return n, os.getpid(), len(kept)
+
+    async def grow_among_others(n, kept=[]):  # noqa: B006 - likewise
+        await asyncio.sleep(0.01)
+        return grow(n, kept)
+
+    with Commander([own.address]) as commander:
+        results = commander.run(grow, [(n,) for n in range(30)], batch_size=1)
+        assert [n for n, _, _ in results] == list(range(30))
+        grown = Counter(pid for _, pid, _ in results)
+        assert len(grown) >= 3
+        assert max(grown.values()) <= 9
+        assert sum(size == 1 for _, _, size in results) == len(grown)  # each began with nothing
+        together = [
+            commander.run(grow_among_others, [(n,) for n in range(12)], batch_size=1)
+            for _ in range(2)
+        ]
+        assert [n for results in together for n, _, _ in results] == [*range(12), *range(12)]
+        first, second = ({pid for _, pid, _ in results} for results in together)
+        assert not first & second  # which has grown beyond it, if not before the last had begun
+        quiet = commander.run(pid, [(n,) for n in range(30)], batch_size=1)
+        assert len(set(quiet)) == 1
+
+
+@pytest.mark.parametrize(("size", "why"), [("0", "at least 1 byte"), ("many", "is no size")])
+def test_a_size_that_is_none_is_refused(size: str, why: str) -> None:
+    run = command("127.0.0.1", "0", "--max-memory-per-worker", size)
+    assert run.returncode == 2
+    assert why in run.stderr
 
 
 def test_the_only_port_it_listens_on_is_the_one_it_names(lieutenant) -> None:

@@ -40,6 +40,8 @@ class Cluster:
         rng = self.world.rng
         self._quiet = rng.random() < 0.2
         self._siege = not self._quiet and rng.random() < 0.1
+        # Other dice: where nobody is replaced, a seed is what it was before anybody was.
+        other = Random(f"recycling of {self.world.seed}")
         deaths_at_start = 0.0 if self._quiet or rng.random() < 0.6 else 0.03
         self.lieutenants = [
             Lieutenant(
@@ -51,6 +53,8 @@ class Cluster:
                 self.ledger,
                 deaths_at_start,
                 rng.choice((0, 5_000, 10**9)),
+                other.choice((None,) * 8 + (1, 7)),
+                other.choice((None,) * 8 + (500_000, 3_000_000)),
             )
             for i in range(rng.choice((1, 2, 2, 3, 4)))
         ]

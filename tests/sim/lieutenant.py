@@ -43,11 +43,18 @@ class Lieutenant(Host):
         ledger: Ledger,
         deaths_at_start: float,
         depot_bytes: int,
+        calls_max: int | None = None,
+        bytes_max: int | None = None,
     ) -> None:
         super().__init__(world, name)
         self.slots, self.devices = slots, devices
         self.resources = {**resources, GPU: float(len(devices))}
-        self._policy = NodePolicy(depot_bytes=depot_bytes)
+        self._policy = NodePolicy(
+            depot_bytes=depot_bytes,
+            tasks_per_worker_max=calls_max,
+            bytes_per_worker_max=bytes_max,
+        )
+        self._calls_max, self._bytes_max = calls_max, bytes_max
         self.node = Node(slots, self.resources, self._policy, devices)
         self.processes: dict[WorkerId, FakeProcess] = {}
         self.up = False
@@ -269,6 +276,8 @@ class Lieutenant(Host):
             return
         if isinstance(event, ev.WorkerExited):
             del self.processes[process.worker]
+        if isinstance(event, ev.WorkerProgressed) and self._bytes_max is not None:
+            process.outgrown |= event.resident_bytes > self._bytes_max and not process.is_actor
         self._outcomes, self._oom = outcomes, process.oom
         self.tell(event)
         self._outcomes, self._oom = [], False
@@ -297,7 +306,12 @@ class Lieutenant(Host):
             case ev.ReportDone():
                 self._report_done(command)
             case ev.Run(worker=worker):
-                self.processes[worker].run(command, self._calls(command))
+                process = self.processes[worker]
+                calls = self._calls(command)
+                require(
+                    not process.outgrown, f"{process.worker} is too big, and is given {command}"
+                )
+                process.run(command, calls)
             case ev.NodeWakeAt(deadline):
                 self._wake(deadline)
             case ev.ReportReturned():
@@ -392,7 +406,8 @@ class Lieutenant(Host):
 
     def _fork(self, worker: WorkerId, environment: str) -> None:
         job = self._job_of(environment)
-        process = FakeProcess(self, self._ledger, worker, job, self.from_process)
+        process = FakeProcess(self, self._ledger, worker, job, self.from_process, self._calls_max)
+        process.grows = self._bytes_max is not None
         self.processes[worker] = process
         if self._deaths_at_start and self.world.chance(UNBORN):
             process.miscarry()

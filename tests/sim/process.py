@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import inf
 
 from goliath.core.ids import Serial, WorkerId
 from goliath.core.node_events import (
@@ -58,11 +59,23 @@ class FakeProcess:
     """One worker."""
 
     def __init__(
-        self, host: Host, ledger: Ledger, worker: WorkerId, job: JobRecord, deliver: Deliver
+        self,
+        host: Host,
+        ledger: Ledger,
+        worker: WorkerId,
+        job: JobRecord,
+        deliver: Deliver,
+        calls_max: int | None = None,
     ) -> None:
         self.host = host
         self.worker = worker
         self.dead = False
+        self.is_actor = job.plan.options.actor or job.plan.detaches
+        self.grows = False  # whether anybody wants to know how big it is
+        self.outgrown = False  # its node knows that it is too big
+        self._calls_max = inf if calls_max is None or self.is_actor else calls_max
+        self._calls_run = 0
+        self._bytes = 0
         self.doomed = False  # the node has decided to kill it: what it dies of is no matter now
         self._world = host.world
         self._ledger = ledger
@@ -291,6 +304,8 @@ class FakeProcess:
             return
         self._ledger.ended(execution, ENDS[fate])
         range_.execution = None
+        self._calls_run += 1  # one that was interrupted is not counted
+        require(self._calls_run <= self._calls_max, f"{self.worker} runs {self._calls_run} calls")
         range_.outcomes.append((range_.at, execution.id))
         if fate is Fate.RAISE_RETRYABLE:
             range_.retryable.append(range_.at)
@@ -349,12 +364,18 @@ class FakeProcess:
             and not self._job.plan.options.actor,
             retryable=tuple(range_.retryable),
             deposits=tuple(range_.deposits),
+            resident_bytes=self._grown() if final else 0,
         )
         self._leaving = self._leaving or progress.dirty
         outcomes, range_.outcomes = range_.outcomes, []
         range_.retryable, range_.deposits = [], []
         range_.reported, range_.reported_at = range_.at, now
         self._tell(progress, outcomes)
+
+    def _grown(self) -> int:
+        if self.grows:
+            self._bytes += self._world.rng.choice((0, 0, 1_000_000))
+        return self._bytes
 
     def _tell(self, event: NodeEvent, outcomes: Outcomes | None = None) -> None:
         self._last_out = max(self._last_out, self._world.now + self._pipe_s())
