@@ -134,7 +134,7 @@ MUTANTS = [
     ),
     Mutant(
         "never charges blame",
-        SCHEDULER + "_on_crash",
+        SCHEDULER + "_charge",
         "batch.blamed + 1 + batch.suspicion.take()",
         "0",
     ),
