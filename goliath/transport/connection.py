@@ -78,6 +78,7 @@ class SessionChannel:
         self._announced = False
         self._error: Exception | None = None
         self._gone = asyncio.Event()
+        self._look_max_s = protocol.ping_interval_s
         self._set_timer()
 
     def __repr__(self) -> str:
@@ -167,11 +168,14 @@ class SessionChannel:
             ProtocolError: the other end broke a rule; a new link may mend it.
         """
         if self._ended:
-            return
+            return None
         self._unlink(abort=True)
-        self._protocol.link_made(
-            peer_seen, proved_at=proved_at, now=self._clock.now(), checksum=link.needs_checksum
-        )
+        try:
+            self._protocol.link_made(
+                peer_seen, proved_at=proved_at, now=self._clock.now(), checksum=link.needs_checksum
+            )
+        except SessionOver as over:
+            return self.end(over.error)
         self._sender = sender = _Sender(link)
         self._set_timer()
         # Owned by this call, which ends only after the task has.
@@ -185,6 +189,7 @@ class SessionChannel:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
+        return None
 
     # -- out -----------------------------------------------------------------------------
 
@@ -264,7 +269,10 @@ class SessionChannel:
         if self._ended:
             return
         delay = max(0.0, self._protocol.next_deadline() - self._clock.now())
-        self._timer = self._loop.call_later(delay, self._on_timer)
+        # The loop's clock stands still while the machine sleeps, the session's does not: a timer
+        # of a minute would fire a minute after waking, and the work of a session that expired
+        # in the meantime, which another node may have by now, would go on for so long.
+        self._timer = self._loop.call_later(min(delay, self._look_max_s), self._on_timer)
 
     def _on_timer(self) -> None:
         # The deadline has usually moved on since: frames do not touch the timer, it looks.

@@ -108,6 +108,11 @@ class SessionProtocol:
         return self._session.seen
 
     @property
+    def ping_interval_s(self) -> float:
+        """How often the two ends look after each other."""
+        return self._config.ping_interval_s
+
+    @property
     def linked(self) -> bool:
         """Whether frames can leave."""
         return self._linked
@@ -119,7 +124,13 @@ class SessionProtocol:
             proved_at: a moment at which the other end was certainly there: for the
                 Commander, when it sent its proof; for the Lieutenant, when it heard it.
             checksum: whether the link needs checksums (TLS has its own).
+
+        Raises:
+            SessionOver: it has expired. The machine may have slept, or the process been stopped,
+                and no timer come before this link; its work may be somebody else's by now.
         """
+        if self._session.expired(now):
+            raise SessionOver(self._expiry())
         self._session.acknowledge(peer_seen)
         self._session.unlink()
         self._session.witness(proved_at)

@@ -51,14 +51,14 @@ class Endpoint:
         """Go on over a new link; False if the session ended in the meantime."""
         if self.link is not None:
             self.cut()
+        now = self._world.now
         try:
-            self.protocol.handle_timer(self._world.now)
+            self.protocol.link_made(peer_seen, proved_at=proved_at, now=now, checksum=False)
         except SessionOver:
             self.end()
             return False
         self.link = link
         link.ends[1 - self._to] = self
-        self.protocol.link_made(peer_seen, proved_at=proved_at, now=self._world.now, checksum=False)
         self._pump_soon()
         self._rearm()
         return True

@@ -12,7 +12,7 @@ import pytest
 
 from goliath.clock import BootClock
 from goliath.config import TransportConfig
-from goliath.errors import ProtocolError, SerializationError
+from goliath.errors import GoliathError, ProtocolError, SerializationError
 from goliath.transport.codec import unpack_frame
 from goliath.transport.connection import SessionChannel
 from goliath.transport.protocol import SessionProtocol, Side
@@ -149,6 +149,45 @@ async def test_a_silent_link_is_broken():
     assert "ping" in link.kinds
     assert not end.ended
     end.end(None)
+
+
+@dataclass
+class SleptClock:
+    """Time that jumps while the loop's own clock stands still: what waking a machine is like."""
+
+    slept_s: float = 0.0
+
+    def now(self) -> float:
+        return BootClock().now() + self.slept_s
+
+
+def sleepy(side: Side, config: TransportConfig) -> tuple[SleptClock, SessionChannel, End]:
+    clock = SleptClock()
+    protocol = SessionProtocol(side, "lab:1", config, clock.now())
+    slept = SessionChannel(protocol, clock, on_ended=lambda: None)
+    return clock, slept, End.of(slept)
+
+
+async def test_a_session_that_expired_while_the_machine_slept_ends_soon_after_waking():
+    for side in Side:
+        clock, _, receiver = sleepy(side, TransportConfig(ping_interval_s=0.02))
+        clock.slept_s = 3600.0
+        async with asyncio.timeout(1):
+            await receiver.until(lambda receiver=receiver: receiver.closed)
+        assert isinstance(receiver.closed[0], GoliathError)
+
+
+async def test_a_link_that_comes_before_any_timer_does_not_revive_an_expired_session():
+    for side in Side:
+        clock, slept, receiver = sleepy(side, CONFIG)
+        receiver.send(bulk(1))
+        clock.slept_s = 3600.0
+        link = FakeLink()
+        async with asyncio.timeout(1):
+            await slept.carry(link, peer_seen=0, proved_at=clock.now())
+            await receiver.until(lambda receiver=receiver: receiver.closed)
+        assert link.sent == []
+        assert isinstance(receiver.closed[0], GoliathError)
 
 
 async def test_a_receiver_that_fails_ends_the_session_with_its_own_error():

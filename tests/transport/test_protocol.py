@@ -338,6 +338,7 @@ def test_the_lieutenant_ends_a_silent_session_and_neither_sends_nor_accepts_afte
         lambda: world.there.next_frame(later),
         lambda: world.there.receive_frame(frame, later),
         lambda: world.there.handle_timer(later),
+        lambda: world.there.link_made(0, proved_at=later, now=later, checksum=True),
     ):
         with pytest.raises(SessionOver) as over:
             act()
