@@ -52,8 +52,8 @@ class TransportConfig(_Knobs):
     ping_interval_s: float = 5.0
     silence_max_s: float = 15.0  # three pings unanswered: the link is dead, cut it
     session_kill_s: float = 60.0  # the Lieutenant kills a silent Commander's work after this
-    session_lost_s: float = 75.0  # the Commander gives a silent session up after this: must be
-    # later than session_kill_s, or one call could have two owners
+    session_lost_s: float = 75.0  # the Commander gives a silent session up after this, and not
+    # before 1.25 x the session_kill_s of that Lieutenant, or one call could have two owners
     reconnect_min_s: float = 0.1
     reconnect_max_s: float = 5.0  # full jitter between the two
     connect_timeout_s: float = 5.0

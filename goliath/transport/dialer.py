@@ -8,8 +8,9 @@ import random
 import secrets
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, cast
 
 import aiohttp
@@ -31,6 +32,7 @@ from goliath.transport.channel import Channel
 from goliath.transport.connection import CLOSE_OK, CLOSE_PROTOCOL, SessionChannel
 from goliath.transport.credentials import Credentials, Token
 from goliath.transport.handshake import (
+    KILLS_AFTER,
     WELCOME_MAX_BYTES,
     ClientHandshake,
     Peer,
@@ -53,6 +55,8 @@ from goliath.transport.websocket import (
 
 HOPELESS = 32  # so many failed attempts, or one that only a human can help
 SETTLED_S = 1.0  # a link that lived so long was a success: the next attempt is an early one
+
+LOST_PER_KILL = 1.25  # a session is given up so many times as late as its work is killed
 
 WORKERS_GONE_S = 2.0
 """After which the workers of a Lieutenant that has died are surely dead, too: twice the promise."""
@@ -337,8 +341,15 @@ class Dialer:
     def _adopt(self, welcome: Welcome) -> SessionChannel:
         """The channel the welcome is for: the one we had, or a new one."""
         old = self._channel
-        if welcome.resumed and old is not None and not old.ended:
-            return old
+        if welcome.resumed:
+            if old is not None and not old.ended:
+                return old
+            # What it was given may be somebody else's by now. The next login is for a new
+            # session, and has the Lieutenant end this one.
+            raise ConnectionError(
+                f"the session with {self._address} was given up while it was being resumed; "
+                "a new one will be begun"
+            )
         if old is not None:
             old.end(
                 ConnectionError(
@@ -346,9 +357,8 @@ class Dialer:
                     "heard nothing of us for too long"
                 )
             )
-        protocol = SessionProtocol(
-            Side.COMMANDER, str(self._address), self._config, self._clock.now()
-        )
+        config = _outlasting(welcome.limits, self._config)
+        protocol = SessionProtocol(Side.COMMANDER, str(self._address), config, self._clock.now())
         channel = SessionChannel(protocol, self._clock, on_ended=self._forget)
         self._channel = channel
         self._server_pid, self._gone_since = self._credentials.process_at(self._address), None
@@ -370,6 +380,15 @@ class Dialer:
             cloudpickle=welcome.cloudpickle,
             limits=welcome.limits,
         )
+
+
+def _outlasting(limits: Mapping[str, Any], config: TransportConfig) -> TransportConfig:
+    """Timers that give a session up later than that Lieutenant kills its work: its environment may
+    say another time than ours, and one call would have two owners."""
+    kill_s = limits.get(KILLS_AFTER, 0.0)
+    if type(kill_s) not in (int, float):
+        return config
+    return replace(config, session_lost_s=max(config.session_lost_s, LOST_PER_KILL * kill_s))
 
 
 _HTTP_HINTS = {

@@ -69,6 +69,10 @@ class Peer:
     kid: str = ""
 
 
+KILLS_AFTER = "session_kill_s"
+"""Among the limits: when the Lieutenant kills a silent session's work, in seconds."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ticket:
     """A session that was granted before and should be taken up again."""

@@ -16,13 +16,17 @@ from aiohttp.web_protocol import RequestHandler
 
 from goliath.clock import Clock
 from goliath.config import TransportConfig
-from goliath.errors import AuthenticationError, ProtocolError
+from goliath.errors import (
+    AuthenticationError,
+    ConnectionError,  # noqa: A004
+    ProtocolError,
+)
 from goliath.transport.address import is_loopback
 from goliath.transport.channel import Channel
 from goliath.transport.connection import CLOSE_OK, CLOSE_PROTOCOL, SessionChannel
 from goliath.transport.credentials import Token
 from goliath.transport.guard import Guard
-from goliath.transport.handshake import REFUSED, Caller, Peer, ServerHandshake
+from goliath.transport.handshake import KILLS_AFTER, REFUSED, Caller, Peer, ServerHandshake
 from goliath.transport.keys import NONCE_BYTES, Keyring, plain_binding, tls_binding
 from goliath.transport.protocol import SessionProtocol, Side
 from goliath.transport.sockets import sockets_on, tune
@@ -319,7 +323,7 @@ class Listener:
             session_id=session_id,
             resumed=resumed,
             seen=held.channel.seen if held is not None else 0,
-            limits=self._limits(),
+            limits={**self._limits(), KILLS_AFTER: self._config.session_kill_s},
         )
         try:
             await link.send_bytes(welcome)
@@ -344,6 +348,13 @@ class Listener:
         return ticket.session_id, held
 
     def _open(self, session_id: str, caller: Caller, address: str) -> _Held:
+        for held in list(self._sessions.values()):
+            if (held.kid, held.client_id) == (caller.kid, caller.client_id):
+                # Another node may have its work by now: this machine has been asleep, with a
+                # clock that stood still, or it would have ended the session before.
+                held.channel.end(
+                    ConnectionError(f"{address} has given its session up and begun another one")
+                )
         protocol = SessionProtocol(Side.LIEUTENANT, address, self._config, self._clock.now())
         channel = SessionChannel(
             protocol, self._clock, on_ended=partial(self._sessions.__delitem__, session_id)

@@ -7,6 +7,8 @@ import random
 import time
 from dataclasses import replace
 
+import pytest
+
 from goliath.config import KIB, MIB, TransportConfig
 from goliath.errors import GoliathError
 from goliath.transport.address import Address
@@ -126,13 +128,17 @@ async def test_the_newest_link_of_a_session_wins():
         assert len(near.ends) == len(far.ends) == 1
 
 
-async def test_a_lost_session_is_ended_first_by_the_lieutenant_and_then_by_the_commander():
+@pytest.mark.parametrize("patience_s", [0.8, 0.1], ids=["agreed", "hasty"])
+async def test_a_lost_session_is_ended_first_by_the_lieutenant_and_then_by_the_commander(
+    patience_s: float,
+):
     near, far = Sessions(), Sessions()
-    config = replace(FAST, session_kill_s=0.5, session_lost_s=0.8)
+    config = replace(FAST, session_kill_s=0.5)
+    mine = replace(FAST, session_lost_s=patience_s)
     async with (
         listening(far, config) as listener,
         proxying(listener.port) as proxy,
-        dialing(through(proxy.port, near, config, target=listener.port)),
+        dialing(through(proxy.port, near, mine, target=listener.port)),
     ):
         here, there = await near.end(), await far.end()
         order: list[str] = []
@@ -154,6 +160,54 @@ async def test_a_lost_session_is_ended_first_by_the_lieutenant_and_then_by_the_c
         again = await near.end(1)
         again.send(control(1))
         assert await (await far.end(1)).received(1) == [control(1)]
+
+
+PATIENT = replace(FAST, session_kill_s=60.0, session_lost_s=75.0)
+
+
+async def test_who_begins_another_session_has_given_the_old_one_up():
+    near, far = Sessions(), Sessions()
+    async with (
+        listening(far, PATIENT) as listener,
+        dialing(make_dialer(listener.port, near, PATIENT)),
+    ):
+        here, there = await near.end(), await far.end()
+        here.channel.end(GoliathError("as after 75 s of silence"))
+        await far.end(1)
+        await there.until(lambda: there.closed)
+        assert "has given its session up and begun another one" in str(there.closed[0])
+        assert len(listener._sessions) == 1
+
+
+async def test_a_session_that_is_given_up_while_it_is_resumed_is_not_taken_up_again():
+    near, far = Sessions(), Sessions()
+    async with (
+        listening(far, PATIENT) as listener,
+        proxying(listener.port) as proxy,
+    ):
+        dialer = through(proxy.port, near, PATIENT, target=listener.port)
+        hear, told = dialer._hear, []
+
+        async def hear_and_give_up(*args: object) -> bytes:
+            message = await hear(*args)
+            if near.ends and not told:  # this is the challenge of the second login
+                told.append(near.ends[0].channel.ended)
+                near.ends[0].channel.end(GoliathError("as after 75 s of silence"))
+            return message
+
+        dialer._hear = hear_and_give_up
+        async with dialing(dialer):
+            here, there = await near.end(), await far.end()
+            here.send(bulk(1))
+            await there.received(1)
+            proxy.cut()
+            assert "was given up while it was being resumed" in str(await near.trouble())
+            again = await near.end(1)
+            again.send(bulk(2))
+            await (await far.end(1)).received(1)
+            assert told == [False]
+            await there.until(lambda: there.closed)
+            assert (there.batches, far.ends[1].batches) == ([1], [2])
 
 
 async def test_a_restarted_lieutenant_is_another_session():
