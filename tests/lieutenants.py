@@ -22,16 +22,23 @@ MARK = "GOLIATH_TEST_LIEUTENANT"
 READY = re.compile(r"^goliath lieutenant ready on (\S+):(\d+), (\d+) workers?, pid (\d+)$", re.M)
 START_S = 20.0
 
-QUICK_TIMERS = {
-    # Silence, loss and retries in a test's time. The order of the three sessions' limits is
-    # the one that counts: silence < kill < lost.
-    "GOLIATH_PING_INTERVAL_S": "0.3",
-    "GOLIATH_SILENCE_MAX_S": "1.5",
-    "GOLIATH_SESSION_KILL_S": "3",
-    "GOLIATH_SESSION_LOST_S": "4",
-    "GOLIATH_RECONNECT_MAX_S": "0.5",
-    "GOLIATH_PLACEMENT_TIMEOUT_S": "1",
-}
+REAL_TIMERS = os.environ.get("GOLIATH_TEST_REAL_TIMERS") == "1"
+"""Whether the tests run with the timers that users have, which takes long."""
+
+QUICK_TIMERS = (
+    {}
+    if REAL_TIMERS
+    else {
+        # Silence, loss and retries in a test's time. The order of the three sessions' limits is
+        # the one that counts: silence < kill < lost.
+        "GOLIATH_PING_INTERVAL_S": "0.3",
+        "GOLIATH_SILENCE_MAX_S": "1.5",
+        "GOLIATH_SESSION_KILL_S": "3",
+        "GOLIATH_SESSION_LOST_S": "4",
+        "GOLIATH_RECONNECT_MAX_S": "0.5",
+        "GOLIATH_PLACEMENT_TIMEOUT_S": "1",
+    }
+)
 
 
 class Lieutenant:
