@@ -466,7 +466,9 @@ class CommanderActor(Actor):
         ]
         for node in self._nodes.values():
             node.ref.tell(msg.AskStatus())
-        infos += [NodeInfo(a, a, error=error) for a, error in self._troubles.items()]
+        # A session that is resumed goes on unseen: attempts that failed before are no news then.
+        up = {node.up.address for node in self._nodes.values()}
+        infos += [NodeInfo(a, a, error=e) for a, e in self._troubles.items() if a not in up]
         return infos
 
     # -- decide, then do ---------------------------------------------------------------

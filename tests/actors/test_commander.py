@@ -300,6 +300,14 @@ async def test_nodes_are_described_whether_they_are_up_or_down():
         assert await node.next(msg.AskStatus)
 
 
+async def test_a_node_whose_link_had_trouble_is_described_once():
+    async with a_house() as house:
+        house.node("a:1")
+        house.ref.tell(desk.NodeTrouble("a:1", ConnectionError("cut, and soon resumed")))
+        infos = await house.ref.ask(desk.DescribeNodes())
+        assert [(info.node_id, info.alive, info.error) for info in infos] == [("a:1#1", True, "")]
+
+
 # -- files -----------------------------------------------------------------------------
 
 
