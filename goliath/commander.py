@@ -628,7 +628,7 @@ def _dial(
         BootClock(),
         random.Random(),
         on_session=lambda channel, peer: on_session(
-            channel, peer.server_id, peer.python, dict(peer.limits)
+            channel, peer.server_id, peer.python, dict(peer.limits), peer.rtt_s
         ),
         on_trouble=on_trouble,
         tls=tls,

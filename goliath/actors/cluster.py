@@ -44,8 +44,8 @@ CLOSE_MAX_S = 10.0
 SLOTS_MAX = 65_536
 """More are not believed: what is sent ahead grows with them."""
 
-OnSession = Callable[[Channel, str, str, dict[str, Any]], None]
-"""Channel, server id, Python version, limits."""
+OnSession = Callable[[Channel, str, str, dict[str, Any], float], None]
+"""Channel, server id, Python version, limits, seconds there and back."""
 
 Dial = Callable[[str, OnSession, Callable[[Exception], None]], Dialing]
 """Makes a dialer for an address, given what to call with sessions and with troubles."""
@@ -189,10 +189,12 @@ class Cluster:
 
     def _link(self, address: str, commander: LocalRef) -> LinkActor:
         def on_session(
-            channel: Channel, server_id: str, python: str, limits: dict[str, Any]
+            channel: Channel, server_id: str, python: str, limits: dict[str, Any], rtt_s: float
         ) -> None:
             slots, resources = _offered(limits)
-            commander.tell(desk.NodeUp(address, channel, server_id, python, slots, resources))
+            commander.tell(
+                desk.NodeUp(address, channel, server_id, python, slots, resources, rtt_s)
+            )
 
         def on_trouble(error: Exception) -> None:
             commander.tell(desk.NodeTrouble(address, error))

@@ -35,6 +35,9 @@ a worker may have to be forked for the copy, and import what the function needs.
 
 PACE_SAMPLES = 101
 
+ON_THE_WAY_MAX = 64
+"""Batches of a job that are sent ahead for the sake of a long way: more would have to be robbed."""
+
 NODE_LOSSES_MAX = 10
 """A call that was on so many lost nodes is given up: it may be what kills them."""
 
@@ -126,15 +129,14 @@ class BatchPolicy:
     ) -> int:
         """Batches that may be on a node at once: two a slot, and what the way there swallows.
 
-        Of those that share a worker (``concurrency``), all that can run and one more a worker.
+        Of those that share a worker (``concurrency``), all that can run and one more a worker. A
+        way that is shorter than a batch is bridged by the second one of each slot.
         """
         usual = capacity + capacity // concurrency
-        if not rtt_s or batch_s is None:
+        if batch_s is None:
             return usual
-        on_the_way = rtt_s / max(batch_s, 1e-3)
-        if concurrency > 1:
-            return usual + min(ceil(capacity * on_the_way), capacity)
-        return usual + min(ceil(on_the_way), 64)
+        on_the_way = capacity * int(rtt_s / max(batch_s, 1e-3))
+        return usual + min(on_the_way, capacity if concurrency > 1 else ON_THE_WAY_MAX)
 
 
 @record

@@ -204,8 +204,8 @@ class Dialer:
         try:
             # Looked for only now: where nobody listens, that is what has to be said.
             token = self._credentials.token_for(self._address)
-            welcome, proved_at = await self._login(link, token, binding)
-            channel = self._adopt(welcome)
+            welcome, proved_at, rtt_s = await self._login(link, token, binding)
+            channel = self._adopt(welcome, rtt_s)
             await channel.carry(link, peer_seen=welcome.seen, proved_at=proved_at)
             settled = self._clock.now() - proved_at >= SETTLED_S
             self._attempts = 0 if settled else self._attempts + 1
@@ -281,8 +281,8 @@ class Dialer:
 
     async def _login(
         self, link: WebSocketLink, token: Token, binding: str
-    ) -> tuple[Welcome, float]:
-        """The welcome, and when the proof was sent."""
+    ) -> tuple[Welcome, float, float]:
+        """The welcome, when the proof was sent, and how long it takes there and back."""
         channel = self._channel
         handshake = ClientHandshake(
             token,
@@ -295,16 +295,20 @@ class Dialer:
         )
         try:
             async with asyncio.timeout(self._config.handshake_max_s):
+                began_at = self._clock.now()
                 await link.send_bytes(handshake.hello())
                 limit = self._config.handshake_message_max_bytes
                 challenge = await self._hear(link, limit, binding)
+                challenged_at = self._clock.now()
                 proof = handshake.prove(challenge)
                 proved_at = self._clock.now()
                 if channel is not None:
                     channel.spoke()
                 await link.send_bytes(proof)
                 welcome = await self._hear(link, WELCOME_MAX_BYTES, binding)
-                return handshake.finish(welcome), proved_at
+                # Twice, because either end may have been busy with something else.
+                rtt_s = min(challenged_at - began_at, self._clock.now() - proved_at)
+                return handshake.finish(welcome), proved_at, rtt_s
         except TimeoutError:
             raise ConnectionError(
                 f"{self._address} did not finish the login in {self._config.handshake_max_s:g} s"
@@ -338,7 +342,7 @@ class Dialer:
 
     # -- sessions ----------------------------------------------------------------------------
 
-    def _adopt(self, welcome: Welcome) -> SessionChannel:
+    def _adopt(self, welcome: Welcome, rtt_s: float) -> SessionChannel:
         """The channel the welcome is for: the one we had, or a new one."""
         old = self._channel
         if welcome.resumed:
@@ -363,13 +367,13 @@ class Dialer:
         self._channel = channel
         self._server_pid, self._gone_since = self._credentials.process_at(self._address), None
         self._ticket = Ticket(welcome.session_id, welcome.incarnation)
-        self._on_session(channel, self._peer(welcome))
+        self._on_session(channel, self._peer(welcome, rtt_s))
         return channel
 
     def _forget(self) -> None:
         self._channel = self._ticket = None
 
-    def _peer(self, welcome: Welcome) -> Peer:
+    def _peer(self, welcome: Welcome, rtt_s: float) -> Peer:
         return Peer(
             address=str(self._address),
             session_id=welcome.session_id,
@@ -379,6 +383,7 @@ class Dialer:
             python=welcome.python,
             cloudpickle=welcome.cloudpickle,
             limits=welcome.limits,
+            rtt_s=rtt_s,
         )
 
 

@@ -55,7 +55,8 @@ class Peer:
 
     ``server_id``, ``incarnation`` and ``limits`` (``slots``, ``name``, ``resources``, …) are
     the Lieutenant's; ``client_id`` is the Commander's own random name, and ``kid`` names the token
-    that it has proved, on the Lieutenant's side.
+    that it has proved, on the Lieutenant's side. ``rtt_s`` is how long a message and its answer
+    took, on the Commander's.
     """
 
     address: str
@@ -67,6 +68,7 @@ class Peer:
     cloudpickle: str
     limits: Mapping[str, Any] = field(default_factory=dict)
     kid: str = ""
+    rtt_s: float = 0.0
 
 
 KILLS_AFTER = "session_kill_s"

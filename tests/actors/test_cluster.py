@@ -88,7 +88,7 @@ class FakeDialer:
         if isinstance(self._what, dict):
             ours, theirs = memory.pair(TransportConfig(), through_codec=True)
             self._nodes.append(FakeNode(theirs, lazy=self._lazy))
-            self._on_session(ours, "server", "3.11", self._what)
+            self._on_session(ours, "server", "3.11", self._what, 0.001)
         elif isinstance(self._what, GoliathError):
             self._on_trouble(self._what)
         elif self._what is not None:

@@ -55,7 +55,9 @@ def test_a_batch_has_a_call_and_never_too_many(per_call_s, nbytes, remaining, sl
 def test_a_window_is_two_a_slot_and_what_the_way_swallows():
     policy = BatchPolicy()
     assert policy.window(4, 0.0, 0.01) == 8
-    assert policy.window(4, 0.1, 0.01) == 18
+    assert policy.window(4, 0.009, 0.01) == 8, "the second of each slot is enough"
+    assert policy.window(4, 0.1, 0.01) == 48
+    assert policy.window(400, 0.1, 0.01, 100) == 404 + 400
     assert policy.window(4, 100.0, 0.001) == 72
     assert policy.window(4, 0.1, None) == 8
 

@@ -15,6 +15,7 @@ from goliath.core.batch import ParcelId
 from goliath.core.collector import Collector
 from goliath.core.ids import Attempt, BatchId, JobId, NodeId, SessionId
 from goliath.core.observation import Journal
+from goliath.core.policy import ON_THE_WAY_MAX
 from goliath.core.scheduler import Scheduler
 from goliath.transport import messages as msg
 from tests.sim.ledger import ADOPTED, CallRecord, JobRecord, Ledger, require
@@ -69,7 +70,7 @@ class Commander(Host):
         self._busy = False
         self._wake_at = 0.0
         self._parcels = 0
-        self._most_slots = 0
+        self._most_slots = self._most_nodes = 0
         self._hunger: list[float] = []
 
     def connect(self, lieutenant: Lieutenant, route: Route) -> None:
@@ -190,8 +191,9 @@ class Commander(Host):
         self._deposits[peer.node] = Deposits(peer.node, tell, self)
         slots = sum(peer.lieutenant.slots for peer in self._nodes.values())
         self._most_slots = max(self._most_slots, slots)
+        self._most_nodes = max(self._most_nodes, len(self._nodes))
         node = peer.lieutenant
-        self.tell(ev.NodeJoined(peer.node, node.slots, node.resources, 0.001))
+        self.tell(ev.NodeJoined(peer.node, node.slots, node.resources, peer.rtt_s))
 
     def on_lost(self, peer: Peer, node: NodeId) -> None:
         """A session is gone."""
@@ -417,6 +419,7 @@ class Commander(Host):
         job.demands.append((batches, calls))
         ahead = len(job.unsettled) + sum(count for count, _ in job.demands)
         limit = PARCELS_AHEAD + 8 * self._most_slots * job.record.plan.options.concurrency
+        limit += ON_THE_WAY_MAX * self._most_nodes
         require(ahead <= limit, f"job {job.id} may hold {ahead} parcels; {limit} were enough")
         if not job.submitting:
             self._submit_next(job)

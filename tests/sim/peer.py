@@ -43,6 +43,11 @@ class Peer:
         self._link: Link | None = None  # that is logging in
         self._session_name = ""
 
+    @property
+    def rtt_s(self) -> float:
+        """What the login has measured, about."""
+        return 2.0 * self._route.latency_s
+
     def dial(self) -> None:
         """Try to connect; try again if nothing has come of it in time."""
         if self._host.asleep(self.dial) or self._linked():

@@ -162,6 +162,18 @@ async def test_a_lost_session_is_ended_first_by_the_lieutenant_and_then_by_the_c
         assert await (await far.end(1)).received(1) == [control(1)]
 
 
+async def test_a_login_measures_how_long_the_way_is():
+    near, far = Sessions(), Sessions()
+    async with (
+        listening(far, FAST) as listener,
+        proxying(listener.port) as proxy,
+    ):
+        proxy.up.latency_s, proxy.down.latency_s = 0.03, 0.05
+        async with dialing(through(proxy.port, near, target=listener.port)):
+            await near.end()
+            assert 0.08 <= near.peers[0].rtt_s < 1.0
+
+
 PATIENT = replace(FAST, session_kill_s=60.0, session_lost_s=75.0)
 
 
