@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from tests.lieutenants import Lieutenant
 from tests.processes import until
-from tests.transport.proxy import Proxy, proxying
+from tests.transport.proxy import Flow, Proxy, proxying
 from tests.transport.spoiling import Spoiler
 
 T = TypeVar("T")
@@ -28,6 +28,7 @@ class Network:
     def __init__(self, proxy: Proxy, loop: asyncio.AbstractEventLoop) -> None:
         self.proxy = proxy
         self._loop = loop
+        self._struck: list[Flow] = []
 
     @property
     def address(self) -> tuple[str, int]:
@@ -54,8 +55,8 @@ class Network:
         return at
 
     def broken(self) -> bool:
-        """Whether all connections that there were have ended, at both ends."""
-        return all(flow.ended for flow in self.proxy.flows)
+        """Whether the connections that there were at the last `deafen` have ended at both ends."""
+        return all(flow.ended for flow in self._struck)
 
     def reconnected(self, connections: int, within: float) -> float:
         """Wait until there have been so many; returns the seconds it took."""
@@ -68,6 +69,7 @@ class Network:
 
         def swallow() -> None:
             self.proxy.up.deaf, self.proxy.down.deaf = up, down
+            self._struck = [flow for flow in self.proxy.flows if not flow.ended]
 
         self.do(swallow)
 

@@ -7,6 +7,8 @@ then not before the first execution is dead.
 
 from __future__ import annotations
 
+import hashlib
+import random
 import time
 from contextlib import ExitStack
 from functools import partial
@@ -24,6 +26,7 @@ from tests.faults.running import STUCK, Running, stuck_there
 from tests.lieutenants import Lieutenant
 from tests.processes import living, until
 from tests.transport.proxy import Proxy
+from tests.transport.spoiling import Spoiler
 
 pytestmark = [pytest.mark.slow, at_this_pace]
 
@@ -188,3 +191,66 @@ def alive(commander: Commander) -> set[tuple[str, int]]:
         if info.alive
         for host, _, port in [info.address.rpartition(":")]
     }
+
+
+# -- slow links --------------------------------------------------------------------------------
+
+
+def digest(payload: bytes) -> str:
+    return hashlib.sha256(payload).hexdigest()
+
+
+def test_400_ms_of_latency_each_way_make_it_slower_and_nothing_else(
+    lieutenant, journal: Journal
+) -> None:
+    own = lieutenant(2)
+    calls = 1000
+    with network(own) as net:
+        net.slow_down(latency_s=0.4)
+        with Commander([net.address]) as commander:
+            began = time.monotonic()
+            outcomes = Running(commander, journal, calls, 0.002).outcomes(30)
+            assert time.monotonic() - began > 0.8, "the network was not slow"
+            assert net.happened("connected") == 1
+    all_once_and_true(outcomes, calls, journal)
+
+
+def test_payload_on_a_slow_link_does_not_starve_the_heartbeat(lieutenant) -> None:
+    """1 Mbit/s with real timers; faster, as the timers are, with those of the suite."""
+    own = lieutenant(1)
+    rate = 125_000 * PACE.speed
+    payload = random.Random(1).randbytes(int(3 * PACE.silence_s * rate))
+    with network(own) as net, Commander([net.address]) as commander:
+        assert commander.run(digest, [(b"",)]) == [digest(b"")]
+        net.slow_down(bytes_per_s=rate)
+        began = time.monotonic()
+        ref = commander.submit(digest, payload)
+        assert ref.result(30 * PACE.silence_s) == digest(payload)
+        assert time.monotonic() - began > 2.5 * PACE.silence_s, "the link was not slow"
+        assert net.happened("connected") == 1, "the link was cut: its heartbeat was starved"
+
+
+# -- spoiled frames ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", ["flip", "double", "swap", "replay", "lose"])
+def test_a_spoiled_frame_costs_nothing_or_a_link_and_is_never_accepted(
+    lieutenant, journal: Journal, fault: str
+) -> None:
+    own = lieutenant(2)
+    calls, most = 3000, 6
+    spoilers = [Spoiler(fault, 0.02, most, random.Random(side)) for side in range(2)]
+    with (
+        network(own, up=spoilers[0], down=spoilers[1]) as net,
+        Commander([net.address]) as commander,
+    ):
+        (before,) = commander.nodes()
+        running = Running(commander, journal, calls, 0.0002, batch_size=5)
+        outcomes = running.outcomes(40)
+        (after,) = commander.nodes()
+        assert [spoiler.done for spoiler in spoilers] == [most, most]
+        # A frame that comes twice is dropped; whatever is missing or damaged costs the link.
+        cuts = net.happened("connected") - 1
+        assert cuts == 0 if fault in ("double", "replay") else cuts >= most
+    assert after.node_id == before.node_id, "the session was lost"
+    all_once_and_true(outcomes, calls, journal)

@@ -83,7 +83,7 @@ class Proxy:
         flow = Flow(writer, far_writer)
         flow.reading.set()
         self.flows.append(flow)
-        with suppress(OSError):
+        with suppress(OSError, asyncio.CancelledError):  # the loop is ending
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._pump(flow, self.up, reader, far_writer))
                 tasks.create_task(self._pump(flow, self.down, far_reader, writer))
