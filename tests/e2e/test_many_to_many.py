@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from goliath import Commander, NodeDiedError
-from tests.e2e.calls import add, fail, nap, pid, stamp, stamped
+from goliath import Commander
+from tests.e2e.calls import add, fail, nap, pid
 from tests.lieutenants import Lieutenant
 from tests.processes import until
 
@@ -187,26 +186,6 @@ def test_a_node_that_was_killed_and_comes_back_is_used_again(
         assert second.family()
 
 
-def test_killing_a_node_in_the_middle_of_a_run_loses_nothing(lieutenant, tmp_path: Path) -> None:
-    doomed, safe = lieutenant(2), lieutenant(2)
-    folder = str(tmp_path)
-
-    def work(n, folder):
-        time.sleep(0.01)
-        stamp(folder, str(n))
-        return n
-
-    with Commander([doomed.address, safe.address]) as commander:
-        timer = threading.Timer(0.5, doomed.destroy)
-        timer.start()
-        results = commander.run(work, [{"n": n, "folder": folder} for n in range(300)])
-        timer.join()
-    assert results == list(range(300))
-    executions = Counter(stamped(folder, str(n)) for n in range(300))
-    assert executions[0] == 0
-    assert max(executions) <= 2
-
-
 def test_a_node_that_was_killed_on_this_machine_is_given_up_within_seconds(
     lieutenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -226,33 +205,6 @@ def test_a_node_that_was_killed_on_this_machine_is_given_up_within_seconds(
         assert time.monotonic() - began < 25
 
 
-def test_at_most_once_calls_of_a_killed_node_are_errors_that_say_so(
-    lieutenant, tmp_path: Path
-) -> None:
-    doomed, safe = lieutenant(1), lieutenant(1)
-    folder = str(tmp_path)
-
-    def work(n, folder):
-        stamp(folder, str(n))
-        time.sleep(0.05)
-        return n
-
-    with Commander([doomed.address, safe.address]) as commander:
-        timer = threading.Timer(0.5, doomed.destroy)
-        timer.start()
-        results = commander.run(
-            work,
-            [{"n": n, "folder": folder} for n in range(60)],
-            max_retries=0,
-            return_exceptions=True,
-        )
-        timer.join()
-    lost = [n for n in range(60) if results[n] != n]
-    assert all(isinstance(results[n], NodeDiedError) for n in lost)
-    assert all(results[n].maybe_executed for n in lost)
-    assert max(stamped(folder, str(n)) for n in range(60)) == 1
-
-
 def test_when_every_node_is_gone_the_run_waits_for_one_to_come_back(
     lieutenant, free_port: int
 ) -> None:
@@ -263,15 +215,3 @@ def test_when_every_node_is_gone_the_run_waits_for_one_to_come_back(
         first.destroy()
         lieutenant(1, port=free_port)
         assert [ref.result(timeout=20) for ref in refs] == [0.2] * 5
-
-
-def test_a_frozen_node_is_noticed_and_its_calls_move(lieutenant) -> None:
-    frozen, safe = lieutenant(1), lieutenant(1)
-    with Commander([frozen.address, safe.address]) as commander:
-        commander.run(add, [(n, 1) for n in range(10)])
-        timer = threading.Timer(0.3, frozen.freeze)
-        timer.start()
-        calls = [{"seconds": 0.02 + n / 1e6} for n in range(100)]
-        assert commander.run(nap, calls) == [call["seconds"] for call in calls]
-        timer.join()
-    frozen.thaw()

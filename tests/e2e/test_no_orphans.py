@@ -127,33 +127,6 @@ def commander_process(folder: Path, nodes: str) -> Iterator[subprocess.Popen[str
             kill(process.pid)
 
 
-def test_the_work_of_a_killed_commander_ends(lieutenant, tmp_path: Path) -> None:
-    own = lieutenant(2)
-    idle = own.family()
-    with commander_process(tmp_path, repr([own.address])) as process:
-        until(lambda: len(own.family()) >= len(idle) + 2, 5, "the workers forked")
-        kill(process.pid)
-    # By default 60 s after the last frame; the timers of the tests say 3 s.
-    until(lambda: own.family() <= idle, 10, "the workers gone")
-
-
-def test_the_work_of_a_frozen_commander_ends_too(lieutenant, tmp_path: Path) -> None:
-    own = lieutenant(2)
-    idle = own.family()
-    with commander_process(tmp_path, repr([own.address])) as process:
-        until(lambda: len(own.family()) >= len(idle) + 2, 5, "the workers forked")
-        kill(process.pid, signal.SIGSTOP)
-        until(lambda: own.family() <= idle, 10, "the workers gone")
-
-
-def test_a_killed_embedded_lieutenant_leaves_nothing(tmp_path: Path) -> None:
-    with commander_process(tmp_path, "workers=2") as process:
-        until(lambda: len(descendants(process.pid)) >= 3, 5, "zygote and workers there")
-        family = descendants(process.pid)
-        kill(process.pid)
-    until(lambda: not any(map(alive, family)), 1, "zygote and workers gone")
-
-
 @pytest.mark.parametrize("where", ["node", "embedded"])
 def test_ctrl_c_ends_remote_work_within_three_seconds_and_the_script_as_usual(
     lieutenant, tmp_path: Path, where: str

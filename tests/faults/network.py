@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+from goliath import Commander
 from tests.lieutenants import Lieutenant
 from tests.processes import until
 from tests.transport.proxy import Flow, Proxy, proxying
@@ -104,3 +105,13 @@ def network(
         if made:
             made[0].do(ending.set)
         thread.join()
+
+
+def alive(commander: Commander) -> set[tuple[str, int]]:
+    """The addresses of the nodes with which there is a session."""
+    return {
+        (host, int(port))
+        for info in commander.nodes()
+        if info.alive
+        for host, _, port in [info.address.rpartition(":")]
+    }

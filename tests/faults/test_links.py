@@ -19,7 +19,7 @@ import pytest
 
 from goliath import Commander, NodeDiedError
 from tests.faults import promises
-from tests.faults.network import network
+from tests.faults.network import alive, network
 from tests.faults.pace import PACE, at_this_pace
 from tests.faults.promises import Journal
 from tests.faults.running import STUCK, Running, stuck_there
@@ -182,15 +182,6 @@ def test_the_calls_of_partitioned_nodes_move_when_their_work_is_dead(
     promises.every_call_has_one_outcome(lost, len(nodes))
     assert [(type(error), error.maybe_executed) for error in lost] == [(NodeDiedError, True)] * 3
     promises.executed_at_most(once, 1)
-
-
-def alive(commander: Commander) -> set[tuple[str, int]]:
-    return {
-        (host, int(port))
-        for info in commander.nodes()
-        if info.alive
-        for host, _, port in [info.address.rpartition(":")]
-    }
 
 
 # -- slow links --------------------------------------------------------------------------------
