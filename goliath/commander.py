@@ -31,7 +31,7 @@ from itertools import count
 from operator import itemgetter
 from typing import Any, Literal, Self, TypeVar, Unpack
 
-from goliath.actors import nested, passing
+from goliath.actors import crossing, nested, passing
 from goliath.actors.bell import ThreadBell
 from goliath.actors.blueprint import Blueprint
 from goliath.actors.checks import RetryExceptions, check_deadline
@@ -46,7 +46,7 @@ from goliath.actors.inline import InlineCalls
 from goliath.actors.job import Job, Plan, Stretch
 from goliath.actors.link import Dialing
 from goliath.actors.loop_bell import LoopBell
-from goliath.actors.object_ref import ObjectRef, stored
+from goliath.actors.object_ref import ObjectRef, made_here, stored
 from goliath.actors.options import RunOptions, make_plan
 from goliath.actors.printing import Printer, Target
 from goliath.actors.ref_generator import ObjectRefGenerator
@@ -225,6 +225,9 @@ class Commander:
             initargs=initargs,
             speculate=speculate,
         )
+        if crossing.mode is not None:
+            calls = InlineCalls(function, static, return_exceptions, on_result)
+            return list(calls.iterate(args))
         stretches = drive(
             self._job(plan, bell),
             rows_of(args),
@@ -353,6 +356,8 @@ class Commander:
         """
         if in_worker():
             return nested.calls().submit_function(function, args, kwargs)
+        if crossing.mode is not None:
+            return made_here(function, args, kwargs)
         return self._standing.submit(function, args, kwargs)
 
     def submit_task(
@@ -454,10 +459,13 @@ class Commander:
 
     def connect(self) -> None:
         """Connect now, rather than when it is first used; errors as at its first use."""
-        self._cluster.start()
+        if crossing.mode is None:
+            self._cluster.start()
 
     def nodes(self) -> list[NodeInfo]:
         """What is known of each Lieutenant, those that are down included."""
+        if crossing.mode is not None:
+            return []
         return nested.calls().nodes() if in_worker() else self._cluster.nodes()
 
     def cancel(self) -> None:
@@ -518,6 +526,8 @@ class Commander:
             buffersize=buffersize or BUFFERED,
             **options,
         )
+        if crossing.mode is not None:
+            return _inline(function, on_result, options).iterate(args)
         bell = ThreadBell()
         stretches = drive(
             self._job(plan, bell),
@@ -560,20 +570,22 @@ class Commander:
         options: RunOptions,
     ) -> AsyncGenerator[Stretch, None]:
         check_deadline(deadline)
-        if in_worker():
+        plan = None
+        if not in_worker():
+            plan = make_plan(
+                function,
+                args,
+                files,
+                ordered=ordered,
+                fail_fast=buffersize is None,
+                buffersize=buffersize,
+                **options,
+            )
+        if plan is None or crossing.mode is not None:
             place = count()
             async for outcome in _inline(function, on_result, options).aiterate(args):
                 yield next(place), [outcome]
             return
-        plan = make_plan(
-            function,
-            args,
-            files,
-            ordered=ordered,
-            fail_fast=buffersize is None,
-            buffersize=buffersize,
-            **options,
-        )
         bell = LoopBell()
         portal, commander = await asyncio.to_thread(self._cluster.start)
         stretches = adrive(

@@ -30,6 +30,7 @@ from queue import SimpleQueue
 from types import BuiltinFunctionType, FunctionType, ModuleType, NoneType
 from typing import Any, ParamSpec, TypeVar
 
+from goliath.actors import crossing
 from goliath.actors.object_ref import ObjectRef, made_here
 from goliath.actors.spec import in_worker
 from goliath.commander import Commander
@@ -78,7 +79,7 @@ class Executor(ExecutorBase):
     @property
     def _max_workers(self) -> int:
         """The slots of all nodes, at least 1: dask, scipy and joblib size their work by it."""
-        if in_worker():
+        if in_worker() or crossing.mode is not None:
             return 1
         if not self._shut:
             slots = sum(node.workers for node in self._commander.nodes() if node.alive)

@@ -103,7 +103,7 @@ class RemoteFunction(Generic[P, T]):
             ConnectionError: no Lieutenant was reached.
         """
         if runtime.runs_here():
-            ref: ObjectRef[Any] = made_here(self._function, *resolved(args, kwargs))
+            ref: ObjectRef[Any] = made_here(self._function, args, kwargs)
         else:
             ref = runtime.submit(self._task, args, kwargs)
         return ref if self._num_returns == 1 else split(ref, self._num_returns)

@@ -18,10 +18,10 @@ from collections.abc import Callable, Iterable
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from goliath.actors import nested
+from goliath.actors import crossing, nested
 from goliath.actors.blueprint import Blueprint
 from goliath.actors.handles import ActorHandle, LocalGrip
-from goliath.actors.object_ref import ObjectRef, stored
+from goliath.actors.object_ref import ObjectRef, resolved, stored
 from goliath.actors.ref_generator import ObjectRefGenerator
 from goliath.actors.spec import in_worker
 from goliath.actors.supervisor import Lifetime, Strategy
@@ -40,13 +40,12 @@ T = TypeVar("T")
 _local_actors = count(1)
 _lock = threading.RLock()
 _commander: Commander | None = None
-_local = False
 
 
 def _forget() -> None:
     """A forked process has no Commander: its connections stayed with the parent."""
-    global _commander, _local
-    _commander, _local = None, False
+    global _commander
+    _commander, crossing.mode = None, None
 
 
 if hasattr(os, "register_at_fork"):
@@ -79,18 +78,15 @@ def init(
         ConnectionError: no Lieutenant was reached.
         AuthenticationError: every Lieutenant refused the token.
     """
-    global _commander, _local
+    global _commander
     if in_worker():
         return None
     with _lock:
-        if is_initialized():
-            raise RuntimeError(
-                "goliath is initialized already (the first .remote() does it, too); call "
-                "goliath.shutdown() first, or goliath.init() earlier"
-            )
         if local_mode:
-            _local = True
+            begin_here(crossing.Direct())
             return None
+        if is_initialized():
+            raise _initialized()
         from goliath.commander import Commander
 
         if isinstance(lieutenants, str) or _is_pair(lieutenants):
@@ -120,26 +116,45 @@ def _is_pair(lieutenants: object) -> bool:
 
 def shutdown() -> None:
     """End what `init` or the first ``.remote()`` began, and what is in flight. Idempotent."""
-    global _commander, _local
+    global _commander
     with _lock:
-        commander, _commander, _local = _commander, None, False
+        commander, _commander, crossing.mode = _commander, None, None
     if commander is not None:
         commander.close()
 
 
 def is_initialized() -> bool:
     """Whether there is something that `shutdown` would end. Inside a worker: always."""
-    return in_worker() or _local or _commander is not None
+    return in_worker() or runs_here() or _commander is not None
 
 
 def runs_here() -> bool:
     """Whether calls are made at once, in this thread."""
-    return _local
+    return crossing.mode is not None
+
+
+def begin_here(mode: crossing.Crossing) -> None:
+    """Make calls in this process, until `shutdown`.
+
+    Raises:
+        RuntimeError: there is a Commander already.
+    """
+    with _lock:
+        if is_initialized():
+            raise _initialized()
+        crossing.mode = mode
+
+
+def _initialized() -> RuntimeError:
+    return RuntimeError(
+        "goliath is initialized already (the first .remote() does it, too); call "
+        "goliath.shutdown() first, or goliath.init() earlier"
+    )
 
 
 def sends_calls() -> bool:
     """Whether calls made here are sent off by a Commander of this process."""
-    return not (_local or in_worker())
+    return not (runs_here() or in_worker())
 
 
 def submit(task: Task, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ObjectRef[Any]:
@@ -172,9 +187,10 @@ def make_actor(
     detached: bool = False,
 ) -> ActorHandle:
     """Make an actor; ``pickle`` makes its blueprint, given its id."""
-    if _local:
+    if runs_here():
         repertoire = pickle("local", here=True).repertoire
-        local = LocalGrip(f"local-{next(_local_actors)}", cls(*args, **kwargs))
+        instance = crossing.way().sent(cls, *resolved(args, kwargs))()
+        local = LocalGrip(f"local-{next(_local_actors)}", instance)
         return ActorHandle(local, repertoire)
     if in_worker():
         made: list[Blueprint] = []
@@ -198,12 +214,12 @@ def make_group(name: str, strategy: Strategy, intensity: RestartIntensity) -> Gr
             "a Supervisor is made in the process of the Commander, not in a task or an actor: make "
             "it there and pass the handles, or let actors die together by goliath.link"
         )
-    return None if _local else commander().make_group(name, strategy, intensity)
+    return None if runs_here() else commander().make_group(name, strategy, intensity)
 
 
 def find_actor(name: str, namespace: str) -> ActorHandle | None:
     """The actor of that name, if there is one."""
-    if _local:
+    if runs_here():
         return None
     if in_worker():
         found = nested.calls().find_actor(name, namespace)
@@ -214,7 +230,7 @@ def find_actor(name: str, namespace: str) -> ActorHandle | None:
 
 def leave_actor() -> None:
     """The actor that runs here ends with the call at hand."""
-    if not _local:
+    if not runs_here():
         nested.calls().leave_actor()
 
 
@@ -239,7 +255,7 @@ def commander() -> Commander:
 
 def nodes() -> list[NodeInfo]:
     """What is known of each Lieutenant, those that are down included."""
-    if _local:
+    if runs_here():
         return []
     return nested.calls().nodes() if in_worker() else commander().nodes()
 

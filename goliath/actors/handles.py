@@ -169,7 +169,7 @@ class LocalGrip:
         if gone is not None:
             return object_ref.ended(self.name, Broken(gone))
         try:
-            return object_ref.made_here(getattr(self._instance, method), args, kwargs)
+            return object_ref.made_here(getattr(self._instance, method), args, kwargs, there=True)
         except stage.ActorExit:
             self._kin.ended(ActorEnd(self.task_id, self.name, ""))
             return object_ref.ended(self.name, Made(None))
@@ -186,7 +186,7 @@ class LocalGrip:
             return getattr(self._instance, method)(*args, **kwargs)
 
         begun.__qualname__ = f"{self.name}.{method}"
-        return ObjectRefGenerator(MadeHere(begun, *object_ref.resolved(args, kwargs)))
+        return ObjectRefGenerator(MadeHere(begun, *object_ref.resolved(args, kwargs), there=True))
 
     def _gone(self) -> Exception | None:
         """What its callers are told, if it has ended."""

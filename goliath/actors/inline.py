@@ -1,7 +1,8 @@
-"""Runs inside a worker: in place, one call after the other.
+"""Runs in place: one call after the other, in the thread that asks for them.
 
-A shipped module may call ``run`` when it is imported. In a worker that must neither start
-another cluster nor send itself round in circles, so the calls are made right there.
+In a worker, because a shipped module may call ``run`` when it is imported: that must neither start
+another cluster nor send itself round in circles. And wherever calls are made in this process
+(see `goliath.actors.crossing`).
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from goliath.actors import crossing
+from goliath.actors.signatures import Checker, at
 from goliath.record import record
+from goliath.transport import serialization
 
 
 @record
@@ -21,12 +25,20 @@ class InlineCalls:
     return_exceptions: bool = False
     on_result: Callable[[int, Any], None] | None = None
     _index: int = 0
+    _checker: Checker | None = None
 
     def make(self, item: Any) -> Any:
         """Make the next call; its outcome."""
         try:
+            self._check(item)
             args, kwargs = (item, {}) if isinstance(item, tuple) else ((), item)
-            outcome = self.function(*args, **kwargs, **(self.static or {}))
+            outcome = crossing.begin(
+                self.function,
+                args,
+                {**kwargs, **(self.static or {})},
+                name=serialization.function_name(self.function),
+                number=self._index,
+            )()
         except Exception as exc:
             if not self.return_exceptions:
                 raise
@@ -35,6 +47,13 @@ class InlineCalls:
             self.on_result(self._index, outcome)
         self._index += 1
         return outcome
+
+    def _check(self, item: Any) -> None:
+        if self._checker is None:
+            self._checker = Checker(self.function, self.static or {})
+        wrong = self._checker.check([item])
+        if wrong is not None:
+            raise at(wrong[1], self._index)
 
     def iterate(self, args: Iterable[Any]) -> Iterator[Any]:
         """The outcomes of the calls, each made when it is asked for."""

@@ -151,7 +151,7 @@ class NestedCalls:
         """
         call = self._maker()
         if call is None or _importing():
-            return made_here(task.function, *resolved(args, kwargs))
+            return made_here(task.function, args, kwargs)
         return self._submit(call, task, args, kwargs)
 
     def stream(

@@ -10,7 +10,7 @@ from types import coroutine
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakValueDictionary
 
-from goliath.actors import inside, passing
+from goliath.actors import crossing, inside, passing
 from goliath.actors.awaited import Arrival, Awaited, Ending
 from goliath.actors.bell import ThreadBell
 from goliath.actors.endings import Broken, Delivered, Kept, Made, Outcome, Parts, Stored
@@ -28,6 +28,7 @@ PATIENCE_S = 1.0
 """A call that has waited for others for so long tells its Commander."""
 
 _puts = counter()
+_made_here = counter()
 passing.refs_exist = True
 
 
@@ -343,14 +344,27 @@ def _nothing() -> None:
     """Nobody waits yet."""
 
 
-def made_here(function: Callable[..., T], args: tuple[Any, ...], kwargs: Any) -> ObjectRef[T]:
-    """The ref of a call that is made at once, in this thread."""
+def made_here(
+    function: Callable[..., T], args: tuple[Any, ...], kwargs: Any, *, there: bool = False
+) -> ObjectRef[T]:
+    """The ref of a call that is made at once, in this thread; ``there``: see `Crossing.sent`.
+
+    Raises:
+        SerializationError: it cannot be sent (see `goliath.actors.crossing`).
+    """
+    name, number = serialization.function_name(function), next(_made_here)
     outcome: Outcome
     try:
-        outcome = Made(function(*args, **kwargs))
+        args, kwargs = resolved(args, kwargs)
     except Exception as exc:  # noqa: BLE001 - it belongs to whoever asks for the result
         outcome = Broken(exc)
-    return ended(serialization.function_name(function), outcome)
+    else:
+        call = crossing.begin(function, args, kwargs, name=name, number=number, there=there)
+        try:
+            outcome = Made(call())
+        except Exception as exc:  # noqa: BLE001 - see above
+            outcome = Broken(exc)
+    return ended(name, outcome, f"here-{number}")
 
 
 def ended(name: str, outcome: Outcome, task_id: str = "here-0") -> ObjectRef[Any]:

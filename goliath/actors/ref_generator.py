@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from types import CoroutineType
 from typing import Any, Generic, Protocol, TypeVar
 
+from goliath.actors import crossing
 from goliath.actors.coroutines import CoroutineRunner
 from goliath.actors.endings import Broken, Delivered, Made, NoValueError, Outcome
 from goliath.actors.gathering import Gathering
@@ -194,12 +195,19 @@ class MadeHere:
     """Items that are made in this thread, when they are asked for."""
 
     def __init__(
-        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        *,
+        there: bool = False,
     ) -> None:
         name = serialization.function_name(function)
+        self._way = crossing.way()
+        call = self._way.sent(function, args, kwargs, there=there)
         self.call: ObjectRef[int] = ObjectRef(Gathering(name, "here", 0), 0)
         self._calls = Gathering(name, "here.item", 0)
-        self._begin: Callable[[], Any] = lambda: items_in(function(*args, **kwargs), name)
+        self._begin: Callable[[], Any] = lambda: items_in(call(), name)
         self._items: Any = None
         self._prepared: Outcome | None = None
         self._coroutines = CoroutineRunner()
@@ -246,12 +254,13 @@ class MadeHere:
 
     def _outcome(self, index: int, item: Any) -> Outcome:
         if item is not _NOTHING:
-            return Made(item)
+            return Made(self._way.returned(item))
         self.call._calls.settle(0, 1, Made(index))
         return Over()
 
     def _broken(self, error: Exception) -> Outcome:
         self._items = iter(())
-        broken = Broken(error)
+        name = self.call.name
+        broken = Broken(self._way.raised(error, name, 0, f"{name}(…)"))
         self.call._calls.settle(0, 1, broken)
         return broken

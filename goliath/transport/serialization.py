@@ -19,8 +19,10 @@ import hashlib
 import io
 import pickle
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from itertools import repeat
 from operator import itemgetter
 from types import FunctionType, NoneType
@@ -235,6 +237,28 @@ def function_name(function: Callable[..., Any]) -> str:
     inner = getattr(function, "func", function)
     name = getattr(inner, "__qualname__", None) or type(inner).__qualname__
     return str(name).rpartition("<locals>.")[2]
+
+
+@contextmanager
+def classes_left_alone() -> Iterator[None]:
+    """For whoever reads what this very process has pickled.
+
+    A class that travels by value is found when it is read where it came from, and cloudpickle gives
+    it the attributes that came along all the same: its methods are then copies, with
+    copies of their globals. Here it stays what it is.
+    """
+    cloud: Any = cloudpickle.cloudpickle
+    given = cloud._class_setstate
+
+    @wraps(given)  # it is pickled by name
+    def keep(cls: type, _state: Any) -> type:
+        return cls
+
+    cloud._class_setstate = keep
+    try:
+        yield
+    finally:
+        cloud._class_setstate = given
 
 
 _TEXTS = frozenset((str, bytes))
