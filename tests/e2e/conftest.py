@@ -14,7 +14,7 @@ import pytest
 from goliath import Commander, Executor
 from tests.commanders import Other
 from tests.e2e.calls import nap
-from tests.lieutenants import QUICK_TIMERS, Lieutenant
+from tests.lieutenants import TIMERS, Lieutenant
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(autouse=True)
 def quick_timers(monkeypatch: pytest.MonkeyPatch) -> None:
     """This process, and the scripts it starts, notice silence in a test's time too."""
-    for name, value in QUICK_TIMERS.items():
+    for name, value in TIMERS.items():
         monkeypatch.setenv(name, value)
 
 

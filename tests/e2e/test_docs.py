@@ -24,6 +24,8 @@ PAGES = sorted(
     if "```python\n" in path.read_text()
 )
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+OUTAGES = ("goliath: lost ", "goliath: going on without ")
+"""How lines begin that a Commander writes of a node which a page has killed."""
 CHECK = (
     "def _shows(line, value, said):\n"
     "    assert repr(value) == said, f'{line} gives {value!r}, the page says {said}'\n"
@@ -56,7 +58,8 @@ def test_the_examples_of_a_page_run_and_show_what_it_says(
     page: Path, script: Callable[..., CompletedProcess[str]]
 ) -> None:
     run = script(as_script(page.read_text()))
-    assert (run.returncode, run.stderr) == (0, "")
+    complaints = [line for line in run.stderr.splitlines() if not line.startswith(OUTAGES)]
+    assert (run.returncode, complaints) == (0, [])
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.stem)
