@@ -30,8 +30,8 @@ class _Flow:
 
     def reset(self) -> None:
         for writer in (self.near, self.far):
-            sock = writer.get_extra_info("socket")
-            with suppress(OSError, AttributeError):  # it is closed already
+            if not writer.is_closing():  # else uvloop's socket has no descriptor any more
+                sock = writer.get_extra_info("socket")
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
             writer.transport.abort()
 
