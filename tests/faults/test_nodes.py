@@ -25,15 +25,16 @@ def test_a_lieutenant_that_is_killed_takes_its_workers_along_and_its_calls_move(
     lieutenant, journal: Journal, strikes: Strikes, tmp_path: Path, free_port: int
 ) -> None:
     doomed, safe = promises.Audited(tmp_path, 2, port=free_port), lieutenant(1)
-    calls = 300
+    calls, long_calls = 300, 6
     once = Journal(tmp_path, "once")
     with doomed, Commander([doomed.address, safe.address]) as commander:
         until(lambda: len(alive(commander)) == 2, 10, "both nodes are there")
         runs = [
             Running(commander, journal, calls, 0.01),
-            Running(commander, once, calls, 0.01, max_retries=0),
+            Running(commander, once, long_calls, 1.0, max_retries=0),
         ]
-        until(lambda: ran_on(doomed, journal) and ran_on(doomed, once), 10, "both have begun there")
+        until(lambda: begun_on(doomed, journal), 10, "some have begun there")
+        until(lambda: begun_on(doomed, once) & set(once.unfinished()), 10, "a long one runs there")
         family = doomed.family()
         strikes.kill(doomed.pid)
         promises.nothing_is_left(family, 1)
@@ -45,28 +46,26 @@ def test_a_lieutenant_that_is_killed_takes_its_workers_along_and_its_calls_move(
             again, single = (run.outcomes(40) for run in runs)
             until(lambda: reborn.address in alive(commander), 10, "the new one is used")
     strikes.happened("SIGKILL")
-    struck = set(journal.unfinished())
-    assert struck or once.unfinished(), "nothing was running there"
+    assert once.unfinished(), "nothing was running there"
     assert [outcome for outcome in again if isinstance(outcome, BaseException)] == []
     promises.every_call_has_one_outcome(again, calls)
     promises.values_are_true(again, journal)
     promises.never_two_owners(journal)
     # Finished, but not yet reported, is the same as lost: begun twice, and never thrice.
     promises.executed_at_most(journal, 2)
-    promises.every_call_has_one_outcome(single, calls)
+    promises.every_call_has_one_outcome(single, long_calls)
     promises.values_are_true(single, once)
     promises.executed_at_most(once, 1)
     errors = {call: out for call, out in enumerate(single) if isinstance(out, BaseException)}
     assert all(type(error) is NodeDiedError for error in errors.values())
     assert all(error.maybe_executed for error in errors.values())
     assert set(once.unfinished()) <= set(errors)
-    # Those who have not been told of anything may have run, or not; all others have.
-    assert set(range(calls)) - set(errors) <= set(once.executions())
 
 
-def ran_on(node: Lieutenant, journal: Journal) -> bool:
+def begun_on(node: Lieutenant, journal: Journal) -> set[int]:
+    """Which calls have begun there."""
     pids = {seen.pid for seen in node.family()}
-    return any(line.pid in pids for line in journal.lines())
+    return {line.call for line in journal.lines() if line.pid in pids}
 
 
 def test_nodes_that_were_stopped_kill_what_was_given_up_before_they_say_anything(
