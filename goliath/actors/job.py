@@ -140,7 +140,6 @@ class Job:
             TypeError: a row is no call of the function (unless exceptions are returned).
             SerializationError: an argument cannot be pickled (likewise).
         """
-        self._granted -= 1
         self._send_off(rows)
         if self._collector.expected == self._plan.total:
             self.exhaust()
@@ -188,6 +187,9 @@ class Job:
         return len(rows), None
 
     def _send(self, rows: list[Row], form: str, payload: bytes) -> None:
+        # What was granted are parcels: rows that cannot be sent leave the scheduler waiting for
+        # one, and rows that take several parcels are no debt.
+        self._granted = max(self._granted - 1, 0)
         first = self._collector.expect(len(rows))
         origin: Origin = [self.id, first, str(self.id), first]
         parcel = desk.Parcel(self.id, first, len(rows), form, payload, origin)

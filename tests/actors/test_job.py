@@ -124,6 +124,18 @@ def test_with_return_exceptions_a_bad_row_is_an_outcome_and_the_others_run():
     assert job.over
 
 
+def test_rows_that_cannot_be_sent_use_up_nothing_that_was_granted():
+    commander = FakeCommander(batches=1, calls=2, endless=False)
+    job = opened(commander, return_exceptions=True)
+    for _ in range(3):
+        assert job.wanted() == 2
+        job.submit([4, 5])
+    job.submit([{"x": 1}, 6, {"x": 2}])
+    assert job.wanted() == 0
+    job.on_demand(1, 2)
+    assert job.wanted() == 2
+
+
 def unpicklable() -> Any:
     return (item for item in ())
 
