@@ -90,7 +90,8 @@ class Commander:
         token: what the Lieutenants were started with: one string, or a mapping of
             ``"host:port"`` to string. Not needed on one machine.
         token_file: path of a file (mode 0600) with the token.
-        tls: ``"auto"`` (the login proves the certificate) or ``"ca"`` (an authority does).
+        tls: ``"auto"`` (the login proves the certificate) or ``"ca"`` (an authority does, as it
+            must where a proxy ends the TLS; the Lieutenant is then told its ``--public-name``).
         connect_timeout: seconds that the first use waits for a first Lieutenant.
         output: where worker prints go: ``"prefix"`` (this process's stdout and stderr, each line
             with function, node and worker), ``"raw"``, ``"off"``, or a callable that is given

@@ -36,6 +36,7 @@ from goliath.node_options import (
 )
 from goliath.transport.credentials import RuntimeFile
 from goliath.transport.malloc import keep_freed_memory
+from goliath.transport.tls import fingerprint
 
 if TYPE_CHECKING:
     from goliath.transport.listener import Listener
@@ -82,34 +83,37 @@ class _Server:
 
     async def _listen(self) -> int:
         from goliath.transport.listener import Listener
-        from goliath.transport.websocket import ServerTls
 
         options = self._options
-        tls = ServerTls(options.cert, options.key) if options.cert and options.key else None
         listener = Listener(
             options.host,
             options.port,
             [options.token],
-            tls,
+            options.tls,
             TransportConfig.from_environ(),
             BootClock(),
             on_session=lambda channel, peer: self._ref.tell(
                 SessionUp(SessionId(peer.session_id), channel, peer.kid)
             ),
             limits=lambda: {"slots": options.workers, "resources": options.resources},
+            public_name=options.public_name,
+            prefix=options.path_prefix,
         )
         try:
             await listener.start()
         except OSError as exc:
             return _cannot_start(options, exc)
         runtime = RuntimeFile(listener.port)
-        if options.loopback:
+        host_here = options.host_here
+        if host_here is not None:
             runtime.write(
                 options.token,
-                scheme="wss" if tls else "ws",
-                host=options.host,
+                scheme="wss" if options.tls else "ws",
+                host=host_here,
                 port=listener.port,
             )
+        if options.tls is not None:
+            _log.info("certificate %s", fingerprint(options.tls.certificate()))
         try:
             self._catch_signals()
             gc.collect()
@@ -121,7 +125,7 @@ class _Server:
             )
             await self._until_end(listener)
         finally:
-            if options.loopback:
+            if host_here is not None:
                 runtime.remove()
             await listener.close()
         return BROKEN if self._failure is not None else OK

@@ -14,9 +14,12 @@ from goliath.config import NodeConfig
 from goliath.errors import AuthenticationError, GoliathError
 from goliath.machine import gpu_ids, usable_cpus
 from goliath.transport.address import is_loopback
+from goliath.transport.certificate import own_certificate
 from goliath.transport.credentials import Token, read_token_file
+from goliath.transport.tls import ServerTls
 
 TOKEN_VARIABLES = ("GOLIATH_TOKEN", "GOLIATH_TOKEN_FILE")
+WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # and where such a one is found from here
 FLAG_OF = {"CPU": "WORKERS", "GPU": "--num-gpus", "memory": "--memory"}
 
 
@@ -32,8 +35,9 @@ class LieutenantOptions:
     port: int
     workers: int
     token: Token
-    cert: Path | None
-    key: Path | None
+    tls: ServerTls | None
+    public_name: str
+    path_prefix: str
     tasks_per_worker_max: int | None
     bytes_per_worker_max: int | None
     drain_timeout_s: float
@@ -44,6 +48,14 @@ class LieutenantOptions:
     def loopback(self) -> bool:
         """Whether only this machine can reach it."""
         return is_loopback(self.host)
+
+    @property
+    def host_here(self) -> str | None:
+        """Under which address a Commander on this machine finds it; None if under none that
+        every machine has."""
+        if self.host in WILDCARDS:
+            return WILDCARDS[self.host]
+        return self.host if self.loopback else None
 
 
 def parser(program: str = "python -m goliath.lieutenant") -> argparse.ArgumentParser:
@@ -63,11 +75,21 @@ def parser(program: str = "python -m goliath.lieutenant") -> argparse.ArgumentPa
     arguments.add_argument(
         "--token-file", type=Path, metavar="F", help="file (0600) with the token"
     )
-    arguments.add_argument("--tls-cert", type=Path, metavar="F", help="certificate chain, PEM")
+    arguments.add_argument(
+        "--tls-cert",
+        type=Path,
+        metavar="F",
+        help="certificate chain, PEM (default off "
+        "loopback: a self-signed one, made at the first start)",
+    )
     arguments.add_argument("--tls-key", type=Path, metavar="F", help="its private key, PEM")
     arguments.add_argument(
         "--insecure-plaintext", action="store_true",
         help="allow a network address without TLS: everyone on the way can read and change all",
+    )  # fmt: skip
+    arguments.add_argument(
+        "--public-name", type=_public_name, metavar="HOST[/PREFIX]", default=("", ""),
+        help="what Commanders with tls=\"ca\" call it by, where a proxy ends the TLS before it",
     )  # fmt: skip
     arguments.add_argument(
         "--max-tasks-per-worker", type=_positive, metavar="N",
@@ -109,6 +131,16 @@ def _port(text: str) -> int:
     if not 0 <= port <= 65535:
         raise argparse.ArgumentTypeError(f"{port} is no port: 0 to 65535")
     return port
+
+
+def _public_name(text: str) -> tuple[str, str]:
+    host, _, prefix = text.partition("/")
+    if not host or any(c.isspace() or c in ":?#@" for c in text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no host name with or without a path: write lab.example.org, or "
+            "lab.example.org/prefix"
+        )
+    return host.lower(), f"/{prefix}".rstrip("/")
 
 
 def _count(text: str) -> int:
@@ -161,20 +193,12 @@ def options_from(arguments: argparse.Namespace) -> LieutenantOptions:
     """
     loopback = is_loopback(arguments.host)
     token = _token(arguments.token_file)
-    encrypted = arguments.tls_cert is not None or arguments.tls_key is not None
-    if encrypted and not (arguments.tls_cert and arguments.tls_key):
-        raise RefusedConfigurationError("--tls-cert and --tls-key go together; one is missing")
-    if not loopback and token is None:
+    public_name, path_prefix = arguments.public_name
+    if token is None and (public_name or not loopback):
         raise RefusedConfigurationError(
-            f"{arguments.host} can be reached from other machines, and there is no token: make one "
-            "with `goliath token new > FILE && chmod 600 FILE`, copy it to the Commanders, and "
-            "give --token-file FILE here and token_file= there"
-        )
-    if not loopback and not encrypted and not arguments.insecure_plaintext:
-        raise RefusedConfigurationError(
-            f"{arguments.host} can be reached from other machines, and the connection would not be "
-            "encrypted: give --tls-cert and --tls-key, or --insecure-plaintext if the network "
-            "itself is trusted"
+            f"{public_name or arguments.host} can be reached from other machines, and there is no "
+            "token: make one with `(umask 077; goliath token new > FILE)`, copy it to the "
+            "Commanders, and give --token-file FILE here and token_file= there"
         )
     try:
         devices = gpu_ids(arguments.num_gpus)
@@ -186,14 +210,42 @@ def options_from(arguments: argparse.Namespace) -> LieutenantOptions:
         arguments.port,
         arguments.workers or usable_cpus(),
         token or Token.make(),
-        arguments.tls_cert,
-        arguments.tls_key,
+        _tls(arguments, loopback=loopback),
+        public_name,
+        path_prefix,
         arguments.max_tasks_per_worker,
         arguments.max_memory_per_worker,
         NodeConfig.from_environ().drain_timeout_s if drain_s is None else drain_s,
         node_resources(devices, arguments.memory, arguments.resources),
         devices,
     )
+
+
+def _tls(arguments: argparse.Namespace, *, loopback: bool) -> ServerTls | None:
+    """The certificate that was given, or else, off loopback, one of our own."""
+    cert, key = arguments.tls_cert, arguments.tls_key
+    if (cert is None) is not (key is None):
+        raise RefusedConfigurationError("--tls-cert and --tls-key go together; one is missing")
+    if cert is None and (loopback or arguments.insecure_plaintext):
+        return None
+    try:
+        if cert is None:
+            cert = key = own_certificate()
+        tls = ServerTls(cert, key)
+        tls.context()
+        tls.certificate()
+    except AuthenticationError as exc:
+        raise RefusedConfigurationError(str(exc)) from exc
+    except (OSError, ValueError) as exc:
+        remedy = (
+            f"delete {cert}, and another one is made"
+            if arguments.tls_cert is None
+            else "give a certificate and its key, both in PEM"
+        )
+        raise RefusedConfigurationError(
+            f"the certificate {cert} with the key {key} cannot be used ({exc}); {remedy}"
+        ) from exc
+    return tls
 
 
 def _token(path: Path | None) -> Token | None:

@@ -6,8 +6,6 @@ import base64
 import binascii
 import json
 import os
-import stat
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,12 @@ from typing import Any, NoReturn
 from goliath.errors import AuthenticationError
 from goliath.machine import process_exists
 from goliath.transport.address import Address
+from goliath.transport.private_files import (
+    make_private_directory,
+    read_private,
+    runtime_directory,
+    write_private,
+)
 
 PREFIX = "glt1_"
 TOKEN_BYTES = 32
@@ -88,7 +92,7 @@ def read_token_file(path: str | os.PathLike[str]) -> Token:
     Raises:
         AuthenticationError: the file is missing, open to others, or has no good token.
     """
-    return Token.parse(_token_text(_read_private(Path(path)), path))
+    return Token.parse(_token_text(read_private(Path(path)), path))
 
 
 def _token_text(text: str, path: str | os.PathLike[str]) -> str:
@@ -100,30 +104,7 @@ def _token_text(text: str, path: str | os.PathLike[str]) -> str:
         raise AuthenticationError(f"the token file {path} is JSON without a token") from None
 
 
-def _read_private(path: Path) -> str:
-    """The text of a file that nobody else may read or write."""
-    try:
-        with path.open(encoding="utf-8") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            if mode & 0o077:
-                raise AuthenticationError(
-                    f"the token file {path} has mode {mode:04o} and is open to others; "
-                    f"run `chmod 600 {path}`, and make a new token if others use this machine"
-                )
-            return file.read(64 * 1024)
-    except (OSError, UnicodeDecodeError) as exc:
-        raise AuthenticationError(f"the token file {path} cannot be read: {exc}") from exc
-
-
 # -- runtime files -----------------------------------------------------------------------
-
-
-def runtime_directory(environ: Mapping[str, str] | None = None) -> Path:
-    """Where the Lieutenants of this user on this machine leave word for its Commanders."""
-    environ = os.environ if environ is None else environ
-    if environ.get("XDG_RUNTIME_DIR"):
-        return Path(environ["XDG_RUNTIME_DIR"]) / "goliath"
-    return Path(environ.get("HOME") or Path.home()) / ".local" / "state" / "goliath" / "run"
 
 
 class RuntimeFile:
@@ -138,8 +119,7 @@ class RuntimeFile:
         Raises:
             OSError: the directory or the file cannot be made.
         """
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.path.parent.chmod(0o700)
+        make_private_directory(self.path.parent)
         record = {
             "token": token.reveal(),
             "scheme": scheme,
@@ -147,20 +127,12 @@ class RuntimeFile:
             "port": port,
             "pid": os.getpid(),
         }
-        # mkstemp makes it 0600 from the first moment on.
-        handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=".new-")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(record | more, file)
-            Path(name).replace(self.path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        write_private(self.path, json.dumps(record | more))
 
     def read(self) -> dict[str, Any] | None:
         """What it says, or None if there is none, it is not private, or its writer is dead."""
         try:
-            record = json.loads(_read_private(self.path))
+            record = json.loads(read_private(self.path))
         except (AuthenticationError, ValueError):
             return None
         if not isinstance(record, dict):

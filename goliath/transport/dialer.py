@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, cast
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from aiohttp import ClientWSTimeout, TCPConnector
@@ -39,9 +41,10 @@ from goliath.transport.handshake import (
     Ticket,
     Welcome,
 )
-from goliath.transport.keys import NONCE_BYTES, ca_binding, plain_binding, tls_binding
+from goliath.transport.keys import NONCE_BYTES, ca_binding, guards, plain_binding, tls_binding
 from goliath.transport.protocol import SessionProtocol, Side
 from goliath.transport.sockets import tune
+from goliath.transport.tls import client_tls
 from goliath.transport.versions import Versions
 from goliath.transport.websocket import (
     CLOSE_MAX_S,
@@ -49,7 +52,6 @@ from goliath.transport.websocket import (
     PATH,
     ClientSocket,
     WebSocketLink,
-    client_tls,
     message_limit,
 )
 
@@ -75,7 +77,8 @@ class Dialer:
             receiver. A session that is resumed goes on unseen.
         on_trouble: called with the error of each failed attempt.
         tls: ``"auto"`` proves the Lieutenant's certificate by the login, ``"ca"`` has a
-            certificate authority vouch for it (needed behind a proxy that ends the TLS).
+            certificate authority vouch for it (needed behind a proxy that ends the TLS; the
+            Lieutenant has to be started with ``--public-name`` and the host of the address).
     """
 
     def __init__(
@@ -222,22 +225,28 @@ class Dialer:
         address = self._address
         secure = self._credentials.scheme_for(address) == "wss"
         url = f"{'wss' if secure else 'ws'}://{address}{address.prefix}{PATH}"
+        proxy = _proxy_for(address) if secure else None
         try:
             async with asyncio.timeout(self._config.connect_timeout_s):
                 websocket = await http.ws_connect(
                     url,
                     ssl=client_tls(verify=self._verify) if secure else True,
+                    proxy=proxy,
                     compress=0,
                     max_msg_size=message_limit(self._config),
                     timeout=ClientWSTimeout(ws_close=CLOSE_MAX_S),
                 )
         except (aiohttp.ClientError, OSError, TimeoutError) as exc:
-            raise self._no_connection(exc, secure=secure) from exc
+            raise self._no_connection(exc, proxy, secure=secure) from exc
         client = cast("ClientSocket", websocket)
         if client.transport is None or client.transport.is_closing():
             raise ConnectionError(f"{address} took the connection and dropped it again")
-        link = WebSocketLink(client, client.transport, secure=secure)
-        return link, self._binding(client)
+        link, binding = (
+            WebSocketLink(client, client.transport, secure=secure),
+            self._binding(client),
+        )
+        link.needs_checksum = not guards(binding)
+        return link, binding
 
     def _make_socket(self, info: Any) -> socket.socket:
         sock = socket.socket(info[0], info[1], info[2])
@@ -253,11 +262,13 @@ class Dialer:
             return ca_binding(self._address.host)
         return tls_binding(tls.getpeercert(binary_form=True) or b"")
 
-    def _no_connection(self, exc: Exception, *, secure: bool) -> GoliathError:
+    def _no_connection(self, exc: Exception, proxy: str | None, *, secure: bool) -> GoliathError:
         """An error of the libraries below, in words for whoever waits for an answer."""
         address = self._address
         where = f"no lieutenant at {address}"
         match exc:
+            case aiohttp.ClientProxyConnectionError() | aiohttp.ClientHttpProxyError():
+                text = f"{where}: {_proxy_trouble(exc, proxy or '')}"
             case aiohttp.ClientConnectorDNSError():
                 text = f"the name {address.host!r} does not resolve; is it spelled right?"
             case aiohttp.WSServerHandshakeError(status=status):
@@ -333,7 +344,17 @@ class Dialer:
             f"the Lieutenant at {self._address} refused the token; give the one in its token "
             "file with token=, token_file= or GOLIATH_TOKEN_FILE"
         )
-        if binding.startswith(("loopback:", "plain:")):
+        if binding.startswith("tls-server-end-point:"):
+            text += (
+                '; if a proxy before it ends the TLS, give tls="ca" here, and --public-name '
+                f"{self._address.host} to the Lieutenant"
+            )
+        elif binding.startswith("ca:"):
+            text += (
+                f'; with tls="ca", it must have been started with --public-name '
+                f"{self._address.host}"
+            )
+        else:
             text += (
                 ", and if the way there is an `ssh -L` tunnel or a container's port map, use the "
                 "same port number at both ends"
@@ -394,6 +415,26 @@ def _outlasting(limits: Mapping[str, Any], config: TransportConfig) -> Transport
     if type(kill_s) not in (int, float):
         return config
     return replace(config, session_lost_s=max(config.session_lost_s, LOST_PER_KILL * kill_s))
+
+
+def _proxy_for(address: Address) -> str | None:
+    """The proxy that the environment names for encrypted connections (``HTTPS_PROXY``), unless
+    the address is one of its exceptions (``NO_PROXY``), or on this machine."""
+    if address.loopback or proxy_bypass(address.host):
+        return None
+    return getproxies().get("https")
+
+
+def _proxy_trouble(exc: Exception, proxy: str) -> str:
+    # Without user and password: this text goes into logs.
+    parts = urlsplit(proxy)
+    name = f"the proxy {parts.hostname}:{parts.port or parts.scheme} (HTTPS_PROXY)"
+    if isinstance(exc, aiohttp.ClientHttpProxyError):
+        return (
+            f"{name} answered HTTP {exc.status}; it has to allow CONNECT to there, or NO_PROXY "
+            "has to name the host"
+        )
+    return f"{name} cannot be reached; is HTTPS_PROXY right, or should NO_PROXY name the host?"
 
 
 _HTTP_HINTS = {

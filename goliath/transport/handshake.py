@@ -233,6 +233,8 @@ class ServerHandshake:
         bindings: what is true of this connection, the usual one first.
         nonce: 32 fresh random bytes.
         versions: of this Python and its libraries.
+
+    Once the client is verified, ``binding`` is the one that both have used.
     """
 
     def __init__(
@@ -246,6 +248,7 @@ class ServerHandshake:
         self._keys: Keys | None = None
         self._known = False
         self._th = b""
+        self.binding = ""
 
     def challenge(self, hello: bytes) -> bytes:
         """The answer to a hello.
@@ -279,14 +282,10 @@ class ServerHandshake:
                 "proto": SESSION_VERSION,
             }
         )
-        self._th = transcript(hello, challenge, self._binding(said["bind"]))
+        claimed = said["bind"]
+        self.binding = claimed if claimed in self._bindings else self._bindings[0]
+        self._th = transcript(hello, challenge, self.binding)
         return challenge
-
-    def _binding(self, claimed: str) -> str:
-        # Taking the client's word for "ca:" is safe: only the client is cheated by a relay, and
-        # a client that did not verify a certificate does not say "ca:".
-        true = claimed in self._bindings or claimed.startswith("ca:")
-        return claimed if true else self._bindings[0]
 
     def verify(self, proof: bytes) -> Caller:
         """Check the client's proof.

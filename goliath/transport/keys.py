@@ -87,10 +87,17 @@ def sealed_by(key: bytes, role: bytes, th: bytes, message: bytes) -> bool:
 
 # -- bindings --------------------------------------------------------------------------
 
+END_POINT = "tls-server-end-point:"
+
+
+def guards(binding: str) -> bool:
+    """Whether TLS guards all the way: a proxy that ends it (``ca:``) goes on in plaintext."""
+    return binding.startswith(END_POINT)
+
 
 def tls_binding(certificate: bytes) -> str:
     """The binding of a TLS connection to the server with this certificate (DER)."""
-    return "tls-server-end-point:" + hashlib.sha256(certificate).hexdigest()
+    return END_POINT + hashlib.sha256(certificate).hexdigest()
 
 
 def ca_binding(hostname: str) -> str:

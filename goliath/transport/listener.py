@@ -27,15 +27,22 @@ from goliath.transport.connection import CLOSE_OK, CLOSE_PROTOCOL, SessionChanne
 from goliath.transport.credentials import Token
 from goliath.transport.guard import Guard
 from goliath.transport.handshake import KILLS_AFTER, REFUSED, Caller, Peer, ServerHandshake
-from goliath.transport.keys import NONCE_BYTES, Keyring, plain_binding, tls_binding
+from goliath.transport.keys import (
+    NONCE_BYTES,
+    Keyring,
+    ca_binding,
+    guards,
+    plain_binding,
+    tls_binding,
+)
 from goliath.transport.protocol import SessionProtocol, Side
 from goliath.transport.sockets import sockets_on, tune
+from goliath.transport.tls import ServerTls
 from goliath.transport.versions import Versions
 from goliath.transport.websocket import (
     CLOSE_MAX_S,
     CLOSE_UNAUTHENTICATED,
     PATH,
-    Tls,
     WebSocketLink,
     message_limit,
 )
@@ -73,7 +80,8 @@ class Listener:
         on_session: called with each new session; nothing is read from it until it has a
             receiver. Resumed sessions are not reported.
         limits: called for each login; what it returns is told to the Commander (``slots``, …).
-        prefix: a path before ``/goliath/v1``.
+        public_name: the host name that clients know it by, if a proxy ends the TLS before it.
+        prefix: a path that may stand before ``/goliath/v1``: some proxies take it off, some do not.
     """
 
     def __init__(
@@ -81,12 +89,13 @@ class Listener:
         host: str,
         port: int,
         tokens: Iterable[Token],
-        tls: Tls | None,
+        tls: ServerTls | None,
         config: TransportConfig,
         clock: Clock,
         *,
         on_session: Callable[[Channel, Peer], None],
         limits: Callable[[], Mapping[str, Any]] = dict,
+        public_name: str = "",
         prefix: str = "",
         versions: Versions | None = None,
     ) -> None:
@@ -97,7 +106,8 @@ class Listener:
         self._clock = clock
         self._on_session = on_session
         self._limits = limits
-        self._path = prefix.rstrip("/") + PATH
+        self._public_name = public_name.lower()
+        self._paths = {PATH, prefix.rstrip("/") + PATH}
         self._versions = versions or Versions.current()
         self._keyring = Keyring(tokens, decoy=Token.make())
         self._server_id = secrets.token_hex(8)
@@ -227,8 +237,8 @@ class Listener:
     def _objection(self, request: web.BaseRequest) -> tuple[int, str] | None:
         """Why a request is refused before it becomes a websocket."""
         hosts = request.headers.getall("Host", [])
-        if request.path != self._path:
-            return 404, f"there is nothing here; a Commander asks for {self._path}"
+        if request.path not in self._paths:
+            return 404, f"there is nothing here; a Commander asks for {PATH}"
         if request.headers.get("Origin") is not None:
             return 403, "requests of web pages are refused"
         if len(hosts) != 1 or not self._knows_host(hosts[0]):
@@ -244,7 +254,8 @@ class Listener:
         if not is_loopback(self._host):
             return True
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
-        return name == self._host or is_loopback(name.strip("[]"))
+        known = name == self._host or name.lower() == self._public_name
+        return known or is_loopback(name.strip("[]"))
 
     # -- the login -------------------------------------------------------------------------
 
@@ -259,6 +270,7 @@ class Listener:
         try:
             async with asyncio.timeout(self._config.handshake_max_s):
                 handshake, caller = await self._authenticate(link, bindings)
+                link.needs_checksum = not guards(handshake.binding)
                 self._guard.trust(connection)
                 held, peer_seen = await self._admit(link, handshake, caller, address)
             if held is not None:
@@ -299,9 +311,10 @@ class Listener:
         return message
 
     def _bindings(self, port: int) -> tuple[str, ...]:
+        vouched = (ca_binding(self._public_name),) if self._public_name else ()
         if self._certificate is not None:
-            return (tls_binding(self._certificate),)
-        return plain_binding(port, loopback=True), plain_binding(port, loopback=False)
+            return tls_binding(self._certificate), *vouched
+        return plain_binding(port, loopback=True), plain_binding(port, loopback=False), *vouched
 
     # -- sessions --------------------------------------------------------------------------
 

@@ -7,11 +7,8 @@ both ends is a chunk and its header; compression is off, it would cost more than
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Coroutine
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from aiohttp import ClientResponse, ClientWebSocketResponse, WSMsgType, web
 
@@ -54,6 +51,7 @@ class WebSocketLink:
     ) -> None:
         self._websocket = websocket
         self._transport = transport
+        self._secure = secure
         self.needs_checksum = not secure
 
     def __repr__(self) -> str:
@@ -97,61 +95,12 @@ class WebSocketLink:
             self._end()
 
     def _end(self) -> None:
-        if self.needs_checksum:
-            self._transport.close()
-        else:
+        if self._secure:
             self._transport.abort()
+        else:
+            self._transport.close()
 
 
 def message_limit(config: TransportConfig) -> int:
     """The biggest websocket message either end may send."""
     return config.chunk_bytes + HEADER_ROOM_BYTES
-
-
-# -- TLS -------------------------------------------------------------------------------
-
-
-class Tls(Protocol):
-    """What a Lieutenant encrypts with; see also `goliath.transport.certificate.SelfSigned`."""
-
-    def context(self) -> ssl.SSLContext:
-        """A server context."""
-
-    def certificate(self) -> bytes:
-        """The certificate that clients will see, as DER."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServerTls:
-    """The PEM files of a Lieutenant's certificate and key."""
-
-    cert_file: Path
-    key_file: Path
-
-    def context(self) -> ssl.SSLContext:
-        """TLS 1.3 only: both ends are ours.
-
-        Raises:
-            OSError: the files cannot be read, or are not a certificate and its key.
-        """
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
-        context.load_cert_chain(self.cert_file, self.key_file)
-        return context
-
-    def certificate(self) -> bytes:
-        """The certificate that clients will see, as DER."""
-        pem = self.cert_file.read_text()
-        first = pem[pem.index("-----BEGIN CERTIFICATE-----") :]
-        end = "-----END CERTIFICATE-----"
-        return ssl.PEM_cert_to_DER_cert(first[: first.index(end) + len(end)])
-
-
-def client_tls(*, verify: bool) -> ssl.SSLContext:
-    """Without ``verify`` any certificate will do, because the login proves which one it is."""
-    context = ssl.create_default_context()
-    if not verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
-    return context

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -150,13 +151,86 @@ def test_off_loopback_without_a_token_it_refuses_and_says_how() -> None:
     assert "Traceback" not in run.stderr
 
 
-def test_off_loopback_with_plaintext_not_allowed_it_refuses_and_says_how(
-    token_file: Path,
+def test_off_loopback_it_makes_itself_a_certificate_and_a_commander_needs_the_token_only(
+    lieutenant, token_file: Path, private_home: Path
 ) -> None:
+    own = lieutenant(1, "--token-file", str(token_file), host="0.0.0.0")
+    # Of another machine the Commander knows nothing but address and token.
+    away = socket.gethostbyname(socket.gethostname())
+    address = f"wss://127.0.0.1:{own.port}" if away.startswith("127.") else (away, own.port)
+    with Commander([address], token_file=token_file) as commander:
+        assert commander.run(add, [(n, n) for n in range(100)]) == [2 * n for n in range(100)]
+    (kept,) = (private_home / "home/.local/state/goliath").glob("certificate-*.pem")
+    assert kept.stat().st_mode & 0o777 == 0o600
+    made = kept.read_bytes()
+    own.stop()
+    lieutenant(1, "--token-file", str(token_file), host="0.0.0.0")
+    assert kept.read_bytes() == made
+
+
+def test_off_loopback_a_commander_on_the_same_machine_needs_nothing(
+    lieutenant, token_file: Path
+) -> None:
+    own = lieutenant(1, "--token-file", str(token_file), host="0.0.0.0")
+    assert own.runtime()["scheme"] == "wss"
+    with Commander([("127.0.0.1", own.port)]) as commander:
+        assert commander.run(add, [(1, 1)]) == [2]
+
+
+def test_off_loopback_nobody_is_answered_in_plaintext(lieutenant, token_file: Path) -> None:
+    own = lieutenant(1, "--token-file", str(token_file), host="0.0.0.0")
+    with (
+        Commander(
+            [f"ws://127.0.0.1:{own.port}"], token_file=token_file, connect_timeout=1
+        ) as commander,
+        pytest.raises(goliath.ConnectionError, match="wss://"),
+    ):
+        commander.run(add, [(1, 1)])
+
+
+@pytest.mark.parametrize("flag", ["--tls-cert", "--tls-key"])
+def test_half_a_certificate_is_refused(token_file: Path, flag: str) -> None:
+    run = command("0.0.0.0", "0", "1", "--token-file", str(token_file), flag, "nothing.pem")
+    assert run.returncode == 2
+    assert "go together" in run.stderr
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_a_certificate_that_is_none_is_refused_in_words(token_file: Path, host: str) -> None:
+    given = ["--tls-cert", str(token_file), "--tls-key", str(token_file)]
+    run = command(host, "0", "1", "--token-file", str(token_file), *given)
+    assert run.returncode == 2
+    assert str(token_file) in run.stderr
+    assert "give a certificate and its key" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_where_nothing_can_make_a_certificate_it_refuses_and_says_what_can(
+    token_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # No package of this name, no program on the path, and none made before.
+    (tmp_path / "cryptography.py").write_text("raise ImportError")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     run = command("0.0.0.0", "0", "1", "--token-file", str(token_file))
     assert run.returncode == 2
+    assert "goliath[tls]" in run.stderr
     assert "--tls-cert" in run.stderr
-    assert "--insecure-plaintext" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_a_public_name_without_a_token_is_refused() -> None:
+    run = command("127.0.0.1", "0", "1", "--public-name", "lab.example.org")
+    assert run.returncode == 2
+    assert "--token-file" in run.stderr
+
+
+@pytest.mark.parametrize("name", ["", "wss://lab", "lab:8080", "a b", "/prefix"])
+def test_a_public_name_that_is_none_is_refused(name: str) -> None:
+    run = command("127.0.0.1", "0", "1", "--public-name", name)
+    assert run.returncode == 2
+    assert "lab.example.org" in run.stderr
 
 
 def test_a_token_file_that_others_can_read_is_refused(token_file: Path) -> None:

@@ -23,8 +23,8 @@ from goliath.transport.address import Address
 from goliath.transport.credentials import Credentials, Token
 from goliath.transport.keys import Keys
 from goliath.transport.listener import Listener, _address_of
+from goliath.transport.tls import ServerTls
 from goliath.transport.versions import Versions
-from goliath.transport.websocket import ServerTls
 from tests.transport.ends import TOKEN, Sessions, control, dialing, listening, make_dialer
 from tests.transport.proxy import proxying
 
@@ -275,13 +275,20 @@ async def test_any_other_path_is_refused(path: str):
         assert await status_of(listener.port, path) == 404
 
 
-async def test_a_prefix_is_part_of_the_path():
+async def test_a_prefix_may_stand_before_the_path():
     near, far = Sessions(), Sessions()
     async with listening(far, prefix="/lab/") as listener:
-        assert await status_of(listener.port) == 404
+        assert await status_of(listener.port) == 101
+        assert await status_of(listener.port, "/other/goliath/v1") == 404
         address = Address("127.0.0.1", listener.port, prefix="/lab")
         async with dialing(make_dialer(0, near, address=address)):
             await near.end()
+
+
+async def test_on_loopback_the_public_name_is_a_known_host():
+    async with listening(Sessions(), public_name="lab.example.org") as listener:
+        assert await status_of(listener.port, Host="Lab.example.org") == 101
+        assert await status_of(listener.port, Host="lab.example.com") == 403
 
 
 async def test_two_hosts_in_one_request_are_refused():

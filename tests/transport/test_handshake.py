@@ -130,8 +130,13 @@ def test_a_relay_to_another_port_is_refused():
         Login(near, server(binding=plain_binding(8080, loopback=True))).run()
 
 
-def test_a_client_that_trusted_a_certificate_authority_says_so():
-    assert Login(client(binding=ca_binding("Lab.example.org")), server()).run().said is not None
+def test_a_client_that_trusted_a_certificate_authority_says_so_and_for_which_name():
+    far = server(binding=ca_binding("Lab.example.org"))
+    assert Login(client(binding=ca_binding("lab.example.org")), far).run().said is not None
+    for binding in (TLS, plain_binding(8080, loopback=True)):
+        near = client(binding=ca_binding("lab.example.org"))
+        with pytest.raises(AuthenticationError):
+            Login(near, server(binding=binding)).run()
 
 
 def test_a_server_without_the_token_cannot_welcome():

@@ -1,0 +1,60 @@
+"""What both ends encrypt with."""
+
+from __future__ import annotations
+
+import hashlib
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+_BEGIN, _END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerTls:
+    """The PEM files of a Lieutenant's certificate and key; they may be one file."""
+
+    cert_file: Path
+    key_file: Path
+
+    def context(self) -> ssl.SSLContext:
+        """TLS 1.3 only: both ends are ours.
+
+        Raises:
+            OSError: the files cannot be read, or are not a certificate and its key.
+        """
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.load_cert_chain(self.cert_file, self.key_file, password=_no_password)
+        return context
+
+    def certificate(self) -> bytes:
+        """The certificate that clients will see, as DER: the first one of the file.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: there is none in it.
+        """
+        pem = self.cert_file.read_text()
+        first = pem[pem.index(_BEGIN) :]
+        return ssl.PEM_cert_to_DER_cert(first[: first.index(_END) + len(_END)])
+
+
+def _no_password() -> str:
+    """OpenSSL would ask the terminal, and a Lieutenant has nobody there."""
+    raise ssl.SSLError("the key is encrypted; give one without a passphrase, of mode 0600")
+
+
+def fingerprint(certificate: bytes) -> str:
+    """What people compare: ``sha256:`` and the hash of a certificate (DER)."""
+    return "sha256:" + hashlib.sha256(certificate).hexdigest()
+
+
+def client_tls(*, verify: bool) -> ssl.SSLContext:
+    """Without ``verify`` any certificate will do, because the login proves which one it is."""
+    context = ssl.create_default_context()
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+    return context
