@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from goliath.testing.processes import Seen, alive, descendants, kill, living, marked, until
-from goliath.transport.credentials import runtime_directory
+from goliath.transport.private_files import runtime_directory
 
 MARK = "GOLIATH_TEST_LIEUTENANT"
 """Set in the environment of the Lieutenant, and so of whatever it starts."""
