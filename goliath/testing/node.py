@@ -59,6 +59,7 @@ class Node:
         env: environment variables of its process, beside those of this one.
         timers: more of them (see `QUICK_TIMERS`).
         launcher: what of Python runs it.
+        inside: what runs Python, such as ``("ip", "netns", "exec", "lab")``; it must become it.
     """
 
     def __init__(
@@ -70,11 +71,13 @@ class Node:
         env: Mapping[str, str] | None = None,
         timers: Mapping[str, str] = QUICK_TIMERS,
         launcher: Sequence[str] = ("-m", "goliath.testing.guarded"),
+        inside: Sequence[str] = (),
     ) -> None:
         self.host, self.port, self.workers = host, port, workers or 0
         self._given = workers
         self._flags = flags
         self._launcher = launcher
+        self._inside = inside
         self._folder = tempfile.TemporaryDirectory(prefix="goliath-node-")
         (Path(self._folder.name) / "tmp").mkdir()
         self._mark = uuid.uuid4().hex
@@ -156,7 +159,7 @@ class Node:
         assert not self.running, f"{self!r} runs already"
         self._let_go()
         self._told = False
-        command = [sys.executable, *self._launcher, self.host, str(self.port)]
+        command = [*self._inside, sys.executable, *self._launcher, self.host, str(self.port)]
         if self._given is not None:
             command.append(str(self._given))
         with self._log("out").open("wb") as out, self._log("err").open("ab") as err:
