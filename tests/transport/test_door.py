@@ -107,6 +107,33 @@ async def test_no_lieutenant_is_said_so_and_tried_again_until_there_is_one(free_
         await listener.close()
 
 
+async def test_whoever_takes_the_connection_and_says_nothing_is_not_waited_for():
+    near, gone = Sessions(), asyncio.Event()
+
+    async def say_nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await gone.wait()
+        writer.close()
+
+    async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        config = replace(QUICK, connect_timeout_s=0.1)
+        error = await trouble_of(make_dialer(port, near, config), near)
+        gone.set()
+    assert str(error) == f"no lieutenant at 127.0.0.1:{port}: no answer within 0.1 s"
+
+
+async def test_nobody_says_more_than_the_limit_before_the_login():
+    near = Sessions()
+    async with listening(Sessions(), replace(QUICK, handshake_message_max_bytes=64)) as listener:
+        error = await trouble_of(make_dialer(listener.port, near, QUICK), near)
+    assert isinstance(error, AuthenticationError)
+    async with listening(Sessions(), QUICK) as listener:
+        near = Sessions()
+        config = replace(QUICK, handshake_message_max_bytes=64)
+        error = await trouble_of(make_dialer(listener.port, near, config), near)
+    assert "bytes during the login" in str(error)
+
+
 async def test_a_name_that_does_not_resolve_is_said_so(monkeypatch: pytest.MonkeyPatch):
     near = Sessions()
     address = Address("no-such-host.invalid", 1)
@@ -368,9 +395,10 @@ async def test_an_address_that_fails_too_often_has_to_wait():
 
 async def test_sockets_send_at_once_queue_little_and_give_up_on_the_dead():
     near, far = Sessions(), Sessions()
+    config = TransportConfig(tcp_user_timeout_s=7.5)
     async with (
-        listening(far) as listener,
-        dialing(make_dialer(listener.port, near)),
+        listening(far, config) as listener,
+        dialing(make_dialer(listener.port, near, config)),
     ):
         await near.end()
         await far.end()
@@ -382,7 +410,7 @@ async def test_sockets_send_at_once_queue_little_and_give_up_on_the_dead():
             }
             assert options == {
                 "TCP_NODELAY": 1,
-                "TCP_USER_TIMEOUT": 20_000,
+                "TCP_USER_TIMEOUT": 7500,
                 "TCP_NOTSENT_LOWAT": 256 * KIB,
             }
 

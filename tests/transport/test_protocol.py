@@ -251,6 +251,17 @@ def test_whoever_only_listens_acknowledges_now_and_then():
     assert header_of(world.coming[0])["a"] == 200
 
 
+def test_whoever_only_listens_acknowledges_much_sooner_than_little():
+    world = World(TransportConfig(ack_bytes=2000))
+    for n in range(2):
+        world.here.send(bulk(n, bytes(1000)))
+        world.there.receive_frame(world.here.next_frame(world.now), world.now)
+        ack = world.there.next_frame(world.now)
+        assert (ack is not None) is (n == 1)
+    world.here.receive_frame(ack, world.now)
+    assert "0 in doubt" in repr(world.here)
+
+
 def test_congestion_begins_above_the_limit_and_ends_at_half_of_it():
     world = World(TransportConfig(unacked_max_bytes=10_000, ack_frames=1))
     for n in range(10):
