@@ -17,8 +17,9 @@ NAMES = (
     *("batch", "latency", "remote", "chain", "actors"),
     *("cpu", "makespan", "fairness", "footprint"),
 )
+SOAK = "soak"  # only when it is named: it takes as long as it is told to
 STOP_MAX_S = 30.0
-LIMIT_S = 300.0  # one benchmark; the longest takes about a minute
+LIMIT_S = 300.0  # one benchmark; the longest takes about a minute, but for the soak
 GRACE_S = 2.0  # for its stack to reach stderr before it is interrupted
 
 
@@ -30,61 +31,70 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if options.inside:
-            return _inside(options.inside, options.quick)
-        return _judge(options.names or NAMES, options.quick, options.json)
+            return _inside(options)
+        return _judge(options)
     except KeyboardInterrupt:
         return 130
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(NAMES)}")
+    names = f"of {', '.join(NAMES)}; or {SOAK}, by itself"
+    parser.add_argument("names", nargs="*", metavar="name", help=names)
     parser.add_argument("--quick", action="store_true", help="fewer repetitions")
     parser.add_argument("--json", action="store_true", help="a line of JSON for each figure")
-    parser.add_argument("--inside", choices=NAMES, help=argparse.SUPPRESS)
+    parser.add_argument("--minutes", type=float, default=10.0, help="of the soak (default: 10)")
+    parser.add_argument("--inside", choices=(*NAMES, SOAK), help=argparse.SUPPRESS)
     return parser
 
 
-def _inside(name: str, quick: bool) -> int:
+def _limit_s(name: str, minutes: float) -> float:
+    return LIMIT_S + (60 * minutes if name == SOAK else 0)
+
+
+def _inside(options: argparse.Namespace) -> int:
     """One benchmark in this process; its figures go to stdout as they are measured."""
-    faulthandler.dump_traceback_later(LIMIT_S)
+    name = options.inside
+    faulthandler.dump_traceback_later(_limit_s(name, options.minutes))
     with isolated():
         benchmark = importlib.import_module(f"benchmarks.{name}")
-        for figure in benchmark.measure(quick):
+        for figure in benchmark.measure(options.minutes if name == SOAK else options.quick):
             print(figure.as_json(), flush=True)
     return 0
 
 
-def _judge(names: Sequence[str], quick: bool, as_json: bool) -> int:
-    if unknown := [name for name in names if name not in NAMES]:
-        print(f"no benchmark named {', '.join(unknown)}; there are {', '.join(NAMES)}")
+def _judge(options: argparse.Namespace) -> int:
+    names = options.names or NAMES
+    if unknown := [name for name in names if name not in (*NAMES, SOAK)]:
+        print(f"no benchmark named {', '.join(unknown)}; there are {', '.join((*NAMES, SOAK))}")
         return 2
-    if not as_json:
+    if not options.json:
         print(HEADING, flush=True)
-    missed = [fault for name in names for fault in _faults(name, quick, as_json)]
+    missed = [fault for name in names for fault in _faults(name, options)]
     for fault in missed:
         print(fault, file=sys.stderr)
     return 1 if missed else 0
 
 
-def _faults(name: str, quick: bool, as_json: bool) -> list[str]:
+def _faults(name: str, options: argparse.Namespace) -> list[str]:
     """Run one benchmark and print its figures; what there is to complain about."""
     faults: list[str] = []
 
     def show(figure: Figure) -> None:
-        print(figure.as_json() if as_json else figure.as_line(), flush=True)
+        print(figure.as_json() if options.json else figure.as_line(), flush=True)
         if figure.verdict == MISSED:
             faults.append(f"{MISSED}: {name}: {figure.name}")
 
-    if status := _outside(name, quick, show):
+    if status := _outside(name, options, show):
         faults.append(f"{FAILED}: {name}: exit status {status}")
     return faults
 
 
-def _outside(name: str, quick: bool, show: Callable[[Figure], None]) -> int:
+def _outside(name: str, options: argparse.Namespace, show: Callable[[Figure], None]) -> int:
     """One benchmark in a fresh process: no heap, thread or cache of the one before."""
+    flags = ["--minutes", str(options.minutes), *(["--quick"] if options.quick else [])]
     child = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks", "--inside", name, *(["--quick"] if quick else [])],
+        [sys.executable, "-m", "benchmarks", "--inside", name, *flags],
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -92,7 +102,7 @@ def _outside(name: str, quick: bool, show: Callable[[Figure], None]) -> int:
         # A terminal sends Ctrl-C to the whole group: here only we get it, and pass it on once.
         start_new_session=True,
     )
-    overdue = threading.Timer(LIMIT_S + GRACE_S, _end, [child])
+    overdue = threading.Timer(_limit_s(name, options.minutes) + GRACE_S, _end, [child])
     overdue.start()
     try:
         for line in child.stdout:
