@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import field
 from itertools import count
 from math import inf
@@ -159,15 +159,17 @@ class Crew:
                 return worker
         return None
 
-    def host_for(self, work: Work) -> Worker | None:
+    def host_for(self, work: Work, *, another: bool = True) -> Worker | None:
         """The worker in which a call of a coroutine function is to run beside others like it; None
-        if there is none, or if it should have another one, because a slot is free for that."""
+        if there is none, or if it should have another one (and may), because a slot is free for
+        that."""
         hosts = [w for w in self.workers.values() if w.lanes and self._is_like(w, work)]
         roomy = [w for w in hosts if len(w.lanes) < work.concurrency and self.calls_left(w) != 0]
         if not roomy:
             return None
         free = self.slots - self.occupied()
-        if len(hosts) < self.slots and work.cpus <= free and self.has_resources(work):
+        fits = another and len(hosts) < self.slots and work.cpus <= free
+        if fits and self.has_resources(work):
             return None
         return min(roomy, key=lambda worker: len(worker.lanes))
 
@@ -367,7 +369,9 @@ class Crew:
 
     # -- time ----------------------------------------------------------------------------
 
-    def keep_time(self, now: float, *, share: bool) -> tuple[list[NodeCommand], float]:
+    def keep_time(
+        self, now: float, *, share: bool, exhausted: Collection[SessionId] = ()
+    ) -> tuple[list[NodeCommand], float]:
         """Look after every worker once: flush, look for calls that run too long, kill, let the
         parked go, and share out what one has and another could do.
 
@@ -376,6 +380,7 @@ class Crew:
         Args:
             now: the time.
             share: whether idle slots may be filled from what runs beside them.
+            exhausted: sessions that may fill no further slot.
 
         Returns:
             What is due; and when something will be due that has no other cause than time.
@@ -406,7 +411,8 @@ class Crew:
             if at < next_at:
                 next_at = at
         if share and laden and (roomy or occupied < self.slots):
-            next_at = min(next_at, self._split_for_the_idle(self.slots - occupied, due, now))
+            free = self.slots - occupied
+            next_at = min(next_at, self._split_for_the_idle(free, exhausted, due, now))
         return due, next_at
 
     @staticmethod
@@ -448,7 +454,9 @@ class Crew:
         if worker.kill_at <= now:
             yield self.kill(worker, now)
 
-    def _split_for_the_idle(self, free: float, due: list[NodeCommand], now: float) -> float:
+    def _split_for_the_idle(
+        self, free: float, exhausted: Collection[SessionId], due: list[NodeCommand], now: float
+    ) -> float:
         """While slots, or lanes beside them, are idle, have running pieces split.
 
         Returns:
@@ -459,10 +467,12 @@ class Crew:
         for worker in self.revocable() + self.splittable():
             assert worker.piece is not None
             work, ripe_at = worker.piece.work, worker.since + SPLIT_AFTER_S
+            beside = worker.host is not None and self._has_room(worker.host)
+            if worker.session in exhausted and not beside:
+                continue
             if ripe_at > now:
                 next_at = min(next_at, ripe_at)
                 continue
-            beside = worker.host is not None and self._has_room(worker.host)
             if not beside and (free < work.cpus or not self.has_resources(work)):
                 continue
             free -= not beside

@@ -41,6 +41,8 @@ from goliath.core.node_events import (
     NodeEvent,
     NodeTimerFired,
     NodeWakeAt,
+    RealmEnded,
+    RealmLimited,
     RefuseWait,
     ReportDone,
     ReportEnvironmentBroken,
@@ -60,6 +62,7 @@ from goliath.core.node_events import (
 )
 from goliath.core.policy import NodePolicy, RestartIntensity
 from goliath.core.queues import Queues
+from goliath.core.quotas import Quotas
 from goliath.core.residency import Residency
 from goliath.core.residents import Resident
 from goliath.core.surrender import Surrender
@@ -83,6 +86,7 @@ class Node:
     _surrender: Surrender = field(init=False)
     _depot: Depot = field(init=False)
     _residency: Residency = field(init=False)
+    _quotas: Quotas = field(init=False)
     _fair: DeficitRoundRobin = field(default_factory=DeficitRoundRobin)
     _drained: bool = False
     _crowded_until: float = -inf  # no other process is started before
@@ -95,6 +99,7 @@ class Node:
         self._surrender = Surrender(self._queues, self._crew)
         self._depot = Depot(self._policy.depot_bytes)
         self._residency = Residency(self._queues, self._crew, self._fair, self._policy)
+        self._quotas = Quotas(self._queues, self._crew, self._residency.residents)
 
     def handle(self, event: NodeEvent, now: float) -> list[NodeCommand]:
         """Take one event in; what is to be done about it, in order."""
@@ -102,7 +107,8 @@ class Node:
         if self._queues.waiting():
             commands += self._start(now)
         draining = self._queues.draining
-        due, deadline = self._crew.keep_time(now, share=not draining)
+        exhausted = self._quotas.exhausted()
+        due, deadline = self._crew.keep_time(now, share=not draining, exhausted=exhausted)
         commands += due
         if draining and not (self._drained or self._depot or self._crew.runs_anything()):
             self._drained = True
@@ -147,6 +153,12 @@ class Node:
                 return self._on_opened(session, realm)
             case SessionClosed(session):
                 return self._on_closed(session, now)
+            case RealmLimited(realm, slots):
+                self._quotas.limit(realm, slots)
+                return iter(())
+            case RealmEnded(realm):
+                self._quotas.limit(realm, None)
+                return self._residency.end_all(realm, now)
             case EnvironmentReady(session, environment):
                 return self._on_environment_ready(session, environment)
             case EnvironmentBroke():
@@ -604,9 +616,7 @@ class Node:
         for piece in session.queue:
             work = piece.work
             visits = work.home != session.id
-            if work.environment not in session.ready and not (
-                visits and self._residency.receives(work.environment)
-            ):
+            if not self._is_ready(session, work):
                 continue
             if work.actor:
                 host = self._crew.host(work.home, work.environment)
@@ -614,10 +624,11 @@ class Node:
                     return piece
                 if host is not None or visits:
                     continue  # it runs something: its calls wait for it, and hold up nobody
-            elif full:
-                continue
-            elif work.concurrency > 1 and self._crew.host_for(work) is not None:
+            elif not full and work.concurrency > 1 and self._host_for(work) is not None:
                 return piece
+            if (full and not work.actor) or not self._quotas.admits(work):
+                full = full or not work.actor
+                continue
             if work.resources and (
                 awaited.intersection(work.resources) or not self._crew.has_resources(work)
             ):
@@ -627,6 +638,15 @@ class Node:
                 return piece
             full = full or not work.actor
         return None
+
+    def _is_ready(self, session: Session, work: Work) -> bool:
+        """Whether what it needs is there: its directory, or the detached actor it is for."""
+        if work.environment in session.ready:
+            return True
+        return work.home != session.id and self._residency.receives(work.environment)
+
+    def _host_for(self, work: Work) -> Worker | None:
+        return self._crew.host_for(work, another=self._quotas.admits(work))
 
     def _has_place(self, session: Session, work: Work, free: float, now: float) -> bool:
         """Whether there is a slot for it, and a process, or room for one."""
@@ -654,7 +674,7 @@ class Node:
         if work.actor:
             worker = self._crew.host(work.home, work.environment)
         elif concurrent:
-            worker = self._crew.host_for(work)
+            worker = self._host_for(work)
         # A GPU not in one that has run other calls: it may know for good that there is none.
         if worker is None and not work.actor and not work.resources.get(GPU):
             worker = self._crew.idle(session.id, work.environment)
@@ -721,3 +741,4 @@ class Node:
         self._crew.check()
         self._depot.check(self._queues.sessions)
         self._residency.check()
+        self._quotas.check()

@@ -22,6 +22,22 @@ class SessionOpened:
 
 
 @record
+class RealmLimited:
+    """The holders of a token may have so many calls run at once; None: as many as there are
+    slots."""
+
+    realm: str
+    slots: int | None
+
+
+@record
+class RealmEnded:
+    """A token was revoked: its detached actors end. (Its sessions are closed besides.)"""
+
+    realm: str
+
+
+@record
 class SessionClosed:
     """A Commander has left, or was not heard from for too long."""
 
@@ -228,6 +244,8 @@ class NodeTimerFired:
 
 NodeEvent = (
     SessionOpened
+    | RealmLimited
+    | RealmEnded
     | SessionClosed
     | EnvironmentReady
     | EnvironmentBroke

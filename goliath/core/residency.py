@@ -37,6 +37,7 @@ from goliath.core.work import Session, Work, Worker, WorkerState
 from goliath.errors import KILLED, LEFT
 from goliath.record import record
 
+REVOKED = "its token was revoked"
 ENDED = "its process has ended"
 RAISED = "its __init__ raised"
 UNKNOWN = "no such actor lives on this node any more"
@@ -229,6 +230,11 @@ class Residency:
         host = self.crew.host(HOUSE, resident.environment)
         if host is not None and host.state is not WorkerState.LEAVING:
             yield self.crew.kill(host, now)
+
+    def end_all(self, realm: str, now: float) -> Iterator[NodeCommand]:
+        """Nobody may call the actors of this realm any more."""
+        for resident in [each for each in self.residents if each.realm == realm]:
+            yield from self._end(resident, REVOKED, now)
 
     def leaves(self, worker: Worker) -> None:
         """An actor has said itself that it will end."""

@@ -44,6 +44,10 @@ class Work:
         """The session to which the process belongs that runs it."""
         return HOUSE if self.resident else self.session
 
+    def takes_slots(self) -> float:
+        """What a worker that runs it takes of the quota of its Commander's token."""
+        return self.cpus if self.actor else max(1.0, self.cpus)
+
 
 @dataclass(slots=True, eq=False)
 class Piece:
@@ -160,6 +164,15 @@ class Worker:
         if self.work is None or any(lane.waiting for lane in self.lanes.values()):
             return 0.0
         return self.work.cpus
+
+    def takes_slots(self) -> float:
+        """What it takes of the quota of its Commander's token."""
+        if self.actor:
+            return self.cpus
+        work = self.work
+        if work is None or any(unit.waiting for unit in self.units):
+            return 0.0
+        return work.takes_slots()
 
     def takes(self, resource: str) -> float:
         """How much of another resource it has now."""

@@ -82,6 +82,19 @@ class Lieutenant(Host):
         self.up = True
         self.node = Node(self.slots, self.resources, self._policy, self.devices)
         self._wake_at = 0.0
+        if self.world.chance(0.2):
+            self.world.at(0.001, self._limit, self.incarnation, 3)
+
+    def _limit(self, incarnation: int, changes: int) -> None:
+        """The owner of the node changes his mind about how much a token's holders may use."""
+        if incarnation != self.incarnation or not self.up:
+            return
+        if self.asleep(self._limit, incarnation, changes):
+            return
+        slots = self.world.rng.randint(1, self.slots) if changes else None
+        self.tell(ev.RealmLimited("", slots))
+        if changes:
+            self.world.at(self.world.rng.uniform(0.01, 10.0), self._limit, incarnation, changes - 1)
 
     def crash(self) -> None:
         """``kill -9``: its workers go with it."""
