@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from goliath import __version__
+from goliath import __version__, access
 from goliath.errors import ConnectionError as NoConnectionError, GoliathError
 
 if TYPE_CHECKING:
@@ -43,11 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"goliath {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     commands.add_parser("lieutenant", help="serve this machine's CPUs (see its own --help)")
-    token = commands.add_parser("token", help="make a token").add_subparsers(
-        metavar="ACTION", required=True
-    )
-    new = token.add_parser("new", help="print a fresh token; keep it in a file of mode 0600")
-    new.set_defaults(command=_new_token)
+    access.add_commands(commands)
     nodes = commands.add_parser("nodes", help="what the Lieutenants say of themselves")
     nodes.add_argument("address", nargs="+", help="host:port")
     nodes.add_argument("--token-file", help="file with the token")
@@ -84,13 +80,6 @@ def _add_addresses(parser: argparse.ArgumentParser) -> None:
         "on this machine)",
     )
     parser.add_argument("--token-file", help="file with the token")
-
-
-def _new_token(_: argparse.Namespace) -> int:
-    from goliath.transport.credentials import Token
-
-    print(Token.make().reveal())
-    return 0
 
 
 def _nodes(arguments: argparse.Namespace) -> int:

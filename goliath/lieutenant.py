@@ -15,9 +15,11 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from goliath.actors.embedded import node_policy
+from goliath.actors.gatehouse import Gatehouse
 from goliath.actors.lieutenant import LieutenantActor
 from goliath.actors.nursery import Nursery
 from goliath.actors.portal import new_event_loop
@@ -28,6 +30,7 @@ from goliath.clock import BootClock
 from goliath.config import NodeConfig, TransportConfig
 from goliath.core.ids import SessionId
 from goliath.core.node import Node
+from goliath.machine import hide_memory
 from goliath.node_options import (
     LieutenantOptions,
     RefusedConfigurationError,
@@ -35,10 +38,12 @@ from goliath.node_options import (
     parser,
 )
 from goliath.transport.credentials import RuntimeFile
+from goliath.transport.keys import fingerprint_of, tls_binding
 from goliath.transport.malloc import keep_freed_memory
-from goliath.transport.tls import fingerprint
 
 if TYPE_CHECKING:
+    from goliath.transport.channel import Channel
+    from goliath.transport.handshake import Peer
     from goliath.transport.listener import Listener
 
 OK, REFUSED, CANNOT_BIND, BROKEN = 0, 2, 3, 70
@@ -85,17 +90,20 @@ class _Server:
         from goliath.transport.listener import Listener
 
         options = self._options
+        gatehouse = Gatehouse(options.token, options.token_file, self._ref.tell)
         listener = Listener(
             options.host,
             options.port,
-            [options.token],
+            gatehouse.tokens(),
             options.tls,
             TransportConfig.from_environ(),
             BootClock(),
-            on_session=lambda channel, peer: self._ref.tell(
-                SessionUp(SessionId(peer.session_id), channel, peer.kid)
-            ),
-            limits=lambda: {"slots": options.workers, "resources": options.resources},
+            on_session=partial(self._on_session, gatehouse),
+            limits=lambda kid: {
+                "slots": gatehouse.slots(kid, options.workers),
+                "resources": options.resources,
+            },
+            renewed=gatehouse.renewed,
             public_name=options.public_name,
             prefix=options.path_prefix,
         )
@@ -107,13 +115,13 @@ class _Server:
         host_here = options.host_here
         if host_here is not None:
             runtime.write(
-                options.token,
+                gatehouse.own.token,
                 scheme="wss" if options.tls else "ws",
                 host=host_here,
                 port=listener.port,
             )
         if options.tls is not None:
-            _log.info("certificate %s", fingerprint(options.tls.certificate()))
+            _log.info("certificate %s", fingerprint_of(tls_binding(options.tls.certificate())))
         try:
             self._catch_signals()
             gc.collect()
@@ -129,6 +137,12 @@ class _Server:
                 runtime.remove()
             await listener.close()
         return BROKEN if self._failure is not None else OK
+
+    def _on_session(self, gatehouse: Gatehouse, channel: Channel, peer: Peer) -> None:
+        entry = gatehouse.entry(peer.kid)
+        name = entry.name if entry is not None else "?"
+        _log.info("%s has logged in with the token %r", peer.address, name)
+        self._ref.tell(SessionUp(SessionId(peer.session_id), channel, peer.kid))
 
     def _catch_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -204,6 +218,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m goliath.li
     """Run a Lieutenant until it is told to stop; its exit code."""
     arguments = parser(program).parse_args(argv)
     keep_freed_memory()
+    hide_memory()
     _configure_logging(arguments.log_level, arguments.log_format)
     try:
         options = options_from(arguments)

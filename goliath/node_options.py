@@ -15,8 +15,14 @@ from goliath.errors import AuthenticationError, GoliathError
 from goliath.machine import gpu_ids, usable_cpus
 from goliath.transport.address import is_loopback
 from goliath.transport.certificate import own_certificate
-from goliath.transport.credentials import Token, read_token_file
 from goliath.transport.tls import ServerTls
+from goliath.transport.token import Token
+from goliath.transport.token_file import (
+    DEFAULT,
+    NamedToken,
+    WatchedTokens,
+    default_token_file,
+)
 
 TOKEN_VARIABLES = ("GOLIATH_TOKEN", "GOLIATH_TOKEN_FILE")
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # and where such a one is found from here
@@ -34,7 +40,8 @@ class LieutenantOptions:
     host: str
     port: int
     workers: int
-    token: Token
+    token: NamedToken | None  # the only one, if they are not in a file
+    token_file: WatchedTokens | None
     tls: ServerTls | None
     public_name: str
     path_prefix: str
@@ -73,8 +80,10 @@ def parser(program: str = "python -m goliath.lieutenant") -> argparse.ArgumentPa
         help="calls that run at once (default: the usable CPUs)",
     )  # fmt: skip
     arguments.add_argument(
-        "--token-file", type=Path, metavar="F", help="file (0600) with the token"
-    )
+        "--token-file", type=Path, metavar="F",
+        help="file (0600) with the tokens to accept, read again when it changes (default: the "
+        "one that `goliath token new --name NAME` writes, if there is one)",
+    )  # fmt: skip
     arguments.add_argument(
         "--tls-cert",
         type=Path,
@@ -192,12 +201,12 @@ def options_from(arguments: argparse.Namespace) -> LieutenantOptions:
         RefusedConfigurationError: the combination is not safe, or not possible.
     """
     loopback = is_loopback(arguments.host)
-    token = _token(arguments.token_file)
+    token, file = _tokens(arguments.token_file)
     public_name, path_prefix = arguments.public_name
-    if token is None and (public_name or not loopback):
+    if token is None and file is None and (public_name or not loopback):
         raise RefusedConfigurationError(
             f"{public_name or arguments.host} can be reached from other machines, and there is no "
-            "token: make one with `(umask 077; goliath token new > FILE)`, copy it to the "
+            "token: make one with `(umask 077; goliath token new > FILE)`, copy the file to the "
             "Commanders, and give --token-file FILE here and token_file= there"
         )
     try:
@@ -209,7 +218,8 @@ def options_from(arguments: argparse.Namespace) -> LieutenantOptions:
         arguments.host,
         arguments.port,
         arguments.workers or usable_cpus(),
-        token or Token.make(),
+        token,
+        file,
         _tls(arguments, loopback=loopback),
         public_name,
         path_prefix,
@@ -248,14 +258,24 @@ def _tls(arguments: argparse.Namespace, *, loopback: bool) -> ServerTls | None:
     return tls
 
 
-def _token(path: Path | None) -> Token | None:
-    """The token that was given, in whatever way; and no trace of it left in the environment."""
+def _tokens(path: Path | None) -> tuple[NamedToken | None, WatchedTokens | None]:
+    """The tokens that were given, in whatever way; and no trace of them left in the environment."""
     given = {name: os.environ.pop(name, "") for name in TOKEN_VARIABLES}
     try:
         if path is None and given["GOLIATH_TOKEN_FILE"]:
             path = Path(given["GOLIATH_TOKEN_FILE"])
-        if path is not None:
-            return read_token_file(path)
-        return Token.parse(given["GOLIATH_TOKEN"]) if given["GOLIATH_TOKEN"] else None
+        if path is None and given["GOLIATH_TOKEN"]:
+            return NamedToken(DEFAULT, Token.parse(given["GOLIATH_TOKEN"])), None
+        if path is None and default_token_file().exists():
+            path = default_token_file()
+        if path is None:
+            return None, None
+        file = WatchedTokens(path)
     except (AuthenticationError, OSError) as exc:
         raise RefusedConfigurationError(str(exc)) from exc
+    if not file.entries:
+        raise RefusedConfigurationError(
+            f"the token file {path} has no token; add one with `goliath token new --name NAME "
+            f"--token-file {path}`"
+        )
+    return None, file

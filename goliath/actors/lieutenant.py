@@ -27,6 +27,8 @@ from goliath.actors.reception import (
     SessionHeard,
     SessionUp,
     SessionWritable,
+    TokenLimited,
+    TokenRevoked,
     WorkerGone,
     WorkerHeard,
 )
@@ -154,7 +156,7 @@ class LieutenantActor(Actor):
 
     # -- what it is told ---------------------------------------------------------------
 
-    def receive(self, message: Any) -> Any:
+    def receive(self, message: Any) -> Any:  # noqa: C901
         """See `Actor.receive`."""
         match message:  # one arm a message: a table, not a maze
             case WorkerHeard(worker, said):
@@ -165,6 +167,10 @@ class LieutenantActor(Actor):
                 self._on_worker_gone(worker, report)
             case SessionUp(session, channel, realm):
                 self._on_session_up(session, channel, realm)
+            case TokenLimited(realm, slots):
+                self.decide(nd.RealmLimited(realm, slots))
+            case TokenRevoked(realm):
+                self.decide(nd.RealmEnded(realm))
             case SessionDown(session, _):
                 self._on_session_down(session)
             case SessionWritable(session):

@@ -19,6 +19,21 @@ class SessionUp:
 
 
 @record
+class TokenLimited:
+    """So many calls of the holders of a token may run at once; None: as many as there are slots."""
+
+    realm: str
+    slots: int | None
+
+
+@record
+class TokenRevoked:
+    """A token is not accepted any more."""
+
+    realm: str
+
+
+@record
 class SessionHeard:
     """A Commander said something."""
 

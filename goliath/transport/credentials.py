@@ -1,108 +1,25 @@
-"""Tokens: how they are made, where they are kept, and how a Commander finds the right one."""
+"""How a Commander finds the right token: what it was told, and what was left or saved for it."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from goliath.errors import AuthenticationError
 from goliath.machine import process_exists
 from goliath.transport.address import Address
+from goliath.transport.logins import SavedLogins
 from goliath.transport.private_files import (
     make_private_directory,
     read_private,
     runtime_directory,
     write_private,
 )
-
-PREFIX = "glt1_"
-TOKEN_BYTES = 32
-DISTINCT_BYTES_MIN = 8  # 32 random bytes have fewer once in 10^33 times: it was not random
-
-
-class Token:
-    """A shared secret. Its repr tells nothing, and it refuses to be pickled."""
-
-    __slots__ = ("_secret",)
-
-    def __init__(self, secret: bytes) -> None:
-        if len(secret) != TOKEN_BYTES or len(set(secret)) < DISTINCT_BYTES_MIN:
-            raise AuthenticationError(
-                f"a token is {PREFIX!r} and the base64url of {TOKEN_BYTES} random bytes; this "
-                "one is shorter, longer or not random, and would be easy to guess"
-            )
-        self._secret = secret
-
-    @classmethod
-    def parse(cls, text: str) -> Token:
-        """Read a token's text.
-
-        Raises:
-            AuthenticationError: it is malformed or weak. The message does not repeat it.
-        """
-        body = text.strip().removeprefix(PREFIX)
-        if body == text.strip():
-            raise AuthenticationError(f"a token begins with {PREFIX!r}; this text does not")
-        try:
-            secret = base64.b64decode(body + "=" * (-len(body) % 4), altchars=b"-_", validate=True)
-        except (binascii.Error, ValueError):
-            raise AuthenticationError(
-                f"what follows {PREFIX!r} in the token is not base64url; was it cut?"
-            ) from None
-        return cls(secret)
-
-    @classmethod
-    def make(cls) -> Token:
-        """A fresh random token."""
-        return cls(os.urandom(TOKEN_BYTES))
-
-    def reveal(self) -> str:
-        """The text form, for a file of mode 0600 and nothing else."""
-        return PREFIX + base64.urlsafe_b64encode(self._secret).rstrip(b"=").decode()
-
-    @property
-    def secret(self) -> bytes:
-        """The bytes that keys are derived from."""
-        return self._secret
-
-    def __repr__(self) -> str:
-        return "<token>"
-
-    __str__ = __repr__
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Token) and other._secret == self._secret
-
-    def __hash__(self) -> int:
-        return hash(self._secret)
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a token is not pickled: it must not travel with a call")
-
-
-def read_token_file(path: str | os.PathLike[str]) -> Token:
-    """The token in a file: its text on the first line, or a runtime file's JSON object.
-
-    Raises:
-        AuthenticationError: the file is missing, open to others, or has no good token.
-    """
-    return Token.parse(_token_text(read_private(Path(path)), path))
-
-
-def _token_text(text: str, path: str | os.PathLike[str]) -> str:
-    if not text.lstrip().startswith("{"):
-        return text.strip()
-    try:
-        return str(json.loads(text)["token"])
-    except (ValueError, KeyError):
-        raise AuthenticationError(f"the token file {path} is JSON without a token") from None
-
+from goliath.transport.token import Token
+from goliath.transport.token_file import read_token_file
 
 # -- runtime files -----------------------------------------------------------------------
 
@@ -179,7 +96,7 @@ class Credentials:
         return "<credentials>"
 
     def token_for(self, address: Address) -> Token:
-        """The token to prove to this Lieutenant: given, file, environment, runtime file.
+        """The token to prove to this Lieutenant: given, file, environment, runtime file, login.
 
         Raises:
             AuthenticationError: there is none, or what was found is no token.
@@ -217,16 +134,30 @@ class Credentials:
             return self.token.get(f"{address.host}:{address.port}", self.token.get(str(address)))
         return self.token
 
+    def pin_for(self, address: Address) -> str:
+        """The fingerprint of the certificate that ``goliath login`` has seen there; or empty.
+
+        Raises:
+            AuthenticationError: what is saved cannot be read.
+        """
+        saved = SavedLogins(environ=self.environ).find(address)
+        return saved.certificate if saved is not None else ""
+
     def _found(self, address: Address) -> Token:
+        record = (
+            RuntimeFile(address.port, environ=self.environ).read() if address.loopback else None
+        )
+        if record is not None:
+            return Token.parse(str(record.get("token", "")))
+        saved = SavedLogins(environ=self.environ).find(address)
+        if saved is not None:
+            return saved.token
         if address.loopback:
-            record = RuntimeFile(address.port, environ=self.environ).read()
-            if record is not None:
-                return Token.parse(str(record.get("token", "")))
             raise AuthenticationError(
                 f"no token for {address}: no running Lieutenant of this user has left one; "
                 "start it as the same user, or give token= or token_file="
             )
         raise AuthenticationError(
-            f"no token for {address}: copy the Lieutenant's token file here and give "
-            "token_file=, or set GOLIATH_TOKEN_FILE"
+            f"no token for {address}: run `goliath login {address}`, or copy the Lieutenant's "
+            "token file here and give token_file=, or set GOLIATH_TOKEN_FILE"
         )

@@ -32,7 +32,7 @@ from goliath.machine import process_exists
 from goliath.transport.address import Address, is_loopback
 from goliath.transport.channel import Channel
 from goliath.transport.connection import CLOSE_OK, CLOSE_PROTOCOL, SessionChannel
-from goliath.transport.credentials import Credentials, Token
+from goliath.transport.credentials import Credentials
 from goliath.transport.handshake import (
     KILLS_AFTER,
     WELCOME_MAX_BYTES,
@@ -41,10 +41,18 @@ from goliath.transport.handshake import (
     Ticket,
     Welcome,
 )
-from goliath.transport.keys import NONCE_BYTES, ca_binding, guards, plain_binding, tls_binding
+from goliath.transport.keys import (
+    NONCE_BYTES,
+    ca_binding,
+    fingerprint_of,
+    guards,
+    plain_binding,
+    tls_binding,
+)
 from goliath.transport.protocol import SessionProtocol, Side
 from goliath.transport.sockets import tune
 from goliath.transport.tls import client_tls
+from goliath.transport.token import Token
 from goliath.transport.versions import Versions
 from goliath.transport.websocket import (
     CLOSE_MAX_S,
@@ -205,10 +213,11 @@ class Dialer:
         self._link, binding = await self._connect(http)
         link, code, reason = self._link, CLOSE_OK, ""
         try:
+            self._check_pin(binding)
             # Looked for only now: where nobody listens, that is what has to be said.
             token = self._credentials.token_for(self._address)
             welcome, proved_at, rtt_s = await self._login(link, token, binding)
-            channel = self._adopt(welcome, rtt_s)
+            channel = self._adopt(welcome, binding, rtt_s)
             await channel.carry(link, peer_seen=welcome.seen, proved_at=proved_at)
             settled = self._clock.now() - proved_at >= SETTLED_S
             self._attempts = 0 if settled else self._attempts + 1
@@ -261,6 +270,19 @@ class Dialer:
         if self._verify:
             return ca_binding(self._address.host)
         return tls_binding(tls.getpeercert(binary_form=True) or b"")
+
+    def _check_pin(self, binding: str) -> None:
+        """After ``goliath login`` the certificate must be the one that was proved then."""
+        pin = self._credentials.pin_for(self._address)
+        shown = fingerprint_of(binding)
+        if pin and shown != pin:
+            raise AuthenticationError(
+                f"{self._address} shows {shown or 'no certificate'}, and at `goliath login` it was "
+                f"{pin}: another machine may be listening in its place, and no proof was sent to "
+                "it. Ask whoever runs it, who finds the certificate in its log (--log-level info); "
+                f"if it was changed on purpose, run `goliath logout {self._address}` and log in "
+                "again"
+            )
 
     def _no_connection(self, exc: Exception, proxy: str | None, *, secure: bool) -> GoliathError:
         """An error of the libraries below, in words for whoever waits for an answer."""
@@ -363,7 +385,7 @@ class Dialer:
 
     # -- sessions ----------------------------------------------------------------------------
 
-    def _adopt(self, welcome: Welcome, rtt_s: float) -> SessionChannel:
+    def _adopt(self, welcome: Welcome, binding: str, rtt_s: float) -> SessionChannel:
         """The channel the welcome is for: the one we had, or a new one."""
         old = self._channel
         if welcome.resumed:
@@ -388,13 +410,13 @@ class Dialer:
         self._channel = channel
         self._server_pid, self._gone_since = self._credentials.process_at(self._address), None
         self._ticket = Ticket(welcome.session_id, welcome.incarnation)
-        self._on_session(channel, self._peer(welcome, rtt_s))
+        self._on_session(channel, self._peer(welcome, binding, rtt_s))
         return channel
 
     def _forget(self) -> None:
         self._channel = self._ticket = None
 
-    def _peer(self, welcome: Welcome, rtt_s: float) -> Peer:
+    def _peer(self, welcome: Welcome, binding: str, rtt_s: float) -> Peer:
         return Peer(
             address=str(self._address),
             session_id=welcome.session_id,
@@ -405,6 +427,7 @@ class Dialer:
             cloudpickle=welcome.cloudpickle,
             limits=welcome.limits,
             rtt_s=rtt_s,
+            certificate=fingerprint_of(binding),
         )
 
 

@@ -30,7 +30,6 @@ from typing import Any
 import orjson
 
 from goliath.errors import AuthenticationError, ConnectionError, ProtocolError  # noqa: A004
-from goliath.transport.credentials import Token
 from goliath.transport.keys import (
     MAC_BYTES,
     NONCE_BYTES,
@@ -41,6 +40,7 @@ from goliath.transport.keys import (
     transcript,
 )
 from goliath.transport.protocol import VERSION as SESSION_VERSION
+from goliath.transport.token import Token
 from goliath.transport.versions import Versions
 
 HANDSHAKE_VERSION = 1
@@ -55,8 +55,9 @@ class Peer:
 
     ``server_id``, ``incarnation`` and ``limits`` (``slots``, ``name``, ``resources``, …) are
     the Lieutenant's; ``client_id`` is the Commander's own random name, and ``kid`` names the token
-    that it has proved, on the Lieutenant's side. ``rtt_s`` is how long a message and its answer
-    took, on the Commander's.
+    that it has proved, on the Lieutenant's side. On the Commander's, ``rtt_s`` is how long a
+    message and its answer took, and ``certificate`` the fingerprint of the one that was proved with
+    the token; empty without one.
     """
 
     address: str
@@ -69,6 +70,7 @@ class Peer:
     limits: Mapping[str, Any] = field(default_factory=dict)
     kid: str = ""
     rtt_s: float = 0.0
+    certificate: str = ""
 
 
 KILLS_AFTER = "session_kill_s"

@@ -20,7 +20,7 @@ from typing import Any
 
 import orjson
 
-from goliath.transport.credentials import Token
+from goliath.transport.token import Token
 
 CONTEXT = b"goliath-auth-v1"
 NONCE_BYTES = 32
@@ -93,6 +93,11 @@ END_POINT = "tls-server-end-point:"
 def guards(binding: str) -> bool:
     """Whether TLS guards all the way: a proxy that ends it (``ca:``) goes on in plaintext."""
     return binding.startswith(END_POINT)
+
+
+def fingerprint_of(binding: str) -> str:
+    """What people call the certificate of a binding; empty if it has none."""
+    return "sha256:" + binding.removeprefix(END_POINT) if guards(binding) else ""
 
 
 def tls_binding(certificate: bytes) -> str:

@@ -24,7 +24,6 @@ from goliath.errors import (
 from goliath.transport.address import is_loopback
 from goliath.transport.channel import Channel
 from goliath.transport.connection import CLOSE_OK, CLOSE_PROTOCOL, SessionChannel
-from goliath.transport.credentials import Token
 from goliath.transport.guard import Guard
 from goliath.transport.handshake import KILLS_AFTER, REFUSED, Caller, Peer, ServerHandshake
 from goliath.transport.keys import (
@@ -38,6 +37,7 @@ from goliath.transport.keys import (
 from goliath.transport.protocol import SessionProtocol, Side
 from goliath.transport.sockets import sockets_on, tune
 from goliath.transport.tls import ServerTls
+from goliath.transport.token import Token
 from goliath.transport.versions import Versions
 from goliath.transport.websocket import (
     CLOSE_MAX_S,
@@ -74,12 +74,15 @@ class Listener:
         host: name or address to listen on.
         port: or 0 for any free one.
         tokens: whoever proves one of them is let in.
+        renewed: asked several times a second: other tokens, from now on, or None. Sessions whose
+            token is not among them any more are closed.
         tls: certificate and key, or None for plaintext.
         config: timers and limits.
         clock: tells ``now``.
         on_session: called with each new session; nothing is read from it until it has a
             receiver. Resumed sessions are not reported.
-        limits: called for each login; what it returns is told to the Commander (``slots``, …).
+        limits: called for each login with the name of its token (`Peer.kid`); what it returns is
+            told to the Commander (``slots``, …).
         public_name: the host name that clients know it by, if a proxy ends the TLS before it.
         prefix: a path that may stand before ``/goliath/v1``: some proxies take it off, some do not.
     """
@@ -94,7 +97,8 @@ class Listener:
         clock: Clock,
         *,
         on_session: Callable[[Channel, Peer], None],
-        limits: Callable[[], Mapping[str, Any]] = dict,
+        limits: Callable[[str], Mapping[str, Any]] = lambda kid: {},
+        renewed: Callable[[], Iterable[Token] | None] = lambda: None,
         public_name: str = "",
         prefix: str = "",
         versions: Versions | None = None,
@@ -106,6 +110,7 @@ class Listener:
         self._clock = clock
         self._on_session = on_session
         self._limits = limits
+        self._renewed = renewed
         self._public_name = public_name.lower()
         self._paths = {PATH, prefix.rstrip("/") + PATH}
         self._versions = versions or Versions.current()
@@ -198,6 +203,17 @@ class Listener:
             for connection in self._guard.sweep(live, self._clock.now()):
                 if connection.transport is not None:
                     connection.transport.abort()
+            tokens = self._renewed()
+            if tokens is not None:
+                await self._accept(tokens)
+
+    async def _accept(self, tokens: Iterable[Token]) -> None:
+        """Let these in from now on, and send away whose token is not among them."""
+        self._keyring = Keyring(tokens, decoy=Token.make())
+        async with asyncio.TaskGroup() as goodbyes:
+            for held in list(self._sessions.values()):
+                if not self._keyring.find(held.kid)[1]:
+                    goodbyes.create_task(held.channel.leave())
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         objection = self._objection(request)
@@ -322,6 +338,8 @@ class Listener:
         self, link: WebSocketLink, handshake: ServerHandshake, caller: Caller, address: str
     ) -> tuple[_Held | None, int]:
         """Take up the caller's session or grant a new one; None if it is turned away."""
+        if not self._keyring.find(caller.kid)[1]:
+            raise AuthenticationError(REFUSED)  # it was revoked a moment ago
         session_id, held = self._find(caller)
         refusal = "" if handshake.compatible(caller) else "other versions"
         if held is None and self._draining:
@@ -336,7 +354,7 @@ class Listener:
             session_id=session_id,
             resumed=resumed,
             seen=held.channel.seen if held is not None else 0,
-            limits={**self._limits(), KILLS_AFTER: self._config.session_kill_s},
+            limits={**self._limits(caller.kid), KILLS_AFTER: self._config.session_kill_s},
         )
         try:
             await link.send_bytes(welcome)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,11 +42,6 @@ class ServerTls:
 def _no_password() -> str:
     """OpenSSL would ask the terminal, and a Lieutenant has nobody there."""
     raise ssl.SSLError("the key is encrypted; give one without a passphrase, of mode 0600")
-
-
-def fingerprint(certificate: bytes) -> str:
-    """What people compare: ``sha256:`` and the hash of a certificate (DER)."""
-    return "sha256:" + hashlib.sha256(certificate).hexdigest()
 
 
 def client_tls(*, verify: bool) -> ssl.SSLContext:

@@ -10,7 +10,7 @@ import pytest
 
 from goliath.errors import AuthenticationError
 from goliath.transport.certificate import own_certificate
-from goliath.transport.tls import ServerTls, fingerprint
+from goliath.transport.tls import ServerTls
 from tests.transport.ends import Sessions, control, dialing, listening
 from tests.transport.test_door import over_tls
 
@@ -42,7 +42,7 @@ def test_the_first_start_makes_one_and_the_next_ones_find_it(
     before = path.read_bytes()
     assert own_certificate(environ) == path
     assert path.read_bytes() == before
-    assert fingerprint(ServerTls(path, path).certificate()).startswith("sha256:")
+    assert len(ServerTls(path, path).certificate()) > 100
 
 
 @pytest.mark.parametrize("made_by", MAKERS, indirect=True)

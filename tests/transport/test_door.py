@@ -43,7 +43,7 @@ async def trouble_of(dialer, sessions: Sessions) -> Exception:
 async def test_both_ends_learn_who_the_other_is():
     near, far = Sessions(), Sessions()
     async with (
-        listening(far, limits=lambda: {"slots": 3, "name": "lab"}) as listener,
+        listening(far, limits=lambda kid: {"slots": 3, "name": "lab"}) as listener,
         dialing(make_dialer(listener.port, near)),
     ):
         await near.end()
