@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         ActorDiedError as ActorDiedError,
         ActorUnavailableError as ActorUnavailableError,
         AuthenticationError as AuthenticationError,
+        CheckpointError as CheckpointError,
         ConnectionError as ConnectionError,  # noqa: A004 - as promised in the public contract
         DeadlineExceededError as DeadlineExceededError,
         DeadlockError as DeadlockError,
@@ -86,6 +87,7 @@ _ERRORS = (
     "ActorDiedError",
     "ActorUnavailableError",
     "AuthenticationError",
+    "CheckpointError",
     "ConnectionError",
     "DeadlineExceededError",
     "DeadlockError",

@@ -49,6 +49,7 @@ from goliath.actors.loop_bell import LoopBell
 from goliath.actors.object_ref import ObjectRef, made_here, stored
 from goliath.actors.options import RunOptions, make_plan
 from goliath.actors.printing import Printer, Target
+from goliath.actors.progress import Progress
 from goliath.actors.ref_generator import ObjectRefGenerator
 from goliath.actors.ref_list import RefList
 from goliath.actors.repertoire import Repertoire
@@ -161,7 +162,9 @@ class Commander:
         initializer: Callable[..., Any] | None = None,
         initargs: tuple[Any, ...] = (),
         speculate: bool = False,
+        progress: Progress | None = None,
         on_result: OnResult | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
     ) -> list[T]:
         """Call ``function`` once for each item and return the results, in the items' order.
 
@@ -190,8 +193,14 @@ class Commander:
                 time, on another node if there is one. What is first done counts, and the other
                 one is interrupted. Only for functions that may be called twice with the same
                 arguments.
+            progress: True: a line on stderr, kept up to date if that is a terminal, else a new
+                one every 10 s. A callable: called as ``progress(done, total_or_None)`` in this
+                thread, at most ten times a second and when the run ends. A bar of tqdm's: its
+                ``update(n)`` is called.
             on_result: called as ``on_result(index, value_or_exception)`` in this thread as
                 outcomes arrive.
+            checkpoint: path of a file in which finished calls are kept, at most 0.1 s after
+                they were heard of. The same run, made again, takes their results from there.
 
         Returns:
             One result per item; ``[]`` for none.
@@ -201,6 +210,7 @@ class Commander:
             ValueError: an option is out of range, or ``speculate`` with ``max_retries=0``.
             SerializationError: function or arguments cannot be pickled.
             DeadlineExceededError: the deadline passed (unless exceptions are returned).
+            CheckpointError: the checkpoint cannot be used, or no longer be written.
             BaseException: what the first failing call raised (likewise).
         """
         if in_worker():
@@ -225,6 +235,8 @@ class Commander:
             initializer=initializer,
             initargs=initargs,
             speculate=speculate,
+            progress=progress,
+            checkpoint=checkpoint,
         )
         if crossing.mode is not None:
             calls = InlineCalls(function, static, return_exceptions, on_result)
@@ -236,6 +248,7 @@ class Commander:
             deadline_s=deadline,
             on_result=on_result,
             drain=return_exceptions,
+            attendants=plan.attendants,
         )
         with closing(stretches):
             return _assembled(list(stretches), ordered=plan.ordered)
@@ -537,6 +550,7 @@ class Commander:
             deadline_s=deadline,
             on_result=on_result,
             drain=plan.return_exceptions,
+            attendants=plan.attendants,
         )
         return _flattened(stretches, self)
 
@@ -596,6 +610,7 @@ class Commander:
             deadline_s=deadline,
             on_result=on_result,
             drain=plan.return_exceptions,
+            attendants=plan.attendants,
         )
         async with aclosing(stretches):
             async for stretch in stretches:

@@ -18,6 +18,7 @@
     ├── DeadlockError             calls of actors wait for one another, and would for ever
     ├── SupervisionError          a supervisor gave up: its children ended too often
     ├── ObjectLostError
+    ├── CheckpointError           the file of a checkpoint cannot be used, or not be written
     ├── AuthenticationError       the token was refused, or the other side could not prove it
     ├── VersionMismatchError      another Python, cloudpickle or protocol at the other end
     ├── ProtocolError             the other side does not speak Goliath
@@ -220,6 +221,11 @@ class SupervisionError(GoliathError):
 
 class ObjectLostError(GoliathError):
     """A result was lost with its node and cannot be made again."""
+
+
+class CheckpointError(GoliathError):
+    """The file of a checkpoint cannot be used, or no longer be written. What was written is safe:
+    the same run, made again, goes on from there."""
 
 
 class AuthenticationError(GoliathError):

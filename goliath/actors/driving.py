@@ -17,6 +17,7 @@ from collections.abc import (
     Generator,
     Iterable,
     Iterator,
+    Sequence,
 )
 from itertools import islice
 from typing import Any, Protocol
@@ -110,6 +111,20 @@ class InputError(Exception):
         self.error = error
 
 
+class Attendant(Protocol):
+    """Who is told at every turn how far a run is, in the thread that drives it."""
+
+    def begin(self) -> None:
+        """The run begins."""
+
+    def attend(self, done: int, total: int | None) -> float | None:
+        """So many of so many calls have outcomes; in how many seconds it wants to be told again,
+        None if only when there are more."""
+
+    def end(self, done: int, total: int | None) -> None:
+        """The run has ended, for whatever reason."""
+
+
 def drive(
     job: Job,
     rows: Rows,
@@ -118,6 +133,7 @@ def drive(
     deadline_s: float | None = None,
     on_result: OnResult | None = None,
     drain: bool = False,
+    attendants: Sequence[Attendant] = (),
 ) -> Generator[Stretch, None, None]:
     """Feed a job and yield its stretches, in the calling thread.
 
@@ -130,16 +146,19 @@ def drive(
         deadline_s: seconds until the rest is given up.
         on_result: called with index and outcome before they are yielded.
         drain: whether unsent items, too, are failed when the deadline passes.
+        attendants: who is told how far it is, before the outcomes are yielded.
     """
     until = None if deadline_s is None else time.monotonic() + deadline_s
     trouble: InputError | None = None
     draining = False
     try:
-        job.open()
+        _begin(job, attendants)
         while True:
             if trouble is None:
                 trouble = _feed(job, rows, until)
-            yield from _report(job, job.take_in(), on_result)
+            stretches = job.take_in()
+            _pause(job, attendants)
+            yield from _report(job, stretches, on_result)
             if job.over:
                 if not draining or trouble is not None:
                     break
@@ -149,12 +168,40 @@ def drive(
                 _expire(job, drain=drain)
                 draining = True
             elif trouble is not None or not job.wanted():
-                bell.wait(None if until is None else until - time.monotonic())
+                bell.wait(_pause(job, attendants, until))
         if trouble is not None:
             raise trouble.error
     except BaseException as exc:
         job.cancel(force=isinstance(exc, KeyboardInterrupt))
+        _dismiss(job, attendants, exc)
         raise
+    _dismiss(job, attendants)
+
+
+def _begin(job: Job, attendants: Sequence[Attendant]) -> None:
+    for attendant in attendants:
+        attendant.begin()
+    job.open()
+    _pause(job, attendants)
+
+
+def _pause(job: Job, attendants: Sequence[Attendant], until: float | None = None) -> float | None:
+    """How long nothing need be done, None: for ever. What the attendants have to do is done."""
+    pauses = [attendant.attend(job.done, job.total) for attendant in attendants]
+    if until is not None:
+        pauses.append(until - time.monotonic())
+    return min((pause for pause in pauses if pause is not None), default=None)
+
+
+def _dismiss(job: Job, attendants: Sequence[Attendant], error: BaseException | None = None) -> None:
+    """Let each attendant end. What one of them raises does not hide why the run ended."""
+    for attendant in attendants:
+        try:
+            attendant.end(job.done, job.total)
+        except Exception as exc:
+            if error is None or isinstance(error, GeneratorExit):
+                raise
+            error.add_note(f"goliath: and when the run ended, {type(exc).__name__}: {exc}")
 
 
 def _late(until: float | None) -> bool:
@@ -279,17 +326,20 @@ async def adrive(
     deadline_s: float | None = None,
     on_result: OnResult | None = None,
     drain: bool = False,
+    attendants: Sequence[Attendant] = (),
 ) -> AsyncGenerator[Stretch, None]:
     """`drive` for a coroutine of any running loop."""
     until = None if deadline_s is None else time.monotonic() + deadline_s
     trouble: InputError | None = None
     draining = False
     try:
-        job.open()
+        _begin(job, attendants)
         while True:
             if trouble is None:
                 trouble = await _afeed(job, rows, until)
-            for stretch in _report(job, job.take_in(), on_result):
+            stretches = job.take_in()
+            _pause(job, attendants)
+            for stretch in _report(job, stretches, on_result):
                 yield stretch
             if job.over:
                 if not draining or trouble is not None:
@@ -300,12 +350,14 @@ async def adrive(
                 _expire(job, drain=drain)
                 draining = True
             elif trouble is not None or not job.wanted():
-                await bell.wait(None if until is None else until - time.monotonic())
+                await bell.wait(_pause(job, attendants, until))
         if trouble is not None:
             raise trouble.error
     except BaseException as exc:
         job.cancel(force=isinstance(exc, KeyboardInterrupt))
+        _dismiss(job, attendants, exc)
         raise
+    _dismiss(job, attendants)
 
 
 async def _afeed(job: Job, rows: AsyncRows, until: float | None) -> InputError | None:

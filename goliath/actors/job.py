@@ -8,10 +8,10 @@ drives it alternates `wanted`/`submit` and `take_in`, and sleeps on its bell in 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from goliath.actors import desk
 from goliath.actors.bell import Bell
@@ -28,6 +28,11 @@ from goliath.errors import DeadlineExceededError, SerializationError
 from goliath.transport import serialization
 from goliath.transport.messages import Origin
 from goliath.transport.serialization import Function, Row, UnpicklableRowError
+
+if TYPE_CHECKING:
+    from goliath.actors.driving import Attendant
+    from goliath.actors.logbook import Logbook  # it imports sqlite3, which few runs need
+    from goliath.actors.progress import Reporter
 
 job_ids = count(1)
 
@@ -49,6 +54,13 @@ class Plan:
     return_exceptions: bool = False
     fail_fast: bool = True  # the first failure is raised as soon as it is heard of
     buffersize: int | None = None
+    logbook: Logbook | None = None
+    reporter: Reporter | None = None
+
+    @property
+    def attendants(self) -> tuple[Attendant, ...]:
+        """Who is told at every turn how far the run is."""
+        return tuple(one for one in (self.logbook, self.reporter) if one is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +82,7 @@ class Job:
         self._checker = Checker(plan.function, plan.static)
         self._shipped = plan.surroundings.shipped_modules
         self._collector = Collector(ordered=plan.ordered)
+        self._logbook = plan.logbook
         self._news: deque[desk.Settled | desk.Failed] = deque()
         self._granted = 0  # parcels the scheduler still wants
         self._calls = 1  # ... of so many calls
@@ -129,6 +142,8 @@ class Job:
         if self._exhausted or self._granted <= 0 or self._over:
             return 0
         calls = self._calls
+        if self._logbook is not None:
+            calls = max(calls, self._logbook.stride)
         if self._plan.buffersize is not None:
             calls = min(calls, self._plan.buffersize - (self._collector.expected - self._taken))
         return max(calls, 0)
@@ -139,10 +154,24 @@ class Job:
         Raises:
             TypeError: a row is no call of the function (unless exceptions are returned).
             SerializationError: an argument cannot be pickled (likewise).
+            CheckpointError: it cannot be looked up whether they were made before.
         """
-        self._send_off(rows)
+        if self._logbook is None:
+            self._send_off(rows)
+        else:
+            self._resume(self._logbook, rows)
         if self._collector.expected == self._plan.total:
             self.exhaust()
+
+    def _resume(self, logbook: Logbook, rows: list[Row]) -> None:
+        """Place the results that are known, and send the other calls off: in parcels as large as
+        the scheduler wants them, though more rows than that were looked up."""
+        calls = self._calls
+        for known, unknown in logbook.sift(self._collector.expected, rows):
+            if known:
+                self._collector.fill(self._collector.expect(len(known)), known)
+            for start in range(0, len(unknown), calls):
+                self._send_off(unknown[start : start + calls])
 
     def _send_off(self, rows: list[Row]) -> None:
         while rows:
@@ -213,6 +242,16 @@ class Job:
         """How many calls have been taken from the input so far."""
         return self._collector.expected
 
+    @property
+    def done(self) -> int:
+        """How many outcomes have come."""
+        return self._collector.filled
+
+    @property
+    def total(self) -> int | None:
+        """How many calls there are, as far as that is known."""
+        return self.submitted if self._exhausted else self._plan.total
+
     def take_in(self) -> list[Stretch]:
         """Decode what has arrived; the stretches whose turn it is.
 
@@ -236,6 +275,8 @@ class Job:
     def _settle(self, news: desk.Settled) -> None:
         outcomes, failures = self._decoded(news)
         first = news.parcel + news.lo
+        if self._logbook is not None:
+            self._write_down(self._logbook, news, failures)
         for place, record in failures.items():
             if news.lo + place not in news.excepted:
                 outcomes[place] = self._failure(rebuild(record, news.where, first + place))
@@ -246,6 +287,15 @@ class Job:
                 part = outcomes[start:stop] if news.excepted else outcomes
                 self._collector.fill(first + start, part)
             start = stop + 1
+
+    def _write_down(self, logbook: Logbook, news: desk.Settled, failures: Collection[int]) -> None:
+        """Have the results kept. A ref in one would mean nothing to another process."""
+        first, calls = news.parcel + news.lo, news.hi - news.lo
+        if news.held or len(failures) == calls:
+            logbook.failed(first, first + calls)
+        else:
+            left_out = {call - news.lo for call in news.excepted}
+            logbook.finished(first, news.payload, left_out.union(failures))
 
     @staticmethod
     def _decoded(news: desk.Settled) -> tuple[list[Any], dict[int, serialization.FailureRecord]]:
@@ -263,6 +313,8 @@ class Job:
 
     def _fail(self, news: desk.Failed) -> None:
         first = news.parcel + news.lo
+        if self._logbook is not None:
+            self._logbook.failed(first, news.parcel + news.hi)
         self._collector.fill(
             first,
             [
@@ -292,7 +344,15 @@ class Job:
     def cancel(self, *, force: bool = False) -> None:
         """Nobody wants the rest; outcomes that still come are dropped."""
         self._over = True
+        if self._logbook is not None:
+            self._salvage(self._logbook)
         self._call_off(force=force)
+
+    def _salvage(self, logbook: Logbook) -> None:
+        """Have the results kept that came and were not looked at."""
+        for news in tuple(self._news):
+            if isinstance(news, desk.Settled):
+                self._write_down(logbook, news, self._decoded(news)[1])
 
     def expire(self) -> None:
         """The deadline has passed: what is unfinished will come in as `DeadlineExceededError`."""

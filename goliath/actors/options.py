@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sized
-from typing import Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from goliath.actors.checks import (
     RetryExceptions,
@@ -14,10 +14,14 @@ from goliath.actors.checks import (
     classes_of,
 )
 from goliath.actors.job import Plan
+from goliath.actors.progress import Progress, reporter_for
 from goliath.actors.surroundings import surroundings
 from goliath.actors.task import CONCURRENCY, is_coroutine_function
 from goliath.core.batch import JobOptions
 from goliath.transport import serialization
+
+if TYPE_CHECKING:
+    from goliath.actors.logbook import Logbook
 
 
 class RunOptions(TypedDict, total=False):
@@ -35,6 +39,8 @@ class RunOptions(TypedDict, total=False):
     initializer: Callable[..., Any] | None
     initargs: tuple[Any, ...]
     speculate: bool
+    progress: Progress | None
+    checkpoint: str | os.PathLike[str] | None
 
 
 def make_plan(
@@ -57,6 +63,8 @@ def make_plan(
     initializer: Callable[..., Any] | None = None,
     initargs: tuple[Any, ...] = (),
     speculate: bool = False,
+    progress: Progress | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
 ) -> Plan:
     """Check the keywords and pickle the function.
 
@@ -90,6 +98,10 @@ def make_plan(
         speculate=speculate,
     )
     total = len(args) if isinstance(args, Sized) else None
+    logbook = None
+    if checkpoint is not None:
+        common = function, static or {}, around, initializer, initargs
+        logbook = _logbook(checkpoint, common, prompt=buffersize is not None)
     return Plan(
         function,
         dict(static or {}),
@@ -101,4 +113,15 @@ def make_plan(
         return_exceptions,
         fail_fast,
         buffersize,
+        logbook,
+        reporter_for(progress, pickled.name),
     )
+
+
+def _logbook(path: Any, common: tuple[Any, ...], *, prompt: bool) -> Logbook:
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"checkpoint={path!r}; it is the path of a file")
+    # Here, because it imports sqlite3, which other runs do not need.
+    from goliath.actors.logbook import Common, Logbook
+
+    return Logbook(path, Common(*common), prompt=prompt)

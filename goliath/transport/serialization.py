@@ -627,6 +627,16 @@ def decode_outcomes(payload: Payload) -> tuple[list[Any], dict[int, FailureRecor
     return values, failures
 
 
+def results_of(payload: Payload) -> Iterator[tuple[int, bytes]]:
+    """The pickle of each result among outcomes, with its place there."""
+    values, boxed, failures = read_outcomes(payload)
+    for place, value in enumerate(values):
+        if place in boxed:
+            yield place, boxed[place]
+        elif place not in failures:
+            yield place, pickle.dumps(value, PROTOCOL)
+
+
 def is_long(value: Any, over: int) -> bool:
     """Whether it is a string of more than so many characters, or bytes."""
     return type(value) in _TEXTS and len(value) > over

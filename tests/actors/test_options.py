@@ -77,7 +77,9 @@ def test_keywords_reach_the_mind():
         ({"env_vars": {"A": 1}}, TypeError, "env_vars"),
         ({"static": {"x": (i for i in ())}}, SerializationError, "foo cannot be sent"),
         ({"engine": "x"}, TypeError, "unexpected keyword argument 'engine'"),
-        ({"checkpoint": "run.db"}, TypeError, "unexpected keyword argument 'checkpoint'"),
+        ({"checkpoint": 5}, TypeError, "checkpoint=5; it is the path of a file"),
+        ({"checkpoint": True}, TypeError, "checkpoint=True; it is the path of a file"),
+        ({"progress": 5}, TypeError, r"progress=5; it is True, a callable progress\(done, total\)"),
     ],
 )
 def test_a_keyword_that_makes_no_sense_is_refused_by_its_name(
