@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from typing import TYPE_CHECKING
 
 from goliath import __version__, access
-from goliath.errors import ConnectionError as NoConnectionError, GoliathError
+from goliath.errors import ConnectionError as NoConnectionError, GoliathError, describe
 
 if TYPE_CHECKING:
     from goliath import ActorInfo, Commander
+    from goliath.actors.checkpoint import Checkpoint
 
 USAGE, FAILED = 2, 1
 
@@ -57,7 +59,26 @@ def _parser() -> argparse.ArgumentParser:
     _add_addresses(actors)
     actors.add_argument("--json", action="store_true", help="for programs")
     actors.set_defaults(command=_actors)
+    _add_checkpoint(commands.add_parser("checkpoint", help="what the file of a checkpoint has"))
     return parser
+
+
+def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+    show = actions.add_parser("show", help="the functions that were run, and how far they came")
+    show.add_argument("--json", action="store_true", help="for programs")
+    export = actions.add_parser("export", help="print each finished call with its result")
+    form = export.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="a JSON object on each line (default)")
+    form.add_argument("--csv", action="store_true", help="a table, its first line the names")
+    clear = actions.add_parser("clear", help="forget all results")
+    for action, command in (
+        (show, _show_checkpoint),
+        (export, _export_checkpoint),
+        (clear, _clear_checkpoint),
+    ):
+        action.add_argument("file", metavar="FILE", help="as given to checkpoint=")
+        action.set_defaults(command=command)
 
 
 def _kill_parser() -> argparse.ArgumentParser:
@@ -163,6 +184,60 @@ def _print_table(rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         print("  ".join(cells).rstrip())
+
+
+def _show_checkpoint(arguments: argparse.Namespace) -> int:
+    with _checkpoint(arguments) as checkpoint:
+        runs = checkpoint.runs()
+    if arguments.json:
+        print(json.dumps([asdict(run) for run in runs]))
+    elif runs:
+        heads = ("RUN", "FUNCTION", "CALLS", "BYTES", "BEGUN (UTC)", "CHANGED (UTC)")
+        _print_table([heads, *(tuple(map(str, astuple(run))) for run in runs)])
+    else:
+        print("no finished calls")
+    return 0
+
+
+def _export_checkpoint(arguments: argparse.Namespace) -> int:
+    from goliath.transport.serialization import unbox
+
+    table = csv.writer(sys.stdout, lineterminator="\n") if arguments.csv else None
+    if table is not None:
+        table.writerow(("run", "function", "index", "call", "result"))
+    with _checkpoint(arguments) as checkpoint:
+        for call in checkpoint.calls():
+            value, problem = unbox(call.value)
+            where = {"run": call.run, "function": call.function, "index": call.index}
+            where["call"] = call.call
+            if table is None:
+                said = _as_json(value) if problem is None else {"error": problem["message"]}
+                print(json.dumps({**where, **said}))
+            else:
+                text = value if isinstance(value, str) else describe(value, sys.maxsize)
+                table.writerow((*where.values(), text if problem is None else problem["message"]))
+    return 0
+
+
+def _as_json(value: object) -> dict[str, object]:
+    """The result as it is, or else as Python would write it."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return {"repr": describe(value, sys.maxsize)}
+    return {"result": value}
+
+
+def _clear_checkpoint(arguments: argparse.Namespace) -> int:
+    with _checkpoint(arguments) as checkpoint:
+        print(f"forgot {checkpoint.clear()} calls")
+    return 0
+
+
+def _checkpoint(arguments: argparse.Namespace) -> Checkpoint:
+    from goliath.actors.checkpoint import Checkpoint
+
+    return Checkpoint(arguments.file, create=False)
 
 
 def _kill_actor(arguments: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import itertools
 import json
 import os
@@ -20,6 +21,7 @@ from typing import Any
 import pytest
 
 from goliath import CheckpointError, Commander, ObjectRef
+from goliath.cli import main
 from tests import processes
 
 pytestmark = pytest.mark.slow
@@ -392,6 +394,89 @@ def test_two_commanders_may_use_one_file_at_once(tmp_path: Path):
     with sqlite3.connect(tmp_path / "run.db") as reader:
         assert reader.execute("SELECT COUNT(*) FROM results").fetchone() == (6000,)
     reader.close()
+
+
+# -- the command -------------------------------------------------------------------------
+
+
+def power(base: Any, exponent: int = 2) -> Any:
+    return base**exponent if isinstance(base, int) else base
+
+
+@pytest.fixture
+def filled(commander: Commander, db: Path) -> str:
+    """A checkpoint of two functions."""
+    rows = [{"base": 3}, {"base": 2, "exponent": 5}, {"base": "a, b"}, {"base": {1}}]
+    commander.run(power, rows, checkpoint=db)
+    commander.run(len, [("four",)], checkpoint=db)
+    return str(db)
+
+
+def test_the_command_shows_what_there_is(filled: str, capsys: pytest.CaptureFixture[str]):
+    assert main(["checkpoint", "show", filled]) == 0
+    heads, *lines = capsys.readouterr().out.splitlines()
+    assert heads.split()[:4] == ["RUN", "FUNCTION", "CALLS", "BYTES"]
+    assert [line.split()[1:3] for line in lines] == [["power", "4"], ["len", "1"]]
+    assert main(["checkpoint", "show", "--json", filled]) == 0
+    runs = json.loads(capsys.readouterr().out)
+    assert [(run["function"], run["calls"]) for run in runs] == [("power", 4), ("len", 1)]
+    assert all(run["nbytes"] > 0 and run["begun"] <= run["changed"] for run in runs)
+
+
+def test_the_command_exports_json_lines(filled: str, capsys: pytest.CaptureFixture[str]):
+    assert main(["checkpoint", "export", filled]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines == [
+        {"run": 1, "function": "power", "index": 0, "call": "base=3", "result": 9},
+        {"run": 1, "function": "power", "index": 1, "call": "base=2, exponent=5", "result": 32},
+        {"run": 1, "function": "power", "index": 2, "call": "base='a, b'", "result": "a, b"},
+        {"run": 1, "function": "power", "index": 3, "call": "base={1}", "repr": "{1}"},
+        {"run": 2, "function": "len", "index": 0, "call": "'four'", "result": 4},
+    ]
+
+
+def test_the_command_exports_a_table(filled: str, capsys: pytest.CaptureFixture[str]):
+    assert main(["checkpoint", "export", "--csv", filled]) == 0
+    rows = list(csv.reader(capsys.readouterr().out.splitlines()))
+    assert rows == [
+        ["run", "function", "index", "call", "result"],
+        ["1", "power", "0", "base=3", "9"],
+        ["1", "power", "1", "base=2, exponent=5", "32"],
+        ["1", "power", "2", "base='a, b'", "a, b"],
+        ["1", "power", "3", "base={1}", "{1}"],
+        ["2", "len", "0", "'four'", "4"],
+    ]
+
+
+def test_the_command_tells_of_a_result_that_cannot_be_read(
+    filled: str, capsys: pytest.CaptureFixture[str]
+):
+    with sqlite3.connect(filled) as other:
+        other.execute("UPDATE results SET value = X'80' WHERE run = 2")
+    other.close()
+    assert main(["checkpoint", "export", filled]) == 0
+    last = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert "cannot be rebuilt here" in last["error"]
+
+
+def test_the_command_clears(filled: str, commander: Commander, capsys: pytest.CaptureFixture[str]):
+    assert main(["checkpoint", "clear", filled]) == 0
+    assert capsys.readouterr().out == "forgot 5 calls\n"
+    assert main(["checkpoint", "show", filled]) == 0
+    assert capsys.readouterr().out == "no finished calls\n"
+    assert commander.run(len, [("four",)], checkpoint=filled) == [4]
+
+
+@pytest.mark.parametrize("action", ["show", "export", "clear"])
+def test_the_command_makes_no_file_and_names_the_one_that_is_missing(
+    action: str, db: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert main(["checkpoint", action, str(db)]) == 1
+    assert f"checkpoint {str(db)!r} cannot be opened" in capsys.readouterr().err
+    assert not db.exists()
+
+
+# -- kills -------------------------------------------------------------------------------
 
 
 KILLED = """
