@@ -195,12 +195,12 @@ def test_400_ms_of_latency_each_way_make_it_slower_and_nothing_else(
     lieutenant, journal: Journal
 ) -> None:
     own = lieutenant(2)
-    calls = 1000
+    calls = 400
     with network(own) as net:
         net.slow_down(latency_s=0.4)
         with Commander([net.address]) as commander:
             began = time.monotonic()
-            outcomes = Running(commander, journal, calls, 0.002).outcomes(30)
+            outcomes = Running(commander, journal, calls, 0.002).outcomes(15)
             assert time.monotonic() - began > 0.8, "the network was not slow"
             assert net.happened("connected") == 1
     all_once_and_true(outcomes, calls, journal)
@@ -210,38 +210,45 @@ def test_payload_on_a_slow_link_does_not_starve_the_heartbeat(lieutenant) -> Non
     """1 Mbit/s with real timers; faster, as the timers are, with those of the suite."""
     own = lieutenant(1)
     rate = 125_000 * PACE.speed
-    payload = random.Random(1).randbytes(int(3 * PACE.silence_s * rate))
+    payload = random.Random(1).randbytes(int(2.2 * PACE.silence_s * rate))
     with network(own) as net, Commander([net.address]) as commander:
         assert commander.run(digest, [(b"",)]) == [digest(b"")]
         net.slow_down(bytes_per_s=rate)
         began = time.monotonic()
         ref = commander.submit(digest, payload)
         assert ref.result(30 * PACE.silence_s) == digest(payload)
-        assert time.monotonic() - began > 2.5 * PACE.silence_s, "the link was not slow"
+        assert time.monotonic() - began > 2 * PACE.silence_s, "the link was not slow"
         assert net.happened("connected") == 1, "the link was cut: its heartbeat was starved"
 
 
 # -- spoiled frames ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fault", ["flip", "double", "swap", "replay", "lose"])
+SPOILS = ("flip", "double", "swap", "replay", "lose")
+
+
 def test_a_spoiled_frame_costs_nothing_or_a_link_and_is_never_accepted(
-    lieutenant, journal: Journal, fault: str
+    lieutenant, journal: Journal
 ) -> None:
-    own = lieutenant(2)
-    calls, most = 3000, 6
-    spoilers = [Spoiler(fault, 0.02, most, random.Random(side)) for side in range(2)]
-    with (
-        network(own, up=spoilers[0], down=spoilers[1]) as net,
-        Commander([net.address]) as commander,
-    ):
-        (before,) = commander.nodes()
-        running = Running(commander, journal, calls, 0.0002, batch_size=5)
-        outcomes = running.outcomes(40)
-        (after,) = commander.nodes()
-        assert [spoiler.done for spoiler in spoilers] == [most, most]
-        # A frame that comes twice is dropped; whatever is missing or damaged costs the link.
-        cuts = net.happened("connected") - 1
-        assert cuts == 0 if fault in ("double", "replay") else cuts >= most
-    assert after.node_id == before.node_id, "the session was lost"
+    calls, most = 5000, 8
+    spoilers = {
+        fault: [Spoiler(fault, 0.06, most, random.Random(side)) for side in range(2)]
+        for fault in SPOILS
+    }
+    with ExitStack() as stack:
+        nets = {
+            fault: stack.enter_context(network(lieutenant(1), up=up, down=down))
+            for fault, (up, down) in spoilers.items()
+        }
+        commander = stack.enter_context(Commander([net.address for net in nets.values()]))
+        until(lambda: len(alive(commander)) == len(nets), 10, "all nodes are there")
+        before = {info.node_id for info in commander.nodes()}
+        outcomes = Running(commander, journal, calls, 0.0005, batch_size=5).outcomes(40)
+        after = {info.node_id for info in commander.nodes()}
+        for fault, net in nets.items():
+            assert min(spoiler.done for spoiler in spoilers[fault]) > 1, fault
+            # A frame that comes twice is dropped; whatever is missing or damaged costs the link.
+            cuts = net.happened("connected") - 1
+            assert cuts == 0 if fault in ("double", "replay") else cuts > 1, fault
+    assert after == before, "a session was lost"
     all_once_and_true(outcomes, calls, journal)

@@ -12,7 +12,7 @@ import random
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -47,29 +47,30 @@ def wire() -> Iterator[Namespace]:
         pytest.skip(f"no network namespace ({exc}); test_links has the same faults by a proxy")
 
 
-@pytest.fixture
-def token_file(tmp_path: Path) -> Path:
-    path = tmp_path / "token"
+@pytest.fixture(scope="module")
+def token_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("token") / "token"
     path.write_text(TOKEN)
     path.chmod(0o600)
     return path
 
 
-@pytest.fixture
-def distant(
-    wire: Namespace, token_file: Path, free_port: int, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., Lieutenant]]:
+@pytest.fixture(scope="module")
+def distant(private_home: Path, wire: Namespace, token_file: Path) -> Iterator[Lieutenant]:
     """A node of two workers at the other end of the wire."""
-    for name, value in PATIENT.items():
-        monkeypatch.setenv(name, value)
     with Lieutenant(
         *(2, "--token-file", str(token_file), *TLS),
         host=wire.there,
-        port=free_port,
         env=PATIENT,
         inside=wire.inside,
     ) as node:
         yield node
+
+
+@pytest.fixture(autouse=True)
+def patient(quick_timers: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in PATIENT.items():
+        monkeypatch.setenv(name, value)
 
 
 def links(pid: int, node: Lieutenant) -> set[tuple[str, int]]:
@@ -116,7 +117,7 @@ def test_payload_in_a_slow_queue_does_not_starve_the_heartbeat(
 ) -> None:
     """1 Mbit/s with real timers; faster, as the timers are, with those of the suite."""
     me, rate = os.getpid(), 125_000 * PACE.speed
-    payload = random.Random(1).randbytes(int(2.5 * PACE.silence_s * rate))
+    payload = random.Random(1).randbytes(int(2.2 * PACE.silence_s * rate))
     with Commander([distant.address], token_file=token_file) as commander:
         assert commander.run(digest, [(b"",)]) == [digest(b"")]
         before = links(me, distant)
