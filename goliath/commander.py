@@ -212,6 +212,15 @@ class Commander:
             DeadlineExceededError: the deadline passed (unless exceptions are returned).
             CheckpointError: the checkpoint cannot be used, or no longer be written.
             BaseException: what the first failing call raised (likewise).
+
+        Example:
+            >>> import tempfile
+            >>> from goliath import Commander
+            >>> with tempfile.TemporaryDirectory() as folder, Commander(workers=1) as cmdr:
+            ...     cmdr.run(pow, [(2, 3), (2, 4)], checkpoint=f"{folder}/run.db")
+            ...     cmdr.run(pow, [(2, 4), (2, 5)], checkpoint=f"{folder}/run.db")  # one call
+            [8, 16]
+            [16, 32]
         """
         if in_worker():
             calls = InlineCalls(function, static, return_exceptions, on_result)

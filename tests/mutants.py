@@ -32,6 +32,7 @@ from tests.core import (
     test_node,
     test_placement,
     test_residents,
+    test_resumption,
     test_scheduler,
     test_speculation,
     test_waiting,
@@ -81,6 +82,7 @@ SCHEDULER, NODE = "goliath.core.scheduler:Scheduler.", "goliath.core.node:Node."
 QUEUES, SURRENDER = "goliath.core.queues:Queues.", "goliath.core.surrender:Surrender."
 CREW, BATCH = "goliath.core.crew:Crew.", "goliath.core.batch:Batch."
 DEATHS, DEPOT = "goliath.core.deaths:", "goliath.core.depot:Depot."
+RESUMPTION = "goliath.core.resumption:Resumption."
 DEADLOCK, RESIDENCY = "goliath.core.deadlock:", "goliath.core.residency:Residency."
 SESSION, SIM = "goliath.core.session:Session.", "tests.sim.endpoint:CONFIG"
 
@@ -687,6 +689,48 @@ MUTANTS = [
         "other.actor in owners",
         "False",
         test_deadlock.test_a_call_that_waits_for_another_of_its_own_actor,
+    ),
+    Mutant(
+        "gives equal calls one result",
+        RESUMPTION + "number",
+        "times[key] = number + 1",
+        "pass",
+        test_resumption.test_equal_calls_are_told_apart_by_their_number,
+    ),
+    Mutant(
+        "counts equal calls anew with each look into the checkpoint",
+        RESUMPTION + "number",
+        "times = Counter(before)",
+        "times = Counter()",
+        test_resumption.test_their_numbers_go_on_with_those_that_were_pulled_before,
+    ),
+    Mutant(
+        "keeps what failed",
+        RESUMPTION + "fail",
+        "self._away.pop(index, None)",
+        "pass",
+        test_resumption.test_a_call_that_failed_is_not_written_and_one_without_a_key_neither,
+    ),
+    Mutant(
+        "puts off what is to be written with each result that comes",
+        RESUMPTION + "finish",
+        "if not self._unwritten:",
+        "if True:",
+        test_resumption.test_what_came_is_due_a_while_after_the_first_of_it,
+    ),
+    Mutant(
+        "holds any number of bytes that are to be written",
+        RESUMPTION + "due_in",
+        "self._held >= HELD_MAX",
+        "False",
+        test_resumption.test_much_of_it_is_due_at_once,
+    ),
+    Mutant(
+        "pulls more and more beyond what is known",
+        RESUMPTION + "sift",
+        "self.stride = 1",
+        "pass",
+        test_resumption.test_the_more_are_known_the_more_are_looked_up_until_one_is_not,
     ),
     Mutant("does not miss a lost tail", SESSION + "check_tail", "peer_sent > self.seen", "False"),
     Mutant(
