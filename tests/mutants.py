@@ -31,6 +31,7 @@ from tests.core import (
     test_lanes,
     test_node,
     test_placement,
+    test_policy,
     test_residents,
     test_resumption,
     test_scheduler,
@@ -918,6 +919,13 @@ MUTANTS = [
         "pass",
     ),
     Mutant("keeps a session for longer than the other end waits", SIM, "session_kill_s", "200.0"),
+    Mutant(
+        "sends nothing ahead for a way that is long",
+        "goliath.core.policy:BatchPolicy.window",
+        "capacity * int(rtt_s / max(batch_s, 1e-3))",
+        "0",
+        test_policy.test_a_window_is_two_a_slot_and_what_the_way_swallows,
+    ),
 ]
 
 
