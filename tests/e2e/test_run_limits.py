@@ -106,8 +106,6 @@ def test_everything_after_the_data_is_keyword_only_and_unknown_words_are_errors(
         cmdr.run(add, [(1, 2)], (), {"b": 1})  # type: ignore[misc]
     with pytest.raises(TypeError, match="colour"):
         cmdr.run(add, [(1, 2)], colour="blue")  # type: ignore[call-arg]
-    with pytest.raises(TypeError):
-        cmdr.run(add, [(1, 2)], checkpoint="run.db")  # type: ignore[call-arg]
 
 
 # -- time --------------------------------------------------------------------------------
