@@ -284,24 +284,6 @@ UPGRADE = (
 )
 
 
-async def test_a_web_page_is_refused_before_the_upgrade():
-    async with listening(Sessions()) as listener:
-        assert await status_of(listener.port) == 101
-        assert await status_of(listener.port, Origin="http://evil.example") == 403
-        assert await status_of(listener.port, Origin="") == 403
-        assert await status_of(listener.port, Host="evil.example") == 403
-        assert await status_of(listener.port, Host=f"localhost:{listener.port}") == 101
-        assert await status_of(listener.port, Host="[::1]:1") == 101
-
-
-@pytest.mark.parametrize(
-    "path", ["/", "/goliath", "/goliath/v2", "/goliath/v1/", "//goliath/v1", "/x/goliath/v1"]
-)
-async def test_any_other_path_is_refused(path: str):
-    async with listening(Sessions()) as listener:
-        assert await status_of(listener.port, path) == 404
-
-
 async def test_a_prefix_may_stand_before_the_path():
     near, far = Sessions(), Sessions()
     async with listening(far, prefix="/lab/") as listener:
@@ -310,19 +292,6 @@ async def test_a_prefix_may_stand_before_the_path():
         address = Address("127.0.0.1", listener.port, prefix="/lab")
         async with dialing(make_dialer(0, near, address=address)):
             await near.end()
-
-
-async def test_on_loopback_the_public_name_is_a_known_host():
-    async with listening(Sessions(), public_name="lab.example.org") as listener:
-        assert await status_of(listener.port, Host="Lab.example.org") == 101
-        assert await status_of(listener.port, Host="lab.example.com") == 403
-
-
-async def test_two_hosts_in_one_request_are_refused():
-    async with listening(Sessions()) as listener:
-        hosts = b"Host: 127.0.0.1\r\nHost: 127.0.0.1\r\n\r\n"
-        answer = await raw(listener.port, UPGRADE + hosts)
-        assert answer.split()[1] in (b"400", b"403")
 
 
 async def test_a_plain_request_is_refused():

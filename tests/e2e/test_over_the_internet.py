@@ -1,0 +1,38 @@
+"""The README's section on the Internet works to the letter, but for host and port."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from goliath import Commander
+from tests.e2e.calls import add
+
+pytestmark = pytest.mark.slow
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def test_the_commands_of_the_readme_make_a_node_that_its_line_of_python_reaches(
+    lieutenant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    section = README.read_text().partition("## Over the Internet\n")[2].partition("\n## ")[0]
+    make, start = re.findall(r"```sh\n(.*?)```", section, re.S)[0].splitlines()
+    words = start.split()
+    assert words[:5] == ["python", "-m", "goliath.lieutenant", "0.0.0.0", "8080"]
+    assert "goliath token new" in make
+    monkeypatch.chdir(tmp_path)
+    command = make.replace("goliath token", f"{sys.executable} -m goliath token")
+    subprocess.run(["sh", "-c", command], check=True, timeout=20)
+    node = lieutenant(1, *words[5:], host=words[3])
+    node.runtime_file().unlink()  # as from another machine
+    (line,) = re.findall(r"```py\n(.*?)```", section, re.S)
+    line = line.replace('("lab1.example.org", 8080)', f'"wss://localhost:{node.port}"')
+    scope: dict[str, Commander] = {}
+    exec(line, {"Commander": Commander}, scope)
+    with scope["cmdr"] as commander:
+        assert commander.run(add, [(1, 1)]) == [2]
