@@ -17,6 +17,7 @@ from typing import Any
 from goliath.actors.checkpoint import Checkpoint
 from goliath.actors.surroundings import Surroundings
 from goliath.core.resumption import DELAY_S, Resumption
+from goliath.errors import SerializationError
 from goliath.transport import serialization
 from goliath.transport.fingerprints import Fingerprints
 from goliath.transport.messages import Payload
@@ -52,6 +53,9 @@ class Logbook:
         path: the checkpoint.
         common: what its calls have in common.
         prompt: write what came before any of it is handed on.
+
+    Raises:
+        SerializationError: what its calls have in common has no fingerprint.
     """
 
     def __init__(
@@ -59,8 +63,15 @@ class Logbook:
     ) -> None:
         self._path = path
         self._prints = Fingerprints(common.surroundings.shipped_modules)
-        self._digest = common.digest(self._prints)
         self._name = serialization.function_name(common.function)
+        try:
+            self._digest = common.digest(self._prints)
+        except Exception as exc:
+            raise SerializationError(
+                f"{self._name} cannot be kept in a checkpoint: it, or what its calls have in "
+                f"common, cannot be told from others ({type(exc).__name__}: {exc}); make it "
+                "smaller and simpler, or run it without a checkpoint"
+            ) from exc
         self._mind = Resumption(0.0 if prompt else DELAY_S)
         self._file: Checkpoint | None = None
 

@@ -16,11 +16,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace as Namespace
 from typing import Any
 
 import pytest
 
-from goliath import CheckpointError, Commander, ObjectRef
+from goliath import CheckpointError, Commander, ObjectRef, SerializationError
 from goliath.cli import main
 from tests import processes
 
@@ -394,6 +395,47 @@ def test_two_commanders_may_use_one_file_at_once(tmp_path: Path):
     with sqlite3.connect(tmp_path / "run.db") as reader:
         assert reader.execute("SELECT COUNT(*) FROM results").fetchone() == (6000,)
     reader.close()
+
+
+def test_what_calls_have_in_common_must_be_told_from_others(commander: Commander, db: Path):
+    deep: Any = None
+    for _ in range(220):
+        deep = Namespace(inner=deep)
+    with pytest.raises(SerializationError, match="len cannot be kept in a checkpoint"):
+        commander.run(len, [()], static={"obj": deep}, checkpoint=db)
+    assert not db.exists()
+
+
+def test_a_run_that_is_interrupted_keeps_what_had_finished(tmp_path: Path, journal: Journal):
+    (tmp_path / "interrupted.py").write_text(INTERRUPTED)
+    process = subprocess.Popen(
+        [sys.executable, "interrupted.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    processes.until(lambda: len(journal.lines()) == 4, 20)
+    process.send_signal(signal.SIGINT)
+    _, complaints = process.communicate(timeout=20)
+    assert "KeyboardInterrupt" in complaints
+    assert kept(tmp_path / "run.db") == {0, 1, 2, 3}
+
+
+INTERRUPTED = """
+import time
+from goliath import Commander
+
+def call(x):
+    if x == 4:
+        time.sleep(60)
+    with open("journal", "a") as file:
+        file.write(f"{x}\\n")
+
+with Commander(workers=1) as commander:
+    rows = [(x,) for x in range(5)]
+    commander.run(call, rows, checkpoint="run.db", batch_size=1)
+"""
 
 
 # -- the command -------------------------------------------------------------------------
