@@ -18,9 +18,8 @@ from goliath.testing import LocalCluster, Node, chaos, local_cluster
 
 NAME = "soak"
 NODES, WORKERS = 2, 2
-WARM_SHARE = (
-    0.4  # of the time: the heap of the client grew until the 170th round, and no more after it
-)
+# Of the time. The heap of the client has its size after some 170 rounds, and not before.
+WARM_SHARE = 0.4
 NODE_KILL_EVERY = 10  # rounds; of the last node, so that the others grow old
 SETTLE_MAX_S = 30.0
 PARKED_S = "2"  # idle workers beyond one a slot end soon, so that what is counted comes to rest
