@@ -143,9 +143,9 @@ MUTANTS = [
     ),
     Mutant(
         "tries calls that use up the memory as often as any",
-        SCHEDULER + "_on_crash",
-        "min(retries, OOM_RETRIES)",
-        "retries",
+        SCHEDULER + "_charge",
+        "min(job.options.max_retries, OOM_RETRIES)",
+        "job.options.max_retries",
         witness=test_scheduler.test_a_call_that_has_used_up_the_memory_is_tried_once_more_alone_and_no_oftener,
     ),
     Mutant(

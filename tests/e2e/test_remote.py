@@ -101,7 +101,8 @@ def test_coroutine_functions_run_natively():
 
 def test_options_make_another_function_of_the_same_one():
     slow = nap.options(timeout=0.2, max_retries=0, name="siesta")
-    with pytest.raises(TaskTimeoutError, match=r"siesta, call 0, ran longer than timeout=0\.2 s"):
+    expected = r"siesta\(30\), call 0, ran longer than timeout=0\.2 s"
+    with pytest.raises(TaskTimeoutError, match=expected):
         goliath.get(slow.remote(30))
     assert goliath.get(nap.remote(0.01)) == 0.01
 

@@ -152,7 +152,8 @@ def test_the_worker_of_a_node_can_be_chosen_and_its_call_fails_if_it_may_not_be_
     refs = [once.remote(5) for _ in range(2)]
     until(lambda: sum(node.busy for node in goliath.nodes()) == 2, 5, "both run")
     node = cluster.nodes[1]
-    (worker,) = node.worker_processes()[-1:]
+    until(lambda: node.worker_processes(), 5, "its worker is there")
+    worker = node.worker_processes()[-1]
     until(lambda: chaos.kill_worker(node) == worker.pid, 5, "the one that runs it")
     (ready,), (pending,) = goliath.wait(refs, timeout=3)
     with pytest.raises(WorkerCrashedError):
