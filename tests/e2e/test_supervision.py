@@ -449,7 +449,7 @@ def test_calls_that_wait_for_a_child_are_made_by_its_next_life(tmp_path):
     with goliath.Supervisor("one_for_all") as supervisor:
         first, second = three(supervisor, tmp_path / "log")[:2]
         sleeping = second.sleep.remote(30)
-        waiting = [second.pid.remote() for _ in range(6)]  # the first may be on their way already
+        waiting = [second.pid.remote() for _ in range(200)]  # the first may be on their way already
         old = goliath.get(first.pid.remote())
         os.kill(old, signal.SIGKILL)
         with pytest.raises(ActorUnavailableError, match="being restarted") as caught:
