@@ -30,6 +30,7 @@ from queue import SimpleQueue
 from types import BuiltinFunctionType, FunctionType, ModuleType, NoneType
 from typing import Any, ParamSpec, TypeVar
 
+from goliath import runtime
 from goliath.actors import crossing
 from goliath.actors.object_ref import ObjectRef, made_here
 from goliath.actors.spec import in_worker
@@ -52,8 +53,9 @@ class Executor(ExecutorBase):
     who take an executor. Inside a worker, calls are made at once and in place.
 
     Args:
-        commander: whose workers; it is not closed by `shutdown`. ``None``: a Commander of the
-            executor's own, which is.
+        commander: whose workers; it is not closed by `shutdown`. ``None``: that of `goliath.init`,
+            if there is one and ``workers`` is not given; else one of the executor's own, which is
+            closed.
         workers: slots of that one's embedded Lieutenant; default: the usable CPUs.
     """
 
@@ -65,8 +67,9 @@ class Executor(ExecutorBase):
             )
         if commander is not None and workers is not None:
             raise ValueError("workers= is for an Executor with no Commander given: it has its own")
-        self._commander = commander or Commander(workers=workers)
-        self._finisher = _Finisher((lambda: None) if commander else self._commander.close)
+        shared = commander or (runtime.started() if workers is None else None)
+        self._commander = shared or Commander(workers=workers)
+        self._finisher = _Finisher((lambda: None) if shared else self._commander.close)
         self._lock = threading.RLock()  # a signal handler of the user's may submit, too
         self._shut = False
         self._slots = 1

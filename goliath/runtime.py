@@ -234,6 +234,11 @@ def leave_actor() -> None:
         nested.calls().leave_actor()
 
 
+def started() -> Commander | None:
+    """The Commander, if there is one."""
+    return _commander
+
+
 def commander() -> Commander:
     """The Commander, started now if there is none; that is told on stderr."""
     found = _commander

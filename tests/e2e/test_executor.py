@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+import goliath
 from goliath import Commander, Executor, GoliathError, SerializationError
 from tests.e2e.calls import add, fail, fail_if, nap, same, stamp
 
@@ -23,6 +24,11 @@ pytestmark = pytest.mark.slow
 
 MANY = 200
 """More calls than are sent ahead of those that hold all workers."""
+
+
+@goliath.remote
+def pid() -> int:
+    return os.getpid()
 
 
 class Gate:
@@ -179,6 +185,17 @@ def test_a_number_of_workers_is_not_taken_for_a_commander(commander: Commander) 
         Executor(4)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="no Commander"):
         Executor(commander, workers=4)
+
+
+def test_without_a_commander_it_uses_the_one_that_was_initialized() -> None:
+    goliath.init(workers=1)
+    try:
+        with Executor() as shared, Executor(workers=2) as own:
+            assert (shared._max_workers, own._max_workers) == (1, 2)
+            assert shared.submit(os.getpid).result() == goliath.get(pid.remote())
+        assert goliath.get(pid.remote()), "it is left open"
+    finally:
+        goliath.shutdown()
 
 
 # -- callbacks -------------------------------------------------------------------------
