@@ -74,7 +74,7 @@ def make_plan(
         SerializationError: something cannot be pickled.
     """
     if not callable(function):
-        raise TypeError(f"function is a {type(function).__name__}, which cannot be called")
+        raise TypeError(f"function is of type {type(function).__name__}, which cannot be called")
     check_ranges(timeout, max_retries, batch_size, num_cpus, buffersize)
     check_speculate(speculate, max_retries)
     around = surroundings(

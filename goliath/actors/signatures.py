@@ -34,7 +34,7 @@ class Checker:
                 shape = len(row)
             else:
                 return position, TypeError(
-                    f"item {{index}} of args is a {type(row).__name__}; each item must be a "
+                    f"item {{index}} of args is of type {type(row).__name__}; each item must be a "
                     "mapping of keyword arguments or a tuple of positional ones"
                 )
             if shape not in self._known:

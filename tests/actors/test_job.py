@@ -94,10 +94,10 @@ def test_a_named_tuple_is_a_tuple_to_a_node_that_may_not_know_its_class():
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        (5, "item 2 of args is a int"),
-        ("ab", "item 2 of args is a str"),
-        ([1, 2], "item 2 of args is a list"),
-        (None, "item 2 of args is a NoneType"),
+        (5, "item 2 of args is of type int"),
+        ("ab", "item 2 of args is of type str"),
+        ([1, 2], "item 2 of args is of type list"),
+        (None, "item 2 of args is of type NoneType"),
         ({"z": 1}, "add, call 2: .*'x'"),
         ({"x": 1, "z": 1}, "add, call 2: got an unexpected keyword argument 'z'"),
         ((), "add, call 2: missing a required argument"),

@@ -90,7 +90,7 @@ def test_a_keyword_that_makes_no_sense_is_refused_by_its_name(
 
 
 def test_what_is_no_function_is_refused():
-    with pytest.raises(TypeError, match="function is a int, which cannot be called"):
+    with pytest.raises(TypeError, match="function is of type int, which cannot be called"):
         make_plan(5, [], ())  # type: ignore[arg-type]
 
 

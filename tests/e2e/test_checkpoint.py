@@ -276,7 +276,7 @@ def test_items_that_are_no_calls_are_refused_at_their_index(
             return_exceptions=True,
         )
         assert [outcomes[place] for place in (0, 1, 3, 6)] == [2, 4, 6, 12]
-        assert "item 2 of args is a int" in str(outcomes[2])
+        assert "item 2 of args is of type int" in str(outcomes[2])
         assert "double, call 4: missing" in str(outcomes[4])
         assert "double, call 5: x, a generator" in str(outcomes[5])
     assert journal.taken() == ["1", "2", "3", "6"]

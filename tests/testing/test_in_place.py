@@ -204,7 +204,7 @@ def test_a_run_of_a_commander_connects_to_nothing_and_is_as_strict(strict):
         assert commander.run(same._function, rows) == [[0], [1], [2]]
         assert list(commander.map(abs, [-1, 2])) == [1, 2]
         assert commander.submit(abs, -3).result() == 3
-        with pytest.raises(TypeError, match="item 1 of args is a int"):
+        with pytest.raises(TypeError, match="item 1 of args is of type int"):
             commander.run(abs, [(1,), 2])
         with pytest.raises(TypeError, match="same, call 0: missing"):
             commander.run(same._function, [{}])
