@@ -14,6 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
+from contextvars import Context
 from typing import Any, TypeVar
 
 from goliath.actors.poster import PortalClosedError, Poster
@@ -54,6 +55,9 @@ class Portal:
         self._posted: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._kicked = False
         self._closed = False
+        # The loop serves all who call, and takes no context variables over from the one who woke
+        # it. (In a notebook they say under which cell a line is printed: it was always the first.)
+        self._context = Context()
         self._loop = new_event_loop()
         # A daemon: the exit of the user's script must not wait for it. Whoever owns the
         # portal closes it at exit, in order.
@@ -92,7 +96,7 @@ class Portal:
         self._check()
         self._kicked = True
         try:
-            self._loop.call_soon_threadsafe(self._drain)
+            self._loop.call_soon_threadsafe(self._drain, context=self._context)
         except RuntimeError:  # it was closed since the check
             self._closed = True
             self._check()
@@ -139,7 +143,7 @@ class Portal:
         """Run a coroutine in the loop; a future that any thread may wait for."""
         try:
             self._check()
-            return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+            return Context().run(asyncio.run_coroutine_threadsafe, coroutine, self._loop)
         except PortalClosedError:
             coroutine.close()
             raise

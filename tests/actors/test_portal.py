@@ -7,6 +7,7 @@ import os
 import threading
 import warnings
 from collections.abc import Iterator
+from contextvars import ContextVar
 
 import pytest
 
@@ -37,6 +38,21 @@ def test_what_is_posted_is_done_in_the_loops_thread_in_the_order_of_posting(port
     portal.post(lambda: seen.append(threading.current_thread().name))
     wait_for(portal)
     assert seen == [*range(10 * BURST), "test-portal"]
+
+
+def test_the_loop_takes_over_no_context_variables_of_those_who_wake_it(portal: Portal):
+    cell = ContextVar("cell", default="that of nobody")
+    seen: list[str] = []
+
+    async def look() -> None:
+        seen.append(cell.get())
+
+    cell.set("the first")
+    for number in range(2 * BURST):
+        portal.post(lambda number=number: seen.append(cell.get()))
+    portal.start(look()).result(5)
+    wait_for(portal)
+    assert set(seen) == {"that of nobody"}
 
 
 def test_a_thread_that_posts_much_does_not_keep_the_loop_from_everything_else(portal: Portal):
