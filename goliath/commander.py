@@ -30,6 +30,7 @@ from functools import partial
 from itertools import count
 from operator import itemgetter
 from typing import Any, Literal, Self, TypeVar, Unpack
+from weakref import ReferenceType
 
 from goliath.actors import crossing, nested, passing
 from goliath.actors.bell import ThreadBell
@@ -57,6 +58,7 @@ from goliath.actors.sightings import ActorInfo
 from goliath.actors.spec import in_worker
 from goliath.actors.stage import BEGIN
 from goliath.actors.standing import StandingJobs
+from goliath.actors.submission import Submission
 from goliath.actors.supervisor import Lifetime, Strategy
 from goliath.actors.surroundings import surroundings
 from goliath.actors.task import Task
@@ -390,6 +392,10 @@ class Commander:
         if in_worker():
             return nested.calls().submit(task, args, kwargs)
         return self._standing.submit_task(task, args, kwargs)
+
+    def line_of(self, task: Task, /) -> ReferenceType[Submission] | None:
+        """Where the calls of a task wait, if any were made."""
+        return self._standing.line_of(task)
 
     def submit_stream(
         self, task: Task, /, args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
-from typing import Any, Generic, Literal, ParamSpec, TypedDict, TypeVar, Unpack, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    Literal,
+    ParamSpec,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    overload,
+)
 
 from goliath import runtime
 from goliath.actor_class import ActorClass
@@ -13,6 +23,9 @@ from goliath.actors.object_ref import ObjectRef, made_here, resolved, split
 from goliath.actors.ref_generator import MadeHere, ObjectRefGenerator
 from goliath.actors.ref_list import RefList
 from goliath.actors.task import Strategy, Task
+
+if TYPE_CHECKING:  # a worker that makes nested calls must stay small
+    from goliath.actors.submission import Submission
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -56,6 +69,10 @@ class TaskOptions(TypedDict, total=False):
     max_concurrency: int | None
 
 
+def _no_line() -> None:
+    """Instead of a reference to where calls of a function wait."""
+
+
 class RemoteFunction(Generic[P, T]):
     """A function that can be called here, and by `remote` elsewhere. Made by `goliath.remote`."""
 
@@ -71,6 +88,8 @@ class RemoteFunction(Generic[P, T]):
         self._function = function
         self._options = options
         self._task = Task(function, **rest, streaming=self._num_returns == STREAMING)
+        # Straight to where its calls wait: to ask for it each time is half of what a call costs.
+        self._line: Callable[[], Submission | None] = _no_line
         functools.update_wrapper(self, function)
 
     def __repr__(self) -> str:
@@ -102,11 +121,19 @@ class RemoteFunction(Generic[P, T]):
             SerializationError: the function or an argument cannot be pickled.
             ConnectionError: no Lieutenant was reached.
         """
-        if runtime.runs_here():
-            ref: ObjectRef[Any] = made_here(self._function, args, kwargs)
-        else:
-            ref = runtime.submit(self._task, args, kwargs)
+        line = self._line()
+        ref = None if line is None else line.submit(args, kwargs)
+        if ref is None:  # it takes no more: its Commander is closed, or has others in its place
+            ref = self._find_line(args, kwargs)
         return ref if self._num_returns == 1 else split(ref, self._num_returns)
+
+    def _find_line(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ObjectRef[Any]:
+        """Make a call, and keep in mind where the next one has to go."""
+        if runtime.runs_here():
+            return made_here(self._function, args, kwargs)
+        ref = runtime.submit(self._task, args, kwargs)
+        self._line = runtime.line_of(self._task) or _no_line
+        return ref
 
     @overload
     def options(

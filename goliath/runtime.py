@@ -31,8 +31,11 @@ from goliath.errors import GoliathError
 from goliath.machine import usable_cpus
 
 if TYPE_CHECKING:  # a worker that makes nested calls must stay small
+    from weakref import ReferenceType
+
     from goliath.actors.commander import NodeInfo
     from goliath.actors.group import Group
+    from goliath.actors.submission import Submission
     from goliath.commander import Commander, Target_
 
 T = TypeVar("T")
@@ -162,6 +165,14 @@ def submit(task: Task, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ObjectR
     if in_worker():
         return nested.calls().submit(task, args, kwargs)
     return commander().submit_task(task, args, kwargs)
+
+
+def line_of(task: Task) -> ReferenceType[Submission] | None:
+    """Where the calls of a task wait that are made in this process, if any were.
+
+    It is safe to use for as long as it takes calls, whatever becomes of the Commander.
+    """
+    return _commander.line_of(task) if _commander is not None else None
 
 
 def stream(task: Task, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ObjectRefGenerator[Any]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Hashable, Iterable
 from contextlib import suppress
 from typing import Any
+from weakref import ReferenceType
 
 from goliath.actors import passing
 from goliath.actors.bulk import BulkRefs
@@ -46,6 +48,11 @@ class StandingJobs:
     ) -> ObjectRef[Any]:
         """A call of a task."""
         return self._submit(task, task, args, kwargs)
+
+    def line_of(self, task: Task) -> ReferenceType[Submission] | None:
+        """The standing job of a task, if it is kept. (It is not to be kept by anybody else.)"""
+        submission = self._kept.get(task)
+        return weakref.ref(submission) if submission is not None else None
 
     def submit_stream(
         self, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any]

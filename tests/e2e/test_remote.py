@@ -479,6 +479,21 @@ def test_local_mode_runs_everything_here(tmp_path: Path):
     assert (done.stdout, done.stderr) == ("[0, 1, 4, 9] True\n", "")
 
 
+def test_a_function_goes_where_goliath_was_initialized_last(node: Lieutenant):
+    where = goliath.remote(os.getppid)
+    there = goliath.get(where.remote())
+    goliath.shutdown()
+    goliath.init(local_mode=True)
+    assert goliath.get(where.remote()) == os.getppid()
+    goliath.shutdown()
+    goliath.init(workers=1)
+    elsewhere = goliath.get(where.remote())
+    goliath.shutdown()
+    goliath.init(node.address)
+    assert goliath.get([where.remote(), where.remote()]) == [there, there]
+    assert len({there, elsewhere, os.getppid()}) == 3
+
+
 def test_nobody_at_the_address_is_an_error_of_init(tmp_path: Path):
     done = run_script(tmp_path, "goliath.init('127.0.0.1:9', connect_timeout=0.3)")
     assert done.returncode == 1
