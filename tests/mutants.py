@@ -316,10 +316,17 @@ MUTANTS = [
     ),
     Mutant(
         "keeps the room of a batch that waits",
-        "goliath.core.scheduler:choose_node",
-        "held = node.load",
-        "held = len(node.held)",
+        "goliath.core.placement:NodeView.before",
+        "return self.load -",
+        "return len(self.held) -",
         witness=test_waiting.test_a_batch_that_waits_takes_no_room_of_its_nodes_window,
+    ),
+    Mutant(
+        "keeps a slot idle behind a resource that is taken",
+        "goliath.core.placement:NodeView.before",
+        "if not options.resources:",
+        "if True:",
+        witness=test_placement.test_who_waits_for_a_resource_stands_in_the_way_of_those_only_who_want_it_too,
     ),
     Mutant(
         "asks a barren victim again at once",

@@ -105,6 +105,7 @@ class Batch:
     nbytes: int
     careful: bool = False
     concurrency: int = 1  # as its job's; 1 once it has to run alone, to be caught
+    resources: Mapping[str, float] | None = None  # as its job's, if that has any
     blamed: int = 0  # executions of its one call that killed their worker, or raised to be retried
     node_losses: int = 0
     suspicion: Suspicion = field(default_factory=Suspicion)

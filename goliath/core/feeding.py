@@ -67,11 +67,9 @@ class Feeding:
         batch_s = job.batch_s(self.policy)
         slots = room = 0
         for node in self.nodes.values():
-            capacity = node.capacity(job.options)
-            slots += capacity
+            slots += node.capacity(job.options)
             if not node.draining:
-                window = self.policy.window(capacity, node.rtt_s, batch_s, job.options.concurrency)
-                room += max(int(window - node.load * job.options.concurrency), 0)
+                room += max(int(node.room(job.options, self.policy, batch_s)), 0)
         return slots, room
 
     def _size(self, job: Job, slots: int) -> int:

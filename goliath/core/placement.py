@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import field
+from typing import TypeVar
 
 from goliath.core.batch import Batch, JobOptions
 from goliath.core.devices import GPU, calls_at_once
 from goliath.core.ids import BatchId, JobId, NodeId
 from goliath.core.policy import BatchPolicy
 from goliath.record import record
+
+K = TypeVar("K")
+Kind = tuple[int, tuple[tuple[str, float], ...]]
+"""What tells batches apart that take more than CPUs: their concurrency, and what a call takes."""
 
 
 @record
@@ -24,6 +29,7 @@ class NodeView:
     held_bytes: int = 0
     waiting: set[BatchId] = field(default_factory=set)  # of those, with calls that wait for others
     shared: dict[int, int] = field(default_factory=dict)  # of the others, by their concurrency
+    scarce: dict[Kind, int] = field(default_factory=dict)  # of those, the ones that take resources
     asked: bool = False  # a steal is unanswered
     barren_until: float = 0.0  # it had nothing to give: not to be asked before
     barren_s: float = 0.0  # how long it was left in peace the last time
@@ -41,23 +47,61 @@ class NodeView:
         if self.slots < options.cpus:
             return 0
         room = int(self.slots / options.cpus) if options.cpus else self.slots
-        for name, amount in options.resources.items():
+        return self._supplied(room, options.resources.items()) * options.concurrency
+
+    def _supplied(self, calls: int, resources: Iterable[tuple[str, float]]) -> int:
+        """For how many of so many calls there is enough of everything but CPUs."""
+        for name, amount in resources:
             if name == GPU and amount > 0:
-                room = min(room, calls_at_once(self.resources.get(GPU, 0.0), amount))
+                calls = min(calls, calls_at_once(self.resources.get(GPU, 0.0), amount))
             elif amount > 0:
-                room = min(room, int(self.resources.get(name, 0.0) / amount))
-        return room * options.concurrency
+                calls = min(calls, int(self.resources.get(name, 0.0) / amount))
+        return calls
 
     @property
     def load(self) -> float:
         """Batches that need, or will need, some of its CPUs; of those that share a worker, each is
-        a part of one."""
+        a part of one, and of those that take another resource only as many as there is of it."""
         load: float = len(self.held) - len(self.waiting)
         if self.actors:
             load -= sum(self.actors.values())
         for concurrency, count in self.shared.items():
             load -= count - count / concurrency
+        for kind, count in self.scarce.items():
+            load -= count / kind[0] - self._at_once(kind, count)
         return load
+
+    def _at_once(self, kind: Kind, count: int) -> float:
+        concurrency, resources = kind
+        return min(count / concurrency, self._supplied(count, resources))
+
+    def before(self, options: JobOptions) -> float:
+        """Batches that stand before those of a job, where it counts for the window.
+
+        Before those that take a resource stand the others that do. These stand before nobody else:
+        they may wait for it while a slot is idle, for as long as an actor, or another
+        Commander's call, has it; and only the node knows.
+        """
+        if not options.resources:
+            return self.load - sum(self._at_once(*each) for each in self.scarce.items())
+        return sum(
+            count / concurrency
+            for (concurrency, resources), count in self.scarce.items()
+            if any(name in options.resources for name, _ in resources)
+        )
+
+    def room(self, options: JobOptions, policy: BatchPolicy, batch_s: float | None) -> float:
+        """How many more batches of a job it may be given; ``batch_s`` is what one takes, if that is
+        known."""
+        window = policy.window(self.capacity(options), self.rtt_s, batch_s, options.concurrency)
+        return window - self.before(options) * options.concurrency
+
+    def share(self, options: JobOptions) -> float:
+        """How full it is for a job that it can run: from 1 on, a call of it would have to wait."""
+        if not options.resources:
+            return self.load * options.concurrency / self.capacity(options)
+        taken = self.before(options) * options.concurrency / self.capacity(options)
+        return max(taken, self.load / max(self.slots, 1))
 
     def take(self, batch: Batch) -> None:
         """Enter a batch in the books."""
@@ -68,6 +112,7 @@ class NodeView:
             self.actors[batch.job] += 1
         else:
             self._share(batch, 1)
+            self._enter(batch, 1)
 
     def drop(self, batch: Batch) -> None:
         """Strike a batch off the books."""
@@ -78,6 +123,7 @@ class NodeView:
             self.actors[batch.job] -= 1
             return
         self._share(batch, -1)
+        self._enter(batch, -1)
 
     def wait(self, batch: Batch, *, waiting: bool) -> None:
         """A call of a batch waits for others, or no longer."""
@@ -87,11 +133,18 @@ class NodeView:
 
     def _share(self, batch: Batch, change: int) -> None:
         if batch.concurrency > 1:
-            count = self.shared.get(batch.concurrency, 0) + change
-            if count:
-                self.shared[batch.concurrency] = count
-            else:
-                del self.shared[batch.concurrency]
+            _count(self.shared, batch.concurrency, change)
+
+    def _enter(self, batch: Batch, change: int) -> None:
+        if batch.resources:
+            _count(self.scarce, (batch.concurrency, tuple(sorted(batch.resources.items()))), change)
+
+
+def _count(counts: dict[K, int], key: K, change: int) -> None:
+    """One more, or one less; what there is none of is not kept."""
+    counts[key] = counts.get(key, 0) + change
+    if not counts[key]:
+        del counts[key]
 
 
 ACTOR_WINDOW = 2
@@ -153,12 +206,11 @@ def choose_node(
         if node.draining or node.held_bytes >= bytes_max:
             continue
         capacity = node.capacity(options)
-        held = node.load * options.concurrency  # in calls that can run at once, as the capacity
-        window = policy.window(capacity, node.rtt_s, batch_s, options.concurrency)
-        if not capacity or held >= window:
+        if not capacity or node.room(options, policy, batch_s) <= 0:
             continue
-        load = (node.spread if options.spread else held) / capacity
-        if near and held < capacity:
+        share = node.share(options)
+        load = node.spread / capacity if options.spread else share
+        if near and share < 1:
             load -= near.get(node.id, 0)
         if best is None or load < best_load:
             best, best_load = node, load

@@ -451,6 +451,7 @@ class Scheduler:
     def _queue(self, job: Job, parcel: ParcelId, span: tuple[int, int], nbytes: int) -> Batch:
         batch = Batch(BatchId(next(self._ids)), job.id, parcel, *span, nbytes)
         batch.careful, batch.concurrency = job.options.careful, job.options.concurrency
+        batch.resources = job.options.resources or None
         self._batches[batch.id] = batch
         self._backlog.push(batch)
         job.live += 1
@@ -476,6 +477,7 @@ class Scheduler:
             BatchId(next(self._ids)), job.id, batch.parcel, lo, hi, self._share(batch, hi - lo)
         )
         piece.careful, piece.concurrency = batch.careful, batch.concurrency
+        piece.resources = batch.resources
         piece.blamed, piece.node_losses = batch.blamed, batch.node_losses
         piece.suspicion, piece.near = batch.suspicion, batch.near
         piece.last_try = batch.last_try
@@ -611,6 +613,8 @@ class Scheduler:
             ]
             shared = sum(b.id not in node.waiting for b in sharing)
             assert sum(node.shared.values()) == shared, node
+            taking = sum(bool(b.resources) for b in node.held.values() if b.job not in node.actors)
+            assert sum(node.scarce.values()) == taking, node
             for batch in node.held.values():
                 assert batch.node == node.id, batch
                 assert batch.state in (BatchState.ASSIGNED, BatchState.CANCELLING), batch

@@ -17,6 +17,14 @@ def view(name: str, slots: int = 2, held: int = 0, **resources: float) -> NodeVi
     return node
 
 
+def taken(node: NodeView, number: int, **resources: float) -> None:
+    """So many batches more are on a node, of calls that each take these."""
+    for _ in range(number):
+        batch = Batch(BatchId(1000 + len(node.held)), JobId(2), 1, 0, 1, 10)
+        batch.resources = resources
+        node.take(batch)
+
+
 def chosen(*nodes: NodeView, options: JobOptions | None = None, bytes_max: int = 10**6) -> str:
     node = choose_node(nodes, options or JobOptions(), BatchPolicy(), None, bytes_max)
     return node.id if node is not None else ""
@@ -56,6 +64,46 @@ def test_capacity_is_how_many_calls_run_at_once(cpus: float, room: int):
 
 def test_a_resource_limits_the_capacity():
     assert view("a", 4, gpu=2.0).capacity(JobOptions(resources={"gpu": 1.0})) == 2
+
+
+WANTS_A, WANTS_B = JobOptions(resources={"a": 1.0}), JobOptions(resources={"b": 1.0})
+
+
+def test_who_waits_for_a_resource_stands_in_the_way_of_those_only_who_want_it_too():
+    node = view("n", 2, a=1.0, b=1.0)
+    taken(node, 2, a=1.0)  # one runs, and one is to follow it
+    assert node.load == 1
+    assert chosen(node, options=WANTS_A) == "", "there is one that waits already"
+    assert chosen(node, options=JobOptions(resources={"a": 1.0, "b": 1.0})) == ""
+    assert chosen(node, options=WANTS_B) == "n", "the other slot is idle"
+    assert chosen(node) == "n"
+
+
+def test_who_wants_a_resource_does_not_wait_for_a_gap_among_those_who_want_none():
+    node = view("n", 2, held=4, a=1.0)
+    assert chosen(node) == "", "it is full"
+    assert chosen(node, options=WANTS_A) == "n", "and this has its turn among them"
+
+
+def test_who_waits_for_a_resource_that_an_actor_has_for_good_keeps_nobody_from_a_slot():
+    node = view("n", 1, a=1.0)
+    taken(node, 2, a=1.0)
+    assert chosen(node) == "n"
+
+
+def test_the_node_with_most_of_the_resource_and_a_free_slot_is_chosen():
+    busy, idle = view("busy", 2, held=2, a=1.0), view("idle", 2, a=1.0)
+    assert chosen(busy, idle, options=WANTS_A) == "idle"
+    taken(idle, 1, a=1.0)
+    assert chosen(busy, idle, view("third", 2, held=1, a=1.0), options=WANTS_A) == "third"
+
+
+def test_what_is_dropped_waits_for_no_resource_any_more():
+    node = view("n", 2, a=1.0)
+    taken(node, 3, a=1.0)
+    for batch in list(node.held.values()):
+        node.drop(batch)
+    assert (node.load, node.scarce) == (0, {})
 
 
 def test_a_dropped_batch_gives_its_bytes_back():

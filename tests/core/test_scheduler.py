@@ -53,6 +53,20 @@ def test_a_job_asks_for_as_much_as_fills_every_window_and_a_little_more():
     assert scheduler.handle(JobOpened(JOB, JobOptions(), 100), 0.0) == [Demand(JOB, 6, 1)]
 
 
+def test_two_jobs_that_want_different_resources_are_asked_for_and_run_beside_each_other():
+    scheduler = Scheduler()
+    scheduler.handle(NodeJoined(A, 2, {"a": 1.0, "b": 1.0}), 0.0)
+    scheduler.handle(JobOpened(JOB, JobOptions(resources={"a": 1.0}), 9), 0.0)
+    for parcel in range(4):
+        scheduler.handle(ParcelSubmitted(JOB, parcel, 1, 10), 0.0)
+    wanted = JobOptions(resources={"b": 1.0})
+    assert scheduler.handle(JobOpened(OTHER, wanted, 9), 0.0) == [Demand(OTHER, 3, 1)]
+    (first,) = plain(scheduler.handle(ParcelSubmitted(OTHER, 9, 1, 10), 0.0))
+    assert isinstance(first, Assign)
+    assert (first.job, first.node) == (OTHER, A)
+    scheduler.check()
+
+
 def test_a_parcel_goes_to_the_node_with_the_most_room():
     scheduler = scheduler_with(JobOptions(), 1, nodes={A: 1, B: 2})
     assert plain(scheduler.handle(ParcelSubmitted(JOB, 2, 5, 50), 0.0)) == [

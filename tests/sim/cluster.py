@@ -48,7 +48,7 @@ class Cluster:
                 self.world,
                 f"node{i}",
                 rng.choice((1, 2, 2, 4)),
-                {"licence": 1.0} if rng.random() < 0.3 else {},
+                {"licence": 1.0, "seat": 1.0} if rng.random() < 0.3 else {},
                 rng.choice(((), (), (), ("0",), ("0", "1"))),
                 self.ledger,
                 deaths_at_start,

@@ -165,7 +165,8 @@ def plan_results(rng: Random, calls: list[CallPlan]) -> None:
 def _plan_resources(rng: Random) -> dict[str, float]:
     if rng.random() < 0.9:
         return {}
-    return rng.choice(({"licence": 1.0}, {"GPU": 0.5}, {"GPU": 1.0}, {"GPU": 2.0}))
+    licences = {"licence": 1.0}, {"seat": 1.0}, {"licence": 1.0, "seat": 0.5}
+    return rng.choice((*licences, {"GPU": 0.5}, {"GPU": 1.0}, {"GPU": 2.0}))
 
 
 def _plan_cancels(rng: Random, count: int) -> list[CallCancel]:
