@@ -329,6 +329,19 @@ MUTANTS = [
         witness=test_placement.test_who_waits_for_a_resource_stands_in_the_way_of_those_only_who_want_it_too,
     ),
     Mutant(
+        "waits for ever for a worker that is stopped",
+        "goliath.core.surrender:Surrender.keep_time",
+        "steal.awaited.clear()",
+        "pass",
+    ),
+    Mutant(
+        "keeps a slot idle for a worker that is stopped",
+        "goliath.core.crew:Crew._split_for_the_idle",
+        "now < worker.asked_at + ANSWER_MAX_S",
+        "True",
+        witness=test_node.test_an_idle_slot_turns_to_another_worker_if_the_one_it_has_asked_is_stopped,
+    ),
+    Mutant(
         "asks a barren victim again at once",
         "goliath.core.robbery:Robbery._leave_in_peace",
         "victim.barren_until = now + victim.barren_s",

@@ -18,6 +18,10 @@ SPLIT_AFTER_S = 0.004
 """A piece younger than this is not split: the worker needs up to one GIL switch (5 ms) to
 answer, and the next batch is usually here sooner."""
 
+ANSWER_MAX_S = 0.25
+"""Nobody waits longer than this for what a worker can give back: it answers within 5 ms, unless it
+is stopped, or in C code that keeps the GIL. What it gives back later is queued, like all else."""
+
 
 LANES_FLUSHED = 10  # lanes that may report together as often as a worker alone would
 
@@ -462,8 +466,11 @@ class Crew:
         Returns:
             When one that is too young for that now will be old enough.
         """
-        free -= sum(worker.split_asked or worker.revoking for worker in self.workers.values())
         next_at = inf
+        for worker in self.workers.values():
+            if (worker.split_asked or worker.revoking) and now < worker.asked_at + ANSWER_MAX_S:
+                free -= 1  # it has been asked on behalf of one
+                next_at = min(next_at, worker.asked_at + ANSWER_MAX_S)
         for worker in self.revocable() + self.splittable():
             assert worker.piece is not None
             work, ripe_at = worker.piece.work, worker.since + SPLIT_AFTER_S
@@ -476,7 +483,7 @@ class Crew:
             if not beside and (free < work.cpus or not self.has_resources(work)):
                 continue
             free -= not beside
-            due.append(worker.revoke() if worker.ahead is not None else worker.split())
+            due.append(worker.revoke(now) if worker.ahead is not None else worker.split(now))
         return next_at
 
     def check(self) -> None:

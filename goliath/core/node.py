@@ -110,6 +110,9 @@ class Node:
         exhausted = self._quotas.exhausted()
         due, deadline = self._crew.keep_time(now, share=not draining, exhausted=exhausted)
         commands += due
+        late, answer_at = self._surrender.keep_time(now)
+        commands += late
+        deadline = min(deadline, answer_at)
         if draining and not (self._drained or self._depot or self._crew.runs_anything()):
             self._drained = True
             commands.append(Drained())
@@ -131,13 +134,13 @@ class Node:
             case CancelArrived():
                 return self._on_cancel(event, now)
             case StealArrived():
-                return self._on_steal(event)
+                return self._on_steal(event, now)
             case RestYielded():
                 return self._on_yielded(event, now)
             case WorkerStarted():
                 return self._on_started(event, now)
             case WorkerWaits():
-                return self._on_waits(event)
+                return self._on_waits(event, now)
             case WorkerInspected():
                 return self._on_inspected(event, now)
             case WorkerExited():
@@ -274,7 +277,7 @@ class Node:
         yield from self._queues.cancel(session, work)
         for worker in self._crew.revocable(session.id):
             if worker.ahead is not None and worker.ahead.work is work:
-                yield worker.revoke()
+                yield worker.revoke(now)
         for worker in self._crew.running(work):
             if worker.state is WorkerState.LEAVING:
                 continue  # with another lane of it, just now
@@ -288,10 +291,10 @@ class Node:
                     worker.kill_at = now + self._policy.cancel_grace_s
                 yield InterruptRange(worker.id, worker.serial)
 
-    def _on_steal(self, event: StealArrived) -> Iterator[NodeCommand]:
+    def _on_steal(self, event: StealArrived, now: float) -> Iterator[NodeCommand]:
         session = self._queues.sessions.get(event.session)
         if session is not None:
-            yield from self._surrender.begin(session, event.count)
+            yield from self._surrender.begin(session, event.count, now)
 
     def _on_yielded(self, event: RestYielded, now: float) -> Iterator[NodeCommand]:
         worker = self._crew.workers.get(event.worker)
@@ -441,7 +444,7 @@ class Node:
         elif not host.lanes:
             yield from self._park(host, now)
 
-    def _on_waits(self, event: WorkerWaits) -> Iterator[NodeCommand]:
+    def _on_waits(self, event: WorkerWaits, now: float) -> Iterator[NodeCommand]:
         """A call that waits needs no CPU; what is ahead of its worker must not wait with it."""
         worker = self._find(event.worker, event.serial)
         if worker is None:
@@ -452,7 +455,7 @@ class Node:
             yield from self._stop_waiting(worker)
             return
         if worker.ahead is not None and not worker.revoking:
-            yield worker.revoke()
+            yield worker.revoke(now)
         if worker.waiting or worker.piece is None:
             return
         host = worker.host or worker

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import inf
 
-from goliath.core.crew import Crew
+from goliath.core.crew import ANSWER_MAX_S, Crew
 from goliath.core.node_events import NodeCommand, ReportSurrendered, RestYielded
 from goliath.core.queues import Queues
 from goliath.core.work import Piece, Session, StealInProgress, Worker, WorkerState
@@ -13,14 +14,15 @@ from goliath.core.work import Piece, Session, StealInProgress, Worker, WorkerSta
 
 @dataclass(frozen=True, slots=True)
 class Surrender:
-    """Answers every steal exactly once, as soon as the workers it asked have answered or died."""
+    """Answers every steal exactly once, as soon as the workers it asked have answered or died, or
+    have taken too long for that."""
 
     queues: Queues
     crew: Crew
 
-    def begin(self, session: Session, count: int) -> Iterator[NodeCommand]:
+    def begin(self, session: Session, count: int, now: float) -> Iterator[NodeCommand]:
         """A Commander has better use for ``count`` un-started ranges."""
-        steal = StealInProgress(count, [], set())
+        steal = StealInProgress(count, [], set(), now + ANSWER_MAX_S)
         for piece in reversed(list(session.queue)):
             if len(steal.ranges) >= count:
                 break
@@ -33,7 +35,7 @@ class Surrender:
         laden += [w for w in self.crew.splittable(session.id) if w.ahead is None]
         for worker in laden[: count - len(steal.ranges)]:
             steal.awaited.add(worker)
-            yield worker.revoke() if worker.ahead is not None else worker.split()
+            yield worker.revoke(now) if worker.ahead is not None else worker.split(now)
         session.steals.append(steal)
         yield from self._answer(session)
 
@@ -80,6 +82,24 @@ class Surrender:
         if steal is not None:
             steal.awaited.discard(worker)
             yield from self._answer(self.queues.sessions[worker.session])
+
+    def keep_time(self, now: float) -> tuple[list[NodeCommand], float]:
+        """Answer the steals for which some worker has taken too long.
+
+        Returns:
+            The answers; and when the next steal will have waited for long enough.
+        """
+        answers: list[NodeCommand] = []
+        next_at = inf
+        for session in self.queues.sessions.values():
+            for steal in session.steals:
+                if steal.answer_at <= now:
+                    steal.awaited.clear()
+                else:
+                    next_at = min(next_at, steal.answer_at)
+            if session.steals:
+                answers += self._answer(session)
+        return answers, next_at
 
     def _awaiting(self, worker: Worker) -> StealInProgress | None:
         session = self.queues.sessions.get(worker.session)

@@ -112,6 +112,7 @@ class Worker:
     ahead: Piece | None = None  # in its socket already: it begins this without asking
     ahead_serial: Serial = Serial(0)  # noqa: RUF009 - an int
     revoking: bool = False  # asked to give back what is ahead
+    asked_at: float = -inf  # when it was last asked to give something back
     retire_after: bool = False  # leave when the piece is done
     waiting: bool = False  # its call waits for others, and its CPUs are given back
     has_waited: bool = False  # since it was last handed a piece
@@ -143,16 +144,19 @@ class Worker:
         self.state = to
         self.since = now
 
-    def revoke(self) -> SplitRange:
+    def revoke(self, now: float) -> SplitRange:
         """Have it give back what is ahead; all of it, unless it has begun."""
         self.revoking = True
+        self.asked_at = now
         return SplitRange(self.id, self.ahead_serial, 0)
 
-    def split(self) -> SplitRange:
+    def split(self, now: float) -> SplitRange:
         """Ask for half of what it has not started."""
         self.split_asked = True
+        self.asked_at = now
         if self.host is not None:
             self.host.split_asked = True
+            self.host.asked_at = now
         return SplitRange(self.id, self.serial, 2)
 
     def takes_cpus(self) -> float:
@@ -206,6 +210,7 @@ class StealInProgress:
     asked: int
     ranges: list[tuple[BatchId, Attempt, int, int]]
     awaited: set[Worker]
+    answer_at: float  # whoever has said nothing by then is not waited for
 
 
 @record

@@ -63,6 +63,7 @@ def arrive(
     cpus: float = 1.0,
     gpus: float = 0.0,
     concurrency: int = 1,
+    linger_s: float = 0.010,
 ) -> ne.BatchArrived:
     """A batch of that many calls."""
     resources = {"GPU": gpus} if gpus else {}
@@ -77,6 +78,7 @@ def arrive(
         timeout_s,
         cpus,
         resources,
+        linger_s,
         concurrency=concurrency,
     )
 

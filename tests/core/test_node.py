@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from goliath.core import node_events as ne
-from goliath.core.crew import SPLIT_AFTER_S
+from goliath.core.crew import ANSWER_MAX_S, SPLIT_AFTER_S
 from goliath.core.ids import Serial, WorkerId
 from goliath.core.node import Node, NodePolicy
 from goliath.core.queues import TOMBSTONES_MAX
@@ -131,6 +131,37 @@ def test_a_steal_is_answered_even_if_the_worker_dies_first():
         release(),
         ne.ReportSurrendered(S, 1, ()),
     ]
+
+
+def test_a_steal_waits_no_longer_than_that_for_a_worker_that_is_stopped():
+    node = running(9, linger_s=9.0)
+    node.handle(ne.StealArrived(S, 1), 0.0)
+    assert untimed(node.handle(ne.NodeTimerFired(), ANSWER_MAX_S)) == [
+        ne.ReportSurrendered(S, 1, ()),
+    ]
+    # It is not asked again before it has answered; what it gives back then waits here.
+    assert untimed(node.handle(ne.StealArrived(S, 1), 0.3)) == [ne.ReportSurrendered(S, 1, ())]
+    assert untimed(node.handle(ne.RestYielded(W, Serial(1), 5), 0.3)) == []
+    assert untimed(node.handle(ne.StealArrived(S, 1), 0.3)) == [
+        ne.ReportSurrendered(S, 1, ((batch(1), ONE, 5, 9),))
+    ]
+    node.check()
+
+
+def test_the_timer_of_a_steal_is_set():
+    node = running(9, linger_s=9.0)
+    assert ne.NodeWakeAt(1.0 + ANSWER_MAX_S) in node.handle(ne.StealArrived(S, 1), 1.0)
+
+
+def test_an_idle_slot_turns_to_another_worker_if_the_one_it_has_asked_is_stopped():
+    node = node_with(3)
+    for number, calls in ((1, 9), (2, 8)):
+        node.handle(arrive(number, calls), 0.0)
+        node.handle(ne.WorkerStarted(WorkerId(number)), 0.0)
+    assert ne.SplitRange(W, Serial(1), 2) in node.handle(ne.NodeTimerFired(), SPLIT_AFTER_S)
+    late = SPLIT_AFTER_S + ANSWER_MAX_S
+    splits = [node.handle(ne.NodeTimerFired(), at) for at in (late - 0.01, late, late + 0.01)]
+    assert [ne.SplitRange(V, Serial(2), 2) in commands for commands in splits] == [0, 1, 0]
 
 
 def test_a_steal_that_finds_nothing_is_answered_at_once():

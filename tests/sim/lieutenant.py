@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from goliath.core import node_events as ev
+from goliath.core.crew import ANSWER_MAX_S
 from goliath.core.devices import GPU
 from goliath.core.ids import HOUSE, Attempt, BatchId, SessionId, WorkerId
 from goliath.core.node import Node, NodePolicy
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from goliath.core.work import BatchKey
 
 CANCELLED_WITHIN_S = 5.1  # the promise is 5 s of the node's hearing of it; the rest is the pipe
+ANSWERED_WITHIN_S = ANSWER_MAX_S + 0.01  # a steal, whatever its worker does
 DEAD_WITHIN_S = 1.0
 UNBORN = 0.05  # how often there is no room for another process, where any die at their start
 RESTART_S = 2.0  # after it drained, whoever runs it starts it again
@@ -68,6 +70,7 @@ class Lieutenant(Host):
         self._outcomes: Outcomes = []
         self._oom = False
         self._shelf: dict[tuple[SessionId, int], bytes] = {}  # big results, by session and key
+        self._stolen, self._answered = Counter[SessionId](), Counter[SessionId]()
         self._busy = False
         self._wake_at = 0.0
 
@@ -187,6 +190,7 @@ class Lieutenant(Host):
                 self._watch_cancelled(session, attempt, batch)
                 self.tell(ev.CancelArrived(session, BatchId(batch), Attempt(attempt), force))
             case msg.StealBatches(count=count):
+                self._watch_steal(session)
                 self.tell(ev.StealArrived(session, count))
             case msg.DefineEnvironment(environment=environment):
                 delay = self.world.rng.choice((0.0, 0.01, 0.5))
@@ -279,6 +283,17 @@ class Lieutenant(Host):
                 f"{worker.piece} was cancelled {CANCELLED_WITHIN_S} s ago and runs",
             )
 
+    def _watch_steal(self, session: SessionId) -> None:
+        self._stolen[session] += 1
+        before = (self.incarnation, self.slept_s)
+        deadline = self.world.now + ANSWERED_WITHIN_S
+        self.world.on(deadline, self._must_be_answered, session, self._stolen[session], before)
+
+    def _must_be_answered(self, session: SessionId, steals: int, before: tuple[int, float]) -> None:
+        if (self.incarnation, self.slept_s) == before and session in self._sessions:
+            answered = self._answered[session]
+            require(answered >= steals, f"steal {steals} of {session} waits for its answer")
+
     # -- the mind ------------------------------------------------------------------------
 
     def from_process(self, process: FakeProcess, event: ev.NodeEvent, outcomes: Outcomes) -> None:
@@ -345,6 +360,7 @@ class Lieutenant(Host):
             case ev.RefuseWait():
                 raise AssertionError("so many calls never wait here")
             case ev.ReportSurrendered(session, asked, ranges):
+                self._answered[session] += 1
                 self._say(session, msg.Surrendered(asked, [list(r) for r in ranges]))
             case ev.Fork(worker, _, environment):
                 self._fork(worker, environment)

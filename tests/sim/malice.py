@@ -13,7 +13,7 @@ from tests.sim.world import World
 
 KINDS = (
     *("crash", "kill", "kill", "kills", "cut", "cut", "half", "partition", "one-way"),
-    *("lossy", "repeat", "pause", "pause-commander", "drain", "sluggish"),
+    *("lossy", "repeat", "pause", "pause-commander", "drain", "sluggish", "stop", "stops"),
 )
 
 
@@ -62,9 +62,9 @@ class Malice:
         match kind:
             case "crash":
                 return node.crash, node.boot, rng.choice((short, long / 2))
-            case "kill" | "kills":
-                kills = partial(self._kill_workers, node, 1 if kind == "kill" else 5)
-                return kills, _nothing, 0.0
+            case "kill" | "kills" | "stop" | "stops":
+                lasts = rng.choice((short, long / 2))
+                return partial(self._strike_workers, node, kind, lasts), _nothing, lasts
             case "cut":
                 return route.cut, _nothing, 0.0
             case "half":
@@ -91,11 +91,18 @@ class Malice:
                 slow = partial(setattr, route, "latency_s", rng.uniform(0.1, 1.0))
                 return slow, partial(setattr, route, "latency_s", latency), long / 2
 
-    def _kill_workers(self, node: Lieutenant, count: int) -> None:
+    def _strike_workers(self, node: Lieutenant, kind: str, seconds: float) -> None:
+        """Kill, or stop for a while, one of them or several."""
         living = [process for process in node.processes.values() if not process.dead]
-        for process in self._world.rng.sample(living, min(count, len(living))):
-            self._world.note(node.name, f"loses worker {process.worker}")
-            process.die(End.STOPPED if process.doomed else End.DIED)
+        for process in self._world.rng.sample(
+            living, min(5 if kind[-1] == "s" else 1, len(living))
+        ):
+            if kind.startswith("stop"):
+                self._world.note(node.name, f"worker {process.worker} stops for {seconds:.1f} s")
+                process.stop(seconds)
+            else:
+                self._world.note(node.name, f"loses worker {process.worker}")
+                process.die(End.STOPPED if process.doomed else End.DIED)
 
     @staticmethod
     def _deafen(route: Route, sides: tuple[int, ...], deaf: bool) -> None:

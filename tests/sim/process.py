@@ -88,6 +88,7 @@ class FakeProcess:
         self._leaving = False
         self._ranges: dict[Serial, Range] = {}  # that run; more than one if they are concurrent
         self._stuck_until = 0.0
+        self._goes_on_at = 0.0
         self._begun = 0
         self._ends: dict[Serial, int] = {}
         self._early_splits: list[tuple[Serial, int]] = []
@@ -201,17 +202,28 @@ class FakeProcess:
         first = pages[0] if pages else (Serial(0), NOBODY)
         self._tell(WorkerExited(self.worker, *first, tuple(pages[1:])))
 
+    def stop(self, seconds: float) -> None:
+        """SIGSTOP, and SIGCONT after so long. It can be killed meanwhile."""
+        self._goes_on_at = max(self._goes_on_at, self._world.now + seconds)
+
+    def _asleep(self, do: Callable[..., None], *args: object) -> bool:
+        """Whether it is stopped, or its machine sleeps; if so, ``do(*args)`` happens afterwards."""
+        if self._world.now >= self._goes_on_at:
+            return self.host.machine_asleep(do, *args)
+        self._world.on(self._goes_on_at, do, *args)
+        return True
+
     # -- its life ------------------------------------------------------------------------
 
     def _pipe_s(self) -> float:
         return self._world.rng.choice((0.00005, 0.0002, 0.004))
 
     def _obey(self, obey: Callable[..., None], args: tuple[object, ...]) -> None:
-        if not self.dead and not self.host.machine_asleep(self._obey, obey, args):
+        if not self.dead and not self._asleep(self._obey, obey, args):
             obey(*args)
 
     def _started(self, dies: bool) -> None:
-        if self.dead or self.host.machine_asleep(self._started, dies):
+        if self.dead or self._asleep(self._started, dies):
             return
         setup = self._job.plan.setup
         if dies or setup is Setup.DIES_AT_START:
@@ -224,7 +236,7 @@ class FakeProcess:
             self._begin_next()
 
     def _receive(self, range_: Range) -> None:
-        if self.dead or self.host.machine_asleep(self._receive, range_):
+        if self.dead or self._asleep(self._receive, range_):
             return
         self._waiting.append(range_)
         kinds = {known.order.concurrent for known in (*self._ranges.values(), *self._waiting)}
@@ -292,7 +304,7 @@ class FakeProcess:
     def _end(self, execution: Execution, range_: Range, fate: Fate) -> None:
         if execution is not range_.execution or self.dead:
             return
-        if self.host.machine_asleep(self._end, execution, range_, fate):
+        if self._asleep(self._end, execution, range_, fate):
             return
         if fate is Fate.DIE:
             self.die(End.STOPPED if self.doomed else End.DIED, execution)
@@ -321,7 +333,7 @@ class FakeProcess:
         """The call waits for others: let them have what it needs, and what it holds up."""
         if execution is not range_.execution or self.dead:
             return
-        if self.host.machine_asleep(self._wait, execution, range_):
+        if self._asleep(self._wait, execution, range_):
             return
         if range_.at > range_.reported:
             self._report(range_, final=False)
@@ -331,7 +343,7 @@ class FakeProcess:
     def _go_on(self, execution: Execution, range_: Range) -> None:
         if execution is not range_.execution or self.dead:
             return
-        if not self.host.machine_asleep(self._go_on, execution, range_):
+        if not self._asleep(self._go_on, execution, range_):
             self._tell(WorkerWaits(self.worker, range_.order.serial, waiting=False))
 
     def _finish(self, range_: Range) -> None:
