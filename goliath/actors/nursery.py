@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from goliath.actors.line import READ_BYTES
+from goliath.actors.memory_gauge import LOOK_EVERY_S, MemoryGauge
 from goliath.actors.page import Page, create_page_file
 from goliath.actors.process import ParentEnds, Process, ProcessEvents
 from goliath.actors.rights import (
@@ -33,7 +34,6 @@ from goliath.actors.rights import (
 from goliath.actors.spec import TAG_VARIABLE, WorkerSpec
 from goliath.config import MIB, NodeConfig
 from goliath.core.ids import WorkerId
-from goliath.machine import memory_groups, memory_kills, total_memory
 from goliath.record import record
 
 SOCKET_BUFFER_BYTES = 4 * MIB
@@ -59,14 +59,21 @@ class Nursery:
     Args:
         config: how much of a worker's last words to keep.
         on_zygote_exit: called when the zygote has died by itself; call `start` again then.
+        gauge: tells who was killed for want of memory.
     """
 
-    def __init__(self, config: NodeConfig, on_zygote_exit: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        config: NodeConfig,
+        on_zygote_exit: Callable[[], None],
+        gauge: MemoryGauge | None = None,
+    ) -> None:
         self._config = config
         self._on_zygote_exit = on_zygote_exit
         self._processes: dict[WorkerId, Process] = {}
         self._buffer = bytearray(READ_BYTES)
-        self._gauge = _MemoryGauge()
+        self._gauge = gauge or MemoryGauge()
+        self._look: asyncio.TimerHandle | None = None
         self._preloaded: list[str] = []
         self._link: _ZygoteLink | None = None
         self._empty = asyncio.Event()
@@ -120,6 +127,8 @@ class Nursery:
         )
         self._processes[worker] = process
         self._empty.clear()
+        if self._look is None:
+            self._keep_looking()
         if self._link is None:
             close_all(fds)
             asyncio.get_running_loop().call_soon(process.abandon)
@@ -171,6 +180,13 @@ class Nursery:
         del self._processes[process.worker]
         if not self._processes:
             self._empty.set()
+            if self._look is not None:
+                self._look.cancel()
+                self._look = None
+
+    def _keep_looking(self) -> None:
+        self._gauge.look()
+        self._look = asyncio.get_running_loop().call_later(LOOK_EVERY_S, self._keep_looking)
 
 
 class _ZygoteLink:
@@ -281,28 +297,6 @@ class _Request:
 
     data: memoryview
     fds: list[int]
-
-
-class _MemoryGauge:
-    """See `process.MemoryGauge`: the counters of the kernel, and the limits it goes by."""
-
-    def __init__(self) -> None:
-        self._groups = memory_groups()
-        self._seen = memory_kills(self._groups)
-        self._unexplained = 0
-
-    def explains_a_kill(self) -> bool:
-        """See `process.MemoryGauge.explains_a_kill`."""
-        before, self._seen = self._seen, memory_kills(self._groups)
-        self._unexplained += self._seen - before
-        if self._unexplained <= 0:
-            return False
-        self._unexplained -= 1
-        return True
-
-    def limit_bytes(self) -> int:
-        """See `process.MemoryGauge.limit_bytes`."""
-        return total_memory(self._groups)
 
 
 def _start_zygote(control: socket.socket) -> subprocess.Popen[bytes]:
