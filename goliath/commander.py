@@ -663,18 +663,18 @@ def _dial(
 ) -> Dialing:
     # Here, because it imports aiohttp: 0.2 s that an embedded Lieutenant does not need.
     from goliath.transport.dialer import Dialer
+    from goliath.transport.road import DirectRoad
 
+    config = TransportConfig.from_environ()
     return Dialer(
-        addresses[address],
-        credentials,
-        TransportConfig.from_environ(),
+        DirectRoad(addresses[address], credentials, config, tls=tls),
+        config,
         BootClock(),
         random.Random(),
         on_session=lambda channel, peer: on_session(
             channel, peer.server_id, peer.python, dict(peer.limits), peer.rtt_s
         ),
         on_trouble=on_trouble,
-        tls=tls,
     )
 
 

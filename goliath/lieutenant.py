@@ -38,6 +38,7 @@ from goliath.node_options import (
     parser,
 )
 from goliath.transport.credentials import RuntimeFile
+from goliath.transport.handshake import SESSION
 from goliath.transport.keys import fingerprint_of, tls_binding
 from goliath.transport.malloc import keep_freed_memory
 
@@ -88,21 +89,28 @@ class _Server:
 
     async def _listen(self) -> int:
         from goliath.transport.listener import Listener
+        from goliath.transport.sessions import GrantedSessions
 
         options = self._options
         gatehouse = Gatehouse(options.token, options.token_file, self._ref.tell)
-        listener = Listener(
-            options.host,
-            options.port,
-            gatehouse.tokens(),
-            options.tls,
-            TransportConfig.from_environ(),
-            BootClock(),
+        transport, clock = TransportConfig.from_environ(), BootClock()
+        sessions = GrantedSessions(
+            transport,
+            clock,
             on_session=partial(self._on_session, gatehouse),
             limits=lambda kid: {
                 "slots": gatehouse.slots(kid, options.workers),
                 "resources": options.resources,
             },
+        )
+        listener = Listener(
+            options.host,
+            options.port,
+            gatehouse.tokens(),
+            options.tls,
+            transport,
+            clock,
+            hosts={SESSION: sessions},
             renewed=gatehouse.renewed,
             public_name=options.public_name,
             prefix=options.path_prefix,

@@ -42,6 +42,7 @@ def log_in(address: Address, token: Token, *, tls: str = "auto", timeout_s: floa
 
 async def _prove(address: Address, token: Token, tls: str, timeout_s: float) -> Peer:
     from goliath.transport.dialer import Dialer
+    from goliath.transport.road import DirectRoad
 
     proved: asyncio.Future[Peer] = asyncio.get_running_loop().create_future()
     troubles: list[Exception] = []
@@ -56,15 +57,14 @@ async def _prove(address: Address, token: Token, tls: str, timeout_s: float) -> 
         if isinstance(error, AuthenticationError | VersionMismatchError) and not proved.done():
             proved.set_exception(error)
 
+    config = TransportConfig.from_environ()
     dialer = Dialer(
-        address,
-        Credentials(token),
-        TransportConfig.from_environ(),
+        DirectRoad(address, Credentials(token), config, tls=tls),
+        config,
         BootClock(),
         random.Random(),
         on_session=on_session,
         on_trouble=on_trouble,
-        tls=tls,
     )
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(dialer.run())

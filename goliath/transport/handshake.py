@@ -5,7 +5,7 @@
     token = "glt1_" + base64url(32 random bytes)
     kid, Kc, Ks = HKDF-SHA256(token; "goliath kid" | "goliath client mac" | "goliath server mac")
 
-    C→S  hello      JSON {t, v, kid, nc, proto, bind, client_id, py, cloudpickle, last_session}
+    C→S  hello      JSON {t, v, kid, nc, proto, bind, client_id, py, cloudpickle, for, last_session}
     S→C  challenge  JSON {t, v, ns, proto}
     C→S  proof      HMAC(Kc, lp("client") lp(th) lp(body)) + body
     S→C  welcome    HMAC(Ks, lp("server") lp(th) lp(body)) + body
@@ -16,6 +16,9 @@
 JSON. Everything either side says is under a MAC, as raw bytes, so no two spellings of
 one message are both accepted. The client proves first: a server's proof must not be an
 oracle for strangers.
+
+The client is whoever asks to be let in, and ``for`` says to what: ``["session"]`` is a Commander's
+wish for a session with a Lieutenant. Who has dialed whom is of no account here.
 
 The binding (`keys`) ties the proof to the connection, so that it cannot be relayed. The client
 names in ``bind`` which one it used, and the server takes that if it is true of itself.
@@ -77,6 +80,10 @@ KILLS_AFTER = "session_kill_s"
 """Among the limits: when the Lieutenant kills a silent session's work, in seconds."""
 
 
+SESSION = "session"
+"""The wish of a Commander: to have work done."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ticket:
     """A session that was granted before and should be taken up again."""
@@ -103,14 +110,15 @@ class Welcome:
 
 
 class ClientHandshake:
-    """The Commander's half: `hello`, `prove`, `finish`, each once and in this order.
+    """The half of whoever asks: `hello`, `prove`, then `finish` or, without a session, `heed`.
 
     Args:
         token: the secret to prove.
         binding: of the connection, see the module.
         nonce: 32 fresh random bytes.
-        client_id: this Commander's random name.
+        client_id: the client's own random name.
         versions: of this Python and its libraries.
+        wish: what it has come for, and whatever has to be said of that.
         ticket: the session to take up again, if there is one.
         seen: the last frame seen in it.
     """
@@ -123,6 +131,7 @@ class ClientHandshake:
         nonce: bytes,
         client_id: str,
         versions: Versions,
+        wish: tuple[str, ...] = (SESSION,),
         ticket: Ticket | None = None,
         seen: int = 0,
     ) -> None:
@@ -142,6 +151,7 @@ class ClientHandshake:
                 "client_id": client_id,
                 "py": versions.python,
                 "cloudpickle": versions.cloudpickle,
+                "for": wish,
                 "last_session": ticket and [ticket.session_id, ticket.incarnation],
             }
         )
@@ -172,17 +182,31 @@ class ClientHandshake:
             VersionMismatchError: it refuses this Python or this protocol.
             ConnectionError: it is draining and takes no new session.
         """
-        if not sealed_by(self._keys.server, b"server", self._th, welcome):
-            raise AuthenticationError(
-                "the Lieutenant could not prove that it has the token: another program may be "
-                "listening in its place; nothing was sent to it"
-            )
-        body = _fields(welcome[MAC_BYTES:], {"refused": str, "py": str, "proto": int})
+        body = self._proved(welcome)
         self._versions.check_protocol("session", SESSION_VERSION, body["proto"])
         self._versions.check_python(body["py"])
         if body["refused"]:
             raise ConnectionError(f"the Lieutenant takes no new session: {body['refused']}")
         return _read_welcome(welcome[MAC_BYTES:])
+
+    def heed(self, welcome: bytes) -> None:
+        """Check the server's proof, and whether it grants a wish that is not for a session.
+
+        Raises:
+            AuthenticationError: it could not prove that it has the token.
+            ConnectionError: it refuses; the message says why.
+        """
+        refused = self._proved(welcome)["refused"]
+        if refused:
+            raise ConnectionError(refused)
+
+    def _proved(self, welcome: bytes) -> dict[str, Any]:
+        if not sealed_by(self._keys.server, b"server", self._th, welcome):
+            raise AuthenticationError(
+                "the Lieutenant could not prove that it has the token: another program may be "
+                "listening in its place; nothing was sent to it"
+            )
+        return _fields(welcome[MAC_BYTES:], {"refused": str, "py": str, "proto": int})
 
 
 def _read_welcome(body: bytes) -> Welcome:
@@ -216,7 +240,7 @@ def _read_welcome(body: bytes) -> Welcome:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """What a client said of itself, and proved."""
+    """What a client said of itself, and proved; ``wish`` begins with what it has come for."""
 
     kid: str
     client_id: str
@@ -225,10 +249,11 @@ class Caller:
     protocol: int
     ticket: Ticket | None
     seen: int
+    wish: tuple[str, ...] = (SESSION,)
 
 
 class ServerHandshake:
-    """The Lieutenant's half: `challenge`, `verify`, then `welcome` or `refuse`.
+    """The half of whoever is asked: `challenge`, `verify`, then `welcome`, `grant` or `refuse`.
 
     Args:
         keyring: the tokens it accepts.
@@ -310,6 +335,7 @@ class ServerHandshake:
             protocol=said["proto"],
             ticket=_ticket(said.get("last_session")),
             seen=seen,
+            wish=_wish(said.get("for", [SESSION])),
         )
 
     def compatible(self, caller: Caller) -> bool:
@@ -337,6 +363,10 @@ class ServerHandshake:
             limits=dict(limits),
         )
 
+    def grant(self) -> bytes:
+        """The last message to a caller whose wish was not for a session: this side's proof."""
+        return self._sealed(refused="")
+
     def refuse(self, reason: str) -> bytes:
         """The last message to a caller that has the token and is not let in all the same."""
         return self._sealed(refused=reason)
@@ -358,6 +388,13 @@ def _ticket(said: object) -> Ticket | None:
             return Ticket(session_id, incarnation)
         case _:
             return None
+
+
+def _wish(said: object) -> tuple[str, ...]:
+    """Raises: ProtocolError."""
+    if not isinstance(said, list) or not said or not all(type(word) is str for word in said):
+        raise ProtocolError("what a hello is for is not said in words")
+    return tuple(said)
 
 
 def _fields(message: bytes, types: Mapping[str, type]) -> dict[str, Any]:

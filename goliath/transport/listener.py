@@ -1,4 +1,4 @@
-"""A Lieutenant's door: takes websockets, lets in who proves the token, keeps the sessions."""
+"""A door: takes websockets, lets in who proves a token, and leads them to what they came for."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import logging
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -18,14 +16,13 @@ from goliath.clock import Clock
 from goliath.config import TransportConfig
 from goliath.errors import (
     AuthenticationError,
-    ConnectionError,  # noqa: A004
     ProtocolError,
 )
 from goliath.transport.address import is_loopback
-from goliath.transport.channel import Channel
-from goliath.transport.connection import CLOSE_OK, CLOSE_PROTOCOL, SessionChannel
+from goliath.transport.connection import CLOSE_OK, CLOSE_PROTOCOL
 from goliath.transport.guard import Guard
-from goliath.transport.handshake import KILLS_AFTER, REFUSED, Caller, Peer, ServerHandshake
+from goliath.transport.handshake import REFUSED, Caller, ServerHandshake
+from goliath.transport.host import Host, Stay
 from goliath.transport.keys import (
     NONCE_BYTES,
     Keyring,
@@ -34,7 +31,6 @@ from goliath.transport.keys import (
     plain_binding,
     tls_binding,
 )
-from goliath.transport.protocol import SessionProtocol, Side
 from goliath.transport.sockets import sockets_on, tune
 from goliath.transport.tls import ServerTls
 from goliath.transport.token import Token
@@ -53,22 +49,14 @@ _http_logger = logging.getLogger("goliath.listener.http")
 _http_logger.addHandler(logging.NullHandler())
 _http_logger.propagate = False
 
+NOT_HERE = "what was asked for is not to be had here: is it a Lieutenant that you mean to reach?"
 SWEEP_INTERVAL_S = 0.25
 BACKLOG = 128
 Connection = RequestHandler
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """A session and to whom it was given."""
-
-    channel: SessionChannel
-    kid: str
-    client_id: str
-
-
 class Listener:
-    """Accepts Commanders.
+    """Accepts whoever proves a token.
 
     Args:
         host: name or address to listen on.
@@ -79,10 +67,7 @@ class Listener:
         tls: certificate and key, or None for plaintext.
         config: timers and limits.
         clock: tells ``now``.
-        on_session: called with each new session; nothing is read from it until it has a
-            receiver. Resumed sessions are not reported.
-        limits: called for each login with the name of its token (`Peer.kid`); what it returns is
-            told to the Commander (``slots``, …).
+        hosts: who takes in those that have proved a token, by what they have come for (`Caller`).
         public_name: the host name that clients know it by, if a proxy ends the TLS before it.
         prefix: a path that may stand before ``/goliath/v1``: some proxies take it off, some do not.
     """
@@ -96,8 +81,7 @@ class Listener:
         config: TransportConfig,
         clock: Clock,
         *,
-        on_session: Callable[[Channel, Peer], None],
-        limits: Callable[[str], Mapping[str, Any]] = lambda kid: {},
+        hosts: Mapping[str, Host],
         renewed: Callable[[], Iterable[Token] | None] = lambda: None,
         public_name: str = "",
         prefix: str = "",
@@ -108,19 +92,14 @@ class Listener:
         self._tls = tls
         self._config = config
         self._clock = clock
-        self._on_session = on_session
-        self._limits = limits
+        self._hosts = hosts
         self._renewed = renewed
         self._public_name = public_name.lower()
         self._paths = {PATH, prefix.rstrip("/") + PATH}
         self._versions = versions or Versions.current()
         self._keyring = Keyring(tokens, decoy=Token.make())
-        self._server_id = secrets.token_hex(8)
-        self._incarnation = secrets.randbits(48)
         self._certificate = tls.certificate() if tls is not None else None
         self._guard: Guard[Connection] = Guard(config)
-        self._sessions: dict[str, _Held] = {}
-        self._draining = False
         self._serving = 0
         self._quiet = asyncio.Event()
         self._quiet.set()
@@ -129,7 +108,7 @@ class Listener:
         self._sweeper: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
-        return f"<Listener {self._host}:{self._port} with {len(self._sessions)} sessions>"
+        return f"<Listener {self._host}:{self._port} for {', '.join(self._hosts)}>"
 
     @property
     def port(self) -> int:
@@ -167,18 +146,17 @@ class Listener:
 
     async def stop_accepting(self) -> None:
         """Refuse new sessions. The ones that exist go on, and may still be resumed."""
-        self._draining = True
+        for host in self._every_host():
+            host.drain()
 
     async def close(self) -> None:
         """Say goodbye to everyone and free the port; takes about a second at most."""
-        self._draining = True
+        await self.stop_accepting()
         if self._sweeper is not None:
             self._sweeper.cancel()
             with suppress(asyncio.CancelledError):
                 await self._sweeper
-        async with asyncio.TaskGroup() as goodbyes:
-            for held in list(self._sessions.values()):
-                goodbyes.create_task(held.channel.leave())
+        await self._send_away(lambda kid: False)
         for connection in self._server.connections:
             if connection.transport is not None and not self._guard.trusts(connection):
                 connection.transport.abort()
@@ -210,10 +188,16 @@ class Listener:
     async def _accept(self, tokens: Iterable[Token]) -> None:
         """Let these in from now on, and send away whose token is not among them."""
         self._keyring = Keyring(tokens, decoy=Token.make())
+        await self._send_away(lambda kid: self._keyring.find(kid)[1])
+
+    async def _send_away(self, knows: Callable[[str], bool]) -> None:
         async with asyncio.TaskGroup() as goodbyes:
-            for held in list(self._sessions.values()):
-                if not self._keyring.find(held.kid)[1]:
-                    goodbyes.create_task(held.channel.leave())
+            for host in self._every_host():
+                goodbyes.create_task(host.send_away(knows))
+
+    def _every_host(self) -> list[Host]:
+        """Each once: one may be there for several purposes."""
+        return list({id(host): host for host in self._hosts.values()}.values())
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         objection = self._objection(request)
@@ -288,10 +272,9 @@ class Listener:
                 handshake, caller = await self._authenticate(link, bindings)
                 link.needs_checksum = not guards(handshake.binding)
                 self._guard.trust(connection)
-                held, peer_seen = await self._admit(link, handshake, caller, address)
-            if held is not None:
-                proved_at = self._clock.now()
-                await held.channel.carry(link, peer_seen=peer_seen, proved_at=proved_at)
+                stay = await self._admit(link, handshake, caller, address)
+            if stay is not None:
+                await stay()
         except (AuthenticationError, _Nonsense, TimeoutError) as exc:
             logger.warning("refused a login from %s: %r", address, exc)
             self._guard.failed(address, self._clock.now())
@@ -318,6 +301,19 @@ class Listener:
         except (ProtocolError, OSError) as exc:
             raise _Nonsense(str(exc)) from exc
 
+    async def _admit(
+        self, link: WebSocketLink, handshake: ServerHandshake, caller: Caller, address: str
+    ) -> Stay | None:
+        """Lead the caller to what it has come for; None if it is turned away."""
+        if not self._keyring.find(caller.kid)[1]:
+            raise AuthenticationError(REFUSED)  # it was revoked a moment ago
+        host = self._hosts.get(caller.wish[0])
+        if host is not None:
+            return await host.admit(link, handshake, caller, address)
+        with suppress(OSError):
+            await link.send_bytes(handshake.refuse(NOT_HERE))
+        return None
+
     async def _hear(self, link: WebSocketLink) -> bytes:
         message = await link.receive()
         if message is None:
@@ -331,79 +327,6 @@ class Listener:
         if self._certificate is not None:
             return tls_binding(self._certificate), *vouched
         return plain_binding(port, loopback=True), plain_binding(port, loopback=False), *vouched
-
-    # -- sessions --------------------------------------------------------------------------
-
-    async def _admit(
-        self, link: WebSocketLink, handshake: ServerHandshake, caller: Caller, address: str
-    ) -> tuple[_Held | None, int]:
-        """Take up the caller's session or grant a new one; None if it is turned away."""
-        if not self._keyring.find(caller.kid)[1]:
-            raise AuthenticationError(REFUSED)  # it was revoked a moment ago
-        session_id, held = self._find(caller)
-        refusal = "" if handshake.compatible(caller) else "other versions"
-        if held is None and self._draining:
-            refusal = refusal or "it is draining; another one, or a later try, will do"
-        if refusal:
-            await link.send_bytes(handshake.refuse(refusal))
-            return None, 0
-        resumed, session_id = held is not None, session_id or secrets.token_hex(16)
-        welcome = handshake.welcome(
-            server_id=self._server_id,
-            incarnation=self._incarnation,
-            session_id=session_id,
-            resumed=resumed,
-            seen=held.channel.seen if held is not None else 0,
-            limits={**self._limits(caller.kid), KILLS_AFTER: self._config.session_kill_s},
-        )
-        try:
-            await link.send_bytes(welcome)
-        except OSError:
-            return None, 0
-        # After the welcome has left: a session that nobody knows of must not exist.
-        if held is None:
-            return self._open(session_id, caller, address), 0
-        return held, caller.seen
-
-    def _find(self, caller: Caller) -> tuple[str, _Held | None]:
-        """The session the caller may take up again: granted here, to it, for the same token."""
-        ticket = caller.ticket
-        held = self._sessions.get(ticket.session_id) if ticket is not None else None
-        if (
-            ticket is None
-            or held is None
-            or ticket.incarnation != self._incarnation
-            or (held.kid, held.client_id) != (caller.kid, caller.client_id)
-        ):
-            return "", None
-        return ticket.session_id, held
-
-    def _open(self, session_id: str, caller: Caller, address: str) -> _Held:
-        for held in list(self._sessions.values()):
-            if (held.kid, held.client_id) == (caller.kid, caller.client_id):
-                # Another node may have its work by now: this machine has been asleep, with a
-                # clock that stood still, or it would have ended the session before.
-                held.channel.end(
-                    ConnectionError(f"{address} has given its session up and begun another one")
-                )
-        protocol = SessionProtocol(Side.LIEUTENANT, address, self._config, self._clock.now())
-        channel = SessionChannel(
-            protocol, self._clock, on_ended=partial(self._sessions.__delitem__, session_id)
-        )
-        held = _Held(channel, caller.kid, caller.client_id)
-        self._sessions[session_id] = held
-        peer = Peer(
-            address=address,
-            session_id=session_id,
-            incarnation=self._incarnation,
-            server_id=self._server_id,
-            client_id=caller.client_id,
-            python=caller.python,
-            cloudpickle=caller.cloudpickle,
-            kid=caller.kid,
-        )
-        self._on_session(channel, peer)
-        return held
 
 
 class _Nonsense(Exception):  # noqa: N818 - internal, and the name says it

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -16,10 +16,13 @@ from goliath.transport.address import Address
 from goliath.transport.channel import Channel
 from goliath.transport.credentials import Credentials, Token
 from goliath.transport.dialer import Dialer
-from goliath.transport.handshake import Peer
+from goliath.transport.handshake import SESSION, Peer
 from goliath.transport.listener import Listener
 from goliath.transport.messages import AssignBatch, Message, RangeDone, StealBatches
 from goliath.transport.pipe import PipeChannel
+from goliath.transport.road import DirectRoad
+from goliath.transport.sessions import GrantedSessions
+from goliath.transport.tls import ServerTls
 
 TOKEN = Token(bytes(range(32)))
 PATIENCE_S = 10.0
@@ -109,6 +112,7 @@ class Sessions:
     ends: list[End] = field(default_factory=list)
     peers: list[Peer] = field(default_factory=list)
     troubles: list[Exception] = field(default_factory=list)
+    granted: GrantedSessions | None = None
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
     def on_session(self, channel: Channel, peer: Peer) -> None:
@@ -141,10 +145,16 @@ def make_dialer(
     port: int, sessions: Sessions, config: TransportConfig | None = None, **options: object
 ) -> Dialer:
     """A dialer to a loopback port with the token of these tests."""
-    return Dialer(
+    config = config or TransportConfig()
+    road = DirectRoad(
         options.pop("address", None) or Address("127.0.0.1", port),  # type: ignore[arg-type]
         options.pop("credentials", None) or Credentials(token=TOKEN),  # type: ignore[arg-type]
-        config or TransportConfig(),
+        config,
+        tls=str(options.pop("tls", "auto")),
+    )
+    return Dialer(
+        road,
+        config,
         BootClock(),
         random.Random(1),
         on_session=sessions.on_session,
@@ -153,21 +163,30 @@ def make_dialer(
     )
 
 
+def make_listener(
+    sessions: Sessions,
+    config: TransportConfig | None = None,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    tokens: Sequence[Token] = (TOKEN,),
+    tls: ServerTls | None = None,
+    **options: object,
+) -> Listener:
+    """A Lieutenant's door, and behind it those sessions."""
+    config, clock = config or TransportConfig(), BootClock()
+    limits = {"limits": options.pop("limits")} if "limits" in options else {}
+    sessions.granted = GrantedSessions(config, clock, on_session=sessions.on_session, **limits)  # type: ignore[arg-type]
+    hosts = {SESSION: sessions.granted}
+    return Listener(host, port, tokens, tls, config, clock, hosts=hosts, **options)  # type: ignore[arg-type]
+
+
 @asynccontextmanager
 async def listening(
     sessions: Sessions, config: TransportConfig | None = None, **options: object
 ) -> AsyncIterator[Listener]:
     """A listener on a free loopback port."""
-    listener = Listener(
-        str(options.pop("host", "127.0.0.1")),
-        0,
-        [TOKEN],
-        options.pop("tls", None),  # type: ignore[arg-type]
-        config or TransportConfig(),
-        BootClock(),
-        on_session=sessions.on_session,
-        **options,  # type: ignore[arg-type]
-    )
+    listener = make_listener(sessions, config, **options)  # type: ignore[arg-type]
     await listener.start()
     try:
         yield listener

@@ -12,7 +12,6 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from goliath.clock import BootClock
 from goliath.config import KIB, TransportConfig
 from goliath.errors import (
     AuthenticationError,
@@ -22,10 +21,18 @@ from goliath.errors import (
 from goliath.transport.address import Address
 from goliath.transport.credentials import Credentials, Token
 from goliath.transport.keys import Keys
-from goliath.transport.listener import Listener, _address_of
+from goliath.transport.listener import _address_of
 from goliath.transport.tls import ServerTls
 from goliath.transport.versions import Versions
-from tests.transport.ends import TOKEN, Sessions, control, dialing, listening, make_dialer
+from tests.transport.ends import (
+    TOKEN,
+    Sessions,
+    control,
+    dialing,
+    listening,
+    make_dialer,
+    make_listener,
+)
 from tests.transport.proxy import proxying
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
@@ -92,15 +99,7 @@ async def test_no_lieutenant_is_said_so_and_tried_again_until_there_is_one(free_
         assert str(error) == (
             f"no lieutenant at 127.0.0.1:{free_port}: Connection refused; is it running there?"
         )
-        listener = Listener(
-            "127.0.0.1",
-            free_port,
-            [TOKEN],
-            None,
-            QUICK,
-            BootClock(),
-            on_session=far.on_session,
-        )
+        listener = make_listener(far, QUICK, port=free_port)
         await listener.start()
         (await near.end()).send(control(1))
         assert await (await far.end()).received(1) == [control(1)]
@@ -157,9 +156,7 @@ async def test_another_python_is_refused_with_both_versions():
 async def test_sessions_know_which_token_was_proved():
     near, other, far = Sessions(), Sessions(), Sessions()
     another = Token(bytes(range(1, 33)))
-    listener = Listener(
-        "127.0.0.1", 0, [TOKEN, another], None, QUICK, BootClock(), on_session=far.on_session
-    )
+    listener = make_listener(far, QUICK, tokens=[TOKEN, another])
     await listener.start()
     credentials = Credentials(token=another)
     async with (
@@ -189,15 +186,7 @@ async def test_a_draining_listener_takes_no_new_session_and_keeps_the_old():
 
 async def test_a_taken_port_is_an_os_error():
     async with listening(Sessions()) as listener:
-        second = Listener(
-            "127.0.0.1",
-            listener.port,
-            [TOKEN],
-            None,
-            QUICK,
-            BootClock(),
-            on_session=Sessions().on_session,
-        )
+        second = make_listener(Sessions(), QUICK, port=listener.port)
         with pytest.raises(OSError, match="in use") as refusal:
             await second.start()
         assert refusal.value.errno == errno.EADDRINUSE

@@ -13,6 +13,7 @@ from hypothesis import given, settings, strategies as st
 
 from goliath.errors import (
     AuthenticationError,
+    ConnectionError as NoConnection,
     GoliathError,
     ProtocolError,
     VersionMismatchError,
@@ -26,7 +27,15 @@ from goliath.transport.handshake import (
     Ticket,
     Welcome,
 )
-from goliath.transport.keys import Keyring, Keys, ca_binding, plain_binding, tls_binding
+from goliath.transport.keys import (
+    Keyring,
+    Keys,
+    ca_binding,
+    plain_binding,
+    seal,
+    tls_binding,
+    transcript,
+)
 from goliath.transport.versions import Versions
 
 TOKEN = Token(bytes(range(32)))
@@ -112,6 +121,35 @@ def test_whoever_has_the_token_gets_in_and_both_learn_who_the_other_is():
 def test_a_wrong_token_is_refused():
     with pytest.raises(AuthenticationError, match=f"^{REFUSED}$"):
         Login(client(OTHER), server()).run()
+
+
+def test_a_wish_that_is_not_for_a_session_is_proved_granted_and_refused_likewise():
+    near, far = client(wish=("join", "lab1")), server()
+    caller = far.verify(near.prove(far.challenge(near.hello())))
+    assert caller.wish == ("join", "lab1")
+    near.heed(far.grant())
+    with pytest.raises(NoConnection, match="it is full"):
+        near.heed(far.refuse("it is full"))
+    with pytest.raises(AuthenticationError):
+        near.heed(bytes(32) + b"{}")
+
+
+def test_another_wish_than_was_said_is_refused():
+    def forge(hello: bytes) -> bytes:
+        return orjson.dumps(orjson.loads(hello) | {"for": ["join", "lab1"]})
+
+    with pytest.raises(AuthenticationError):
+        Login(client(), server()).run(forge)
+
+
+@pytest.mark.parametrize("wish", [[], "session", [1], {}])
+def test_a_wish_that_is_not_in_words_is_refused(wish: object):
+    far = server()
+    hello = orjson.dumps(orjson.loads(client().hello()) | {"for": wish})
+    challenge = far.challenge(hello)
+    th = transcript(hello, challenge, TLS)
+    with pytest.raises(ProtocolError, match="not said in words"):
+        far.verify(seal(Keys.of(TOKEN).client, b"client", th, {"seen": 0}))
 
 
 def test_the_decoy_lets_nobody_in():

@@ -33,7 +33,7 @@ def through(port: int, near: Sessions, config: TransportConfig = FAST, **options
     """
     target = options.pop("target")
     dialer = make_dialer(port, near, config, **options)
-    dialer._binding = lambda _: plain_binding(target, loopback=True)  # type: ignore[method-assign]
+    dialer._road._binding = lambda _: plain_binding(target, loopback=True)  # type: ignore[attr-defined]
     return dialer
 
 
@@ -188,7 +188,7 @@ async def test_who_begins_another_session_has_given_the_old_one_up():
         await far.end(1)
         await there.until(lambda: there.closed)
         assert "has given its session up and begun another one" in str(there.closed[0])
-        assert len(listener._sessions) == 1
+        assert len(far.granted) == 1
 
 
 async def test_a_session_that_is_given_up_while_it_is_resumed_is_not_taken_up_again():
@@ -198,16 +198,24 @@ async def test_a_session_that_is_given_up_while_it_is_resumed_is_not_taken_up_ag
         proxying(listener.port) as proxy,
     ):
         dialer = through(proxy.port, near, PATIENT, target=listener.port)
-        hear, told = dialer._hear, []
+        road, told = dialer._road, []
+        go = road.open
 
-        async def hear_and_give_up(*args: object) -> bytes:
-            message = await hear(*args)
-            if near.ends and not told:  # this is the challenge of the second login
-                told.append(near.ends[0].channel.ended)
-                near.ends[0].channel.end(GoliathError("as after 75 s of silence"))
-            return message
+        async def go_and_give_up() -> object:
+            link, binding = await go()
+            hear, again = link.receive, bool(near.ends)
 
-        dialer._hear = hear_and_give_up
+            async def hear_and_give_up() -> bytes | None:
+                message = await hear()
+                if again and not told:  # this is the challenge of the second login
+                    told.append(near.ends[0].channel.ended)
+                    near.ends[0].channel.end(GoliathError("as after 75 s of silence"))
+                return message
+
+            link.receive = hear_and_give_up
+            return link, binding
+
+        road.open = go_and_give_up
         async with dialing(dialer):
             here, there = await near.end(), await far.end()
             here.send(bulk(1))
@@ -231,7 +239,7 @@ async def test_a_restarted_lieutenant_is_another_session():
             proxy.refusing = True
             proxy.cut()
             async with listening(far, FAST) as second:
-                dialer._binding = lambda _: plain_binding(second.port, loopback=True)
+                dialer._road._binding = lambda _: plain_binding(second.port, loopback=True)
                 proxy.target, proxy.refusing = second.port, False
                 await near.end(1)
                 await here.until(lambda: here.closed)
@@ -252,7 +260,7 @@ async def test_a_goodbye_ends_the_session_at_the_other_end_at_once():
             assert time.perf_counter() - began < 0.5
             await there.until(lambda: there.closed)
             assert here.closed == there.closed == [None]
-        assert listener._sessions == {}
+        assert len(far.granted) == 0
 
 
 async def test_a_goodbye_does_not_wait_for_the_dead():

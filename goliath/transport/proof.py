@@ -1,0 +1,85 @@
+"""A login, as whoever asks to be let in goes through it: four messages over a link."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from goliath.clock import Clock
+from goliath.config import TransportConfig
+from goliath.errors import (
+    AuthenticationError,
+    ConnectionError,  # noqa: A004
+    GoliathError,
+    ProtocolError,
+)
+from goliath.transport.handshake import WELCOME_MAX_BYTES, ClientHandshake
+from goliath.transport.road import Road
+from goliath.transport.websocket import CLOSE_UNAUTHENTICATED, WebSocketLink
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of it: the welcome, still to be checked; when the proof was sent; how long a
+    message takes there and back."""
+
+    welcome: bytes
+    proved_at: float
+    rtt_s: float
+
+
+async def prove(
+    link: WebSocketLink,
+    handshake: ClientHandshake,
+    road: Road,
+    binding: str,
+    config: TransportConfig,
+    clock: Clock,
+    on_proof: Callable[[], None] = lambda: None,
+) -> Answer:
+    """Say hello, prove the token, and hear the welcome.
+
+    Args:
+        on_proof: called right before the proof is sent.
+
+    Raises:
+        AuthenticationError: the token was refused.
+        ConnectionError: the other end hung up, or takes too long.
+        ProtocolError: it says something else.
+        VersionMismatchError: of another handshake or session protocol.
+    """
+    name = road.name
+
+    async def hear(limit: int) -> bytes:
+        message = await link.receive()
+        if message is None:
+            if link.close_code == CLOSE_UNAUTHENTICATED:
+                raise AuthenticationError(road.refusal(binding))
+            raise ConnectionError(f"{name} hung up during the login")
+        if len(message) > limit:
+            raise ProtocolError(f"{name} sent {len(message)} bytes during the login")
+        return message
+
+    try:
+        async with asyncio.timeout(config.handshake_max_s):
+            began_at = clock.now()
+            await link.send_bytes(handshake.hello())
+            challenge = await hear(config.handshake_message_max_bytes)
+            challenged_at = clock.now()
+            proof = handshake.prove(challenge)
+            proved_at = clock.now()
+            on_proof()
+            await link.send_bytes(proof)
+            welcome = await hear(WELCOME_MAX_BYTES)
+            # Twice, because either end may have been busy with something else.
+            rtt_s = min(challenged_at - began_at, clock.now() - proved_at)
+            return Answer(welcome, proved_at, rtt_s)
+    except TimeoutError:
+        raise ConnectionError(
+            f"{name} did not finish the login in {config.handshake_max_s:g} s"
+        ) from None
+    except OSError as exc:
+        if isinstance(exc, GoliathError):
+            raise
+        raise ConnectionError(f"{name} hung up during the login: {exc}") from exc
