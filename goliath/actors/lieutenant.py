@@ -422,6 +422,7 @@ class LieutenantActor(Actor):
 
     def _accuse(self, session: _Session, of: str) -> None:
         """An honest Commander does not do this: end its session."""
+        _log.warning("ended a session: its Commander sent %s", of)
         session.ref.channel.close()
         self.context.ref.tell(SessionDown(session.id, ProtocolError(of)))
 

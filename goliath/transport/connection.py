@@ -20,12 +20,13 @@ from functools import partial
 from typing import Any, Protocol
 
 from goliath.clock import Clock
-from goliath.errors import LocalError
+from goliath.errors import LocalError, ProtocolError
 from goliath.transport.channel import Receiver
 from goliath.transport.messages import Message
 from goliath.transport.protocol import SessionOver, SessionProtocol
 
 CLOSE_OK = 1000
+CLOSE_NONSENSE = 4400  # the session has ended: a new link would not mend it
 CLOSE_PROTOCOL = 4409
 FLUSH_MAX_S = 1.0  # how long a goodbye may take to leave
 
@@ -117,6 +118,11 @@ class SessionChannel:
     def ended(self) -> bool:
         """Whether the session is over."""
         return self._ended
+
+    @property
+    def offence(self) -> str:
+        """What the other end has said that ended the session; empty if it did not end so."""
+        return str(self._error) if isinstance(self._error, ProtocolError) else ""
 
     @property
     def seen(self) -> int:

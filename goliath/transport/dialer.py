@@ -21,7 +21,12 @@ from goliath.errors import (
 from goliath.machine import process_exists
 from goliath.transport.backoff import Backoff
 from goliath.transport.channel import Channel
-from goliath.transport.connection import CLOSE_OK, CLOSE_PROTOCOL, SessionChannel
+from goliath.transport.connection import (
+    CLOSE_NONSENSE,
+    CLOSE_OK,
+    CLOSE_PROTOCOL,
+    SessionChannel,
+)
 from goliath.transport.handshake import KILLS_AFTER, ClientHandshake, Peer, Ticket, Welcome
 from goliath.transport.keys import NONCE_BYTES, fingerprint_of
 from goliath.transport.proof import Answer, prove
@@ -156,9 +161,11 @@ class Dialer:
             welcome, answer = await self._login(link, token, binding)
             channel = self._adopt(welcome, binding, answer.rtt_s)
             await channel.carry(link, peer_seen=welcome.seen, proved_at=answer.proved_at)
+            if channel.offence:
+                code, reason = CLOSE_NONSENSE, channel.offence
             self._backoff.ended(self._clock.now() - answer.proved_at)
         except ProtocolError as exc:
-            code, reason = CLOSE_PROTOCOL, str(exc)[:100]
+            code, reason = CLOSE_PROTOCOL, str(exc)
             raise
         finally:
             self._link = None

@@ -19,7 +19,7 @@ from goliath.errors import (
     ProtocolError,
 )
 from goliath.transport.address import is_loopback
-from goliath.transport.connection import CLOSE_OK, CLOSE_PROTOCOL
+from goliath.transport.connection import CLOSE_NONSENSE, CLOSE_OK, CLOSE_PROTOCOL
 from goliath.transport.guard import Guard
 from goliath.transport.handshake import REFUSED, Caller, ServerHandshake
 from goliath.transport.host import Host, Stay
@@ -273,8 +273,10 @@ class Listener:
                 link.needs_checksum = not guards(handshake.binding)
                 self._guard.trust(connection)
                 stay = await self._admit(link, handshake, caller, address)
-            if stay is not None:
-                await stay()
+            offence = await stay() if stay is not None else ""
+            if offence:
+                logger.warning("ended the session of %s: %s", address, offence)
+                code, reason = CLOSE_NONSENSE, offence
         except (AuthenticationError, _Nonsense, TimeoutError) as exc:
             logger.warning("refused a login from %s: %r", address, exc)
             self._guard.failed(address, self._clock.now())
@@ -282,7 +284,7 @@ class Listener:
             code, reason = CLOSE_UNAUTHENTICATED, REFUSED
         except ProtocolError as exc:
             logger.warning("cut a link to %s: %s", address, exc)
-            code, reason = CLOSE_PROTOCOL, str(exc)[:100]
+            code, reason = CLOSE_PROTOCOL, str(exc)
         finally:
             await link.close(code, reason)
 

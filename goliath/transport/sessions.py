@@ -105,7 +105,12 @@ class GrantedSessions:
         else:
             channel, seen = held.channel, caller.seen
         proved_at = self._clock.now()
-        return lambda: channel.carry(link, peer_seen=seen, proved_at=proved_at)
+
+        async def stay() -> str:
+            await channel.carry(link, peer_seen=seen, proved_at=proved_at)
+            return channel.offence
+
+        return stay
 
     def _find(self, caller: Caller) -> tuple[str, _Held | None]:
         """The session the caller may take up again: granted here, to it, for the same token."""

@@ -19,6 +19,7 @@ PATH = "/goliath/v1"
 HEADER_ROOM_BYTES = 64 * KIB  # beside a chunk: its header, for the websocket's own limit
 CLOSE_MAX_S = 1.0
 CLOSE_UNAUTHENTICATED = 4401
+REASON_MAX_BYTES = 123  # what a control frame of RFC 6455 has room for, beside the code
 _BINARY = WSMsgType.BINARY  # Python 3.11 takes 0.1 µs to find a member in its class
 
 
@@ -84,7 +85,7 @@ class WebSocketLink:
         """End the link politely, within a second."""
         try:
             async with asyncio.timeout(CLOSE_MAX_S):
-                await self._websocket.close(code=code, message=reason.encode())
+                await self._websocket.close(code=code, message=_shortened(reason))
         except (TimeoutError, OSError):
             self._transport.abort()
         except asyncio.CancelledError:
@@ -99,6 +100,11 @@ class WebSocketLink:
             self._transport.abort()
         else:
             self._transport.close()
+
+
+def _shortened(reason: str) -> bytes:
+    """As much of it as fits. It may quote the other end, who says what he likes."""
+    return reason.encode(errors="replace")[:REASON_MAX_BYTES].decode(errors="ignore").encode()
 
 
 def message_limit(config: TransportConfig) -> int:
