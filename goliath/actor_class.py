@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypedDict, T
 from goliath import runtime
 from goliath.actors import stage
 from goliath.actors.blueprint import DEFAULT_NAMESPACE, Blueprint, name_taken
-from goliath.actors.casting import MARK, cast
+from goliath.actors.casting import MARK, Cast, cast
 from goliath.actors.checks import checked_count, checked_resources, needs
 from goliath.actors.failures import EVERYTHING
 from goliath.actors.handles import ActorHandle
@@ -96,7 +96,9 @@ class ActorOptions(TypedDict, total=False):
 class ActorClass(Generic[P]):
     """A class whose instances are actors. Made by `goliath.remote`."""
 
-    def __init__(self, cls: Callable[P, Any], options: ActorOptions) -> None:
+    def __init__(
+        self, cls: Callable[P, Any], options: ActorOptions, known: Cast | None = None
+    ) -> None:
         unknown = options.keys() - ActorOptions.__annotations__.keys()
         if unknown:
             raise TypeError(
@@ -107,14 +109,16 @@ class ActorClass(Generic[P]):
         self._options = options
         _check(options)
         most, groups = options.get("max_concurrency"), options.get("concurrency_groups")
-        self._cast = cast(self._cls, most, groups, leaves_out=_OF_ACTOR)
+        self._cast = known or cast(self._cls, most, groups, leaves_out=_OF_ACTOR)
         functools.update_wrapper(self, cls, updated=())
 
     def __repr__(self) -> str:
         return f"<ActorClass {self._cls.__qualname__}>"
 
     def __reduce__(self) -> Any:
-        return ActorClass, (self._cls, self._options)
+        # With what is known of the class: a method of it may name this, and then the class that is
+        # read has no methods yet.
+        return ActorClass, (self._cls, self._options, self._cast)
 
     def __call__(self, *_args: Any, **_kwargs: Any) -> Any:
         raise TypeError(

@@ -163,6 +163,15 @@ def test_an_actor_calls_tasks_and_other_actors():
     assert goliath.get([boss.work.remote(3), boss.work.remote(4)]) == [(5, 3), (14, 7)]
 
 
+def test_an_actor_makes_others_of_its_own_class():
+    @goliath.remote
+    class Node:
+        def depth(self, left):
+            return goliath.get(Node.remote().depth.remote(left - 1)) + 1 if left else 0
+
+    assert goliath.get(Node.remote().depth.remote(2)) == 2
+
+
 def test_what_a_call_of_an_actor_has_begun_never_runs_in_the_process_of_the_actor():
     @goliath.remote
     def pid():
