@@ -19,6 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from goliath.actors.embedded import node_policy
+from goliath.actors.fences import Fences
 from goliath.actors.gatehouse import Gatehouse
 from goliath.actors.lieutenant import LieutenantActor
 from goliath.actors.nursery import Nursery
@@ -28,6 +29,7 @@ from goliath.actors.system import ActorSystem
 from goliath.actors.workshop import Workshop
 from goliath.clock import BootClock
 from goliath.config import NodeConfig, TransportConfig
+from goliath.control_groups import Estate
 from goliath.core.ids import SessionId
 from goliath.core.node import Node
 from goliath.machine import hide_memory
@@ -38,6 +40,7 @@ from goliath.node_options import (
     parser,
 )
 from goliath.transport.credentials import RuntimeFile
+from goliath.transport.guard import door_limits
 from goliath.transport.handshake import SESSION
 from goliath.transport.keys import fingerprint_of, tls_binding
 from goliath.transport.malloc import keep_freed_memory
@@ -57,6 +60,7 @@ class _Server:
 
     def __init__(self, options: LieutenantOptions) -> None:
         self._options = options
+        self._transport = TransportConfig.from_environ()
         self._ended = asyncio.Event()
         self._signals = 0
         self._failure: BaseException | None = None
@@ -66,7 +70,8 @@ class _Server:
         options = self._options
         config = NodeConfig.from_environ()
         workshop = Workshop()
-        nursery = Nursery(config, lambda: actor.zygote_died())
+        fences = Fences(options.allowance, Estate)
+        nursery = Nursery(config, lambda: actor.zygote_died(), fences)
         # The zygote first: it makes itself ready while aiohttp is imported.
         await nursery.start()
         system = ActorSystem(on_failure=self._on_failure)
@@ -78,6 +83,7 @@ class _Server:
             workshop,
             on_drained=self._ended.set,
             weighs=options.bytes_per_worker_max is not None,
+            limits=[*door_limits(self._transport), *fences.limits()],
         )
         self._ref = system.spawn(lambda: actor, "lieutenant")
         try:
@@ -85,6 +91,7 @@ class _Server:
         finally:
             await system.stop()
             await nursery.close()
+            fences.close()
             workshop.close()
 
     async def _listen(self) -> int:
@@ -93,9 +100,9 @@ class _Server:
 
         options = self._options
         gatehouse = Gatehouse(options.token, options.token_file, self._ref.tell)
-        transport, clock = TransportConfig.from_environ(), BootClock()
+        clock = BootClock()
         sessions = GrantedSessions(
-            transport,
+            self._transport,
             clock,
             on_session=partial(self._on_session, gatehouse),
             limits=lambda kid: {
@@ -108,7 +115,7 @@ class _Server:
             options.port,
             gatehouse.tokens(),
             options.tls,
-            transport,
+            self._transport,
             clock,
             hosts={SESSION: sessions},
             renewed=gatehouse.renewed,

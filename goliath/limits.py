@@ -52,12 +52,14 @@ class Limit:
         return {**asdict(self), "enforced_by": str(self.enforced_by)}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
+    def from_json(cls, data: Any) -> Self:
         """From what `to_json` returned, maybe in another version.
 
         Raises:
             ValueError: it is nothing of the kind.
         """
+        if not isinstance(data, Mapping):
+            raise ValueError(f"{data!r} describes no limit")
         known = {field.name: data[field.name] for field in fields(cls) if field.name in data}
         try:
             limit = cls(**known)

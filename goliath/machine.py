@@ -63,6 +63,27 @@ def memory_kills(groups: Iterable[Path] | None = None) -> int:
     return _counter(Path("/proc/vmstat"), "oom_kill") or 0
 
 
+def tasks_max() -> int:
+    """How many processes and threads there can be at once, of everybody here."""
+    found = [32768]  # the kernel's default
+    for file in ("threads-max", "pid_max"):
+        with suppress(OSError, ValueError):
+            found.append(int(Path("/proc/sys/kernel", file).read_text()))
+    return min(found[1:] or found)
+
+
+def tasks_of_user() -> int:
+    """How many processes and threads the user of this process has."""
+    own, found = os.getuid(), 0
+    with suppress(OSError):
+        for entry in os.scandir("/proc"):
+            if entry.name.isdigit():
+                with suppress(OSError):  # it has ended just now
+                    if entry.stat().st_uid == own:
+                        found += len(os.listdir(f"{entry.path}/task"))
+    return found
+
+
 def _counter(file: Path, name: str) -> int | None:
     try:
         lines = file.read_text().splitlines()

@@ -10,6 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from goliath.actors.embedded import node_resources
+from goliath.actors.fences import (
+    PROCESSES_MAX,
+    PROCESSES_PER_SLOT,
+    Allowance,
+    default_allowance,
+)
 from goliath.config import NodeConfig
 from goliath.errors import AuthenticationError, GoliathError
 from goliath.machine import gpu_ids, usable_cpus
@@ -47,6 +53,7 @@ class LieutenantOptions:
     path_prefix: str
     tasks_per_worker_max: int | None
     bytes_per_worker_max: int | None
+    allowance: Allowance
     drain_timeout_s: float
     resources: dict[str, float]
     devices: tuple[str, ...]
@@ -108,6 +115,16 @@ def parser(program: str = "python -m goliath.lieutenant") -> argparse.ArgumentPa
         "--max-memory-per-worker", type=_some_size, metavar="SIZE",
         help="replace a worker process that has more memory than this, such as 512M or 2GiB, when "
         "it has ended what it was given; a call that runs is not disturbed",
+    )  # fmt: skip
+    arguments.add_argument(
+        "--max-memory-per-session", type=_some_size, metavar="SIZE",
+        help="memory that the workers of one Commander may have together; what goes beyond it is "
+        "killed, with an OutOfMemoryError (default: all that the node can spare)",
+    )  # fmt: skip
+    arguments.add_argument(
+        "--max-processes-per-session", type=_positive, metavar="N",
+        help="processes and threads that the workers of one Commander may have together, with all "
+        f"that they start (default: {PROCESSES_MAX}, or {PROCESSES_PER_SLOT} for each slot)",
     )  # fmt: skip
     arguments.add_argument(
         "--drain-timeout", type=float, metavar="S", default=None,
@@ -225,10 +242,20 @@ def options_from(arguments: argparse.Namespace) -> LieutenantOptions:
         path_prefix,
         arguments.max_tasks_per_worker,
         arguments.max_memory_per_worker,
+        _allowance(arguments),
         NodeConfig.from_environ().drain_timeout_s if drain_s is None else drain_s,
         node_resources(devices, arguments.memory, arguments.resources),
         devices,
     )
+
+
+def _allowance(arguments: argparse.Namespace) -> Allowance:
+    """What workers may have: as much as was given, or what such a node can bear."""
+    allowance = default_allowance(arguments.workers or usable_cpus())
+    if arguments.max_processes_per_session is not None:
+        allowance.session_processes = arguments.max_processes_per_session
+    allowance.session_bytes = arguments.max_memory_per_session
+    return allowance
 
 
 def _tls(arguments: argparse.Namespace, *, loopback: bool) -> ServerTls | None:

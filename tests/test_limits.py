@@ -32,9 +32,10 @@ def test_what_describes_no_limit_is_refused(change: dict[str, Any]):
         Limit.from_json({**MEMORY.to_json(), **change})
 
 
-def test_a_limit_without_a_name_is_none():
+@pytest.mark.parametrize("told", [{"amount": 1}, [], 3, None, "memory"])
+def test_what_has_no_name_or_no_fields_at_all_is_refused_too(told: object):
     with pytest.raises(ValueError, match="describes no limit"):
-        Limit.from_json({"amount": 1})
+        Limit.from_json(told)
 
 
 def test_in_force_is_what_has_an_amount_and_somebody_who_sees_to_it():

@@ -5,17 +5,19 @@ from __future__ import annotations
 import faulthandler
 import fcntl
 import os
+import resource
 import signal
 import socket
 import sys
 import time
 import traceback
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import NoReturn
 
 from goliath.actors.page import Page
 from goliath.actors.spec import TAG_VARIABLE, WorkerSpec, mark_worker
 from goliath.actors.worker import become_worker
+from goliath.machine import tasks_of_user
 
 FDS_PER_WORKER = 5
 """Call socket, control socket, stdout, stderr, page: in this order."""
@@ -24,10 +26,17 @@ _HIGH_FD = 100  # out of the way of user code that closes "all" low descriptors
 _OOM_SCORE = "500"  # when memory runs out, workers go before the Lieutenant
 
 
-def live(spec: WorkerSpec, tag: str, fds: list[int], zygotes_fds: Iterable[int]) -> NoReturn:
+def live(
+    spec: WorkerSpec,
+    tag: str,
+    fds: list[int],
+    zygotes_fds: Iterable[int],
+    rlimits: Mapping[str, int],
+) -> NoReturn:
     """Be a worker, from the first moment after the fork to the end of the process."""
     try:
         os.setsid()
+        _set_limits(rlimits)
         _default_signals()
         for fd in zygotes_fds:
             os.close(fd)
@@ -53,6 +62,19 @@ def live(spec: WorkerSpec, tag: str, fds: list[int], zygotes_fds: Iterable[int])
     except BaseException:  # noqa: BLE001 - nothing may climb back into the zygote's loop
         os.write(2, traceback.format_exc().encode(errors="replace"))
         os._exit(os.EX_SOFTWARE)
+
+
+def _set_limits(rlimits: Mapping[str, int]) -> None:
+    """For this process and whatever it starts; never more than it has been given itself."""
+    for name, amount in rlimits.items():
+        kind = getattr(resource, name, None)
+        if kind is None:
+            continue  # of another system
+        if name == "RLIMIT_NPROC":  # the kernel counts all of this user's
+            amount += tasks_of_user()
+        hard = resource.getrlimit(kind)[1]
+        limit = amount if hard == resource.RLIM_INFINITY else min(amount, hard)
+        resource.setrlimit(kind, (limit, limit))
 
 
 def _default_signals() -> None:

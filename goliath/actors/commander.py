@@ -38,6 +38,7 @@ from goliath.core.ids import Attempt, BatchId, JobId, NodeId
 from goliath.core.observation import Journal
 from goliath.core.scheduler import Scheduler
 from goliath.errors import ProtocolError, TaskCancelledError
+from goliath.limits import Limit
 from goliath.record import record
 from goliath.transport import messages as msg
 from goliath.transport.messages import Message, Payload
@@ -63,6 +64,7 @@ class NodeInfo:
         resources: what else it offers.
         used: how much of that was taken, by any Commander, when it was last heard.
         error: why the last attempt to reach it failed; empty if it did not.
+        limits: those in force there, and who enforces them, when it was last heard.
     """
 
     node_id: str
@@ -77,6 +79,7 @@ class NodeInfo:
     draining: bool = False
     error: str = ""
     used: dict[str, float] = field(default_factory=dict)
+    limits: list[Limit] = field(default_factory=list)
 
 
 @record
@@ -88,6 +91,7 @@ class _Node:
     functions: Acquaintance = field(default_factory=lambda: Acquaintance(FUNCTIONS_KEPT))
     environments: Acquaintance = field(default_factory=lambda: Acquaintance(ENVIRONMENTS_KEPT))
     status: msg.Status | None = None
+    limits: list[Limit] = field(default_factory=list)
     draining: bool = False
     way: Way = field(default_factory=Way)
 
@@ -396,6 +400,10 @@ class CommanderActor(Actor):
                 except ProtocolError as exc:
                     return self._accuse(node, str(exc))
             case msg.Status():
+                try:
+                    node.limits = [Limit.from_json(limit) for limit in said.limits]
+                except ValueError as exc:
+                    return self._accuse(node, str(exc))
                 node.status = said
             case msg.Draining():
                 self._on_draining(node)
@@ -461,6 +469,7 @@ class CommanderActor(Actor):
                 node.up.resources,
                 node.draining,
                 used=node.status.used if node.status else {},
+                limits=node.limits,
             )
             for node in self._nodes.values()
         ]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import field
 from typing import Any, assert_never
 
@@ -46,6 +46,7 @@ from goliath.core.ids import HOUSE, Attempt, BatchId, Serial, SessionId, WorkerI
 from goliath.core.node import Node
 from goliath.core.observation import Journal
 from goliath.errors import LocalError, ProtocolError
+from goliath.limits import Limit
 from goliath.machine import VISIBLE_DEVICES
 from goliath.record import record
 from goliath.transport import messages as msg
@@ -111,6 +112,7 @@ class LieutenantActor(Actor):
         workshop: the node's directories.
         on_drained: called when nothing runs any more after `Drain`.
         weighs: whether the mind wants to know how much memory workers have.
+        limits: those in force on the node, as whoever asks for its status is told.
         check: whether the books are checked after every event (tests).
     """
 
@@ -122,9 +124,11 @@ class LieutenantActor(Actor):
         *,
         on_drained: Callable[[], None] = lambda: None,
         weighs: bool = False,
+        limits: Iterable[Limit] = (),
         check: bool = False,
     ) -> None:
         self._weighs = weighs
+        self._limits = [limit.to_json() for limit in limits]
         self._mind = mind
         self._nursery = nursery
         self._premises = Premises(workshop, self)
@@ -279,7 +283,9 @@ class LieutenantActor(Actor):
             case msg.AskStatus():
                 busy, queued, processes = self._mind.load()
                 slots, used = self._mind.slots, self._mind.used()
-                session.ref.tell(msg.Status(busy, slots, queued, processes, self._draining, used))
+                session.ref.tell(
+                    msg.Status(busy, slots, queued, processes, self._draining, used, self._limits)
+                )
             case _:
                 pass  # of a newer Commander: nothing we could act on
 
@@ -631,8 +637,10 @@ class LieutenantActor(Actor):
         environment = self._premises.find(command.session, command.environment)
         assert environment is not None, f"{command} names an environment that was forgotten"
         spec = self._spec(command, environment)
+        # A detached actor is limited by itself: all of them are of one session, the house.
+        fence = command.environment if command.session == HOUSE else command.session
         try:
-            process = self._nursery.fork(command.worker, spec, self)
+            process = self._nursery.fork(command.worker, spec, self, fence)
         except OSError as exc:
             # Too many open files: the mind waits until there is room, and tries again.
             _log.info("worker %d could not be started: %s", command.worker, exc)

@@ -20,8 +20,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from goliath.actors.fences import Fences
 from goliath.actors.line import READ_BYTES
-from goliath.actors.memory_gauge import LOOK_EVERY_S, MemoryGauge
+from goliath.actors.memory_gauge import LOOK_EVERY_S
 from goliath.actors.page import Page, create_page_file
 from goliath.actors.process import ParentEnds, Process, ProcessEvents
 from goliath.actors.rights import (
@@ -59,20 +60,20 @@ class Nursery:
     Args:
         config: how much of a worker's last words to keep.
         on_zygote_exit: called when the zygote has died by itself; call `start` again then.
-        gauge: tells who was killed for want of memory.
+        fences: around the workers of each session; by default there are none.
     """
 
     def __init__(
         self,
         config: NodeConfig,
         on_zygote_exit: Callable[[], None],
-        gauge: MemoryGauge | None = None,
+        fences: Fences | None = None,
     ) -> None:
         self._config = config
         self._on_zygote_exit = on_zygote_exit
+        self._fences = fences or Fences()
         self._processes: dict[WorkerId, Process] = {}
         self._buffer = bytearray(READ_BYTES)
-        self._gauge = gauge or MemoryGauge()
         self._look: asyncio.TimerHandle | None = None
         self._preloaded: list[str] = []
         self._link: _ZygoteLink | None = None
@@ -107,22 +108,30 @@ class Nursery:
             if self._link is not None:
                 self._link.send({"preload": self._preloaded}, [])
 
-    def fork(self, worker: WorkerId, spec: WorkerSpec, events: ProcessEvents) -> Process:
-        """A new process. Returns at once; if there is no zygote now, it is never born.
+    def fork(
+        self, worker: WorkerId, spec: WorkerSpec, events: ProcessEvents, session: str
+    ) -> Process:
+        """A new process, within the fence of a session. Returns at once; if there is no zygote
+        now, it is never born.
 
         Raises:
-            OSError: too many open files.
+            OSError: too many open files, or there can be no fence.
         """
         tag = secrets.token_hex(8)
-        ends, fds = _pair_of_ends(tag)
+        fence = self._fences.enter(session)
+        try:
+            ends, fds = _pair_of_ends(tag)
+        except OSError:
+            self._leave(session)
+            raise
         process = Process(
             worker,
             tag,
             ends,
             events,
-            self._on_concluded,
+            lambda process: self._on_concluded(process, session),
             buffer=self._buffer,
-            gauge=self._gauge,
+            gauge=fence.gauge,
             tail_bytes=self._config.stderr_tail_bytes,
         )
         self._processes[worker] = process
@@ -133,7 +142,13 @@ class Nursery:
             close_all(fds)
             asyncio.get_running_loop().call_soon(process.abandon)
         else:
-            request = {"fork": worker, "tag": tag, "spec": spec.to_json()}
+            request = {
+                "fork": worker,
+                "tag": tag,
+                "spec": spec.to_json(),
+                "group": fence.paths,
+                "rlimits": self._fences.rlimits,
+            }
             self._link.send(request, fds, then_close=True)
         return process
 
@@ -176,8 +191,9 @@ class Nursery:
             process.abandon()
         self._on_zygote_exit()
 
-    def _on_concluded(self, process: Process) -> None:
+    def _on_concluded(self, process: Process, session: str) -> None:
         del self._processes[process.worker]
+        self._leave(session)
         if not self._processes:
             self._empty.set()
             if self._look is not None:
@@ -185,8 +201,13 @@ class Nursery:
                 self._look = None
 
     def _keep_looking(self) -> None:
-        self._gauge.look()
+        self._fences.look()
         self._look = asyncio.get_running_loop().call_later(LOOK_EVERY_S, self._keep_looking)
+
+    def _leave(self, session: str) -> None:
+        group = self._fences.leave(session)
+        if group and self._link is not None:
+            self._link.send({"disband": group, "home": self._fences.home}, [])
 
 
 class _ZygoteLink:

@@ -8,9 +8,14 @@ went, the control socket ends, and every worker dies by SIGKILL, which reaches e
 is stopped or holds the GIL. When a worker is gone, all it started goes too. When the zygote is
 gone, the workers live on, and its successor is told to guard them.
 
+A worker is born into the control group of its session. To have the kernel move a process takes
+10 ms, so it is the zygote that moves, and only when it forks for another session than before.
+
 Over `goliath.actors.rights` it is asked, and answers, with the descriptors in brackets::
 
-    {"fork": worker, "tag": ..., "spec": ...} [birth.FDS_PER_WORKER]
+    {"fork": worker, "tag": ..., "spec": ..., "group": [path, ...], "rlimits": {...}}
+        [birth.FDS_PER_WORKER]
+    {"disband": [path, ...], "home": [path, ...]}
     {"preload": [module, ...]}
     {"guard": worker, "pid": ..., "tag": ..., "pidfds": 0 or 1} [pidfd]
 
@@ -33,6 +38,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
+from goliath import control_groups
 from goliath.actors import birth, strays
 from goliath.actors.rights import (
     Records,
@@ -84,6 +90,8 @@ class Zygote:
         self._records = Records()
         self._fds: deque[int] = deque()  # of requests, in their order
         self._own_fds = [control.fileno()]
+        self._group: list[str] = []  # that this process is in
+        self._disbanding: list[list[str]] = []
         self._lieutenant_fd = _pidfd(lieutenant)
         self._adopts = strays.adopt_orphans()
         self._waker, self._woken = socket.socketpair()
@@ -138,6 +146,8 @@ class Zygote:
         for request in self._records.feed(data):
             if "fork" in request:
                 self._fork(request, [self._fds.popleft() for _ in range(birth.FDS_PER_WORKER)])
+            elif "disband" in request:
+                self._disband(request["disband"], request["home"])
             elif "preload" in request:
                 for name in request["preload"]:
                     importlib.import_module(name)
@@ -149,13 +159,14 @@ class Zygote:
         worker, tag = request["fork"], request["tag"]
         spec = WorkerSpec.from_json(request["spec"])
         try:
+            self._enter(request["group"])
             pid = os.fork()
         except OSError as exc:
             close_all(fds)
             self._reply({"forked": worker, "pid": 0, "error": f"cannot fork: {exc}"}, [])
             return
         if pid == 0:
-            birth.live(spec, tag, fds, self._own_fds)
+            birth.live(spec, tag, fds, self._own_fds, request["rlimits"])
         # At once: a copy of a worker's sockets in here would keep its end from being seen.
         close_all(fds)
         self._guarded[pid] = _Guarded(worker, pid, tag)
@@ -172,6 +183,28 @@ class Zygote:
         if pidfd >= 0:
             self._own_fds.append(pidfd)
             self._poll.register(pidfd, select.POLLIN)
+
+    def _enter(self, group: list[str]) -> None:
+        """Be in a control group, so that what is forked is."""
+        if group != self._group:
+            control_groups.enter(group)
+            self._group = group
+
+    def _disband(self, group: list[str], home: list[str]) -> None:
+        """The last worker of a session has gone: the group goes when all that it left has."""
+        if group == self._group:
+            with contextlib.suppress(OSError):
+                self._enter(home)
+        self._disbanding.append(group)
+        self._remove_groups()
+
+    def _remove_groups(self) -> None:
+        for group in list(self._disbanding):
+            for pid in control_groups.members(group):
+                if pid != os.getpid():
+                    _kill(pid)
+            if control_groups.remove(group):
+                self._disbanding.remove(group)
 
     def _reply(self, data: dict[str, Any], fds: list[int]) -> None:
         try:
@@ -191,6 +224,7 @@ class Zygote:
                 self._reply(news, [])
         if self._adopts:
             self._kill_strays()
+        self._remove_groups()
 
     def _kill_strays(self) -> None:
         """Kill adopted children of dead workers, each of which comes here with its own in turn.

@@ -11,9 +11,29 @@ from collections.abc import Iterable, Mapping
 from typing import Generic, TypeVar
 
 from goliath.config import TransportConfig
+from goliath.limits import Enforcer, Limit
 
 MINUTE_S = 60.0
 ADDRESSES_MAX = 4096  # remembered for their failures; an attacker may have more
+
+
+def door_limits(config: TransportConfig) -> list[Limit]:
+    """What holds for whoever has not logged in."""
+    return [
+        Limit(name, amount, unit, Enforcer.GOLIATH)
+        for name, amount, unit in (
+            ("time of a login", config.handshake_max_s, "s"),
+            ("message before login", config.handshake_message_max_bytes, "bytes"),
+            ("connections before login", config.unauthenticated_max, "connections"),
+            (
+                "connections before login per address",
+                config.unauthenticated_per_address_max,
+                "connections",
+            ),
+            ("failed logins per address and minute", config.failures_per_minute_max, "logins"),
+        )
+    ]
+
 
 C = TypeVar("C")
 """A connection: anything hashable."""

@@ -384,7 +384,8 @@ class Output(Message):
 @record
 class Status(Message):
     """A node about itself. ``busy`` and ``slots`` count CPUs, ``queued`` batches of everyone;
-    ``used`` is what is taken of its other resources, by name."""
+    ``used`` is what is taken of its other resources, by name; ``limits`` are those in force there:
+    of each ``name, amount, unit, enforced_by, why`` (see `goliath.limits`)."""
 
     kind: ClassVar[str] = "status"
     busy: float
@@ -393,6 +394,7 @@ class Status(Message):
     processes: int
     draining: bool = False
     used: dict[str, float] = field(default_factory=dict)
+    limits: list[dict[str, object]] = field(default_factory=list)
 
 
 @record

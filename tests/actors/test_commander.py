@@ -26,6 +26,7 @@ from goliath.core.commands import Verdict
 from goliath.core.ids import JobId, NodeId
 from goliath.core.scheduler import Scheduler
 from goliath.errors import GoliathError, LocalError, TaskCancelledError
+from goliath.limits import Limit
 from goliath.transport import memory, messages as msg
 from goliath.transport.serialization import Function
 from tests.actors.desks import FakePortal
@@ -292,10 +293,11 @@ async def test_nodes_are_described_whether_they_are_up_or_down():
     async with a_house() as house:
         node = house.node("b:2", slots=4)
         house.ref.tell(desk.NodeTrouble("a:1", ConnectionError("refused")))
-        node.say(msg.Status(2, 4, 1, 3), msg.Draining())
+        limit = Limit("memory per session", 1024, "bytes", "cgroup v1")
+        node.say(msg.Status(2, 4, 1, 3, limits=[limit.to_json()]), msg.Draining())
         await until(lambda: house.actor._nodes["b:2#1"].draining)
         up, down = await house.ref.ask(desk.DescribeNodes())
-        assert up == NodeInfo("b:2#1", "b:2", 4, 2, 1, True, "3.11", 3, {}, True)
+        assert up == NodeInfo("b:2#1", "b:2", 4, 2, 1, True, "3.11", 3, {}, True, limits=[limit])
         assert down == NodeInfo("a:1", "a:1", error="refused")
         assert await node.next(msg.AskStatus)
 
@@ -554,6 +556,7 @@ HOSTILE: dict[str, Callable[[], msg.Message]] = {
     "surrender lists": lambda: msg.Surrendered(1, [[[], 1, 0, 3]]),  # type: ignore[list-item]
     "surrender nothing": lambda: msg.Surrendered(1, [None]),  # type: ignore[list-item]
     "need lists": lambda: msg.NeedFiles([["a"]]),  # type: ignore[list-item]
+    "a limit of nothing": lambda: msg.Status(0, 1, 0, 0, limits=[{"amount": 3}]),
     "need numbers": lambda: msg.NeedFiles([1, None]),  # type: ignore[list-item]
     "keep results of strangers": lambda: done(deposits=[[3, 5, 1]]),
     "keep results twice": lambda: done(deposits=[[1, 5, 1], [1, 5, 2]]),

@@ -96,12 +96,16 @@ class FakeNursery:
     def __init__(self) -> None:
         self.processes: list[FakeProcess] = []
         self.starts = 0
+        self.fences: list[str] = []
         self.fork_error: OSError | None = None
 
     async def start(self) -> None:
         self.starts += 1
 
-    def fork(self, worker: WorkerId, spec: WorkerSpec, events: ProcessEvents) -> FakeProcess:
+    def fork(
+        self, worker: WorkerId, spec: WorkerSpec, events: ProcessEvents, session: str
+    ) -> FakeProcess:
+        self.fences.append(session)
         if self.fork_error is not None:
             raise self.fork_error
         self.processes.append(FakeProcess(worker, spec, events))

@@ -314,7 +314,7 @@ def _on_uvloop() -> None:
 async def test_a_fork_without_a_zygote_is_told_as_an_exit() -> None:
     owner = Owner()
     nursery = Nursery(NodeConfig(), lambda: None)
-    process = nursery.fork(WorkerId(1), WorkerSpec(), owner)
+    process = nursery.fork(WorkerId(1), WorkerSpec(), owner, "s")
     process.send(DefineFunction("d", "f", b""))
     report = await owner.exit_of(process)
     assert report.pid is None

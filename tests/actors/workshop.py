@@ -12,6 +12,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from goliath.actors.fences import Fences
 from goliath.actors.nursery import Nursery
 from goliath.actors.process import ExitReport, Process
 from goliath.actors.spec import WorkerSpec
@@ -103,10 +104,10 @@ class Owner:
 class Workshop:
     """A nursery with an owner, and short words for what tests do with it."""
 
-    def __init__(self) -> None:
+    def __init__(self, fences: Fences | None = None) -> None:
         self.owner = Owner()
         self.zygote_exits = 0
-        self.nursery = Nursery(NodeConfig(), self._on_zygote_exit)
+        self.nursery = Nursery(NodeConfig(), self._on_zygote_exit, fences)
         self._workers = count(1)
         self._serials = count(1)
         self._known: set[tuple[int, str]] = set()
@@ -115,10 +116,12 @@ class Workshop:
         self.zygote_exits += 1
         self.owner._changed.set()
 
-    async def fork(self, spec: WorkerSpec | None = None, *, ready: bool = True) -> Process:
+    async def fork(
+        self, spec: WorkerSpec | None = None, *, ready: bool = True, session: str = "s"
+    ) -> Process:
         """A worker that is ready."""
         worker = WorkerId(next(self._workers))
-        process = self.nursery.fork(worker, spec or WorkerSpec(), self.owner)
+        process = self.nursery.fork(worker, spec or WorkerSpec(), self.owner, session)
         if ready:
             message = await self.next(process)
             assert message == WorkerReady(), message
@@ -198,9 +201,9 @@ def encode_calls(rows: Sequence[Any]) -> tuple[str, bytes]:
 
 
 @asynccontextmanager
-async def workshop() -> AsyncIterator[Workshop]:
+async def workshop(fences: Fences | None = None) -> AsyncIterator[Workshop]:
     """A workshop with a zygote; closed, and everybody in it ended, behind the test."""
-    shop = Workshop()
+    shop = Workshop(fences)
     await shop.nursery.start()
     try:
         yield shop

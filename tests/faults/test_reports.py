@@ -23,6 +23,8 @@ pytestmark = pytest.mark.slow
 
 MEMORY = Path("/sys/fs/cgroup/memory")
 LIMIT = 160 * MIB
+SHARED = 24 * MIB
+WORKERS = 120 * MIB  # of which: a quarter is left to the Lieutenant
 
 
 def segfault(journal: str, text: str) -> None:
@@ -117,7 +119,8 @@ def check(error: WorkerCrashedError, node: Lieutenant, how: str, journal: Journa
     assert len(error.call) <= 200
     assert error.peak_bytes is not None
     assert error.limit_bytes is not None
-    assert MIB < error.peak_bytes < error.limit_bytes + MIB
+    # What it shares with its zygote, it has not been charged for.
+    assert MIB < error.peak_bytes < error.limit_bytes + SHARED
     assert lines[1].startswith("memory at its peak: ")
     assert "; the limit, of all workers together, is " in lines[1]
     assert lines[2].startswith("what to do: ")
@@ -191,7 +194,11 @@ sys.exit(main(sys.argv[1:]))
 
 
 def removed(group: Path) -> bool:
-    """Whether it is gone; the kernel keeps it for a moment after its last process."""
+    """Whether it is gone, with what a node that was killed has left in it; the kernel keeps it for
+    a moment after its last process."""
+    for path in sorted(group.glob("**/goliath-*/**/"), reverse=True):
+        with contextlib.suppress(OSError):
+            path.rmdir()
     with contextlib.suppress(OSError):
         group.rmdir()
     return not group.exists()
@@ -208,12 +215,12 @@ def test_out_of_memory_is_told_from_a_plain_kill_with_limit_and_peak(journal: Jo
         lines = check(error, node, r"out of memory (SIGKILL, sent by the kernel)", journal)
         assert type(error) is OutOfMemoryError
         assert isinstance(error, MemoryError)
-        assert error.limit_bytes == LIMIT
+        assert error.limit_bytes == WORKERS
         assert error.peak_bytes is not None
-        assert LIMIT / 2 < error.peak_bytes <= LIMIT
-        assert "is 160 MiB" in lines[1]
+        assert error.peak_bytes > WORKERS / 2
+        assert "is 120 MiB" in lines[1]
         assert "give it less data" in lines[2]
-        assert oom_kills(group) == error.executions
+        assert oom_kills(group) == 0, "somebody died beside the workers"
         # A plain kill on the same node, which the kernel had no part in, is still one.
         plain = ask(node, kill_myself, Journal(Path(journal.path).parent, "jour2"))
         assert type(plain) is WorkerCrashedError
@@ -226,7 +233,7 @@ def test_a_call_out_of_memory_is_tried_once_more_however_many_retries_it_has(jou
             commander.run(grow, work, max_retries=3)
         assert caught.value.executions == 2
         executed_at_most(journal, 2)
-        assert oom_kills(group) == 2
+        assert oom_kills(group) == 0
         # The node has not died with it.
         assert commander.run(os.getppid, [()])
         assert node.process.poll() is None

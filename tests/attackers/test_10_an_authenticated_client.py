@@ -1,0 +1,181 @@
+"""Attacker 10: whoever has a token, and means harm: processes, threads, memory. His own calls fail,
+and the node and all others go on."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from goliath import Commander, GoliathError, OutOfMemoryError
+from tests.e2e.calls import same
+from tests.lieutenants import Lieutenant
+from tests.processes import alive, look, until
+
+pytestmark = pytest.mark.slow
+
+PROCESSES = 60
+MIB = 1 << 20
+SERVED_MAX_S = 5.0  # a call of somebody else, meanwhile: these machines have two cores
+
+
+def bomb(path: str) -> None:
+    """Every process forks, for as long as the node allows it, and says so when it does not."""
+    while True:
+        try:
+            os.fork()
+        except BlockingIOError as error:
+            with open(path, "a") as file:
+                file.write(f"{os.getpid()} {error.strerror}\n")
+            time.sleep(60)
+
+
+def start_threads(most: int) -> tuple[int, str]:
+    """As many threads as there may be; none is left."""
+    end, started = threading.Event(), []
+    try:
+        for _ in range(most):
+            thread = threading.Thread(target=end.wait, daemon=True)
+            thread.start()
+            started.append(thread)
+    except RuntimeError as error:
+        said = str(error)
+    else:
+        said = ""
+    end.set()
+    for thread in started:
+        thread.join()
+    return len(started), said
+
+
+def hide_grandchildren(most: int) -> list[int]:
+    """Each in a session of its own, with nothing about it that tells where it is from."""
+    reading, writing = os.pipe()
+    for _ in range(most):
+        if os.fork() == 0:
+            os.setsid()
+            pid = os.fork()
+            if pid == 0:
+                os.execve("/bin/sleep", ["sleep", "60"], {})
+            os.write(writing, f"{pid}\n".encode())
+            os._exit(0)
+        os.wait()
+    return [int(pid) for pid in os.read(reading, 1 << 16).split()]
+
+
+def grow(kept: list[Any]) -> None:
+    while True:
+        kept.append(bytearray(os.urandom(1) * MIB))
+
+
+def grow_in_children() -> None:
+    """Each child has little, and all together too much."""
+    while True:
+        if os.fork() == 0:
+            kept = bytearray(os.urandom(1) * (8 * MIB))
+            time.sleep(60)
+            os._exit(len(kept))
+
+
+def served_meanwhile(commander: Commander) -> float:
+    """How long a call of somebody else takes, at most."""
+    slowest = 0.0
+    for number in range(10):
+        began = time.monotonic()
+        assert commander.run(same, [(number,)]) == [number]
+        slowest = max(slowest, time.monotonic() - began)
+    return slowest
+
+
+def test_a_fork_bomb_ends_in_an_error_of_its_own_and_others_go_on(lieutenant, tmp_path: Path):
+    node: Lieutenant = lieutenant(2, "--max-processes-per-session", str(PROCESSES))
+    said = tmp_path / "said"
+    with Commander([node.address]) as honest, Commander([node.address]) as hostile:
+        assert honest.run(same, [(1,)]) == [1]
+        ref = hostile.submit(bomb, str(said))
+        until(lambda: said.exists() and "unavailable" in said.read_text(), 20, "the bomb's end")
+        assert served_meanwhile(honest) < SERVED_MAX_S
+        assert len(node.family()) < PROCESSES + 10
+        assert node.process.poll() is None
+        hostile.cancel()
+        with pytest.raises(GoliathError):
+            ref.result(timeout=20)
+        hostile.close()
+        until(lambda: len(node.family()) <= 4, 10, "all of the bomb gone")
+        assert honest.run(same, [(2,)]) == [2]
+
+
+def test_a_hundred_thousand_threads_are_an_error_inside(lieutenant):
+    node: Lieutenant = lieutenant(1, "--max-processes-per-session", str(PROCESSES))
+    with Commander([node.address]) as commander:
+        ((started, said),) = commander.run(start_threads, [(100_000,)])
+        assert 10 < started < PROCESSES
+        assert "can't start new thread" in said
+        assert commander.run(same, [(1,)]) == [1]
+
+
+def test_a_node_that_was_told_nothing_has_limits_and_says_who_enforces_them(lieutenant):
+    node: Lieutenant = lieutenant(1)
+    with Commander([node.address]) as commander:
+        until(lambda: commander.nodes()[0].limits, 5, "what the node says of itself")
+        limits = {limit.name: limit for limit in commander.nodes()[0].limits}
+    assert limits["connections before login"].amount == 64
+    assert limits["memory of all workers"].in_force
+    processes = limits["processes per session"]
+    assert processes.in_force
+    assert processes.enforced_by in ("cgroup v1", "cgroup v2")
+    assert processes.amount == 4096
+
+
+def test_memory_beyond_the_limit_ends_only_the_session_that_wants_it(lieutenant):
+    node: Lieutenant = lieutenant(2, "--max-memory-per-session", "128M")
+    with Commander([node.address]) as honest, Commander([node.address]) as hostile:
+        assert honest.run(same, [(1,)]) == [1]
+        (worker,) = node.worker_processes()
+        with pytest.raises(OutOfMemoryError) as caught:
+            hostile.run(grow, [([],)])
+        assert caught.value.limit_bytes == 128 * MIB
+        assert alive(worker), "the worker of somebody else was killed"
+        assert served_meanwhile(honest) < SERVED_MAX_S
+        assert hostile.run(same, [(2,)]) == [2]
+
+
+def test_memory_that_is_spread_over_children_is_counted_all_the_same(lieutenant):
+    node: Lieutenant = lieutenant(2, "--max-memory-per-session", "128M")
+    with Commander([node.address]) as honest, Commander([node.address]) as hostile:
+        assert honest.run(same, [(1,)]) == [1]
+        (worker,) = node.worker_processes()
+        ref = hostile.submit(grow_in_children)
+        until(lambda: len(node.family()) > 6, 10, "some children")
+        assert served_meanwhile(honest) < SERVED_MAX_S
+        assert alive(worker)
+        hostile.cancel()
+        with pytest.raises(GoliathError):
+            ref.result(timeout=20)
+        hostile.close()
+        until(lambda: len(node.family()) <= 4, 10, "its children gone")
+        assert node.process.poll() is None
+
+
+def test_grandchildren_that_hide_end_with_the_session(lieutenant):
+    node: Lieutenant = lieutenant(1)
+    with Commander([node.address]) as commander:
+        (pids,) = commander.run(hide_grandchildren, [(5,)])
+        hidden = [seen for pid in pids if (seen := look(pid)) is not None]
+        assert len(hidden) == 5
+        assert not set(hidden) & node.family()
+    until(lambda: not any(map(alive, hidden)), 10, "all of them gone")
+
+
+def test_the_groups_of_a_node_go_with_it():
+    with Lieutenant(1) as node, Commander([node.address]) as commander:
+        assert commander.run(same, [(1,)]) == [1]
+        own = list(Path("/sys/fs/cgroup").glob(f"**/goliath-{node.pid}"))
+        assert own
+        inside = [group for path in own for group in path.iterdir() if group.is_dir()]
+        assert inside
+    assert not [path for path in own if path.exists()]
