@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, astuple
 from typing import TYPE_CHECKING
 
-from goliath import __version__, access
+from goliath import __version__, access, doctor
 from goliath.errors import ConnectionError as NoConnectionError, GoliathError, describe
 
 if TYPE_CHECKING:
@@ -51,6 +50,10 @@ def _parser() -> argparse.ArgumentParser:
     nodes.add_argument("--token-file", help="file with the token")
     nodes.add_argument("--json", action="store_true", help="for programs")
     nodes.set_defaults(command=_nodes)
+    examined = commands.add_parser("doctor", help="what is wrong with a node, or the way to it")
+    _add_addresses(examined)
+    doctor.add_options(examined)
+    examined.set_defaults(command=_doctor)
     actors = commands.add_parser(
         "actors",
         help="the detached actors on the Lieutenants; `actors kill NAME` ends one",
@@ -115,6 +118,19 @@ def _nodes(arguments: argparse.Namespace) -> int:
     return 0 if all(node.alive for node in nodes) else FAILED
 
 
+def _doctor(arguments: argparse.Namespace) -> int:
+    from goliath.transport.address import Address, named_in_environ
+    from goliath.transport.credentials import running_here
+
+    named = arguments.address or named_in_environ() or running_here()
+    try:
+        addresses = [Address.parse(address) for address in named]
+    except ValueError as exc:
+        print(f"goliath: {exc}", file=sys.stderr)
+        return USAGE
+    return doctor.run(arguments, addresses, here=not arguments.address)
+
+
 def _commander(arguments: argparse.Namespace) -> Commander:
     """One of the Lieutenants that were named, or are to be found.
 
@@ -123,10 +139,11 @@ def _commander(arguments: argparse.Namespace) -> Commander:
         SystemExit: an address makes no sense.
     """
     from goliath.commander import Commander
+    from goliath.transport.address import named_in_environ
     from goliath.transport.credentials import running_here
 
     addresses: list[str] | None = arguments.address
-    if not addresses and not os.environ.get("GOLIATH_LIEUTENANTS", "").strip():
+    if not addresses and not named_in_environ():
         addresses = running_here()
         if not addresses:
             raise NoConnectionError(

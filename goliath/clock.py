@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from typing import Protocol
 
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", None)
@@ -28,3 +29,8 @@ class BootClock:
         if _CLOCK is None:
             return time.monotonic()
         return time.clock_gettime(_CLOCK)
+
+
+def wall_time() -> float:
+    """Seconds since 1970 by this machine's clock, which may be wrong: only to be compared."""
+    return datetime.now(UTC).timestamp()

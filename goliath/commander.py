@@ -66,7 +66,7 @@ from goliath.clock import BootClock
 from goliath.config import TransportConfig
 from goliath.core.policy import RestartIntensity
 from goliath.machine import usable_cpus
-from goliath.transport.address import Address
+from goliath.transport.address import Address, named_in_environ
 from goliath.transport.credentials import Credentials
 from goliath.transport.serialization import Row
 
@@ -123,7 +123,7 @@ class Commander:
             raise ValueError(f"workers={workers}; at least one is needed")
         if isinstance(lieutenants, str):
             lieutenants = [lieutenants]
-        named = _from_environ() if lieutenants is None else list(lieutenants)
+        named: list[Target_] = [*(named_in_environ() if lieutenants is None else lieutenants)]
         if lieutenants is not None and not named:
             raise ValueError("no Lieutenant was named; leave the list out for an embedded one")
         addresses = {str(address): address for address in map(Address.parse, named)}
@@ -630,11 +630,6 @@ class Commander:
         async with aclosing(stretches):
             async for stretch in stretches:
                 yield stretch
-
-
-def _from_environ() -> list[Target_]:
-    names = os.environ.get("GOLIATH_LIEUTENANTS", "")
-    return [name.strip() for name in names.split(",") if name.strip()]
 
 
 def _assembled(stretches: list[Stretch], *, ordered: bool) -> list[Any]:

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from typing import Any
 
-from goliath.clock import BootClock
 from goliath.config import TransportConfig
-from goliath.errors import AuthenticationError, ConnectionError, VersionMismatchError  # noqa: A004
 from goliath.transport.address import Address
-from goliath.transport.channel import Channel
 from goliath.transport.credentials import Credentials
 from goliath.transport.handshake import Peer
 from goliath.transport.logins import Login, SavedLogins
@@ -41,38 +37,12 @@ def log_in(address: Address, token: Token, *, tls: str = "auto", timeout_s: floa
 
 
 async def _prove(address: Address, token: Token, tls: str, timeout_s: float) -> Peer:
-    from goliath.transport.dialer import Dialer
-    from goliath.transport.road import DirectRoad
-
-    proved: asyncio.Future[Peer] = asyncio.get_running_loop().create_future()
-    troubles: list[Exception] = []
-
-    def on_session(channel: Channel, peer: Peer) -> None:
-        channel.attach(_Deaf())
-        if not proved.done():
-            proved.set_result(peer)
-
-    def on_trouble(error: Exception) -> None:
-        troubles.append(error)
-        if isinstance(error, AuthenticationError | VersionMismatchError) and not proved.done():
-            proved.set_exception(error)
+    from goliath.transport.visit import visiting
 
     config = TransportConfig.from_environ()
-    dialer = Dialer(
-        DirectRoad(address, Credentials(token), config, tls=tls),
-        config,
-        BootClock(),
-        random.Random(),
-        on_session=on_session,
-        on_trouble=on_trouble,
-    )
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(dialer.run())
-        await asyncio.wait({proved}, timeout=timeout_s)
-        await dialer.close()
-    if proved.done():
-        return proved.result()
-    raise troubles[-1] if troubles else ConnectionError(f"{address} did not answer in time")
+    visit = visiting(address, Credentials(token), _Deaf(), config, tls=tls, insist_s=timeout_s)
+    async with visit as (_, peer):
+        return peer
 
 
 class _Deaf:

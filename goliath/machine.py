@@ -13,6 +13,7 @@ VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
 """Which GPUs CUDA shows to a process, by their ids."""
 
 _MEMORY_LIMITS = ("memory.max", "memory.limit_in_bytes")  # of cgroups 2 and 1
+_MEMORY_USED = ("memory.current", "memory.usage_in_bytes")
 _MEMORY_KILLS = ("memory.events", "memory.oom_control")
 _NVIDIA = Path("/proc/driver/nvidia/gpus")
 
@@ -52,6 +53,19 @@ def total_memory(groups: Iterable[Path] | None = None) -> int:
     return total
 
 
+def free_memory(groups: Iterable[Path] | None = None) -> int:
+    """Bytes of it that processes could still have, or those of this container."""
+    free = total_memory(groups)
+    available = _counter(Path("/proc/meminfo"), "MemAvailable:")
+    if available is not None:
+        free = min(free, available * 1024)
+    for group in memory_groups() if groups is None else groups:
+        for limit, used in zip(_MEMORY_LIMITS, _MEMORY_USED, strict=True):
+            with suppress(OSError, ValueError):
+                free = min(free, int((group / limit).read_text()) - int((group / used).read_text()))
+    return max(0, free)
+
+
 def memory_kills(groups: Iterable[Path] | None = None) -> int:
     """How many processes the kernel has killed because the memory was used up: of this control
     group, or else (then also those of other containers) of this machine."""
@@ -89,7 +103,7 @@ def _counter(file: Path, name: str) -> int | None:
         lines = file.read_text().splitlines()
     except OSError:
         return None
-    return next((int(line[len(name) :]) for line in lines if line.startswith(f"{name} ")), None)
+    return next((int(line.split()[1]) for line in lines if line.startswith(f"{name} ")), None)
 
 
 def hide_memory() -> None:

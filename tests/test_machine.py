@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from goliath.machine import (
+    free_memory,
     gpu_ids,
     memory_groups,
     memory_kills,
@@ -70,6 +71,20 @@ def test_the_memory_is_that_of_the_machine_or_of_the_tightest_group_around(tmp_p
     assert groups == [tmp_path / "memory" / name for name in ("pod/one", "pod", "")]
     assert total_memory(groups) == 1_048_576
     assert total_memory(groups[2:]) == everything
+
+
+def test_free_memory_is_what_is_left_of_the_narrowest_group(tmp_path: Path):
+    free = free_memory([])
+    assert free == pytest.approx(psutil.virtual_memory().available, rel=0.2)
+    for folder, limit, used in (("a", "8000000", "1000000"), ("a/b", "max", "900000")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "memory.max").write_text(f"{limit}\n")
+        (tmp_path / folder / "memory.current").write_text(f"{used}\n")
+    groups = grouped(tmp_path, "0::/a/b\n")
+    assert free_memory(groups) == 7_000_000
+    assert free_memory(groups[:1]) == pytest.approx(free, rel=0.2)
+    (tmp_path / "a/memory.current").write_text("9000000\n")
+    assert free_memory(groups) == 0
 
 
 def test_a_group_of_version_2_may_be_unlimited(tmp_path: Path):

@@ -38,6 +38,7 @@ from goliath.actors.scrutiny import are_amounts, are_calls, are_deposits, are_nu
 from goliath.actors.shelf import Shelf
 from goliath.actors.spec import INITIALIZER, WorkerSpec
 from goliath.actors.supervisor import Child, Exit
+from goliath.actors.vitals import PROBE_MAX_BYTES, vitals
 from goliath.actors.workshop import Workshop
 from goliath.core import node_events as nd
 from goliath.core.batch import CONCURRENCY_MAX
@@ -286,8 +287,19 @@ class LieutenantActor(Actor):
                 session.ref.tell(
                     msg.Status(busy, slots, queued, processes, self._draining, used, self._limits)
                 )
+            case msg.AskVitals():
+                session.ref.tell(vitals())
+            case msg.Probe(request, size):
+                self._on_probe(session, request, size)
             case _:
                 pass  # of a newer Commander: nothing we could act on
+
+    def _on_probe(self, session: _Session, request: int, size: int) -> None:
+        if not 0 <= size <= PROBE_MAX_BYTES:
+            return self._accuse(session, "an echo of a size that cannot be")
+        if not session.ref.channel.congested:  # one who does not read is not given more
+            session.ref.tell(msg.Echo(request, os.urandom(size)))
+        return None
 
     def _on_fetch_deposit(self, session: _Session, key: int) -> None:
         found = session.shelf.find(key)

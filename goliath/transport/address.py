@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -73,6 +74,12 @@ class Address:
         if not host or any(c.isspace() or c in "/@" for c in host):
             raise _no_address(shown)
         return cls(host, port)
+
+
+def named_in_environ() -> list[str]:
+    """What ``GOLIATH_LIEUTENANTS`` names, separated by commas."""
+    names = os.environ.get("GOLIATH_LIEUTENANTS", "")
+    return [name.strip() for name in names.split(",") if name.strip()]
 
 
 def is_loopback(host: str) -> bool:

@@ -53,6 +53,7 @@ class Dialer:
         on_session: called with each *new* session; nothing is read from it until it has a
             receiver. A session that is resumed goes on unseen.
         on_trouble: called with the error of each failed attempt.
+        on_reached: called when there is a websocket, before the token is proved.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Dialer:
         *,
         on_session: Callable[[Channel, Peer], None],
         on_trouble: Callable[[Exception], None],
+        on_reached: Callable[[], None] = lambda: None,
         versions: Versions | None = None,
     ) -> None:
         self._road = road
@@ -72,6 +74,7 @@ class Dialer:
         self._backoff = Backoff(config, rng)
         self._on_session = on_session
         self._on_trouble = on_trouble
+        self._on_reached = on_reached
         self._versions = versions or Versions.current()
         self._client_id = secrets.token_hex(8)
         self._channel: SessionChannel | None = None
@@ -156,6 +159,7 @@ class Dialer:
         self._link, binding = await self._road.open()
         link, code, reason = self._link, CLOSE_OK, ""
         try:
+            self._on_reached()
             # Looked for only now: where nobody listens, that is what has to be said.
             token = self._road.token()
             welcome, answer = await self._login(link, token, binding)

@@ -252,6 +252,25 @@ class AskStatus(Message):
     kind: ClassVar[str] = "ask-status"
 
 
+@record
+class AskVitals(Message):
+    """What are you, and what time is it there? Answered by `Vitals`."""
+
+    kind: ClassVar[str] = "ask-vitals"
+
+
+@record
+class Probe(Message):
+    """How long does it take, and how much comes through? Answered by an `Echo` with ``size`` bytes,
+    a mebibyte at most; not at all while too much waits for whoever asks."""
+
+    kind: ClassVar[str] = "probe"
+    lane: ClassVar[Lane] = Lane.BULK
+    request: int
+    size: int = 0
+    payload: Payload = b""
+
+
 # -- Lieutenant to Commander ---------------------------------------------------------
 
 
@@ -395,6 +414,30 @@ class Status(Message):
     draining: bool = False
     used: dict[str, float] = field(default_factory=dict)
     limits: list[dict[str, object]] = field(default_factory=list)
+
+
+@record
+class Vitals(Message):
+    """The machine and the libraries of a node: ``packages`` are versions by name, ``time_s`` is its
+    clock's (since 1970), memory is in bytes."""
+
+    kind: ClassVar[str] = "vitals"
+    python: str
+    platform: str
+    packages: dict[str, str]
+    time_s: float
+    memory: int
+    memory_free: int
+
+
+@record
+class Echo(Message):
+    """The answer to a `Probe`."""
+
+    kind: ClassVar[str] = "echo"
+    lane: ClassVar[Lane] = Lane.BULK
+    request: int
+    payload: Payload = b""
 
 
 @record

@@ -142,7 +142,7 @@ class DirectRoad:
         address = self._address
         secure = self._credentials.scheme_for(address) == "wss"
         url = f"{'wss' if secure else 'ws'}://{address}{address.prefix}{PATH}"
-        proxy = _proxy_for(address) if secure else None
+        proxy = proxy_for(address) if secure else None
         try:
             async with asyncio.timeout(self._config.connect_timeout_s):
                 websocket = await self._http.ws_connect(
@@ -246,7 +246,7 @@ class DirectRoad:
         return text
 
 
-def _proxy_for(address: Address) -> str | None:
+def proxy_for(address: Address) -> str | None:
     """The proxy that the environment names for encrypted connections (``HTTPS_PROXY``), unless
     the address is one of its exceptions (``NO_PROXY``), or on this machine."""
     if address.loopback or proxy_bypass(address.host):

@@ -4,9 +4,28 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 
 from goliath.errors import VersionMismatchError
+
+PACKAGES = (
+    "goliath", "cloudpickle", "numpy", "pandas", "polars", "pyarrow", "scipy", "scikit-learn",
+    "torch", "orjson", "aiohttp", "uvloop",
+)  # fmt: skip
+"""Whose versions matter at both ends: what pickles, what is often in pickles, what carries them."""
+
+
+@cache
+def package_versions() -> dict[str, str]:
+    """Those of them that are installed here, with their versions."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import platform
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,11 +19,13 @@ from goliath.actors.process import ExitReport, ProcessEvents
 from goliath.actors.reception import Drain, SessionUp
 from goliath.actors.spec import INITIALIZER, WorkerSpec
 from goliath.actors.system import ActorSystem
+from goliath.actors.vitals import PROBE_MAX_BYTES
 from goliath.actors.workshop import Workshop
 from goliath.config import TransportConfig
 from goliath.core.ids import SessionId, WorkerId
 from goliath.core.node import Node
 from goliath.transport import memory, messages as msg
+from goliath.transport.versions import package_versions
 from tests.actors.runtime import turns, until
 
 DATA = b"print('hello')\n"
@@ -390,6 +393,30 @@ async def test_a_node_tells_how_it_is_and_gives_up_what_has_not_started():
         assert surrendered.ranges == [[3, 1, 0, 3], [2, 1, 0, 3]]
 
 
+async def test_a_node_tells_what_it_is_and_answers_as_long_as_it_is_read():
+    async with a_house() as house:
+        commander = house.commander()
+        commander.say(msg.AskVitals(), msg.Probe(7, 5, b"up"), msg.Probe(8))
+        vitals = await commander.next(msg.Vitals)
+        assert vitals.packages == package_versions()
+        assert vitals.python == platform.python_version()
+        assert 0 < vitals.memory_free < vitals.memory
+        echoes = [await commander.next(msg.Echo) for _ in range(2)]
+        assert [(echo.request, len(echo.payload)) for echo in echoes] == [(7, 5), (8, 0)]
+
+        def flood() -> None:
+            commander.while_reading = lambda: None
+            for number in range(100):  # 64 MiB may wait; the rest is not answered, ever
+                commander.say(msg.Probe(number, PROBE_MAX_BYTES))
+
+        commander.while_reading = flood
+        commander.say(msg.AskStatus())
+        await commander.next(msg.Status)
+        commander.say(msg.AskStatus())
+        await commander.next(msg.Status)
+        assert 60 <= sum(isinstance(heard, msg.Echo) for heard in commander.heard) < 70
+
+
 async def test_a_draining_node_returns_its_queue_and_is_done_when_nothing_runs():
     async with a_house(slots=1) as house:
         commander = house.commander()
@@ -587,6 +614,8 @@ HOSTILE: dict[str, Callable[[], list[msg.Message]]] = {
     "fetches what is not kept": lambda: [msg.FetchDeposit(7)],
     "gives workers what is not kept": lambda: [msg.RefEnded(1, "r-1", False, 7)],
     "forgets words": lambda: [unchecked(msg.ForgetDeposits([]), keys=["a"])],
+    "asks for a longer echo than there is": lambda: [msg.Probe(1, PROBE_MAX_BYTES + 1)],
+    "asks for less than nothing": lambda: [msg.Probe(1, -1)],
 }
 
 

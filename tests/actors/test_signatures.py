@@ -50,9 +50,9 @@ def test_what_fits_is_let_through(function: Any, rows: list[Any]):
         (plain, {"a": 1}, (1,), "multiple values for argument 'a'"),
         (only, {}, {"a": 1, "b": 2, "c": 3}, "'a'"),
         (plain, {}, {1: 2}, "keywords must be strings"),
-        (plain, {}, [1], "is a list; each item must be a mapping"),
-        (plain, {}, {1, 2}, "is a set"),
-        (max, {}, 5, "is a int"),
+        (plain, {}, [1], "is of type list; each item must be a mapping"),
+        (plain, {}, {1, 2}, "is of type set"),
+        (max, {}, 5, "is of type int"),
     ],
 )
 def test_what_does_not_fit_is_named_with_its_place(
