@@ -161,7 +161,7 @@ class Node:
                 return iter(())
             case RealmEnded(realm):
                 self._quotas.limit(realm, None)
-                return self._residency.end_all(realm, now)
+                return self._on_realm_ended(realm, now)
             case EnvironmentReady(session, environment):
                 return self._on_environment_ready(session, environment)
             case EnvironmentBroke():
@@ -195,6 +195,14 @@ class Node:
                 yield self._crew.kill(worker, now)
         yield from self._residency.leave(session_id)
         yield from self._queues.close(session_id)
+
+    def _on_realm_ended(self, realm: str, now: float) -> Iterator[NodeCommand]:
+        """Its sessions end here before their Commanders hear the goodbye, and give the calls to
+        other nodes at once: no call may have two owners."""
+        yield from self._residency.end_all(realm, now)
+        for session in list(self._queues.sessions.values()):
+            if session.realm == realm and session.id != HOUSE:
+                yield from self._on_closed(session.id, now)
 
     def _on_environment_ready(
         self, session_id: SessionId, environment: str

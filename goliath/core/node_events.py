@@ -32,7 +32,8 @@ class RealmLimited:
 
 @record
 class RealmEnded:
-    """A token was revoked: its detached actors end. (Its sessions are closed besides.)"""
+    """A token was revoked: its detached actors end, and all work of its sessions, which are told
+    goodbye after that."""
 
     realm: str
 

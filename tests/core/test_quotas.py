@@ -112,6 +112,19 @@ def test_coroutines_share_a_worker_where_another_one_is_not_allowed():
     node.check()
 
 
+def test_the_work_of_a_revoked_token_s_sessions_ends_before_they_hear_of_it():
+    node = node_of(4, None, (S, ALICE), (T, BOB))
+    (hers,) = batches(node, S, 1)
+    (his,) = batches(node, T, 1)
+    commands = node.handle(ne.RealmEnded(ALICE), 1.0)
+    assert [c for c in commands if isinstance(c, ne.Kill)] == [ne.Kill(hers.worker)]
+    assert ne.Release(S, hers.batch, ONE) in commands
+    assert batches(node, S, 2) == []  # what is on its way to it is for nobody
+    assert node.handle(ne.SessionClosed(S), 1.1) == []
+    assert runs(node.handle(finished(his), 2.0)) == []
+    node.check()
+
+
 def test_the_detached_actors_of_a_revoked_token_end_and_others_stay():
     node = node_of(4, None, (S, ALICE), (T, BOB))
     for session, name in ((S, "hers"), (T, "his")):
