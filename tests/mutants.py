@@ -13,7 +13,7 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
@@ -32,13 +32,14 @@ from tests.core import (
     test_node,
     test_placement,
     test_policy,
+    test_quotas,
     test_residents,
     test_resumption,
     test_scheduler,
+    test_session,
     test_speculation,
     test_waiting,
 )
-from tests.sim import endpoint
 from tests.sim.cluster import Cluster
 
 SEEDS_MAX = 500
@@ -85,7 +86,7 @@ CREW, BATCH = "goliath.core.crew:Crew.", "goliath.core.batch:Batch."
 DEATHS, DEPOT = "goliath.core.deaths:", "goliath.core.depot:Depot."
 RESUMPTION = "goliath.core.resumption:Resumption."
 DEADLOCK, RESIDENCY = "goliath.core.deadlock:", "goliath.core.residency:Residency."
-SESSION, SIM = "goliath.core.session:Session.", "tests.sim.endpoint:CONFIG"
+SESSION, QUOTAS = "goliath.core.session:Session.", "goliath.core.quotas:Quotas."
 
 MUTANTS = [
     Mutant(
@@ -938,7 +939,69 @@ MUTANTS = [
         "batch.part()",
         "pass",
     ),
-    Mutant("keeps a session for longer than the other end waits", SIM, "session_kill_s", "200.0"),
+    Mutant(
+        "gives a session up before a node with a longer lease does",
+        "goliath.transport.dialer:_outlasting",
+        "max(config.session_lost_s, LOST_PER_KILL * kill_s)",
+        "config.session_lost_s",
+    ),
+    Mutant(
+        "gives a session up as soon as the other end may",
+        SESSION + "spoke",
+        "now + self._echo_s",
+        "now",
+        test_session.test_the_commander_waits_while_the_other_end_may_have_heard_it,
+    ),
+    Mutant("knows no quota", QUOTAS + "admits", "if not self._slots", "if True"),
+    Mutant("lets one more in than a quota has", QUOTAS + "admits", "<= self", "<= 1 + self"),
+    Mutant(
+        "never runs what is too big for a lowered quota",
+        QUOTAS + "admits",
+        "not held or ",
+        "",
+        test_quotas.test_what_is_too_big_for_a_lowered_quota_runs_alone,
+    ),
+    Mutant(
+        "counts the quota of each session by itself",
+        QUOTAS + "_held",
+        "self._realm_of(worker) == realm",
+        "worker.session == next(iter(self.queues.sessions))",
+        test_quotas.test_all_sessions_of_a_token_share_its_quota_and_others_do_not,
+    ),
+    Mutant(
+        "counts a call that waits",
+        "goliath.core.work:Worker.takes_slots",
+        "or any(unit.waiting for unit in self.units)",
+        "",
+        test_quotas.test_a_call_that_waits_gives_its_part_back,
+    ),
+    Mutant(
+        "splits for slots that a quota does not give",
+        QUOTAS + "exhausted",
+        "if session.realm in full",
+        "if False",
+        test_quotas.test_nothing_is_split_for_slots_that_its_holders_may_not_use,
+    ),
+    Mutant(
+        "keeps a quota that was lifted",
+        QUOTAS + "limit",
+        "self._slots.pop(realm, None)",
+        "pass",
+        test_quotas.test_a_quota_that_is_raised_counts_at_once_and_one_that_is_lowered_ends_nothing,
+    ),
+    Mutant(
+        "lets the work of a revoked token go on until its Commanders know",
+        NODE + "_on_realm_ended",
+        "yield from self._on_closed(session.id, now)",
+        "pass",
+    ),
+    Mutant(
+        "keeps the detached actors of a revoked token",
+        NODE + "_on_realm_ended",
+        "yield from self._residency.end_all(realm, now)",
+        "yield from ()",
+        test_quotas.test_the_detached_actors_of_a_revoked_token_end_and_others_stay,
+    ),
     Mutant(
         "sends nothing ahead for a way that is long",
         "goliath.core.policy:BatchPolicy.window",
@@ -966,8 +1029,6 @@ def sabotaged(mutant: Mutant) -> Iterator[None]:
 
 
 def _mutate(mutant: Mutant, original: Any) -> Any:
-    if original is endpoint.CONFIG:
-        return replace(original, **{mutant.old: float(mutant.new)})
     function = inspect.unwrap(getattr(original, "__func__", original))
     source = textwrap.dedent(inspect.getsource(function))
     assert mutant.old in source, f"{mutant.name!r} does not fit {mutant.target} any more"

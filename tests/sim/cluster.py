@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 
 from tests.sim.commander import Commander
@@ -13,9 +13,15 @@ from tests.sim.link import Route
 from tests.sim.malice import Malice
 from tests.sim.plan import let_speculate, plan_job
 from tests.sim.residents import plan_residents
-from tests.sim.world import World
+from tests.sim.tally import Seen, Tally
+from tests.sim.world import Host, World
 
 QUIET_S = 300.0
+DRIFT_MAX = 0.02
+"""By how much a clock goes wrong: 40 times as much as the worst of quartz. 60 s of one clock are
+well over before 75 s of another one are, with `LONG_SLEEP_S` between."""
+LEASES_S = (20.0, 60.0, 120.0)
+"""For how long a node keeps the session of a silent Commander, which outlasts it."""
 STEPS_MAX = 150_000
 TOMBSTONES_MAX = 500
 
@@ -28,7 +34,7 @@ class Report:
     steps: int
     virtual_s: float
     calls: int
-    steals: int
+    tally: Tally = field(repr=False)
 
 
 class Cluster:
@@ -58,11 +64,31 @@ class Cluster:
             )
             for i in range(rng.choice((1, 2, 2, 3, 4)))
         ]
+        # Other dice: where all have one token, a seed is what it was before there were several.
+        self._tokens = Random(f"tokens of {self.world.seed}")
+        realms = self._tokens.choice((("",), ("",), ("alice",), ("alice", "bob")))
         self.commanders = [
-            Commander(self.world, f"cmdr{i}", self.ledger) for i in range(rng.choice((1, 1, 2, 3)))
+            Commander(self.world, f"cmdr{i}", self.ledger, self._tokens.choice(realms))
+            for i in range(rng.choice((1, 1, 2, 3)))
         ]
+        for node in self.lieutenants:
+            node.realms = realms
+        self.world.saw(Seen.SEVERAL_COMMANDERS, len(self.commanders) > 1)
+        self._set_clocks()
         self.routes: list[Route] = []
         self._build()
+
+    def _set_clocks(self) -> None:
+        """In some runs no two clocks agree, in some no two nodes about how long a session lives."""
+        # Other dice: where all clocks are right, a seed is what it was before any was wrong.
+        rng = Random(f"clocks of {self.world.seed}")
+        hosts: list[Host] = [*self.lieutenants, *self.commanders]
+        if rng.random() < 0.3:
+            for host in hosts:
+                host.set_clock(rng.uniform(1 - DRIFT_MAX, 1 + DRIFT_MAX), rng.uniform(0.0, 1e5))
+        if rng.random() < 0.3:
+            for node in self.lieutenants:
+                node.lease_s = max(LEASES_S) if self._siege else rng.choice(LEASES_S)
 
     def _build(self) -> None:
         rng = self.world.rng
@@ -81,6 +107,7 @@ class Cluster:
                     self.world,
                     rng.choice((0.0001, 0.001, 0.02, 0.15)),
                     rng.choice((0.0, 0.0, 0.002, 0.02)),
+                    commander.realm,
                 )
                 self.routes.append(route)
                 commander.connect(node, route)
@@ -96,6 +123,8 @@ class Cluster:
             self._healed_at = malice.plan(count, until=rng.choice((2.0, 20.0, 120.0)))
             if self._siege:
                 self._healed_at = malice.besiege()
+            if self._tokens.random() < 0.2:
+                self._healed_at = max(self._healed_at, malice.revoke(self._tokens))
         self._build_residents()
 
     def _build_residents(self) -> None:
@@ -133,7 +162,7 @@ class Cluster:
             world.steps,
             world.now,
             sum(len(job.calls) for job in self.ledger.jobs.values()),
-            sum(commander.steals for commander in self.commanders),
+            world.tally,
         )
 
     def _is_over(self) -> bool:

@@ -23,6 +23,7 @@ from tests.sim.lieutenant import Lieutenant
 from tests.sim.link import Route
 from tests.sim.peer import Peer
 from tests.sim.plan import CallCancel, JobPlan
+from tests.sim.tally import Seen
 from tests.sim.world import Host, World
 
 STEALS_PER_SECOND_MAX = 60.0
@@ -52,13 +53,13 @@ class Job:
 class Commander(Host):
     """One client."""
 
-    def __init__(self, world: World, name: str, ledger: Ledger) -> None:
+    def __init__(self, world: World, name: str, ledger: Ledger, realm: str) -> None:
         super().__init__(world, name)
+        self.realm = realm  # whose token it has
         self.scheduler = Scheduler()
         self.jobs: dict[JobId, Job] = {}
         self.peers: list[Peer] = []
         self.journal = Journal()
-        self.steals = 0
         self._ledger = ledger
         self._nodes: dict[NodeId, Peer] = {}
         self._defined: set[tuple[NodeId, str]] = set()
@@ -82,6 +83,7 @@ class Commander(Host):
     def die(self) -> None:
         """``kill -9``: nobody will say goodbye for it."""
         self.world.note(self.name, "dies")
+        self.world.saw(Seen.COMMANDER_DEATHS)
         self.awake_at = self.machine_awake_at = inf
         for peer in self.peers:
             if peer.end is not None:
@@ -126,6 +128,7 @@ class Commander(Host):
         if self.asleep(self.open, plan):
             return
         record = self._ledger.open(plan)
+        self.world.saw(Seen.ACTORS, plan.options.actor)
         job = Job(JobId(len(self.jobs) + 1), record, Collector(ordered=plan.ordered))
         self.jobs[job.id] = job
         total = len(plan.calls) if plan.total_known else None
@@ -140,6 +143,7 @@ class Commander(Host):
     def _cancel(self, job: Job) -> None:
         if not job.over and not self.asleep(self._cancel, job):
             job.record.cancelled = True
+            self.world.saw(Seen.JOB_CANCELS)
             self.tell(ev.JobCancelled(job.id, job.record.plan.force))
 
     def _cancel_call(self, job: Job, cancel: CallCancel) -> None:
@@ -148,6 +152,7 @@ class Commander(Host):
             return
         first, parcel = max((f, p) for p, f in job.firsts.items() if f <= cancel.index)
         call = job.record.calls[cancel.index]
+        self.world.saw(Seen.CALL_CANCELS, call.outcome is None)
         call.cancelled |= call.outcome is None
         self.tell(ev.CallCancelled(job.id, parcel, cancel.index - first, cancel.force))
         require(call.outcome is not None, f"{call} was cancelled, and goes on")
@@ -214,6 +219,7 @@ class Commander(Host):
         if isinstance(message, msg.RangeDone):
             kept = [(call, size, key) for call, size, key in message.deposits if key]
             self._arrived = {call: deposits.add(key, size) for call, size, key in kept}
+            self.world.saw(Seen.DEPOSITS, len(kept))
         self.tell(event)
         self._outcomes = {}
         self._arrived = {}
@@ -288,10 +294,10 @@ class Commander(Host):
         while self._events:
             event = self._events.popleft()
             self.world.count_step()
-            self.journal.note(self.world.now, event)
+            self.journal.note(self.now, event)
             if self.world.trace is not None:
                 self.world.note(self.name, event)
-            for command in self.scheduler.handle(event, self.world.now):
+            for command in self.scheduler.handle(event, self.now):
                 self._perform(command)
             self.scheduler.check()
         self._busy = False
@@ -325,6 +331,7 @@ class Commander(Host):
         job = self.jobs[command.job]
         first = job.firsts[command.parcel]
         twins = self.scheduler._batches[command.batch].twins
+        self.world.saw(Seen.COPIES, bool(twins) * (command.hi - command.lo))
         for call in job.record.calls[first + command.lo : first + command.hi]:
             self._ledger.sent(call)
             call.copies += bool(twins)
@@ -426,8 +433,8 @@ class Commander(Host):
 
     def _steal(self, victim: NodeId, count: int) -> None:
         require(count > 0, f"{count} ranges were to be stolen from {victim}")
-        self.steals += 1
-        now = self.world.now
+        self.world.saw(Seen.STEALS)
+        now = self.now
         self._hunger = [at for at in self._hunger if at > now - 1.0] + [now]
         limit = STEALS_PER_SECOND_MAX * max(len(self._nodes), 1)
         require(len(self._hunger) <= limit, f"{len(self._hunger)} steals within a second")
@@ -464,7 +471,7 @@ class Commander(Host):
     def _wake(self, deadline: float) -> None:
         if deadline != self._wake_at:
             self._wake_at = deadline
-            self.world.on(max(deadline, self.world.now), self._fire, deadline)
+            self.on(deadline, self._fire, deadline)
 
     def _fire(self, deadline: float) -> None:
         if deadline == self._wake_at and not self.asleep(self._fire, deadline):

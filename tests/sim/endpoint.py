@@ -32,7 +32,15 @@ class Owner(Protocol):
 class Endpoint:
     """A session's end: pumps frames out, takes frames in, obeys the protocol's timers."""
 
-    def __init__(self, host: Host, side: Side, name: str, route: Route, owner: Owner) -> None:
+    def __init__(
+        self,
+        host: Host,
+        side: Side,
+        name: str,
+        route: Route,
+        owner: Owner,
+        config: TransportConfig = CONFIG,
+    ) -> None:
         self.host = host
         self.name = name
         self.over = False
@@ -44,14 +52,14 @@ class Endpoint:
         self._owner = owner
         self._pump_due = False
         self._timer_at = inf
-        self.protocol = SessionProtocol(side, name, CONFIG, self._world.now)
+        self.protocol = SessionProtocol(side, name, config, host.now)
         self._rearm()
 
     def attach(self, link: Link, peer_seen: int, proved_at: float) -> bool:
         """Go on over a new link; False if the session ended in the meantime."""
         if self.link is not None:
             self.cut()
-        now = self._world.now
+        now = self.host.now
         try:
             self.protocol.link_made(peer_seen, proved_at=proved_at, now=now, checksum=False)
         except SessionOver:
@@ -81,7 +89,7 @@ class Endpoint:
         if isinstance(frame, tuple):
             return  # a login step that the network has repeated
         try:
-            message = self.protocol.receive_frame(frame, self._world.now)
+            message = self.protocol.receive_frame(frame, self.host.now)
         except SessionOver:
             self.end()
             return
@@ -131,7 +139,7 @@ class Endpoint:
         self._pump_due = False
         try:
             while self.link is not None:
-                frame = self.protocol.next_frame(self._world.now)
+                frame = self.protocol.next_frame(self.host.now)
                 if frame is None:
                     break
                 self.link.send(self._to, frame)
@@ -142,17 +150,17 @@ class Endpoint:
             self.end()
 
     def _rearm(self) -> None:
-        at = max(self.protocol.next_deadline(), self._world.now + LEAST_S)
+        at = max(self.protocol.next_deadline(), self.host.now + LEAST_S)
         if not self.over and at < self._timer_at:
             self._timer_at = at
-            self._world.on(at, self._on_timer, at)
+            self.host.on(at, self._on_timer, at)
 
     def _on_timer(self, at: float) -> None:
         if self.over or at != self._timer_at or self.host.asleep(self._on_timer, at):
             return
         self._timer_at = inf
         try:
-            silent = self.protocol.handle_timer(self._world.now)
+            silent = self.protocol.handle_timer(self.host.now)
         except SessionOver:
             self.end()
             return

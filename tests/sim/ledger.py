@@ -10,6 +10,7 @@ from goliath.core.commands import Verdict
 from goliath.core.policy import NODE_LOSSES_MAX, OOM_RETRIES
 from tests.sim.plan import CallPlan, Fate, JobPlan, Setup
 from tests.sim.residents import ResidentPlan, ResidentRecord
+from tests.sim.tally import Seen
 from tests.sim.world import Host, World
 
 LONG_SLEEP_S = 10.0
@@ -56,6 +57,11 @@ class Execution:
     slept_before_s: float = 0.0
     ended: float = 0.0
     end: End | None = None
+
+    @property
+    def lasted_s(self) -> float:
+        """By the clock of its node."""
+        return (self.ended - self.began) * self.host.rate
 
 
 @dataclass(slots=True)
@@ -128,6 +134,7 @@ class Ledger:
         """Its ``__init__``, in its next life: no job of anybody's, and run once."""
         record = self.residents[name]
         record.lives += 1
+        self._world.saw(Seen.RESTARTS, record.lives > 1)
         plan = replace(record.plan.request, name=f"{name}/{record.lives}", resident=name)
         call = CallRecord(JobRecord(plan), 0, record.plan.making(record.lives))
         call.sent = True
@@ -140,6 +147,7 @@ class Ledger:
         just = {
             residency.KILLED: record.kills > 0,
             residency.RAISED: record.raised,
+            residency.REVOKED: record.revocations > 0,
             residency.ENDED: record.may_have_ended() or draining,
         }
         require(just.get(why, False), f"resident {name} has ended ({why}) without reason: {record}")
@@ -151,8 +159,8 @@ class Ledger:
             record.running[call.group] += 1
             count, of_group = record.running.total(), record.running[call.group]
             limit = options.groups.get(call.group, options.concurrency)
-            fits = count <= options.concurrency and of_group <= limit
-            require(fits, f"{call} is one of {record.running} calls of {record}")
+            if count > options.concurrency or of_group > limit:
+                raise Violation(f"{call} is one of {record.running} calls of {record}")
 
     def _end_in_resident(self, execution: Execution) -> None:
         record = self.residents.get(execution.call.job.plan.resident)
@@ -196,6 +204,7 @@ class Ledger:
             options.max_retries > 0 or not call.executions, f"{call} may run once, and runs again"
         )
         self._begin_in_resident(call)
+        self._world.saw(Seen.RETRIES, bool(call.executions))
         execution = Execution(len(self._executions), call, host, session, attempt, self._world.now)
         # Its node woke, gave it up and killed it: what it begins until then, it began too late.
         execution.slept_before_s = 0.0 if doomed else host.slept_s
@@ -223,10 +232,8 @@ class Ledger:
             for execution in other.executions:
                 asleep = max(host.slept_s, execution.host.slept_s) >= LONG_SLEEP_S
                 beside += not asleep and execution.end is None
-            require(
-                other.index <= call.index or not other.executions,
-                f"{call} of an actor begins after {other}",
-            )
+            if other.index > call.index and other.executions:
+                raise Violation(f"{call} of an actor begins after {other}")
         require(beside < limit, f"{call} of an actor begins, and {beside} before it are not done")
 
     def ended(self, execution: Execution, end: End) -> None:
@@ -278,6 +285,7 @@ class Ledger:
     def failed(self, call: CallRecord, verdict: Verdict) -> None:
         """A call ends without an outcome of its own."""
         self._settle_once(call, verdict)
+        self._world.saw(Seen.TIMEOUTS, verdict is Verdict.TIMED_OUT)
         require(self._is_just(call, verdict), f"{call} ended as {verdict!r} without reason")
 
     @staticmethod
@@ -289,7 +297,7 @@ class Ledger:
     def _is_just_of_resident(self, job: JobRecord, verdict: Verdict) -> bool:
         """Whether calls of a detached actor, or its making, may have come to this."""
         record = self.residents[job.plan.resident or job.plan.name]
-        struck = record.processes_ended + record.kills + record.raised
+        struck = record.processes_ended + record.kills + record.raised + record.revocations
         around = job.losses + job.drains
         called = [other.plan.called for other in self.residents.values()]
         taken = job.plan.detaches and called.count(record.plan.called) > 1
@@ -311,8 +319,8 @@ class Ledger:
             case Verdict.TIMED_OUT:
                 limit = options.timeout_s
                 return limit is not None and any(
-                    e.end in (End.STOPPED, End.DIED)
-                    and (e.ended - e.began >= limit - EARLY_S or e.host.slept_s > limit)
+                    e.end in (End.STOPPED, End.DIED, End.STRUCK)
+                    and (e.lasted_s >= limit - EARLY_S or e.host.slept_s > limit)
                     for e in call.executions
                 )
             case Verdict.CRASHED if options.actor:
@@ -349,10 +357,11 @@ class Ledger:
     def _abandoned(self, job: JobRecord) -> bool:
         given_up = (Verdict.ENVIRONMENT, Verdict.INFEASIBLE, Verdict.GONE)
         resident = self.residents.get(job.plan.resident)
-        return any(call.outcome in given_up for call in job.calls) or (
-            job.plan.options.actor
-            and (resident.processes_ended + resident.kills if resident else job.processes_ended) > 0
-        )
+        ends = job.processes_ended
+        if resident is not None:
+            ends = resident.processes_ended + resident.kills + resident.revocations
+        given = any(call.outcome in given_up for call in job.calls)
+        return given or (job.plan.options.actor and ends > 0)
 
     def verify_good_calls(self) -> None:
         """Calls that had every reason to end well did."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter, deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from goliath.core import node_events as ev
@@ -14,12 +15,14 @@ from goliath.core.ids import HOUSE, Attempt, BatchId, SessionId, WorkerId
 from goliath.core.node import Node, NodePolicy
 from goliath.core.observation import Journal
 from goliath.transport import messages as msg
+from goliath.transport.handshake import KILLS_AFTER
 from goliath.transport.protocol import Side
-from tests.sim.endpoint import Endpoint
+from tests.sim.endpoint import CONFIG, Endpoint
 from tests.sim.ledger import CallRecord, End, JobRecord, Ledger, require
-from tests.sim.link import CLIENT, Frame, Link, Route
+from tests.sim.link import CLIENT, SERVER, Frame, Link, Route
 from tests.sim.plan import Setup
 from tests.sim.process import FakeProcess, Outcomes
+from tests.sim.tally import Seen
 from tests.sim.world import Host, World
 
 if TYPE_CHECKING:
@@ -29,6 +32,8 @@ CANCELLED_WITHIN_S = 5.1  # the promise is 5 s of the node's hearing of it; the 
 ANSWERED_WITHIN_S = ANSWER_MAX_S + 0.01  # a steal, whatever its worker does
 DEAD_WITHIN_S = 1.0
 UNBORN = 0.05  # how often there is no room for another process, where any die at their start
+KILLED_WITHIN_S = 0.03
+LEFT_WITHIN_S = 1.0  # after a goodbye that the network does not take
 RESTART_S = 2.0  # after it drained, whoever runs it starts it again
 
 
@@ -62,6 +67,11 @@ class Lieutenant(Host):
         self.up = False
         self.journal = Journal()
         self.incarnation = 0
+        self.lease_s = CONFIG.session_kill_s
+        self.realms = ("",)  # who have a token here
+        self.revoked: set[str] = set()
+        self._realms: dict[SessionId, str] = {}
+        self._quotas: dict[str, int] = {}
         self._ledger = ledger
         self._deaths_at_start = deaths_at_start
         self._sessions: dict[SessionId, Endpoint] = {}
@@ -85,6 +95,7 @@ class Lieutenant(Host):
         self.up = True
         self.node = Node(self.slots, self.resources, self._policy, self.devices)
         self._wake_at = 0.0
+        self._quotas = {}
         if self.world.chance(0.2):
             self.world.at(0.001, self._limit, self.incarnation, 3)
 
@@ -95,15 +106,54 @@ class Lieutenant(Host):
         if self.asleep(self._limit, incarnation, changes):
             return
         slots = self.world.rng.randint(1, self.slots) if changes else None
-        self.tell(ev.RealmLimited("", slots))
+        rng, realms = self.world.rng, self.realms
+        realm = realms[0] if len(realms) == 1 else rng.choice(realms)
+        if realm not in self.revoked:
+            self._set_quota(realm, slots)
         if changes:
             self.world.at(self.world.rng.uniform(0.01, 10.0), self._limit, incarnation, changes - 1)
+
+    def _set_quota(self, realm: str, slots: int | None) -> None:
+        if slots is None:
+            self._quotas.pop(realm, None)
+        else:
+            self._quotas[realm] = slots
+            self.world.saw(Seen.QUOTAS)
+        self.tell(ev.RealmLimited(realm, slots))
+
+    def revoke(self, realm: str) -> None:
+        """A token is taken out of the file: as `Gatehouse` and `Listener` do."""
+        if self.asleep(self.revoke, realm):
+            return
+        self.revoked.add(realm)
+        self.world.note(self.name, f"revokes the token of {realm!r}")
+        self.world.saw(Seen.REVOCATIONS)
+        if not self.up:
+            return
+        for record in self._ledger.residents.values():
+            lives_here = record.home == (self.name, self.incarnation)
+            record.revocations += lives_here and record.realm == realm
+        self._quotas.pop(realm, None)
+        self.tell(ev.RealmEnded(realm))
+        for session in [each for each in self._sessions if self._realms[each] == realm]:
+            end = self._sessions[session]
+            self.world.saw(Seen.REVOKED_SESSIONS)
+            self.world.at(DEAD_WITHIN_S, self._must_be_dead, session, self.slept_s)
+            # The kill is a call of the kernel, and behind it when the goodbye is written.
+            self.world.at(KILLED_WITHIN_S, end.leave)
+            self.world.at(LEFT_WITHIN_S, end.end)
+
+    def accept(self, realm: str) -> None:
+        """Its holders have a token again."""
+        if not self.asleep(self.accept, realm):
+            self.revoked.discard(realm)
 
     def crash(self) -> None:
         """``kill -9``: its workers go with it."""
         if not self.up:
             return
         self.world.note(self.name, "crashes")
+        self.world.saw(Seen.NODE_CRASHES)
         self.up = False
         self.awake_at = self.machine_awake_at = self.world.now
         for process in self.processes.values():
@@ -121,6 +171,7 @@ class Lieutenant(Host):
     def drain(self) -> None:
         """SIGTERM."""
         if self.up and not self.asleep(self.drain):
+            self.world.saw(Seen.DRAINS)
             self.tell(ev.DrainRequested())
 
     # -- the door ------------------------------------------------------------------------
@@ -141,17 +192,23 @@ class Lieutenant(Host):
         """A link went before its login was done."""
 
     def _admit(self, link: Link, route: Route, wanted: Any, client_seen: Any) -> None:
+        if route.realm in self.revoked:
+            link.cut(by=SERVER)
+            return
+        limits = {KILLS_AFTER: self.lease_s}
         end = self._sessions.get(wanted) if wanted else None
-        if end is not None and end.attach(link, client_seen, self.world.now):
-            link.send(CLIENT, ("welcome", end.name, end.protocol.seen))
+        if end is not None and end.attach(link, client_seen, self.now):
+            link.send(CLIENT, ("welcome", end.name, end.protocol.seen, limits))
             return
         number = self.world.rng.getrandbits(32)
         session = SessionId(f"{self.name}.{self.incarnation}.{number:08x}")
-        end = Endpoint(self, Side.LIEUTENANT, session, route, self)
+        config = replace(CONFIG, session_kill_s=self.lease_s)
+        end = Endpoint(self, Side.LIEUTENANT, session, route, self, config)
         self._sessions[session] = end
-        link.send(CLIENT, ("welcome", session, 0))
-        end.attach(link, 0, self.world.now)
-        self.tell(ev.SessionOpened(session))
+        self._realms[session] = route.realm
+        link.send(CLIENT, ("welcome", session, 0, limits))
+        end.attach(link, 0, self.now)
+        self.tell(ev.SessionOpened(session, route.realm))
 
     # -- sessions ------------------------------------------------------------------------
 
@@ -319,12 +376,14 @@ class Lieutenant(Host):
         while self._events:
             event = self._events.popleft()
             self.world.count_step()
-            self.journal.note(self.world.now, event)
+            self.journal.note(self.now, event)
             if self.world.trace is not None:
                 self.world.note(self.name, event)
-            for command in self.node.handle(event, self.world.now):
+            for command in self.node.handle(event, self.now):
                 self._perform(command)
             self.node.check()
+            if self._quotas:
+                self.world.saw(Seen.QUOTA_WAITS, self._quota_holds_up())
         self._busy = False
 
     def _perform(self, command: ev.NodeCommand) -> None:  # noqa: C901, PLR0912, PLR0915 - a table
@@ -339,6 +398,8 @@ class Lieutenant(Host):
                 require(
                     not process.outgrown, f"{process.worker} is too big, and is given {command}"
                 )
+                self._check_quota(command, process)
+                self.world.saw(Seen.COROUTINES, command.concurrent and process.busy)
                 process.run(command, calls)
             case ev.NodeWakeAt(deadline):
                 self._wake(deadline)
@@ -361,10 +422,12 @@ class Lieutenant(Host):
                 raise AssertionError("so many calls never wait here")
             case ev.ReportSurrendered(session, asked, ranges):
                 self._answered[session] += 1
+                self._count_stolen(session, ranges)
                 self._say(session, msg.Surrendered(asked, [list(r) for r in ranges]))
             case ev.Fork(worker, _, environment):
                 self._fork(worker, environment)
             case ev.SplitRange(worker, serial, keep):
+                self.world.saw(Seen.SPLITS, keep > 0)
                 self._order(worker, "split", serial, keep)
             case ev.FlushRange(worker, serial):
                 self._order(worker, "flush", serial)
@@ -375,7 +438,7 @@ class Lieutenant(Host):
                 self._events.append(ev.WorkerInspected(worker, serial, *page))
             case ev.Kill(worker) | ev.Retire(worker):
                 self.processes[worker].doomed = True
-                delay = self.world.rng.choice((0.0005, 0.03))
+                delay = self.world.rng.choice((0.0005, KILLED_WITHIN_S))
                 self.world.at(delay, self.processes[worker].die, End.STOPPED)
             case ev.ReportEnvironmentBroken(session, environment, error, successor):
                 self._say(session, msg.EnvironmentFailed(environment, error, {}, successor))
@@ -384,6 +447,8 @@ class Lieutenant(Host):
                 record = self._ledger.residents[self._job_of(environment).plan.name]
                 require(record.home is None, f"{environment} was adopted twice")
                 record.home = (self.name, self.incarnation)
+                record.realm = self._realms[session]
+                self.world.saw(Seen.DETACHED)
             case ev.Succeed(environment, successor):
                 require(environment != successor, f"{environment} succeeds itself")
             case ev.Evict(environment, why):
@@ -400,6 +465,52 @@ class Lieutenant(Host):
                 for end in self._sessions.values():
                     end.leave()
                 self.world.at(1.0, self._exit, self.incarnation)
+
+    def _count_stolen(
+        self, session: SessionId, ranges: tuple[tuple[BatchId, Attempt, int, int], ...]
+    ) -> None:
+        running = [unit.piece for unit in self.node._crew.units() if unit.piece is not None]
+        ends = {(piece.work.key, piece.hi) for piece in running}
+        rests = sum(((session, batch, attempt), lo) in ends for batch, attempt, lo, _ in ranges)
+        self.world.saw(Seen.STOLEN_RUNNING, rests)
+        self.world.saw(Seen.STOLEN_WAITING, len(ranges) - rests)
+
+    def _quota_holds_up(self) -> bool:
+        """Whether calls wait although slots are free, since their token's part is used up."""
+        sessions = self.node._queues.sessions
+        waiting = any(sessions[each].queue for each in self.node._quotas.exhausted())
+        return waiting and self.node.load()[0] < self.slots
+
+    def _check_quota(self, order: ev.Run, process: FakeProcess) -> None:
+        """One more process may be given work only while the quota of its token's holders has room,
+        or if they have nothing else. What was given before a quota was lowered may end."""
+        if not self._quotas or process.is_actor:
+            return
+        worker = self.node._crew.workers[order.worker]
+        before = any(serial < order.serial for serial in worker.lanes)
+        if before or order.serial == worker.ahead_serial:
+            return  # it counts already
+        realm = self._realm_of(process)
+        quota = self._quotas.get(realm)
+        if quota is None:
+            return
+        held = sum(
+            max(1.0, each.cpus)
+            for each in self.processes.values()
+            if each.busy
+            and not each.doomed
+            and not each.is_actor
+            and self._realm_of(each) == realm
+            and not any(unit.waiting for unit in self.node._crew.workers[each.worker].units)
+        )
+        require(
+            not held or held + max(1.0, process.cpus) <= quota,
+            f"{self.name} runs calls that take {held} for the holders of {realm!r}, who may use "
+            f"{quota}, and gives worker {process.worker} to another one",
+        )
+
+    def _realm_of(self, process: FakeProcess) -> str:
+        return self._realms[self.node._crew.workers[process.worker].session]
 
     def _report_done(self, command: ev.ReportDone) -> None:
         outcomes = dict(self._outcomes)
@@ -457,7 +568,7 @@ class Lieutenant(Host):
         if deadline == self._wake_at:
             return
         self._wake_at = deadline
-        self.world.on(max(deadline, self.world.now), self._fire, deadline, self.incarnation)
+        self.on(deadline, self._fire, deadline, self.incarnation)
 
     def _fire(self, deadline: float, incarnation: int) -> None:
         if (deadline, incarnation) != (self._wake_at, self.incarnation) or not self.up:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from tests.sim.tally import Seen
 from tests.sim.world import World
 
 CLIENT, SERVER = 0, 1
@@ -24,8 +25,9 @@ class LinkEnd(Protocol):
 class Route:
     """The network between one Commander and one Lieutenant: how slow, how deaf, how unjust."""
 
-    def __init__(self, world: World, latency_s: float, frame_s: float) -> None:
+    def __init__(self, world: World, latency_s: float, frame_s: float, realm: str) -> None:
         self.world = world
+        self.realm = realm  # whose token the client has
         self.latency_s = latency_s
         self.frame_s = frame_s  # a sender needs so long for one frame; what waits, may be overtaken
         self.deaf = [False, False]  # towards the client, towards the server
@@ -41,6 +43,7 @@ class Route:
 
     def cut(self, *, half_open: int | None = None) -> None:
         """Break what is connected, losing what is on its way; one end may never hear of it."""
+        self.world.saw(Seen.CUTS if half_open is None else Seen.HALF_OPEN, len(self.links))
         for link in list(self.links):
             link.cut(silent_for=half_open)
 
@@ -60,9 +63,12 @@ class Link:
         if not self.alive or route.deaf[to]:
             return
         if route.loss and world.chance(route.loss):
+            world.saw(Seen.LOST_FRAMES)
             world.note("network", "loses a frame")
             return
         copies = 2 if route.duplication and world.chance(route.duplication) else 1
+        if copies > 1:
+            world.saw(Seen.REPEATED_FRAMES)
         for _ in range(copies):
             arrival = world.now + route.latency_s * (0.5 + world.rng.random())
             self._last[to] = arrival = max(arrival, self._last[to])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from random import Random
 
 from tests.sim.commander import Commander
 from tests.sim.ledger import End
 from tests.sim.lieutenant import Lieutenant
 from tests.sim.link import Route
+from tests.sim.tally import Seen
 from tests.sim.world import World
 
 KINDS = (
@@ -52,6 +54,17 @@ class Malice:
         self._world.at(begin, self._deafen, route, sides, True)
         self._world.at(begin + lasts, self._deafen, route, sides, False)
         return begin + lasts
+
+    def revoke(self, tokens: Random) -> float:
+        """Take tokens back, each at one node, and give them out again; until when."""
+        over = 0.0
+        for _ in range(tokens.choice((1, 1, 2))):
+            node, realm = tokens.choice(self._lieutenants), tokens.choice(self._commanders).realm
+            begin, lasts = tokens.uniform(0.0, 20.0) ** 2 / 20.0, tokens.uniform(0.1, 30.0)
+            self._world.at(begin, node.revoke, realm)
+            self._world.at(begin + lasts, node.accept, realm)
+            over = max(over, begin + lasts)
+        return over
 
     def _draw(self) -> tuple[Callable[[], None], Callable[[], None], float]:
         rng = self._world.rng
@@ -104,8 +117,8 @@ class Malice:
                 self._world.note(node.name, f"loses worker {process.worker}")
                 process.die(End.STOPPED if process.doomed else End.DIED)
 
-    @staticmethod
-    def _deafen(route: Route, sides: tuple[int, ...], deaf: bool) -> None:
+    def _deafen(self, route: Route, sides: tuple[int, ...], deaf: bool) -> None:
+        self._world.saw(Seen.PARTITIONS, deaf)
         for side in sides:
             route.deaf[side] = deaf
 

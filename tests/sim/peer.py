@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Protocol
 
 from goliath.core.ids import NodeId
+from goliath.transport import dialer
+from goliath.transport.handshake import KILLS_AFTER
 from goliath.transport.messages import Message
 from goliath.transport.protocol import Side
 from tests.sim.endpoint import CONFIG, Endpoint
 from tests.sim.lieutenant import Lieutenant
 from tests.sim.link import CLIENT, SERVER, Frame, Link, Route
+from tests.sim.tally import Seen
 from tests.sim.world import Host
 
 
@@ -87,18 +90,24 @@ class Peer:
         if isinstance(frame, bytes):
             return  # the welcome before it was lost
         if frame[0] == "challenge":
-            self._proved_at = self._world.now
+            self._proved_at = self._host.now
             seen = 0
             if self.end is not None:
                 # Only the proof keeps the other end's session alive: were a hello to count, a
                 # stopped Lieutenant, whose kernel still takes it, would never be given up.
-                self.end.protocol.spoke(self._world.now)
+                self.end.protocol.spoke(self._host.now)
                 seen = self.end.protocol.seen
             self._speak(("proof", self._route, self._session_name, seen))
         else:
-            self._on_welcome(link, str(frame[1]), int(str(frame[2])))
+            _, session, seen, limits = frame
+            assert isinstance(session, str)
+            assert isinstance(seen, int)
+            assert isinstance(limits, dict)
+            self._on_welcome(link, session, seen, limits)
 
-    def _on_welcome(self, link: Link, session: str, server_seen: int) -> None:
+    def _on_welcome(
+        self, link: Link, session: str, server_seen: int, limits: dict[str, float]
+    ) -> None:
         self._link = None
         if self.end is not None and session != self._session_name:
             self.end.end()  # the Lieutenant does not know it any more
@@ -111,11 +120,22 @@ class Peer:
             self._joined += 1
             self._session_name = session
             self.node = NodeId(f"{self.lieutenant.name}#{self._joined}")
-            self.end = Endpoint(self._host, Side.COMMANDER, self.node, self._route, self)
+            config = dialer._outlasting(limits, CONFIG)
+            name = self.node
+            self.end = Endpoint(self._host, Side.COMMANDER, name, self._route, self, config)
+            self._note_skew(limits)
             self.end.attach(link, server_seen, self._proved_at)
             self._owner.on_joined(self)
-        elif not self.end.attach(link, server_seen, self._proved_at):
+        elif self.end.attach(link, server_seen, self._proved_at):
+            self._world.saw(Seen.RESUMED)
+        else:
             link.cut(by=CLIENT)
+
+    def _note_skew(self, limits: dict[str, float]) -> None:
+        if self._host.rate != self.lieutenant.rate:
+            self._world.saw(Seen.SKEWED_CLOCKS)
+        if limits[KILLS_AFTER] != CONFIG.session_kill_s:
+            self._world.saw(Seen.SKEWED_LEASES)
 
     def on_cut(self, link: Link) -> None:
         """The link went before the login was done; `_give_up` will see to it."""
@@ -138,5 +158,6 @@ class Peer:
         if end is self.end:
             self.end = None
             self._session_name = ""
+            self._world.saw(Seen.LOST_SESSIONS)
             self._owner.on_lost(self, NodeId(end.name))
             self.dial_later()

@@ -18,6 +18,7 @@ from goliath.core.node_events import (
 )
 from tests.sim.ledger import CallRecord, End, Execution, JobRecord, Ledger, require
 from tests.sim.plan import Fate, Setup
+from tests.sim.tally import Seen
 from tests.sim.world import Host
 
 NOBODY = -1
@@ -86,6 +87,7 @@ class FakeProcess:
         self._waiting: list[Range] = []
         self._revoked: set[Serial] = set()
         self._leaving = False
+        self._on_their_way: set[Serial] = set()  # ranges
         self._ranges: dict[Serial, Range] = {}  # that run; more than one if they are concurrent
         self._stuck_until = 0.0
         self._goes_on_at = 0.0
@@ -105,6 +107,7 @@ class FakeProcess:
     def miscarry(self) -> None:
         """There is no room for another process."""
         self.dead = True
+        self._world.saw(Seen.UNBORN)
         self._job.deaths_at_start += 1
         self._job.processes_ended += 1
         resident = self._ledger.residents.get(self._job.plan.name)
@@ -118,6 +121,19 @@ class FakeProcess:
         """The call it runs of a range, and since when."""
         range_ = self._ranges.get(serial)
         return range_.page if range_ is not None else (NOBODY, 0.0)
+
+    @property
+    def busy(self) -> bool:
+        """Whether it has anything to run."""
+        if self._leaving:
+            return bool(self._ranges)
+        given = {range_.order.serial for range_ in self._waiting} | self._on_their_way
+        return bool(self._ranges or given - self._revoked)
+
+    @property
+    def cpus(self) -> float:
+        """What a call in it takes."""
+        return self._job.plan.options.cpus
 
     @property
     def executions(self) -> list[Execution]:
@@ -134,6 +150,7 @@ class FakeProcess:
     def run(self, order: Run, calls: dict[int, CallRecord]) -> None:
         """Run a range as soon as possible."""
         range_ = Range(order, calls, order.lo, order.hi, order.lo, self._world.now)
+        self._on_their_way.add(order.serial)
         self._last_in = max(self._last_in, self._world.now + self._pipe_s())
         self._world.on(self._last_in, self._receive, range_)
 
@@ -192,6 +209,8 @@ class FakeProcess:
         if not self.doomed and self._world.rng.random() < OOM_SHARE:
             self.oom = True
             self._job.ooms += 1
+            self._world.saw(Seen.OUT_OF_MEMORY)
+        self._world.saw(Seen.WORKER_DEATHS, not self.doomed)
         culprit = culprit or self._forger
         self._ledger.died(self.executions, End.DIED if self._forger else end, culprit)
         if not self._ready:
@@ -238,6 +257,7 @@ class FakeProcess:
     def _receive(self, range_: Range) -> None:
         if self.dead or self._asleep(self._receive, range_):
             return
+        self._on_their_way.discard(range_.order.serial)
         self._waiting.append(range_)
         kinds = {known.order.concurrent for known in (*self._ranges.values(), *self._waiting)}
         require(
@@ -291,7 +311,7 @@ class FakeProcess:
             call, self.host, order.session, order.attempt, self.doomed
         )
         if order.careful:
-            range_.page = (range_.at, self._world.now)
+            range_.page = (range_.at, self.host.now)
         begin, end = call.plan.waits
         if begin < 1:
             self._world.at(call.plan.seconds * begin, self._wait, execution, range_)
@@ -337,6 +357,7 @@ class FakeProcess:
             return
         if range_.at > range_.reported:
             self._report(range_, final=False)
+        self._world.saw(Seen.WAITS)
         self._give_back(range_, 1)
         self._tell(WorkerWaits(self.worker, range_.order.serial, waiting=True))
 

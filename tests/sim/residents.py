@@ -123,12 +123,14 @@ class ResidentRecord:
     """What became of one."""
 
     plan: ResidentPlan
+    realm: str = ""  # of who has made it
     home: tuple[str, int] | None = None  # the node that has adopted it, and which life of that
     lives: int = 0
     processes_ended: int = 0
     stillbirths: int = 0
     raised: bool = False
     kills: int = 0
+    revocations: int = 0  # of its maker's token, where it lives
     evicted: bool = False
     running: Counter[str] = field(default_factory=Counter)  # calls of each group, and ``__init__``
 

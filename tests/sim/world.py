@@ -7,6 +7,10 @@ from heapq import heappop, heappush
 from random import Random
 from typing import Any
 
+from tests.sim.tally import Seen, Tally
+
+TIMER_LATE_S = 1e-6
+
 
 class Livelock(AssertionError):  # noqa: N818 - a verdict on the minds, not an error of the world
     """The world was still busy after as many steps as any honest run needs."""
@@ -22,6 +26,7 @@ class World:
         self.steps = 0
         self.steps_max = 0
         self.trace = trace
+        self.tally = Tally()
         self._agenda: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._entries = 0
 
@@ -62,6 +67,10 @@ class World:
         if self.trace is not None:
             self.trace(f"{self.now:10.4f} {who:<8} {what}")
 
+    def saw(self, kind: Seen, times: int = 1) -> None:
+        """Count what has happened."""
+        self.tally[kind] += times
+
     def chance(self, probability: float) -> bool:
         """Throw the dice."""
         return self.rng.random() < probability
@@ -73,12 +82,30 @@ class Host:
     def __init__(self, world: World, name: str) -> None:
         self.world = world
         self.name = name
+        self.rate, self.epoch = 1.0, 0.0
         self.awake_at = 0.0
         self.machine_awake_at = 0.0
         self.slept_s = 0.0
 
+    def set_clock(self, rate: float, epoch: float) -> None:
+        """Its clock shows ``epoch`` at the beginning, and runs at a rate of its own."""
+        self.rate, self.epoch = rate, epoch
+
+    @property
+    def now(self) -> float:
+        """What its clock shows."""
+        return self.epoch + self.rate * self.world.now
+
+    def on(self, deadline: float, do: Callable[..., None], *args: Any) -> None:
+        """Have ``do(*args)`` happen when its clock shows a time. Like real timers it is a hair
+        late rather than early: who looked at the clock then would find that it is not time yet."""
+        late_s = 0.0 if self.rate == 1.0 else TIMER_LATE_S
+        time = (deadline - self.epoch) / self.rate + late_s
+        self.world.on(max(time, self.world.now), do, *args)
+
     def sleep(self, seconds: float, *, machine: bool) -> None:
         """Stop for so long; with ``machine`` the processes it started stop too."""
+        self.world.saw(Seen.PAUSES)
         self.world.note(self.name, f"sleeps {seconds:.1f} s{' with its machine' * machine}")
         self.slept_s += seconds
         self.awake_at = max(self.awake_at, self.world.now + seconds)
