@@ -37,6 +37,7 @@ from tests.core import (
     test_resumption,
     test_scheduler,
     test_session,
+    test_solitude,
     test_speculation,
     test_waiting,
 )
@@ -148,6 +149,19 @@ MUTANTS = [
         "min(job.options.max_retries, OOM_RETRIES)",
         "job.options.max_retries",
         witness=test_scheduler.test_a_call_that_has_used_up_the_memory_is_tried_once_more_alone_and_no_oftener,
+    ),
+    Mutant(
+        "lets others begin where a call is to run alone",
+        "goliath.core.solitude:Solitude.bars",
+        "if self._runs():",
+        "if not self._runs():\n        return False\n    if True:",
+        witness=test_solitude.test_it_begins_when_all_else_has_ended_and_nothing_else_begins_before_it_has,
+    ),
+    Mutant(
+        "tries what has used up the memory beside others",
+        "goliath.core.node:Node._is_barred",
+        "if not self._queues.alone:",
+        "if True:",
     ),
     Mutant(
         "forgets unexplained deaths",

@@ -592,6 +592,7 @@ class CommanderActor(Actor):
                 parcel.group,
                 options.groups.get(parcel.group, 0),
                 job.resident,
+                command.alone,
                 payload,
             )
         )

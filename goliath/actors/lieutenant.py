@@ -434,6 +434,7 @@ class LieutenantActor(Actor):
                 said.group,
                 said.group_limit,
                 said.resident,
+                said.alone,
             )
         )
         return None

@@ -104,6 +104,7 @@ class Batch:
     hi: int
     nbytes: int
     careful: bool = False
+    alone: bool = False  # with no other call on its node: it may be what used up the memory
     concurrency: int = 1  # as its job's; 1 once it has to run alone, to be caught
     resources: Mapping[str, float] | None = None  # as its job's, if that has any
     blamed: int = 0  # executions of its one call that killed their worker, or raised to be retried

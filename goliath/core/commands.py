@@ -35,6 +35,7 @@ class Assign:
     careful: bool
     linger_s: float
     concurrency: int = 1
+    alone: bool = False
 
 
 @record

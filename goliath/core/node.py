@@ -65,6 +65,7 @@ from goliath.core.queues import Queues
 from goliath.core.quotas import Quotas
 from goliath.core.residency import Residency
 from goliath.core.residents import Resident
+from goliath.core.solitude import Solitude
 from goliath.core.surrender import Surrender
 from goliath.core.work import Piece, Session, Work, Worker, WorkerState
 
@@ -87,6 +88,7 @@ class Node:
     _depot: Depot = field(init=False)
     _residency: Residency = field(init=False)
     _quotas: Quotas = field(init=False)
+    _solitude: Solitude = field(init=False)
     _fair: DeficitRoundRobin = field(default_factory=DeficitRoundRobin)
     _drained: bool = False
     _crowded_until: float = -inf  # no other process is started before
@@ -100,6 +102,7 @@ class Node:
         self._depot = Depot(self._policy.depot_bytes)
         self._residency = Residency(self._queues, self._crew, self._fair, self._policy)
         self._quotas = Quotas(self._queues, self._crew, self._residency.residents)
+        self._solitude = Solitude(self._queues, self._crew, self._policy)
 
     def handle(self, event: NodeEvent, now: float) -> list[NodeCommand]:
         """Take one event in; what is to be done about it, in order."""
@@ -108,7 +111,8 @@ class Node:
             commands += self._start(now)
         draining = self._queues.draining
         exhausted = self._quotas.exhausted()
-        due, deadline = self._crew.keep_time(now, share=not draining, exhausted=exhausted)
+        share = not draining and not self._solitude.reigns()
+        due, deadline = self._crew.keep_time(now, share=share, exhausted=exhausted)
         commands += due
         late, answer_at = self._surrender.keep_time(now)
         commands += late
@@ -120,6 +124,8 @@ class Node:
             deadline = min(deadline, self._next_starving(now))
         if self._crowded_until > now and self._queues.waiting():
             deadline = min(deadline, self._crowded_until)
+        if self._queues.alone:
+            deadline = min(deadline, self._solitude.next_at(now))
         if deadline < self._wake_at:
             self._wake_at = deadline
             commands.append(NodeWakeAt(deadline))
@@ -258,6 +264,8 @@ class Node:
             event.concurrency,
             event.group,
             event.group_limit,
+            alone=event.alone,
+            since=now,
         )
         if event.resident and not self._residency.admit(session, work):
             yield from self._residency.turn_away(session, event)
@@ -271,6 +279,9 @@ class Node:
         self._queues.enqueue(session, piece)
         if session.waiting_since is None:
             session.waiting_since = now
+        if work.alone:
+            for worker in self._crew.revocable():
+                yield worker.revoke(now)
 
     def _on_cancel(self, event: CancelArrived, now: float) -> Iterator[NodeCommand]:
         key = (event.session, event.batch, event.attempt)
@@ -593,7 +604,7 @@ class Node:
         Only while one Commander waits: what is ahead has had its turn.
         """
         queued = [session for session in self._queues.sessions.values() if session.queue]
-        if len(queued) != 1 or self._queues.draining:
+        if len(queued) != 1 or self._queues.draining or self._solitude.reigns():
             return
         (session,) = queued
         for worker in self._crew.free_to_plan(session.id):
@@ -627,7 +638,7 @@ class Node:
         for piece in session.queue:
             work = piece.work
             visits = work.home != session.id
-            if not self._is_ready(session, work):
+            if not self._is_ready(session, work) or self._is_barred(session, work, now):
                 continue
             if work.actor:
                 host = self._crew.host(work.home, work.environment)
@@ -649,6 +660,12 @@ class Node:
                 return piece
             full = full or not work.actor
         return None
+
+    def _is_barred(self, session: Session, work: Work, now: float) -> bool:
+        """Whether it has to wait because another call is to run alone, or it itself."""
+        if not self._queues.alone:
+            return False
+        return self._solitude.bars(session, work, now, starved=self._is_starved(session, now))
 
     def _is_ready(self, session: Session, work: Work) -> bool:
         """Whether what it needs is there: its directory, or the detached actor it is for."""

@@ -73,7 +73,7 @@ class EnvironmentForgotten:
 @record
 class BatchArrived:
     """A Commander wants calls ``lo <= i < hi`` of a batch run; ``resident``: by the detached actor
-    whose life has this environment."""
+    whose life has this environment; ``alone``: with no other call beside them, if possible."""
 
     session: SessionId
     batch: BatchId
@@ -92,6 +92,7 @@ class BatchArrived:
     group: str = ""
     group_limit: int = 0
     resident: bool = False
+    alone: bool = False
 
 
 @record

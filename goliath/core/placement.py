@@ -30,6 +30,7 @@ class NodeView:
     waiting: set[BatchId] = field(default_factory=set)  # of those, with calls that wait for others
     shared: dict[int, int] = field(default_factory=dict)  # of the others, by their concurrency
     scarce: dict[Kind, int] = field(default_factory=dict)  # of those, the ones that take resources
+    loners: set[BatchId] = field(default_factory=set)  # that run alone here, and do not wait
     asked: bool = False  # a steal is unanswered
     barren_until: float = 0.0  # it had nothing to give: not to be asked before
     barren_s: float = 0.0  # how long it was left in peace the last time
@@ -108,6 +109,8 @@ class NodeView:
         assert batch.id not in self.held, f"{batch!r} is on {self.id} already"
         self.held[batch.id] = batch
         self.held_bytes += batch.nbytes
+        if batch.alone:
+            self.loners.add(batch.id)
         if batch.job in self.actors:
             self.actors[batch.job] += 1
         else:
@@ -118,6 +121,7 @@ class NodeView:
         """Strike a batch off the books."""
         self.wait(batch, waiting=False)
         del self.held[batch.id]
+        self.loners.discard(batch.id)
         self.held_bytes -= batch.nbytes
         if batch.job in self.actors:
             self.actors[batch.job] -= 1
@@ -130,6 +134,8 @@ class NodeView:
         if waiting is not (batch.id in self.waiting) and batch.job not in self.actors:
             (self.waiting.add if waiting else self.waiting.discard)(batch.id)
             self._share(batch, -1 if waiting else 1)
+            if batch.alone:
+                (self.loners.discard if waiting else self.loners.add)(batch.id)
 
     def _share(self, batch: Batch, change: int) -> None:
         if batch.concurrency > 1:
@@ -204,6 +210,8 @@ def choose_node(
         nodes = preferred or nodes
     for node in nodes:
         if node.draining or node.held_bytes >= bytes_max:
+            continue
+        if node.loners and not options.depth:  # but what one of them waits for is not kept away
             continue
         capacity = node.capacity(options)
         if not capacity or node.room(options, policy, batch_s) <= 0:

@@ -19,8 +19,8 @@ OPENING_CALLS = 4096
 until the first is encoded and sent, all workers wait."""
 
 OOM_RETRIES = 1
-"""A call whose worker was killed for memory is tried once more, alone, for others may have taken
-the memory. To try it more often would do the same to the node again."""
+"""A call whose worker was killed for memory is tried once more, alone on its node, for others may
+have taken the memory. To try it more often would do the same to the node again."""
 
 LATE_FACTOR = 2.0
 """A call is late that has taken so many times the median of those that have finished.
@@ -179,3 +179,4 @@ class NodePolicy:
     crowded_s: float = 0.5  # no room for another process: none is started for so long
     depot_bytes: int = 1024 * 1024 * 1024  # big results that are kept for their Commanders
     bytes_per_worker_max: int | None = None  # of memory, once it has run something
+    alone_patience_s: float = 30.0  # a call that is to run alone waits no longer for what runs

@@ -21,6 +21,7 @@ class Queues:
 
     sessions: dict[SessionId, Session] = field(default_factory=dict)
     works: dict[BatchKey, Work] = field(default_factory=dict)
+    alone: dict[BatchKey, Work] = field(default_factory=dict)  # those that are to run alone
     tombstones: OrderedDict[BatchKey, None] = field(default_factory=OrderedDict)
     draining: bool = False
 
@@ -32,6 +33,8 @@ class Queues:
         """A batch has arrived."""
         assert work.key not in self.works, f"{work.key} arrived twice"
         self.works[work.key] = work
+        if work.alone:
+            self.alone[work.key] = work
 
     def bury(self, key: BatchKey) -> None:
         """Remember, within bounds, a cancel that overtook its batch, or crossed its last report."""
@@ -58,6 +61,7 @@ class Queues:
         work = piece.work
         work.pieces -= 1
         if not work.pieces and self.works.pop(work.key, None) is not None:
+            self.alone.pop(work.key, None)
             yield Release(*work.key)
 
     def give_back(
@@ -138,6 +142,7 @@ class Queues:
         """Forget everything of a session."""
         for key in [key for key in self.works if key[0] == session]:
             del self.works[key]
+            self.alone.pop(key, None)
             yield Release(*key)
         for key in [key for key in self.tombstones if key[0] == session]:
             del self.tombstones[key]
@@ -150,6 +155,7 @@ class Queues:
             pieces[piece.work.key] = pieces.get(piece.work.key, 0) + 1
         for key, work in self.works.items():
             assert pieces.get(key, 0) == work.pieces, f"{key} counts {work.pieces} pieces"
+        assert self.alone == {key: work for key, work in self.works.items() if work.alone}
         for session in self.sessions.values():
             depths = [piece.work.depth for piece in session.queue]
             assert depths == sorted(depths, reverse=True), f"{session.id} has {depths} waiting"

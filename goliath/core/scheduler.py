@@ -361,14 +361,16 @@ class Scheduler:
             suspicion.deaths += 1
             for piece in self._requeue(job, batch, lo, hi, begun=True):
                 piece.careful, piece.concurrency, piece.suspicion = True, 1, suspicion
+                piece.alone = event.oom
             return
         for start, end in ((guilty + 1, hi), (lo, guilty)):
-            if start < end:
-                self._requeue(job, batch, start, end)
+            for piece in self._requeue(job, batch, start, end) if start < end else ():
+                piece.alone = False
         yield from self._charge(job, batch, guilty, oom=event.oom)
 
     def _charge(self, job: Job, batch: Batch, guilty: int, *, oom: bool) -> Iterator[Command]:
-        """A call has killed its worker: it is made once more, alone, or was made often enough."""
+        """A call has killed its worker: it is made once more, with no other in its worker, and if
+        the memory was used up with none on its node; or it was made often enough."""
         blamed = batch.blamed + 1 + batch.suspicion.take()
         retries = min(job.options.max_retries, OOM_RETRIES) if oom else job.options.max_retries
         heir = batch.heir(guilty)
@@ -382,7 +384,7 @@ class Scheduler:
             return
         for piece in self._requeue(job, batch, guilty, guilty + 1, begun=True):
             piece.blamed = blamed
-            piece.careful, piece.concurrency = True, 1
+            piece.careful, piece.concurrency, piece.alone = True, 1, oom
             piece.suspicion = Suspicion()
 
     def _on_waits(self, event: BatchWaits) -> Iterator[Command]:
@@ -477,7 +479,7 @@ class Scheduler:
             BatchId(next(self._ids)), job.id, batch.parcel, lo, hi, self._share(batch, hi - lo)
         )
         piece.careful, piece.concurrency = batch.careful, batch.concurrency
-        piece.resources = batch.resources
+        piece.resources, piece.alone = batch.resources, batch.alone
         piece.blamed, piece.node_losses = batch.blamed, batch.node_losses
         piece.suspicion, piece.near = batch.suspicion, batch.near
         piece.last_try = batch.last_try
@@ -587,6 +589,7 @@ class Scheduler:
             batch.careful,
             self.policy.linger(watched=self._jobs[batch.job].options.watched),
             batch.concurrency,
+            batch.alone,
         )
 
     def _wake(self, at: float) -> None:
@@ -615,6 +618,8 @@ class Scheduler:
             assert sum(node.shared.values()) == shared, node
             taking = sum(bool(b.resources) for b in node.held.values() if b.job not in node.actors)
             assert sum(node.scarce.values()) == taking, node
+            loners = {b.id for b in node.held.values() if b.alone and b.id not in node.waiting}
+            assert node.loners == loners, node
             for batch in node.held.values():
                 assert batch.node == node.id, batch
                 assert batch.state in (BatchState.ASSIGNED, BatchState.CANCELLING), batch

@@ -78,6 +78,7 @@ class Speculation:
         """An idle node; its own only where no other could ever run it."""
         options = self._watched[batch.job].options
         able = [n for n in self.nodes.values() if not n.draining and n.capacity(options)]
+        able = [node for node in able if not node.loners]
         needed = options.cpus / batch.concurrency
         return min(
             (
@@ -91,4 +92,4 @@ class Speculation:
 
 
 def _is_idle(node: NodeView) -> bool:
-    return not node.draining and node.load < node.slots
+    return not node.draining and not node.loners and node.load < node.slots

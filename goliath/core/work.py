@@ -35,6 +35,8 @@ class Work:
     group: str
     group_limit: int  # 0: as many as there may be
     resident: bool = False  # of a detached actor, whose process belongs to the node
+    alone: bool = False  # no other call is to run on the node at the same time
+    since: float = 0.0  # when it arrived
     pieces: int = 0
     waiting: int = 0  # pieces whose running call waits for others
     cancelled: bool = False

@@ -130,6 +130,9 @@ class AssignBatch(Message):
     with key 0, one that comes along, its pickle behind the calls in the payload, or, with a key
     below 0, one that is lost.
 
+    The worker of calls that are to run ``alone`` was killed for want of memory: no other call is to
+    run on the node at the same time, as far as that can be.
+
     The calls of a ``resident`` are for a detached actor: ``environment`` is that of its present
     life, and its function, and what it takes of the node, are known there.
     """
@@ -157,6 +160,7 @@ class AssignBatch(Message):
     group: str = ""
     group_limit: int = 0
     resident: bool = False
+    alone: bool = False
     payload: Payload = b""
 
 

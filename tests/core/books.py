@@ -64,6 +64,9 @@ def arrive(
     gpus: float = 0.0,
     concurrency: int = 1,
     linger_s: float = 0.010,
+    depth: int = 0,
+    actor: bool = False,
+    alone: bool = False,
 ) -> ne.BatchArrived:
     """A batch of that many calls."""
     resources = {"GPU": gpus} if gpus else {}
@@ -79,7 +82,10 @@ def arrive(
         cpus,
         resources,
         linger_s,
-        concurrency=concurrency,
+        depth,
+        actor,
+        concurrency,
+        alone=alone,
     )
 
 

@@ -18,6 +18,7 @@ from goliath.core.commands import (
     WakeAt,
 )
 from goliath.core.events import (
+    BatchWaits,
     EnvironmentBroken,
     JobCancelled,
     JobExhausted,
@@ -42,9 +43,10 @@ TWO = Attempt(2)
 
 
 def assigned(
-    number: int, lo: int, hi: int, *, node=A, parcel=1, careful=False, attempt=1
+    number: int, lo: int, hi: int, *, node=A, parcel=1, careful=False, attempt=1, alone=False
 ) -> Assign:
-    return Assign(node, JOB, parcel, batch(number), Attempt(attempt), lo, hi, careful, 0.010)
+    place = (node, JOB, parcel, batch(number), Attempt(attempt), lo, hi)
+    return Assign(*place, careful, 0.010, alone=alone)
 
 
 def test_a_job_asks_for_as_much_as_fills_every_window_and_a_little_more():
@@ -172,9 +174,53 @@ def test_a_caught_call_with_tries_left_runs_again_alone():
 def test_a_call_that_has_used_up_the_memory_is_tried_once_more_alone_and_no_oftener():
     scheduler = scheduler_with(JobOptions(max_retries=3), 1, nodes={A: 1})
     killed = RangeReturned(A, batch(1), ONE, 0, 1, "crashed", guilty=0, oom=True)
-    assert plain(scheduler.handle(killed, 1.0)) == [assigned(2, 0, 1, careful=True, attempt=2)]
+    alone = assigned(2, 0, 1, careful=True, attempt=2, alone=True)
+    assert plain(scheduler.handle(killed, 1.0)) == [alone]
     again = RangeReturned(A, batch(2), TWO, 0, 1, "crashed", guilty=0, oom=True)
     assert plain(scheduler.handle(again, 1.0)) == [Fail(JOB, 1, 0, 1, Verdict.CRASHED, TWO, "2")]
+
+
+def test_what_remains_of_a_batch_that_has_used_up_the_memory_runs_alone_until_it_is_known_which():
+    scheduler = scheduler_with(JobOptions(max_retries=3), 3, nodes={A: 1})
+    killed = RangeReturned(A, batch(1), ONE, 0, 3, "crashed", guilty=-1, oom=True)
+    alone = assigned(2, 0, 3, careful=True, attempt=2, alone=True)
+    assert plain(scheduler.handle(killed, 1.0)) == [alone]
+    again = RangeReturned(A, batch(2), TWO, 0, 3, "crashed", guilty=1, oom=True)
+    failed, *rest = plain(scheduler.handle(again, 2.0))
+    assert failed == Fail(JOB, 1, 1, 2, Verdict.CRASHED, TWO, "2")
+    assert [(each.lo, each.hi, each.alone) for each in rest] == [(0, 1, False), (2, 3, False)]
+    scheduler.check()
+
+
+def test_nothing_is_sent_to_a_node_on_which_a_call_runs_alone_but_what_it_may_wait_for():
+    scheduler = scheduler_with(JobOptions(max_retries=3), 1, nodes={A: 2, B: 1})
+    killed = RangeReturned(A, batch(1), ONE, 0, 1, "crashed", guilty=0, oom=True)
+    scheduler.handle(killed, 1.0)
+    parcels = [ParcelSubmitted(JOB, number, 1, 10) for number in (2, 3, 4)]
+    sent = [plain(scheduler.handle(parcel, 1.0)) for parcel in parcels]
+    assert [[each.node for each in commands] for commands in sent] == [[B], [B], []]
+    scheduler.handle(JobOpened(OTHER, JobOptions(depth=1), 1), 1.0)
+    (nested,) = plain(scheduler.handle(ParcelSubmitted(OTHER, 9, 1, 10), 1.0))
+    assert nested.node == A
+    # When it waits for others it is in nobody's way, and when it is done neither.
+    (waiting,) = plain(scheduler.handle(BatchWaits(A, batch(2), TWO, True), 1.0))
+    assert (waiting.node, waiting.parcel) == (A, 4)
+    scheduler.handle(BatchWaits(A, batch(2), TWO, False), 1.0)
+    assert plain(scheduler.handle(ParcelSubmitted(JOB, 5, 1, 10), 1.0)) == []
+    done = plain(scheduler.handle(RangeFinished(A, batch(2), TWO, 0, 1, 0.1), 1.0))
+    assert [each.node for each in done if isinstance(each, Assign)] == [A]
+    scheduler.check()
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_no_other_node_is_robbed_for_the_slots_beside_a_call_that_runs_alone(alone: bool):
+    scheduler = scheduler_with(JobOptions(max_retries=3), 1, nodes={A: 2})
+    killed = RangeReturned(A, batch(1), ONE, 0, 1, "crashed", guilty=0, oom=alone)
+    scheduler.handle(killed, 1.0)
+    scheduler.handle(NodeJoined(B, 1), 1.0)
+    sent = scheduler.handle(ParcelSubmitted(JOB, 2, 90, 900), 1.0)
+    assert [each.node for each in sent if isinstance(each, Assign)] == [B]
+    assert [each.victim for each in sent if isinstance(each, Steal)] == [B] * (not alone)
 
 
 def test_a_call_that_may_run_once_is_not_tried_again_for_memory_either():

@@ -7,6 +7,8 @@ import os
 import re
 import signal
 import sys
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,16 @@ import pytest
 
 import goliath
 from goliath import ActorDiedError, Commander, OutOfMemoryError, WorkerCrashedError
-from tests.faults.promises import MIB, Journal, begin, executed_at_most
+from tests.faults.promises import (
+    MIB,
+    Journal,
+    begin,
+    end,
+    every_call_has_one_outcome,
+    executed_at_most,
+    only_these_were_repeated,
+    values_are_true,
+)
 from tests.lieutenants import Lieutenant
 from tests.processes import until
 
@@ -237,6 +248,32 @@ def test_a_call_out_of_memory_is_tried_once_more_however_many_retries_it_has(jou
         # The node has not died with it.
         assert commander.run(os.getppid, [()])
         assert node.process.poll() is None
+
+
+def swell_once(journal: str, n: int) -> tuple[int, str]:
+    """The first execution of call 0 uses up all memory; all else takes a moment."""
+    token = begin(journal, n)
+    if n == 0 and Path(journal).read_text().count("+ 0 ") == 1:
+        grow(os.devnull, "")
+    time.sleep(0.5 if n == 0 else 0.1)
+    return end(journal, n, token)
+
+
+def test_the_one_retry_of_a_call_out_of_memory_runs_alone_on_its_node(journal: Journal):
+    with in_a_memory_group(LIMIT) as (node, group), Commander([node.address]) as commander:
+        calls = [(journal.path, n) for n in range(20)]
+        outcomes = commander.run(swell_once, calls, batch_size=1)
+        assert oom_kills(group) == 1
+    every_call_has_one_outcome(outcomes, 20)
+    values_are_true(outcomes, journal)
+    assert journal.unfinished() == {0: 1}
+    only_these_were_repeated(journal, [0])
+    lines = journal.lines()
+    ended = next(place for place, line in enumerate(lines) if line.call == 0 and not line.began)
+    assert lines[ended - 1].token == lines[ended].token, "nothing began or ended meanwhile"
+    begun = Counter(line.call for line in lines[: ended - 1] if line.began)
+    begun.subtract(line.call for line in lines[:ended] if not line.began)
+    assert +begun == {0: 1}, "nothing else ran when it began, but what the kernel had killed"
 
 
 def test_a_refused_allocation_stays_a_memory_error_that_says_how_much_there_was(cmdr: Commander):

@@ -368,6 +368,7 @@ class Commander(Host):
                 group=_group_of(job, command.parcel),
                 group_limit=options.groups.get(_group_of(job, command.parcel), 0),
                 resident=bool(plan.resident),
+                alone=command.alone,
                 payload=payload,
             ),
         )

@@ -237,6 +237,7 @@ class Lieutenant(Host):
                         message.group,
                         message.group_limit,
                         message.resident,
+                        message.alone,
                     )
                 )
             case msg.DetachActor():
@@ -400,6 +401,7 @@ class Lieutenant(Host):
                 )
                 self._check_quota(command, process)
                 self.world.saw(Seen.COROUTINES, command.concurrent and process.busy)
+                self._check_solitude(command)
                 process.run(command, calls)
             case ev.NodeWakeAt(deadline):
                 self._wake(deadline)
@@ -532,6 +534,22 @@ class Lieutenant(Host):
                 payload=json.dumps(self._outcomes).encode(),
             ),
         )
+
+    def _check_solitude(self, order: ev.Run) -> None:
+        """A call that is to run alone begins beside no other of its Commander, or after a long
+        wait; and beside it begins only what it may wait for."""
+        work = self.node._queues.works.get((order.session, order.batch, order.attempt))
+        if work is None or work.actor:
+            return
+        late = self.world.now >= work.since + self._policy.alone_patience_s
+        for unit in self.node._crew.units():
+            if unit.piece is None or unit.waiting or unit.actor or unit.serial == order.serial:
+                continue
+            other = unit.piece.work
+            if other.session != work.session:
+                continue  # it may have been starved
+            require(not work.alone or (late and not other.alone), f"{order} beside {unit.piece}")
+            require(not other.alone or work.depth > other.depth, f"{order} beside {unit.piece}")
 
     def _say(self, session: SessionId, message: msg.Message) -> None:
         self._sessions[session].send(message)
