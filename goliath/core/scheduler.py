@@ -52,7 +52,7 @@ from goliath.core.feeding import Feeding
 from goliath.core.ids import Attempt, BatchId, JobId, NodeId
 from goliath.core.job import Costs, Job
 from goliath.core.placement import NodeView, actor_window, choose_home, choose_node
-from goliath.core.policy import NODE_LOSSES_MAX, OOM_RETRIES, BatchPolicy
+from goliath.core.policy import NODE_LOSSES_MAX, OOM_RETRIES, BatchPolicy, Cost
 from goliath.core.robbery import Robbery
 from goliath.core.speculation import Speculation
 
@@ -151,7 +151,8 @@ class Scheduler:
 
     def _on_opened(self, event: JobOpened) -> Iterator[Command]:
         assert event.job not in self._jobs, f"job {event.job} opened twice"
-        cost = self._costs.of(event.options.function)
+        # Each actor has a function of its own: a thousand of them would push out all others.
+        cost = Cost() if event.options.actor else self._costs.of(event.options.function)
         job = self._jobs[event.job] = Job(event.job, event.options, event.total, cost)
         self._feeding.watch(job)
         self._backlog.prefer(job.id, (job.options.priority, job.options.depth))

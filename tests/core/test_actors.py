@@ -6,19 +6,22 @@ from dataclasses import replace
 
 from goliath.core import node_events as ne
 from goliath.core.batch import JobOptions
-from goliath.core.commands import Abandoned, Assign, Fail, Verdict
+from goliath.core.commands import Abandoned, Assign, Demand, Fail, Verdict
 from goliath.core.events import (
     CallCancelled,
     EnvironmentBroken,
     JobExhausted,
     JobOpened,
+    NodeJoined,
     NodeLost,
     ParcelSubmitted,
     RangeFinished,
     RangeReturned,
 )
 from goliath.core.ids import JobId, Serial, WorkerId
+from goliath.core.job import COSTS_KEPT
 from goliath.core.node import Node
+from goliath.core.scheduler import Scheduler
 from tests.core.books import (
     JOB,
     ONE,
@@ -252,3 +255,16 @@ def test_what_was_cancelled_in_a_group_and_runs_on_keeps_no_other_group_away():
     said = [scheduler.handle(ParcelSubmitted(JOB, parcel, 1, 1), 0.2) for parcel in (7, 8, 9)]
     assert [type(commands[0]) for commands in said] == [Assign] * 3
     scheduler.check()
+
+
+def test_actors_do_not_push_out_what_is_known_of_functions():
+    scheduler = Scheduler()
+    scheduler.handle(NodeJoined(A, 1), 0.0)
+    scheduler.handle(JobOpened(JOB, JobOptions(function="f"), 9), 0.0)
+    scheduler.handle(ParcelSubmitted(JOB, 1, 1, 10), 0.0)
+    scheduler.handle(RangeFinished(A, batch(1), ONE, 0, 1, 0.001), 0.0)
+    for number in range(COSTS_KEPT + 1):
+        options = JobOptions(function=f"actor {number}", actor=True)
+        scheduler.handle(JobOpened(JobId(100 + number), options, None), 0.0)
+    again = scheduler.handle(JobOpened(OTHER, JobOptions(function="f"), None), 0.0)
+    assert [each.calls for each in again if isinstance(each, Demand)] == [10]
