@@ -34,7 +34,13 @@ from goliath.actors.reception import (
 )
 from goliath.actors.remoting import Inbound, RemoteRef
 from goliath.actors.residence import Lodger, Residence
-from goliath.actors.scrutiny import are_amounts, are_calls, are_deposits, are_numbers
+from goliath.actors.scrutiny import (
+    are_amounts,
+    are_calls,
+    are_deposits,
+    are_numbers,
+    are_strings,
+)
 from goliath.actors.shelf import Shelf
 from goliath.actors.spec import INITIALIZER, WorkerSpec
 from goliath.actors.supervisor import Child, Exit
@@ -496,6 +502,7 @@ class LieutenantActor(Actor):
                 if (
                     said.elapsed_us < 0
                     or not are_calls(said.retryable, said.lo, said.hi)
+                    or (said.refs and not are_strings(said.refs))
                     or (
                         said.deposits
                         and not are_deposits(said.deposits, said.lo, said.hi, said.payload)

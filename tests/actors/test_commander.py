@@ -566,6 +566,8 @@ HOSTILE: dict[str, Callable[[], msg.Message]] = {
     "keep nothing": lambda: done(deposits=[[1, 0, 1]]),
     "send along more than there is": lambda: done(deposits=[[1, 2, 0]]),
     "a result that nobody asked for": lambda: msg.DepositSent(1, b"x"),
+    "refs that are lists": lambda: done(refs=[[1]]),
+    "refs that are objects": lambda: done(refs=["t-1", {}]),
     "adopt a crowd": lambda: returned(why="adopted"),
 }
 

@@ -688,6 +688,7 @@ FORGED: dict[str, msg.Message] = {
     "twice to be retried": progress(1, 0, 3, retryable=[1, 1]),
     "truths to be retried": progress(1, 0, 3, retryable=[True]),
     "lists to be retried": progress(1, 0, 3, retryable=[[1]]),
+    "refs that are lists": progress(1, 0, 3, refs=[[1]]),
     "an order": assign(),
     "a secret": msg.DefineFunction("f", "evil", b"pickle"),
     "results of its own": msg.RangeDone(1, 1, 0, 3, 10),
