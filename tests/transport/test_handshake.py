@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import orjson
 import pytest
@@ -87,9 +87,11 @@ class Login:
     far: ServerHandshake
     caller: Caller | None = None
     said: Welcome | None = None
+    messages: list[bytes] = field(default_factory=list)
 
     def run(self, *changes: Change) -> Login:
         def change(number: int, message: bytes) -> bytes:
+            self.messages.append(message)
             return changes[number](message) if number < len(changes) else message
 
         challenge = self.far.challenge(change(0, self.near.hello()))

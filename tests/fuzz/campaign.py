@@ -1,0 +1,223 @@
+"""Spoils frames of a recording by the thousand, and feeds them to all who hear frames.
+
+What is found is a `Finding`, which can be fed again by its text alone, without the recording.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import random
+import time
+import traceback
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tests.fuzz.mutation import Mutator
+from tests.fuzz.targets import TARGETS, Case
+from tests.transport.test_handshake import Login, client, server
+from tests.watch.recording import Recording, Said
+
+SECOND_LOOKS = 3  # at what was slow
+FRAMES_PER_CASE = 12
+SPOILED_SHARE = 0.4
+
+SHARES: Mapping[str, float] = {
+    "decoder": 0.25,
+    "session of a Commander": 0.13,
+    "session of a Lieutenant": 0.17,
+    "Lieutenant's end of a worker's socket": 0.05,
+    "worker's end": 0.05,
+    "Lieutenant": 0.15,
+    "Commander": 0.10,
+    "login": 0.10,
+}
+HEARD_BY: Mapping[str, tuple[str, ...]] = {
+    "session of a Commander": ("to the Commander",),
+    "session of a Lieutenant": ("from the Commander",),
+    "Lieutenant's end of a worker's socket": ("from a worker",),
+    "worker's end": ("to a worker",),
+    "Lieutenant": ("from the Commander", "from a worker"),
+    "Commander": ("to the Commander",),
+}
+"""Which of the recorded frames a target hears; of those that are not here, all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that came out where nothing may: of which target, and of which frames."""
+
+    target: str
+    case: tuple[bytes, ...]
+    error: str
+
+    def text(self) -> str:
+        """The target and the frames, to be fed again by ``--replay``."""
+        frames = [base64.b64encode(frame).decode() for frame in self.case]
+        packed = zlib.compress(json.dumps([self.target, frames]).encode(), 9)
+        return base64.urlsafe_b64encode(packed).decode()
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a campaign has seen of one target.
+
+    Attributes:
+        frames: that were fed.
+        spoiled: how many of them; the others bring it to where those are heard.
+        refused: how many were.
+        slowest_s: the longest that a case has taken, a dozen frames and a fresh world for them.
+        slowest: the case.
+        findings: what has come out and may not.
+    """
+
+    frames: int = 0
+    spoiled: int = 0
+    refused: int = 0
+    slowest_s: float = 0.0
+    slowest: Finding | None = None
+    findings: list[Finding] = field(default_factory=list)
+
+
+def read_case(text: str) -> tuple[str, tuple[bytes, ...]]:
+    """Target and frames of what `Finding.text` has written."""
+    target, frames = json.loads(zlib.decompress(base64.urlsafe_b64decode(text)))
+    return target, tuple(base64.b64decode(frame) for frame in frames)
+
+
+def feed_again(text: str) -> tuple[str, int, int, float]:
+    """Feed what `Finding.text` has written: the target, how many frames, how many of them were
+    refused, and the seconds that all have taken.
+
+    Raises:
+        Exception: the defect, if it is still there.
+    """
+    target, case = read_case(text)
+    with asyncio.Runner() as runner:
+        return target, len(case), *_fed(runner, target, case)
+
+
+def _fed(runner: asyncio.Runner, target: str, case: Case) -> tuple[int, float]:
+    began = time.perf_counter()
+    refused = runner.run(TARGETS[target](case))
+    return refused, time.perf_counter() - began
+
+
+class Campaign:
+    """One of a seed.
+
+    Args:
+        recording: real frames.
+        spoiled: how many spoiled frames are fed, in all.
+        seed: decides which.
+    """
+
+    def __init__(self, recording: Recording, spoiled: int, seed: int) -> None:
+        self._recording = recording
+        self._spoiled = spoiled
+        self._seed = seed
+        self.tallies = {target: Tally() for target in TARGETS}
+
+    def run(self) -> dict[str, Tally]:
+        """Feed all of them; what was seen, by target."""
+        for target in SHARES:
+            self.run_one(target)
+        return self.tallies
+
+    def run_one(self, target: str) -> Tally:
+        """Feed the frames of one target."""
+        tally, wanted = self.tallies[target], round(self._spoiled * SHARES[target])
+        cases = self._cases(target, random.Random(f"{self._seed} {target}"))
+        with asyncio.Runner() as runner:
+            while tally.spoiled < wanted:
+                case, spoiled = next(cases)
+                tally.frames += len(case)
+                tally.spoiled += spoiled
+                self._feed(runner, target, case, tally)
+        return tally
+
+    def _feed(self, runner: asyncio.Runner, target: str, case: Case, tally: Tally) -> None:
+        try:
+            refused, took_s = _fed(runner, target, case)
+        except Exception:  # noqa: BLE001 - whatever it is, it is what we are looking for
+            tally.findings.append(Finding(target, tuple(case), traceback.format_exc()))
+            return
+        tally.refused += refused
+        for _ in range(SECOND_LOOKS):
+            if took_s <= tally.slowest_s:
+                return
+            # Others may have had the machine, or the garbage collector its turn.
+            took_s = min(took_s, _fed(runner, target, case)[1])
+        tally.slowest_s, tally.slowest = took_s, Finding(target, tuple(case), "slow")
+
+    # -- cases ---------------------------------------------------------------------------------
+
+    def _cases(self, target: str, rng: random.Random) -> Iterator[tuple[Case, int]]:
+        """Cases, and how many frames of each are spoiled."""
+        if target == "login":
+            yield from _logins(rng)
+        heard = HEARD_BY.get(target)
+        talks = [
+            [said for said in frames if heard is None or said.way in heard]
+            for frames in self._recording.frames
+        ]
+        mutator = Mutator(rng, [said.frame for talk in talks for said in talk])
+        kinds = _by_kind(talks)
+        while True:
+            talk = rng.choice(talks)
+            at = rng.choice((0, rng.randrange(len(talk))))
+            frames = [said.frame for said in talk[at : at + FRAMES_PER_CASE]]
+            # Each kind as often as any other, however rare it was.
+            yield _case(rng, mutator, frames, rng.choice(kinds[rng.choice(list(kinds))]))
+
+
+def _case(rng: random.Random, mutator: Mutator, talk: list[bytes], last: bytes) -> tuple[Case, int]:
+    """A stretch of a conversation in which some frames are spoiled, lost or doubled; and one more,
+    which is spoiled in any case."""
+    case, spoiled = [], 1
+    for frame in talk:
+        fate = rng.random()
+        if fate < SPOILED_SHARE:
+            case.append(mutator.spoil(frame))
+            spoiled += 1
+        elif fate < 0.95:  # else it is lost
+            case += [frame] * (2 if fate < SPOILED_SHARE + 0.03 else 1)
+    return (*case, mutator.spoil(last)), spoiled
+
+
+def _by_kind(talks: Sequence[Sequence[Said]]) -> dict[str, list[bytes]]:
+    kinds: dict[str, list[bytes]] = {}
+    for talk in talks:
+        for said in talk:
+            kinds.setdefault(said.kind, []).append(said.frame)
+    return dict(sorted(kinds.items()))
+
+
+def _logins(rng: random.Random) -> Iterator[tuple[Case, int]]:
+    """Messages that stand in the place of those of one login: spoiled, or of another one."""
+    honest = Login(client(), server()).run().messages
+    while True:
+        case = [b""] * 4
+        for place in rng.sample(range(4), rng.choice((1, 1, 1, 2, 4))):
+            case[place] = _spoiled_text(rng, rng.choice((honest[place], rng.choice(honest))))
+        yield tuple(case), sum(map(bool, case))
+
+
+def _spoiled_text(rng: random.Random, text: bytes) -> bytes:
+    match rng.randrange(5):
+        case 0:
+            changed = bytearray(text)
+            changed[rng.randrange(len(text))] ^= 1 << rng.randrange(8)
+            return bytes(changed)
+        case 1:
+            lo, hi = sorted((rng.randrange(len(text)), rng.randrange(len(text))))
+            return text[:lo] + text[hi:] or b"{}"
+        case 2:
+            at = rng.randrange(len(text))
+            return text[:at] + rng.randbytes(rng.choice((1, 8, 600))) + text[at:]
+        case 3:
+            return text.replace(b":", b": ", 1)  # as it was, spelled otherwise
+        case _:
+            return rng.randbytes(rng.choice((1, 32, 200)))
