@@ -23,7 +23,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypedDict, TypeVar, Unpack
 
 from goliath import runtime
@@ -31,12 +31,12 @@ from goliath.actors import stage
 from goliath.actors.blueprint import DEFAULT_NAMESPACE, Blueprint, name_taken
 from goliath.actors.casting import MARK, Cast, cast
 from goliath.actors.checks import checked_count, checked_resources, needs
-from goliath.actors.failures import EVERYTHING
 from goliath.actors.handles import ActorHandle
 from goliath.actors.repertoire import DEFAULT_GROUP
 from goliath.actors.supervisor import Lifetime
 from goliath.actors.task import STRATEGIES, NodeAffinitySchedulingStrategy, Strategy
 from goliath.transport import serialization
+from goliath.transport.modules import Needs
 
 if TYPE_CHECKING:  # a worker that has handles must stay small
     from goliath.actors.group import Group
@@ -173,9 +173,10 @@ class ActorClass(Generic[P]):
             )
         return runtime.make_actor(self._cls, self._blueprint, args, kwargs, group, lifetime)
 
-    def _blueprint(self, actor_id: str, *, here: bool) -> Blueprint:
+    def _blueprint(
+        self, actor_id: str, shipped: Container[str], needs: Needs | None = None
+    ) -> Blueprint:
         cls, options = self._cls, self._options
-        shipped = () if here else EVERYTHING
         known = self._cast
         methods = stage.Methods(cls, actor_id, known.threads, known.awaited)
         strategy = options.get("scheduling_strategy", "DEFAULT")
@@ -184,7 +185,7 @@ class ActorClass(Generic[P]):
         # So its node, which reads no outcome, is told whether ``__init__`` has raised.
         retry_on = (BaseException,) if detached else ()
         return Blueprint(
-            serialization.dump_function(methods, retry_on=retry_on, shipped=shipped),
+            serialization.dump_function(methods, retry_on=retry_on, shipped=shipped, needs=needs),
             float(options.get("num_cpus", 0)),
             _resources(options),
             strategy.node_id if affine else None,  # type: ignore[union-attr]  # as was just asked

@@ -49,6 +49,7 @@ from goliath.actors.link import Dialing
 from goliath.actors.loop_bell import LoopBell
 from goliath.actors.object_ref import ObjectRef, made_here, stored
 from goliath.actors.options import RunOptions, make_plan
+from goliath.actors.packing import pack
 from goliath.actors.printing import Printer, Target
 from goliath.actors.progress import Progress
 from goliath.actors.ref_generator import ObjectRefGenerator
@@ -424,12 +425,13 @@ class Commander:
         *,
         detached: bool = False,
     ) -> tuple[HeldGrip, Repertoire]:
-        """Make an actor (see `goliath.remote`); ``pickle`` makes its blueprint, given its id."""
+        """Make an actor (see `goliath.remote`); ``pickle`` makes its blueprint, given its id and
+        which modules go by name, and tells which ones it needs."""
         portal, commander = self._cluster.start()
         actor_id = self._cluster.troupe.new_id(detached=detached)
         with passing.Collected() as held:
-            blueprint = pickle(actor_id, here=True)
-            creation = laid_out((BEGIN, *args), kwargs)
+            blueprint, around = pack(surroundings(), partial(pickle, actor_id))
+            creation = laid_out((BEGIN, *args), kwargs, around.shipped_modules)
         if detached:
             portal.forbid_inside()
         grip = self._cluster.troupe.make(
@@ -437,7 +439,7 @@ class Commander:
             blueprint,
             creation,
             held,
-            surroundings(),
+            around,
             portal,
             commander,
             group,

@@ -78,6 +78,7 @@ class NodeConfig(_Knobs):
     restart_window_s: float = 10.0  # ... within so long: the environment is broken
     waiting_max: int = 512  # calls that may wait for others at once: each holds a process
     stderr_tail_bytes: int = 4 * KIB  # of a crashed worker's last words
+    store_bytes: int = 1024 * MIB  # of files that jobs have sent, kept for the next ones
     depot_bytes: int = 1024 * MIB  # big results that stay on the node; more go to the Commander
 
 

@@ -44,6 +44,7 @@ from goliath.transport.guard import door_limits
 from goliath.transport.handshake import SESSION
 from goliath.transport.keys import fingerprint_of, tls_binding
 from goliath.transport.malloc import keep_freed_memory
+from goliath.transport.private_files import cache_directory
 
 if TYPE_CHECKING:
     from goliath.transport.channel import Channel
@@ -69,7 +70,9 @@ class _Server:
         """Run until told to stop; the exit code."""
         options = self._options
         config = NodeConfig.from_environ()
-        workshop = Workshop()
+        # Where the token goes with this process, nobody could ask for what was left.
+        kept = options.token is not None or options.token_file is not None
+        workshop = Workshop(config.store_bytes, cache_directory() / "files" if kept else None)
         fences = Fences(options.allowance, Estate)
         nursery = Nursery(config, lambda: actor.zygote_died(), fences)
         # The zygote first: it makes itself ready while aiohttp is imported.

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from goliath.actors import crossing, nested
 from goliath.actors.blueprint import Blueprint
+from goliath.actors.failures import EVERYTHING
 from goliath.actors.handles import ActorHandle, LocalGrip
 from goliath.actors.object_ref import ObjectRef, resolved, stored
 from goliath.actors.ref_generator import ObjectRefGenerator
@@ -199,7 +200,7 @@ def make_actor(
 ) -> ActorHandle:
     """Make an actor; ``pickle`` makes its blueprint, given its id."""
     if runs_here():
-        repertoire = pickle("local", here=True).repertoire
+        repertoire = pickle("local", ()).repertoire
         instance = crossing.way().sent(cls, *resolved(args, kwargs))()
         local = LocalGrip(f"local-{next(_local_actors)}", instance)
         return ActorHandle(local, repertoire)
@@ -207,7 +208,7 @@ def make_actor(
         made: list[Blueprint] = []
 
         def dump(actor_id: str) -> Blueprint:
-            made.append(pickle(actor_id, here=False))
+            made.append(pickle(actor_id, EVERYTHING))
             return made[0]
 
         nested_grip = nested.calls().make_actor(cls, dump, args, kwargs)

@@ -141,6 +141,8 @@ def _set_path(spec: WorkerSpec) -> None:
     standard = (library, os.path.join(library, "lib-dynload"))
     behind = max((place for place, entry in enumerate(sys.path) if entry in standard), default=-1)
     sys.path[behind + 1 : behind + 1] = spec.sys_path
+    if spec.library:
+        sys.path.insert(0, spec.library)
 
 
 def _fresh_main() -> None:

@@ -73,7 +73,7 @@ class Function:
 def _refusal(name: str, exc: BaseException) -> Callable[..., Any]:
     text = (
         f"{name} cannot be rebuilt in the worker ({type(exc).__name__}: {exc}); "
-        "ship the modules it needs with files=, or install them on the node"
+        "ship the modules it needs with files=, or have their packages installed: requirements="
     )
 
     def refuse(*_args: Any, **_kwargs: Any) -> Any:

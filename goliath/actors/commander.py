@@ -29,7 +29,7 @@ from goliath.actors.remoting import Inbound, RemoteRef
 from goliath.actors.scrutiny import are_calls, are_deposits, are_ranges, are_strings
 from goliath.actors.shipping import Shipping
 from goliath.actors.sightings import Enquiries, Then
-from goliath.actors.surroundings import ShippedFile
+from goliath.actors.surroundings import ShippedFile, Surroundings
 from goliath.actors.troupe import Troupe
 from goliath.core import commands as do, events as ev
 from goliath.core.batch import JobOptions
@@ -130,6 +130,7 @@ class CommanderActor(Actor):
         self._jobs: dict[JobId, desk.OpenJob] = {}
         self._parcels: dict[tuple[JobId, int], desk.Parcel] = {}
         self._nodes: dict[NodeId, _Node] = {}
+        self._surroundings: dict[str, Surroundings] = {}  # that a node may ask about
         self._troubles: dict[str, str] = dict.fromkeys(addresses, "")
         self._enquiries = Enquiries()
         self._sessions = count(1)
@@ -166,6 +167,7 @@ class CommanderActor(Actor):
                 )
             case desk.OpenJob():
                 self._jobs[message.job] = message
+                self._surroundings[message.surroundings.key] = message.surroundings
                 self._decide(ev.JobOpened(message.job, message.options, message.total))
             case desk.ExhaustJob(job):
                 self._decide(ev.JobExhausted(job))
@@ -422,8 +424,9 @@ class CommanderActor(Actor):
 
     async def _send_files(self, node: _Node, wanted: list[str]) -> None:
         found: dict[str, ShippedFile | None] = dict.fromkeys(wanted)
-        files = [f for job in self._jobs.values() for f in job.surroundings.files]
-        found.update((f.sha256, f) for f in files if f.sha256 in found)
+        # Of jobs that have ended, too: the next one relies on what this node was told for them.
+        files = [file for around in self._surroundings.values() for file in around.contents]
+        found.update((file.sha256, file) for file in files if file.sha256 in found)
         await send_files(node.ref.channel, found, node.way)
 
     # -- see `deputies.Office` -----------------------------------------------------------
@@ -611,7 +614,7 @@ class CommanderActor(Actor):
             )
         if job.surroundings.key not in node.environments:
             node.environments.add(job.surroundings.key)
-            node.ref.tell(job.surroundings.message(node.id, same_machine=node.up.embedded))
+            node.ref.tell(job.surroundings.message(node.id, embedded=node.up.embedded))
 
     def _where(self, job: desk.OpenJob, attempt: Attempt, node: str = "") -> Where:
         return Where(job.function.name, node, self._worker, attempt)
@@ -702,3 +705,6 @@ class CommanderActor(Actor):
                 node.ref.tell(msg.ForgetFunction(digest))
             for key in node.environments.forget_surplus(environments):
                 node.ref.tell(msg.ForgetEnvironment(key))
+        for key in [key for key in self._surroundings if key not in environments]:
+            if not any(key in node.environments for node in self._nodes.values()):
+                del self._surroundings[key]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 from goliath.actors.deposits import Deposit
@@ -21,7 +21,7 @@ def takes_refs(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
 
 
 def frozen_call(
-    args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    args: tuple[Any, ...], kwargs: Mapping[str, Any], shipped: Container[str]
 ) -> tuple[list[Any], dict[str, Any]]:
     """The arguments of one call as they are now, refs left as they are.
 
@@ -29,8 +29,8 @@ def frozen_call(
         SerializationError: an argument cannot be pickled.
     """
     return (
-        [_frozen(f"argument {place}", value) for place, value in enumerate(args)],
-        {name: _frozen(name, value) for name, value in kwargs.items()},
+        [_frozen(f"argument {place}", value, shipped) for place, value in enumerate(args)],
+        {name: _frozen(name, value, shipped) for name, value in kwargs.items()},
     )
 
 
@@ -44,15 +44,17 @@ class FarRow:
         self.deposits = deposits
 
 
-def laid_out(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes | Dependencies:
-    """One call as a row, or what it waits for to become one.
+def laid_out(
+    args: tuple[Any, ...], kwargs: dict[str, Any], shipped: Container[str]
+) -> bytes | Dependencies:
+    """One call as a row, or what it waits for to become one; ``shipped``: modules that go by name.
 
     Raises:
         SerializationError: an argument cannot be pickled.
     """
     if takes_refs(args, kwargs):
-        return Dependencies(*frozen_call(args, kwargs))
-    return serialization.encode_single(args, kwargs)
+        return Dependencies(*frozen_call(args, kwargs, shipped))
+    return serialization.encode_single(args, kwargs, shipped)
 
 
 class Dependencies:
@@ -108,5 +110,5 @@ class Dependencies:
         return FarRow(row, deposits) if deposits else row
 
 
-def _frozen(name: str, value: Any) -> Any:
-    return value if type(value) is ObjectRef else serialization.freeze(name, value)
+def _frozen(name: str, value: Any, shipped: Container[str]) -> Any:
+    return value if type(value) is ObjectRef else serialization.freeze(name, value, shipped)

@@ -66,7 +66,7 @@ class EmbeddedLieutenant:
     """
 
     def __init__(self, slots: int, config: NodeConfig) -> None:
-        self._workshop = Workshop()
+        self._workshop = Workshop(config.store_bytes)
         self._nursery = Nursery(config, self._on_zygote_exit)
         devices = gpu_ids()
         self.resources = node_resources(devices)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from io import BytesIO
 
 from goliath.actors.surroundings import ShippedFile
 from goliath.transport.channel import Channel
@@ -59,7 +60,7 @@ async def send_files(channel: Channel, files: Mapping[str, ShippedFile | None], 
 
 
 async def _send_file(channel: Channel, file: ShippedFile, way: Way) -> None:
-    with file.source.open("rb") as source:
+    with file.source.open("rb") if file.contents is None else BytesIO(file.contents) as source:
         offset = 0
         while True:
             piece = source.read(PIECE_BYTES)

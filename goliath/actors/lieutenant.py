@@ -19,7 +19,7 @@ from goliath.actors.children import WorkerChild, ZygoteChild
 from goliath.actors.nursery import Nursery
 from goliath.actors.page import PageState
 from goliath.actors.postmortem import Report
-from goliath.actors.premises import DirectoryFurnished, Environment, Premises
+from goliath.actors.premises import Environment, Furnished, Premises
 from goliath.actors.process import ExitReport, Process
 from goliath.actors.reception import (
     Drain,
@@ -182,11 +182,12 @@ class LieutenantActor(Actor):
                 self.decide(nd.RealmLimited(realm, slots))
             case TokenRevoked(realm):
                 self.decide(nd.RealmEnded(realm))
+                self._premises.forget_realm(realm)
             case SessionDown(session, _):
                 self._on_session_down(session)
             case SessionWritable(session):
                 self._resume_output(session)
-            case DirectoryFurnished():
+            case Furnished():
                 self._premises.on_furnished(message)
             case nd.WorkerInspected():
                 self.decide(message)
@@ -226,7 +227,7 @@ class LieutenantActor(Actor):
                 writable=lambda: SessionWritable(session_id),
             )
         )
-        self._premises.open(session_id)
+        self._premises.open(session_id, realm)
         self.decide(nd.SessionOpened(session_id, realm))
 
     def _on_session_down(self, session_id: SessionId) -> None:
@@ -463,7 +464,7 @@ class LieutenantActor(Actor):
         """Run something as part of this actor."""
         self.context.run(coroutine, name)
 
-    def announce(self, news: DirectoryFurnished) -> None:
+    def announce(self, news: Furnished) -> None:
         """Tell this actor, from within one of its coroutines."""
         self.context.ref.tell(news)
 
@@ -698,6 +699,7 @@ class LieutenantActor(Actor):
             said.node,
             command.worker,
             command.actor,
+            str(environment.library or ""),
         )
 
     def _run(self, command: nd.Run) -> None:

@@ -39,7 +39,7 @@ class Common:
     def digest(self, prints: Fingerprints) -> bytes:
         """Its fingerprint."""
         around = self.surroundings
-        files = tuple((file.path, file.sha256) for file in around.files)
+        files = tuple((file.path, file.sha256) for file in around.contents)
         variables = tuple(sorted(around.variables.items()))
         static = tuple(sorted(self.static.items(), key=lambda item: item[0]))
         whole = self.function, static, files, variables, self.initializer, self.initargs

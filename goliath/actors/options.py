@@ -14,6 +14,7 @@ from goliath.actors.checks import (
     classes_of,
 )
 from goliath.actors.job import Plan
+from goliath.actors.packing import pack
 from goliath.actors.progress import Progress, reporter_for
 from goliath.actors.surroundings import surroundings
 from goliath.actors.task import CONCURRENCY, is_coroutine_function
@@ -81,8 +82,11 @@ def make_plan(
         files, env_vars=env_vars, cpus=num_cpus, initializer=initializer, initargs=initargs
     )
     retry_on = classes_of(retry_exceptions)
-    pickled = serialization.dump_function(
-        function, static=static, retry_on=retry_on, shipped=around.shipped_modules
+    pickled, around = pack(
+        around,
+        lambda shipped, needs: serialization.dump_function(
+            function, static=static, retry_on=retry_on, shipped=shipped, needs=needs
+        ),
     )
     options = JobOptions(
         function=pickled.digest,

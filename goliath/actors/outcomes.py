@@ -78,8 +78,16 @@ def rebuild(record: FailureRecord, where: Where, index: int) -> BaseException:
             remote_message=record["message"],
             remote_traceback=record["traceback"],
         )
+    elif isinstance(exc, ModuleNotFoundError) and exc.name and where.worker:
+        exc.msg = f"{exc.msg} on {where.node}; {_why_missing(exc.name)}"
     exc.__cause__ = cause
     return named(exc, note)
+
+
+def _why_missing(module: str) -> str:
+    from goliath.actors.project import why_missing  # here: few calls miss one
+
+    return why_missing(module)
 
 
 def explain(setback: Setback, where: Where, index: int) -> GoliathError:

@@ -11,8 +11,9 @@ import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from goliath.actors.filesending import GONE
 from goliath.actors.scrutiny import are_strings
@@ -25,17 +26,15 @@ from goliath.record import record
 from goliath.transport import messages as msg
 from goliath.transport.messages import Message
 
+T = TypeVar("T")
+
 _log = logging.getLogger("goliath.lieutenant")
 
 
-@dataclass(frozen=True, slots=True)
-class DirectoryFurnished:
-    """The files of a job stand in their places; or ``error`` says why not."""
+ASKED_AGAIN_MAX = 5
+"""How often files are asked for again that were lost between their coming and their use."""
 
-    session: SessionId
-    environment: str
-    directory: Path
-    error: str = ""
+_LOST_TOO_OFTEN = "its files are lost on this node as often as they are sent; look at its disk"
 
 
 class Landlord(Protocol):
@@ -50,22 +49,48 @@ class Landlord(Protocol):
     def run(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
         """Run something as part of the actor."""
 
-    def announce(self, news: DirectoryFurnished) -> None:
+    def announce(self, news: Furnished) -> None:
         """Have the actor call `Premises.on_furnished` as soon as it has time."""
 
 
 @record
 class Environment:
-    """What a job needs around its calls, as far as it is there."""
+    """What a job needs around its calls, as far as it is there.
+
+    Attributes:
+        directory: has its files, if it has any.
+        library: has the modules of the user's project that it needs, if it needs any.
+    """
 
     message: msg.DefineEnvironment
     lacking: set[str] = field(default_factory=set)
     directory: Path | None = None
-    furnished: bool = False  # whether nobody writes into the directory any more
+    library: Path | None = None
+    furnished: bool = False  # whether nobody writes into the directories any more
+    tries: int = 0
+
+    def records(self) -> list[list[str | int]]:
+        """All files that it needs."""
+        return [*self.message.files, *self.message.modules]
+
+    def directories(self) -> list[Path | None]:
+        """What is to be removed with it."""
+        return [self.directory, self.library]
+
+
+@dataclass(frozen=True, slots=True)
+class Furnished:
+    """All that a job needs is in its place but for what was ``lost``; or ``error`` says why not."""
+
+    session: SessionId
+    environment: Environment
+    lost: set[str] = field(default_factory=set)
+    error: str = ""
 
 
 @record
 class _Tenant:
+    realm: str = ""
     environments: dict[str, Environment] = field(default_factory=dict)
     asked: set[str] = field(default_factory=set)  # contents that it owes us
     scratch: Path | None = None  # the current directory of jobs without files
@@ -85,16 +110,20 @@ class Premises:
         self._tenants: dict[SessionId, _Tenant] = {}
         self._furnishing = 0
 
-    def open(self, session: SessionId) -> None:
-        """A session begins."""
-        self._tenants[session] = _Tenant()
+    def open(self, session: SessionId, realm: str) -> None:
+        """A session begins, by the token that ``realm`` names."""
+        self._tenants[session] = _Tenant(realm)
 
     def close(self, session: SessionId) -> None:
         """A session has ended: remove everything of it."""
         tenant = self._tenants.pop(session)
-        self._workshop.forget(session)
-        directories = [e.directory for e in tenant.environments.values() if e.furnished]
-        self._remove([*directories, tenant.scratch])
+        self._workshop.store.forget_sender(session)
+        furnished = [e for e in tenant.environments.values() if e.furnished]
+        self._remove([*chain.from_iterable(e.directories() for e in furnished), tenant.scratch])
+
+    def forget_realm(self, realm: str) -> None:
+        """A token is not accepted any more: nobody may ask for what came by it."""
+        self._workshop.store.forget_realm(realm)
 
     def find(self, session: SessionId, key: str) -> Environment | None:
         """An environment that was defined and not forgotten."""
@@ -121,10 +150,14 @@ class Premises:
             raise ProtocolError("an environment whose variables or paths are no strings")
         environment = tenant.environments[said.environment] = Environment(said)
         try:
-            environment.lacking = self._workshop.lacks(said.files)
+            environment.lacking = self._workshop.lacks(tenant.realm, environment.records())
         except ProtocolError as exc:
             self._break(session, environment, str(exc))
             return
+        self._ask_or_furnish(session, environment)
+
+    def _ask_or_furnish(self, session: SessionId, environment: Environment) -> None:
+        tenant = self._tenants[session]
         if environment.lacking:
             needed = environment.lacking - tenant.asked
             tenant.asked |= needed
@@ -156,7 +189,7 @@ class Premises:
         environment = self._tenants[session].environments.pop(key, None)
         self._landlord.decide(nd.EnvironmentForgotten(session, key))
         if environment is not None and environment.furnished:
-            self._remove([environment.directory])
+            self._remove(environment.directories())
 
     # -- of detached actors ---------------------------------------------------------------
 
@@ -180,17 +213,17 @@ class Premises:
 
     def evict(self, key: str) -> None:
         """A detached actor has ended."""
-        self._remove([self._tenants[HOUSE].environments.pop(key).directory])
+        self._remove(self._tenants[HOUSE].environments.pop(key).directories())
 
     # -- laying out ------------------------------------------------------------------------
 
     def _keep(self, session: SessionId, said: msg.FileData) -> bool:
+        store = self._workshop.store
         if said.size == GONE:
-            self._workshop.abort(session, said.sha256)
+            store.abort(session, said.sha256)
             raise ProtocolError("a file vanished on the Commander's side before it was sent")
-        return self._workshop.add_piece(
-            session, said.sha256, said.offset, said.size, memoryview(said.payload)
-        )
+        realm, piece = self._tenants[session].realm, memoryview(said.payload)
+        return store.add_piece(realm, session, said.sha256, said.offset, said.size, piece)
 
     @staticmethod
     def _waiting_for(tenant: _Tenant, sha256: str) -> list[Environment]:
@@ -199,45 +232,60 @@ class Premises:
     def _furnish(self, session: SessionId, environment: Environment) -> None:
         said, tenant = environment.message, self._tenants[session]
         try:
-            if not said.files:
-                environment.furnished = True
-                if not said.cwd and tenant.scratch is None:
-                    tenant.scratch = self._workshop.new_directory()
-                self._landlord.decide(nd.EnvironmentReady(session, said.environment))
-                return
-            environment.directory = self._workshop.new_directory()
+            if not said.files and not said.cwd and tenant.scratch is None:
+                tenant.scratch = self._workshop.new_directory()
+            if said.files:
+                environment.directory = self._workshop.new_directory()
+            if said.modules:
+                environment.library = self._workshop.new_directory()
         except OSError as exc:
             self._break(session, environment, str(exc))
             return
+        if not environment.records():
+            environment.furnished = True
+            self._landlord.decide(nd.EnvironmentReady(session, said.environment))
+            return
         self._furnishing += 1
-        work = self._furnish_in_thread(session, said, environment.directory)
+        work = self._furnish_in_thread(session, tenant.realm, environment)
         self._landlord.run(work, "furnish a directory")
 
     async def _furnish_in_thread(
-        self, session: SessionId, said: msg.DefineEnvironment, directory: Path
+        self, session: SessionId, realm: str, environment: Environment
     ) -> None:
-        error = ""
+        said, lost, error = environment.message, set[str](), ""
+        furnish = self._workshop.furnish
         try:
-            await _off_loop(self._workshop.furnish, directory, said.files)
+            if environment.directory is not None:
+                lost |= await _off_loop(furnish, realm, environment.directory, said.files)
+            if environment.library is not None:
+                lost |= await _off_loop(furnish, realm, environment.library, said.modules)
         except (OSError, ProtocolError) as exc:
             error = str(exc)
-        self._landlord.announce(DirectoryFurnished(session, said.environment, directory, error))
+        self._landlord.announce(Furnished(session, environment, lost, error))
 
-    def on_furnished(self, news: DirectoryFurnished) -> None:
-        """A directory is filled, or cannot be."""
+    def on_furnished(self, news: Furnished) -> None:
+        """Directories are filled, or cannot be."""
         self._furnishing -= 1
+        tenant, environment = self._tenants.get(news.session), news.environment
+        known = tenant and tenant.environments.get(environment.message.environment)
         if not self._furnishing:
-            self._workshop.trim()
-        tenant = self._tenants.get(news.session)
-        environment = tenant.environments.get(news.environment) if tenant is not None else None
-        if environment is None or environment.directory != news.directory:
-            self._remove([news.directory])  # its job ended while it was filled
-            return
-        environment.furnished = True
-        if news.error:
-            self._break(news.session, environment, news.error)
+            self._workshop.store.trim()
+        if known is not environment:
+            self._remove(environment.directories())  # its job ended while they were filled
+        elif news.lost and not news.error and environment.tries < ASKED_AGAIN_MAX:
+            environment.tries += 1
+            self._remove(environment.directories())
+            environment.directory = environment.library = None
+            environment.lacking = set(news.lost)
+            self._ask_or_furnish(news.session, environment)
         else:
-            self._landlord.decide(nd.EnvironmentReady(news.session, news.environment))
+            environment.furnished = True
+            error = news.error or (_LOST_TOO_OFTEN if news.lost else "")
+            if error:
+                self._break(news.session, environment, error)
+            else:
+                key = environment.message.environment
+                self._landlord.decide(nd.EnvironmentReady(news.session, key))
 
     def _break(self, session: SessionId, environment: Environment, error: str) -> None:
         environment.lacking.clear()
@@ -254,12 +302,11 @@ class Premises:
             await _off_loop(self._workshop.remove, path)
 
 
-async def _off_loop(function: Callable[..., None], *args: Any) -> None:
+async def _off_loop(function: Callable[..., T], *args: Any) -> T:
     """Call ``function`` in a thread, or right here while the interpreter is exiting: then
     there are no new threads to be had, and nobody is left to be kept waiting."""
     try:
         work = asyncio.get_running_loop().run_in_executor(None, partial(function, *args))
     except RuntimeError:
-        function(*args)
-    else:
-        await work
+        return function(*args)
+    return await work

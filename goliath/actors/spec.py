@@ -39,6 +39,8 @@ class WorkerSpec:
         node, worker: what both are called.
         actor: whether it is the process of an actor, and keeps what its calls change.
         has_initializer: whether the first message is a `DefineFunction` to run once.
+        library: a directory whose modules come before all others: none has the name of one of the
+            standard library.
     """
 
     cwd: str = ""
@@ -49,6 +51,7 @@ class WorkerSpec:
     node: str = ""
     worker: int = 0
     actor: bool = False
+    library: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """As JSON-able data."""

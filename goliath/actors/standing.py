@@ -14,6 +14,7 @@ from goliath.actors.bulk import BulkRefs
 from goliath.actors.cluster import Cluster
 from goliath.actors.dependencies import laid_out
 from goliath.actors.object_ref import ObjectRef
+from goliath.actors.packing import pack
 from goliath.actors.ref_generator import ObjectRefGenerator
 from goliath.actors.ref_list import RefList
 from goliath.actors.streams import Stream, new_task_id
@@ -58,14 +59,14 @@ class StandingJobs:
         self, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> ObjectRefGenerator[Any]:
         """A call of a task whose items are wanted one by one."""
-        with passing.Collected() as held:
-            row = laid_out(args, kwargs)
         task_id, (portal, _) = new_task_id(), self._cluster.start()
         # Before the call is made: its first item may come before this thread goes on.
         stream = Stream(task.name or function_name(task.function), task_id, portal)
         call = None
         while call is None:  # as in _submit
             submission = self._kept.get(task) or self._keep(task, task)
+            with passing.Collected() as held:
+                row = laid_out(args, kwargs, submission.shipped)
             call = submission.submit_as(task_id, row, held)
         stream.follow(call)
         return ObjectRefGenerator(stream)
@@ -131,8 +132,7 @@ class StandingJobs:
 
     def _open(self, task: Task) -> Submission:
         portal, commander = self._cluster.start()
-        around = surroundings(cpus=task.num_cpus)
-        function = task.pickled()
+        function, around = pack(surroundings(cpus=task.num_cpus), task.pickled)
         return Submission(
             function, around, task.options(function.digest, around.key), portal, commander
         )

@@ -67,6 +67,7 @@ class Submission:
         waiting: WaitingByGroup | None = None,
     ) -> None:
         self.id = JobId(next(job_ids))
+        self.shipped = surroundings.shipped_modules  # what is in them goes by name
         self._name = function.name
         self._portal = portal
         self._commander = commander
@@ -109,9 +110,9 @@ class Submission:
             if type(value) not in SCALARS:
                 with passing.Collected() as held:
                     if takes_refs(args, kwargs):
-                        later = Dependencies(*frozen_call(args, kwargs))
+                        later = Dependencies(*frozen_call(args, kwargs, self.shipped))
                         return self._submit_later(later, held)
-                    row = serialization.encode_single(args, kwargs)
+                    row = serialization.encode_single(args, kwargs, self.shipped)
                 break
         else:
             shape = (len(args), tuple(kwargs))

@@ -1,4 +1,4 @@
-"""What the calls of a job find around them: shipped files, directory, environment, initializer.
+"""What the calls of a job find around them: files, modules, packages, directory, environment.
 
 A path is read and hashed when the job is made, in the caller's thread, so what is shipped is
 what was there at that moment, and a mistake is raised where it was made.
@@ -10,32 +10,50 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from goliath.actors.ignoring import GOLIATHIGNORE, Ignored, is_excluded, is_secret
 from goliath.transport import serialization
 from goliath.transport.messages import DefineEnvironment
+from goliath.transport.modules import Shipped
 
 _serial = count(1)
-SKIPPED = frozenset({"__pycache__", ".git"})
+_CODE = (".py", ".pyc", ".so", ".pyd")
 
 
 @dataclass(frozen=True, slots=True)
 class ShippedFile:
-    """One file: its POSIX path in the job's directory, its bits, its contents' name."""
+    """One file: its POSIX path in the job's directory, its bits, its contents' name.
+
+    Attributes:
+        source: where it is read when a node lacks it.
+        contents: what is sent instead, of a file that may be edited while its job runs.
+    """
 
     path: str
     mode: int
     sha256: str
     size: int
     source: Path
+    contents: bytes | None = None
+
+    def record(self) -> list[str | int]:
+        """What a node is told."""
+        return [self.path, self.mode, self.sha256, self.size]
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """The environment of a job. ``key`` names it on every node: equal keys share workers."""
+    """The environment of a job. ``key`` names it on every node: equal keys share workers.
+
+    Attributes:
+        files: what the user has named.
+        modules: those of the project that were found to be needed, by their full names.
+    """
 
     key: str
     files: tuple[ShippedFile, ...] = ()
@@ -45,26 +63,44 @@ class Surroundings:
     cwd: str = ""
     sys_path: tuple[str, ...] = ()
     private: bool = False  # of one job: its workers go with it
+    modules: Mapping[str, ShippedFile] = field(default_factory=dict)
 
-    def message(self, node: str, *, same_machine: bool) -> DefineEnvironment:
-        """What a node is told. The user's own directories mean nothing on another machine."""
+    def message(self, node: str, *, embedded: bool) -> DefineEnvironment:
+        """What a node is told. The user's own directories mean nothing on another machine; where
+        they do, his modules are in them, with the data beside them."""
         return DefineEnvironment(
             self.key,
-            [[f.path, f.mode, f.sha256, f.size] for f in self.files],
+            [file.record() for file in self.files],
             dict(self.variables),
             self.threads,
-            self.cwd if same_machine else "",
-            list(self.sys_path) if same_machine else [],
+            self.cwd if embedded else "",
+            list(self.sys_path) if embedded else [],
             bool(self.initializer),
             node,
+            [] if embedded else [file.record() for file in self.modules.values()],
             payload=self.initializer,
         )
 
     @property
-    def shipped_modules(self) -> frozenset[str]:
-        """Top-level names that can be imported from the shipped files."""
-        names = {f.path.partition("/")[0] for f in self.files}
-        return frozenset(name.removesuffix(".py") for name in names)
+    def shipped_modules(self) -> Shipped:
+        """What can be imported from the shipped files."""
+        code = [file.path for file in self.files if file.path.endswith(_CODE)]
+        tops = {path.partition("/")[0].partition(".")[0] for path in code}
+        return Shipped(frozenset(tops), frozenset(self.modules))
+
+    @property
+    def contents(self) -> Iterable[ShippedFile]:
+        """Whatever a node may ask for."""
+        return (*self.files, *self.modules.values())
+
+    def with_modules(self, modules: Mapping[str, ShippedFile]) -> Surroundings:
+        """The same with further modules: where these are others, the workers are, too."""
+        all_modules = dict(sorted({**self.modules, **modules}.items()))
+        key = self.key
+        if not self.private:
+            records = [(name, file.record()) for name, file in all_modules.items()]
+            key = _digest((key, records))
+        return replace(self, key=key, modules=all_modules)
 
 
 def surroundings(
@@ -88,18 +124,25 @@ def surroundings(
     threads = max(int(cpus), 1)
     cwd = os.getcwd()
     sys_path = tuple(os.path.abspath(p) if p == "" else p for p in sys.path if _is_text(p))
-    payload = b""
-    if initializer is not None:
-        names = Surroundings("", shipped).shipped_modules
-        payload = serialization.dump_initializer(initializer, tuple(initargs), names)
     private = bool(shipped) or initializer is not None
     if private:
         key = f"job-{os.getpid()}-{next(_serial)}"
     else:
-        text = repr((sorted(variables.items()), threads, cwd, sys_path))
-        key = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+        key = _digest((sorted(variables.items()), threads, cwd, sys_path))
     known = cwd if _is_text(cwd) else ""
-    return Surroundings(key, shipped, variables, threads, payload, known, sys_path, private)
+    around = Surroundings(key, shipped, variables, threads, b"", known, sys_path, private)
+    if initializer is None:
+        return around
+    from goliath.actors.packing import pack  # it is made of this module
+
+    payload, around = pack(
+        around, partial(serialization.dump_initializer, initializer, tuple(initargs))
+    )
+    return replace(around, initializer=payload)
+
+
+def _digest(parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def _checked_variables(variables: Mapping[Any, Any]) -> dict[str, str]:
@@ -139,7 +182,7 @@ def _collect(files: Iterable[str | os.PathLike[str]]) -> Iterable[ShippedFile]:
                     f"{str(other)!r} and {str(source)!r}"
                 )
             if other is source:
-                yield _described(source, relative)
+                yield described(source, relative)
 
 
 def _check_place(relative: str, seen: Mapping[str, Path], folders: set[str]) -> None:
@@ -161,19 +204,48 @@ def _is_text(name: str) -> bool:
 
 
 def _expand(path: Path, place: str) -> Iterable[tuple[Path, str]]:
+    """The files of a directory, but for what is made again, secret, or in a .goliathignore."""
     if not path.is_dir():
         yield path, place
         return
+    ignored = _ignored_in(path)
     for folder, folders, names in os.walk(path):
-        folders[:] = sorted(set(folders) - SKIPPED)
+        here = Path(folder)
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not is_excluded(here / name) and not ignored(here / name, is_directory=True)
+        )
         for name in sorted(names):
-            source = Path(folder, name)
+            source = here / name
+            if is_secret(name) or ignored(source, is_directory=False):
+                continue
             inside = source.relative_to(path).as_posix()
             yield source, f"{place}/{inside}" if place else inside
 
 
-def _described(source: Path, relative: str) -> ShippedFile:
+def _ignored_in(directory: Path) -> Callable[..., bool]:
+    """Tells of what stands in a directory whether a .goliathignore in it or above keeps it back."""
+    root = Path(os.path.abspath(directory))
+    for above in (root, *root.parents):
+        if (above / GOLIATHIGNORE).is_file():
+            root = above
+    rules = Ignored(root, (GOLIATHIGNORE,))
+
+    def ignored(path: Path, *, is_directory: bool) -> bool:
+        return rules.ignores(Path(os.path.abspath(path)), is_directory=is_directory)
+
+    return ignored
+
+
+def described(source: Path, relative: str, *, keep: bool = False) -> ShippedFile:
+    """A file as it is now; ``keep`` its contents, so that it is sent as it is now."""
+    mode = source.stat().st_mode & 0o777
+    if keep:
+        contents = source.read_bytes()
+        digest = hashlib.sha256(contents).hexdigest()
+        return ShippedFile(relative, mode, digest, len(contents), source, contents)
     with source.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         size = file.tell()
-    return ShippedFile(relative, source.stat().st_mode & 0o777, digest, size, source)
+    return ShippedFile(relative, mode, digest, size, source)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field, replace
 from inspect import iscoroutinefunction
 from typing import Any, Literal
@@ -12,6 +12,7 @@ from goliath.actors.streamed import Streamed
 from goliath.core.batch import CONCURRENCY_MAX, JobOptions
 from goliath.core.ids import NodeId
 from goliath.transport import serialization
+from goliath.transport.modules import Needs
 from goliath.transport.serialization import Function
 
 
@@ -93,15 +94,18 @@ class Task:
             return self.max_concurrency
         return CONCURRENCY if is_coroutine_function(self.function) else 1
 
-    def pickled(self, shipped: Collection[str] = ()) -> Function:
-        """The function as it travels; ``shipped`` are modules that go by name.
+    def pickled(self, shipped: Container[str] = (), needs: Needs | None = None) -> Function:
+        """The function as it travels; ``shipped`` are modules that go by name, and ``needs`` is
+        told of those that it needs.
 
         Raises:
             SerializationError: it cannot be pickled.
         """
         retry_on = classes_of(self.retry_exceptions)
         called = Streamed(self.function) if self.streaming else self.function
-        function = serialization.dump_function(called, retry_on=retry_on, shipped=shipped)
+        function = serialization.dump_function(
+            called, retry_on=retry_on, shipped=shipped, needs=needs
+        )
         return function if self.name is None else replace(function, name=self.name)
 
     def options(self, function: str, environment: str) -> JobOptions:

@@ -204,7 +204,7 @@ class UserActor(Submission):
             ref = self._counted(lambda: self.submit((method, *args), kwargs))
             return ref or self._late(f"{self._task}.late-0")
         with passing.Collected() as held:
-            row = laid_out((method, *args), kwargs)
+            row = laid_out((method, *args), kwargs, self.shipped)
         return self.call_as(self._next_task_id(), row, held, group)
 
     def call_as(
@@ -219,7 +219,7 @@ class UserActor(Submission):
     ) -> ObjectRefGenerator[Any]:
         """Call a method whose items are wanted one by one; errors as of `call`."""
         with passing.Collected() as held:
-            row = laid_out((STREAMED + method, *args), kwargs)
+            row = laid_out((STREAMED + method, *args), kwargs, self.shipped)
         task_id = self._next_task_id()
         # Before the call is made: its first item may come before this thread goes on.
         stream = Stream(self._name, task_id, self._portal)

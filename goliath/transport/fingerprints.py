@@ -23,7 +23,7 @@ import copyreg
 import dis
 import hashlib
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterator, Mapping
 from pathlib import Path
 from types import CodeType, FunctionType, MappingProxyType, ModuleType
 from typing import Any
@@ -48,11 +48,11 @@ class Fingerprints:
     """Those of one run.
 
     Args:
-        shipped: top-level module names that travel as files, and are told by these.
+        shipped: names of modules that travel as files, and are told by these.
     """
 
-    def __init__(self, shipped: Collection[str] = ()) -> None:
-        self.shipped = frozenset(shipped)
+    def __init__(self, shipped: Container[str] = ()) -> None:
+        self.shipped = shipped
         self._definitions: dict[int, tuple[object, bytes]] = {}  # the object, to keep its id
 
     def of(self, value: object) -> bytes:
@@ -227,7 +227,7 @@ class _Walk:
 
     def _is_own(self, name: str) -> bool:
         """Whether it is a module of the user's that no node has."""
-        return name.partition(".")[0] not in self._prints.shipped and is_users_own(name) is not None
+        return name not in self._prints.shipped and is_users_own(name) is not None
 
     def _function(self, function: FunctionType) -> None:
         self._text("function", function.__qualname__)

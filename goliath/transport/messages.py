@@ -71,7 +71,8 @@ class DefineEnvironment(Message):
 
     ``files`` are ``[path, mode, sha256, size]`` with POSIX paths relative to the job's own
     directory; without files the directory is ``cwd`` (same machine only) or a fresh one.
-    ``node`` is what the Commander calls the node. The payload is the pickled initializer, or
+    ``node`` is what the Commander calls the node. ``modules`` are records like those of files: what
+    can be imported, and is not in the directory. The payload is the pickled initializer, or
     nothing.
     """
 
@@ -85,6 +86,7 @@ class DefineEnvironment(Message):
     sys_path: list[str] = field(default_factory=list)
     initializer: bool = False
     node: str = ""
+    modules: list[list[str | int]] = field(default_factory=list)
     payload: Payload = b""
 
 

@@ -29,6 +29,14 @@ def runtime_directory(environ: Mapping[str, str] | None = None) -> Path:
     return Path(environ.get("HOME") or Path.home()) / ".local" / "state" / "goliath" / "run"
 
 
+def cache_directory(environ: Mapping[str, str] | None = None) -> Path:
+    """Where what can be had again is kept: contents of files, installed packages."""
+    environ = os.environ if environ is None else environ
+    if environ.get("XDG_CACHE_HOME"):
+        return Path(environ["XDG_CACHE_HOME"]) / "goliath"
+    return Path(environ.get("HOME") or Path.home()) / ".cache" / "goliath"
+
+
 def make_private_directory(path: Path) -> None:
     """Make a directory that only its user may enter, or make it so.
 

@@ -7,7 +7,8 @@ list shared by two calls would become one object in the worker.
 
 **Functions.** A function of ``__main__``, or of a module that is neither installed nor
 shipped with the job, travels by value: a node has no copy of the user's own modules.
-Installed and shipped modules travel by reference, and the node imports them.
+Installed and shipped modules travel by reference, and the node imports them. Which modules
+a pickle needs by name is noted for whoever ships them (`Needs`).
 
 **Outcomes.** Exact scalars share one pickle. Any other value was pickled right after its
 call returned, before the next call could change it.
@@ -18,14 +19,15 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
+import sys
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from itertools import repeat
 from operator import itemgetter
-from types import FunctionType, NoneType
+from types import FunctionType, ModuleType, NoneType
 from typing import Any
 
 import cloudpickle
@@ -38,7 +40,7 @@ from goliath.errors import (
     describe,
 )
 from goliath.transport.messages import Payload
-from goliath.transport.modules import is_users_own
+from goliath.transport.modules import Needs, is_users_own
 
 SCALARS = frozenset((int, float, str, bytes, bool, NoneType, complex))
 """Types whose exact instances are immutable and hold nothing: safe to share a pickle."""
@@ -76,24 +78,42 @@ class _ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
 
     _registry_lock = threading.RLock()
 
-    def __init__(self, file: io.BytesIO, shipped: Collection[str]) -> None:
+    def __init__(
+        self, file: io.BytesIO, shipped: Container[str], needs: Needs | None = None
+    ) -> None:
         super().__init__(file, protocol=PROTOCOL)
         self._shipped = shipped
+        self._needs = needs
         self._registered: list[Any] = []
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, FunctionType | type):
-            self._send_by_value(getattr(obj, "__module__", None))
+            name = getattr(obj, "__module__", None)
+            self._send_by_value(name)
+            if self._needs is not None:
+                self._note(self._needs, obj, name)
+        elif self._needs is not None and isinstance(obj, ModuleType):
+            self._needs.names.add(obj.__name__)
         return super().reducer_override(obj)
 
     def _send_by_value(self, name: str | None) -> None:
-        if name is None or name.partition(".")[0] in self._shipped:
+        if name is None or name in self._shipped:
             return
         module = is_users_own(name)
         if module is None or name in cloudpickle.list_registry_pickle_by_value():
             return
         cloudpickle.register_pickle_by_value(module)
         self._registered.append(module)
+
+    def _note(self, needs: Needs, obj: Any, name: str | None) -> None:
+        if name is not None and name != "__main__":
+            if name in self._shipped:
+                needs.names.add(name)
+                return
+            if is_users_own(name) is None and name in sys.modules:
+                return  # it is installed, and finds what it needs
+        if isinstance(obj, FunctionType):
+            needs.note_function(obj)
 
     def dump(self, obj: Any) -> None:
         with self._registry_lock:
@@ -104,7 +124,7 @@ class _ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
                     cloudpickle.unregister_pickle_by_value(module)
 
 
-def dump_value(value: Any, shipped: Collection[str] = ()) -> bytes:
+def dump_value(value: Any, shipped: Container[str] = ()) -> bytes:
     """One value as bytes.
 
     Raises:
@@ -167,7 +187,8 @@ def dump_function(
     *,
     static: Mapping[str, Any] | None = None,
     retry_on: tuple[type[BaseException], ...] = (),
-    shipped: Collection[str] = (),
+    shipped: Container[str] = (),
+    needs: Needs | None = None,
 ) -> Function:
     """Pickle a function with its static keywords.
 
@@ -175,7 +196,8 @@ def dump_function(
         function: any callable.
         static: keyword arguments common to all calls.
         retry_on: exception classes after which a call is tried again.
-        shipped: top-level module names that travel as files.
+        shipped: names of modules that travel as files.
+        needs: is told what must be importable where it is read.
 
     Raises:
         SerializationError: names the part that cannot be pickled.
@@ -183,7 +205,7 @@ def dump_function(
     name = function_name(function)
     parts = (function, dict(static or {}), retry_on)
     try:
-        payload = _dump_parts(parts, shipped)
+        payload = _dump_parts(parts, shipped, needs)
     except Exception as exc:
         culprit = find_culprit(static or {}, "static") or _function_culprit(function)
         raise SerializationError(
@@ -193,16 +215,20 @@ def dump_function(
     return Function(hashlib.sha256(payload).hexdigest(), name, payload)
 
 
-def _dump_parts(parts: tuple[Any, ...], shipped: Collection[str]) -> bytes:
+def _dump_parts(parts: tuple[Any, ...], shipped: Container[str], needs: Needs | None) -> bytes:
     buffer = io.BytesIO()
     try:
-        _ByValuePickler(buffer, shipped).dump(parts)
+        _ByValuePickler(buffer, shipped, needs).dump(parts)
         return buffer.getvalue()
     except Exception:
         # By value, a function takes the globals it names along. One of them may not be
-        # picklable, in a module that the node could import all the same.
-        if getattr(parts[0], "__module__", "__main__") == "__main__":
+        # picklable, in a module that the node can import all the same, once it is there.
+        name = getattr(parts[0], "__module__", "__main__")
+        if name == "__main__":
             raise
+        if needs is not None:
+            needs.names.add(name)
+            needs.origins.add(name)
         return bytes(cloudpickle.dumps(parts, PROTOCOL))
 
 
@@ -213,11 +239,14 @@ def load_function(payload: Payload) -> LoadedFunction:
 
 
 def dump_initializer(
-    initializer: Callable[..., Any], initargs: tuple[Any, ...], shipped: Collection[str] = ()
+    initializer: Callable[..., Any],
+    initargs: tuple[Any, ...],
+    shipped: Container[str] = (),
+    needs: Needs | None = None,
 ) -> bytes:
     """Pickle what runs once in each worker of a job; errors as in `dump_function`."""
     try:
-        return _dump_parts((initializer, tuple(initargs)), shipped)
+        return _dump_parts((initializer, tuple(initargs)), shipped, needs)
     except Exception as exc:
         culprit = find_culprit(tuple(initargs), "initargs") or _function_culprit(initializer)
         raise SerializationError(
@@ -284,12 +313,12 @@ def encode_columns(rows: Sequence[Row]) -> bytes | None:
     return None if columns is None else _dump_lists(columns, columns[2], kinds)
 
 
-def encode_rows(rows: Sequence[Row], shipped: Collection[str] = ()) -> bytes:
+def encode_rows(rows: Sequence[Row], shipped: Container[str] = ()) -> bytes:
     """A chunk of calls with a pickle each.
 
     Args:
         rows: mappings (keyword arguments) or tuples (positional ones).
-        shipped: top-level module names that travel as files.
+        shipped: names of modules that travel as files.
 
     Raises:
         UnpicklableRowError: tells which row, and names the argument.
@@ -300,7 +329,7 @@ def encode_rows(rows: Sequence[Row], shipped: Collection[str] = ()) -> bytes:
 
 
 def encode_single(
-    args: tuple[Any, ...], kwargs: dict[str, Any], shipped: Collection[str] = ()
+    args: tuple[Any, ...], kwargs: dict[str, Any], shipped: Container[str] = ()
 ) -> bytes:
     """One call with any mixture of arguments, as it is now.
 
@@ -347,7 +376,7 @@ class Pickled:
         return pickle.loads, (self.payload,)
 
 
-def freeze(name: str, value: Any, shipped: Collection[str] = ()) -> Any:
+def freeze(name: str, value: Any, shipped: Container[str] = ()) -> Any:
     """An argument as it is now: itself if it is an exact scalar, else `Pickled`.
 
     Raises:
@@ -526,7 +555,7 @@ def _all_are(wanted: object, found: Iterable[object], count: int) -> bool:
     return list(found).count(wanted) == count
 
 
-def _dump_row(row: Row, position: int, shipped: Collection[str]) -> bytes:
+def _dump_row(row: Row, position: int, shipped: Container[str]) -> bytes:
     # A plain tuple even of a named one: its class may be unknown to the node.
     args, kwargs = (tuple(row), {}) if isinstance(row, tuple) else ((), dict(row))
     try:
@@ -687,7 +716,7 @@ def serialization_record(message: str, call: str = "") -> FailureRecord:
     }
 
 
-def dump_exception(exc: BaseException, shipped: Collection[str] = ()) -> bytes | None:
+def dump_exception(exc: BaseException, shipped: Container[str] = ()) -> bytes | None:
     """The exception as bytes, if it survives the way there and back; else None.
 
     Classes with arguments of their own often pickle well and fail to unpickle

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import platform
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -16,7 +17,7 @@ from goliath.actors.filesending import GONE
 from goliath.actors.lieutenant import LieutenantActor
 from goliath.actors.page import PageState
 from goliath.actors.process import ExitReport, ProcessEvents
-from goliath.actors.reception import Drain, SessionUp
+from goliath.actors.reception import Drain, SessionUp, TokenRevoked
 from goliath.actors.spec import INITIALIZER, WorkerSpec
 from goliath.actors.system import ActorSystem
 from goliath.actors.vitals import PROBE_MAX_BYTES
@@ -187,6 +188,10 @@ class House:
 
     def directories(self) -> list[Path]:
         return sorted(self.workshop.root.glob("job-*"))
+
+    def contents(self) -> list[Path]:
+        """Of files, complete or not."""
+        return sorted(self.workshop.root.glob("store/*/*"))
 
 
 @asynccontextmanager
@@ -524,7 +529,7 @@ async def test_contents_that_nobody_asked_for_are_not_taken():
         commander.say(msg.FileData("../../evil", 0, 3, b"abc"), piece(0, len(DATA)))
         commander.say(msg.AskStatus())
         await commander.next(msg.Status)
-        assert list((house.workshop.root / "store").iterdir()) == []
+        assert house.contents() == []
 
 
 async def test_an_upload_goes_on_when_its_job_ends_and_serves_the_next_one():
@@ -545,9 +550,9 @@ async def test_a_job_may_end_while_its_directory_is_filled(monkeypatch: pytest.M
         gate = asyncio.Event()
         loop = asyncio.get_running_loop()
 
-        def slowly(directory: Path, files: Any) -> None:
+        def slowly(realm: str, directory: Path, files: Any) -> set[str]:
             asyncio.run_coroutine_threadsafe(gate.wait(), loop).result(5)
-            furnish(directory, files)
+            return furnish(realm, directory, files)
 
         monkeypatch.setattr(house.workshop, "furnish", slowly)
         commander = house.commander()
@@ -561,15 +566,75 @@ async def test_a_job_may_end_while_its_directory_is_filled(monkeypatch: pytest.M
         await until(lambda: not house.directories())
 
 
+async def test_modules_stand_apart_from_files_and_come_before_all_else():
+    async with a_house() as house:
+        commander = house.commander()
+        modules: list[list[str | int]] = [["pkg/a.py", 0o644, DIGEST, len(DATA)]]
+        around = msg.DefineEnvironment("e", [], {}, modules=modules)
+        commander.say(FUNCTION, around, assign())
+        await commander.next(msg.NeedFiles)
+        commander.say(piece(0, len(DATA)))
+        worker = await house.worker()
+        assert (Path(worker.spec.library) / "pkg/a.py").read_bytes() == DATA
+        assert not await asyncio.to_thread(os.listdir, worker.spec.cwd)
+        assert worker.spec.sys_path == []
+        commander.say(msg.ForgetEnvironment("e"))
+        await until(lambda: house.directories() == [Path(worker.spec.cwd)])
+
+
+async def test_contents_stay_for_the_next_session_of_their_token_and_no_other():
+    async with a_house() as house:
+        one = house.commander("a token")
+        one.say(with_files())
+        await one.next(msg.NeedFiles)
+        one.say(piece(0, len(DATA)))
+        await until(house.directories)
+        one.channel.close()
+        await until(lambda: not house.directories())
+        stranger, same = house.commander("another"), house.commander("a token")
+        for commander in (stranger, same):
+            commander.say(FUNCTION, with_files(), assign())
+        assert (await stranger.next(msg.NeedFiles)).sha256s == [DIGEST]
+        await house.worker()
+        assert not any(isinstance(m, msg.NeedFiles) for m in same.heard)
+
+
+async def test_contents_of_a_token_that_is_revoked_are_removed():
+    async with a_house() as house:
+        one = house.commander("a token")
+        one.say(with_files())
+        await one.next(msg.NeedFiles)
+        one.say(piece(0, len(DATA)))
+        await until(house.directories)
+        house.ref.tell(TokenRevoked("a token"))
+        await until(lambda: not house.contents())
+
+
+async def test_contents_that_were_spoilt_in_the_store_are_asked_for_again():
+    async with a_house() as house:
+        commander = house.commander()
+        commander.say(FUNCTION, with_files("e"), assign())
+        await commander.next(msg.NeedFiles)
+        commander.say(piece(0, len(DATA)))
+        await house.worker()
+        (kept,) = house.contents()
+        kept.write_bytes(b"spoilt")
+        commander.say(with_files("next"), assign(2, environment="next"))
+        assert (await commander.next(msg.NeedFiles)).sha256s == [DIGEST]
+        commander.say(piece(0, len(DATA)))
+        worker = await house.worker(1)
+        assert (Path(worker.spec.cwd) / "a.py").read_bytes() == DATA
+
+
 async def test_half_a_file_goes_with_the_session_that_sent_it():
     async with a_house() as house:
         commander = house.commander()
         commander.say(with_files())
         await commander.next(msg.NeedFiles)
         commander.say(piece(0, 5))
-        await until(lambda: list((house.workshop.root / "store").iterdir()))
+        await until(house.contents)
         commander.channel.close()
-        await until(lambda: not list((house.workshop.root / "store").iterdir()))
+        await until(lambda: not house.contents())
 
 
 # -- hostile Commanders ----------------------------------------------------------------

@@ -19,6 +19,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "pkg/sub/__pycache__").mkdir(parents=True)
     (folder / "foo.py").write_text("foo")
     (folder / "pkg/__init__.py").write_text("")
+    (folder / "data").mkdir()
+    (folder / "data/words.txt").write_text("words")
     (folder / "pkg/sub/mod.py").write_text("mod")
     (folder / "pkg/sub/__pycache__/mod.pyc").write_text("junk")
     monkeypatch.chdir(folder)
@@ -37,7 +39,19 @@ def test_a_relative_path_keeps_its_place_and_an_absolute_one_its_name(here: Path
 
 def test_directories_are_shipped_whole_but_for_what_is_made_again():
     assert paths("pkg") == ["pkg/__init__.py", "pkg/sub/mod.py"]
-    assert paths(".") == ["foo.py", "pkg/__init__.py", "pkg/sub/mod.py"]
+    assert paths(".") == ["foo.py", "data/words.txt", "pkg/__init__.py", "pkg/sub/mod.py"]
+
+
+def test_what_is_nobodys_source_a_secret_or_ignored_stays_here_unless_it_is_named(here: Path):
+    for path in (".venv/lib/a.py", "env/b.py", "node_modules/c.js", "build/d.o", "e.log", ".env"):
+        (here / path).parent.mkdir(parents=True, exist_ok=True)
+        (here / path).write_text("x")
+    (here / "env/pyvenv.cfg").write_text("home = /usr/bin")
+    (here / ".goliathignore").write_text("build/\n*.log\n")
+    (here / ".gitignore").write_text("data/\n")  # which may be what the calls are about
+    whole = [".gitignore", ".goliathignore", *paths("foo.py", "data", "pkg")]
+    assert sorted(paths(".")) == sorted(whole)
+    assert paths("build", "e.log", ".env") == ["build/d.o", "e.log", ".env"]
 
 
 def test_an_absolute_directory_keeps_its_name(here: Path):
@@ -147,7 +161,7 @@ def test_an_initializer_that_cannot_be_pickled_is_refused():
 
 def test_a_node_elsewhere_is_not_told_of_directories_here(here: Path):
     around = surroundings(["foo.py"], env_vars={"A": "1"}, cpus=2.5)
-    near, far = (around.message("n", same_machine=same) for same in (True, False))
+    near, far = (around.message("n", embedded=same) for same in (True, False))
     assert (near.cwd, far.cwd) == (str(here), "")
     assert near.sys_path
     assert not far.sys_path
@@ -156,4 +170,6 @@ def test_a_node_elsewhere_is_not_told_of_directories_here(here: Path):
 
 
 def test_shipped_modules_are_known_by_their_top_level_names():
-    assert surroundings(["foo.py", "pkg"]).shipped_modules == {"foo", "pkg"}
+    shipped = surroundings(["foo.py", "pkg", "data"]).shipped_modules
+    names = ["foo", "pkg", "pkg.sub.mod", "data", "bar", "foo_"]
+    assert [name for name in names if name in shipped] == ["foo", "pkg", "pkg.sub.mod"]
