@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, astuple
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from goliath import __version__, access, doctor
@@ -63,6 +64,16 @@ def _parser() -> argparse.ArgumentParser:
     actors.add_argument("--json", action="store_true", help="for programs")
     actors.set_defaults(command=_actors)
     _add_checkpoint(commands.add_parser("checkpoint", help="what the file of a checkpoint has"))
+    replay = commands.add_parser(
+        "replay",
+        help="make a fresh mind crash as one did whose journal was kept",
+        description="Tells a fresh mind (of a Commander or a Lieutenant) what one was told that "
+        "crashed, and prints each event with what the mind commands. Exits with 0 if that ends as "
+        "it did, and with 1 if it does not.",
+    )
+    replay.add_argument("file", metavar="FILE", type=Path, help="as the message of the crash says")
+    replay.add_argument("--json", action="store_true", help="a JSON object on each line")
+    replay.set_defaults(command=_replay)
     return parser
 
 
@@ -255,6 +266,12 @@ def _checkpoint(arguments: argparse.Namespace) -> Checkpoint:
     from goliath.actors.checkpoint import Checkpoint
 
     return Checkpoint(arguments.file, create=False)
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    from goliath.replaying import replay_file
+
+    return replay_file(arguments.file, as_json=arguments.json)
 
 
 def _kill_actor(arguments: argparse.Namespace) -> int:

@@ -65,5 +65,9 @@ class Actor:
         """What it was told last, one event a line, for whoever wonders why it crashed."""
         return ""
 
+    def keep_journal(self, error: BaseException) -> str:
+        """Put by what it was told, after it has crashed; a sentence that says where."""
+        return ""
+
     def stopping(self) -> None:
         """Called once, after the last message; a place to let go of things."""

@@ -126,7 +126,7 @@ class CommanderActor(Actor):
         self._shipping = Shipping(self._send_batch)
         self._mind = scheduler
         self._check = check
-        self._journal = Journal()
+        self._journal: Journal[ev.Event] = Journal()
         self._jobs: dict[JobId, desk.OpenJob] = {}
         self._parcels: dict[tuple[JobId, int], desk.Parcel] = {}
         self._nodes: dict[NodeId, _Node] = {}
@@ -217,6 +217,12 @@ class CommanderActor(Actor):
     def last_events(self) -> str:
         """See `Actor.last_events`."""
         return self._journal.text()
+
+    def keep_journal(self, error: BaseException) -> str:
+        """See `Actor.keep_journal`."""
+        from goliath.actors import recording  # both minds: nobody else needs them all
+
+        return recording.keep(self._mind, self._journal, error, checked=self._check)
 
     def stopping(self) -> None:
         """See `Actor.stopping`: nobody is left waiting for an outcome that cannot come."""

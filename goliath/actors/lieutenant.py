@@ -141,7 +141,7 @@ class LieutenantActor(Actor):
         self._premises = Premises(workshop, self)
         self._on_drained = on_drained
         self._check = check
-        self._journal = Journal()
+        self._journal: Journal[nd.NodeEvent] = Journal()
         self._sessions: dict[SessionId, _Session] = {}
         self._workers: dict[WorkerId, _Worker] = {}
         self._residence = Residence()
@@ -209,6 +209,12 @@ class LieutenantActor(Actor):
     def last_events(self) -> str:
         """See `Actor.last_events`."""
         return self._journal.text()
+
+    def keep_journal(self, error: BaseException) -> str:
+        """See `Actor.keep_journal`."""
+        from goliath.actors import recording  # both minds: nobody else needs them all
+
+        return recording.keep(self._mind, self._journal, error, checked=self._check)
 
     def stopping(self) -> None:
         """See `Actor.stopping`."""

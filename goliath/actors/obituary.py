@@ -7,10 +7,13 @@ import traceback
 from goliath.errors import LocalError
 
 
-def note_crash(error: BaseException, actor: str, last_events: str) -> None:
-    """Write on the error itself whom it ended, and what that actor was told last."""
+def note_crash(error: BaseException, actor: str, last_events: str, kept: str = "") -> None:
+    """Write on the error itself whom it ended, what that actor was told last, and where the rest
+    of that is kept."""
     journal = f", after this (seconds, events):\n{last_events}" if last_events else ""
     error.add_note(f"goliath: {actor} crashed{journal}")
+    if kept:
+        error.add_note(f"goliath: {kept}")
 
 
 def obituary(whose: str, error: BaseException) -> LocalError:

@@ -252,7 +252,8 @@ class _Cell:
     def _crash(self, error: BaseException) -> None:
         if self.alive:
             self.error = self._actor.crash = error
-            note_crash(error, self.name, self._actor.last_events())
+            told, kept = self._actor.last_events(), self._actor.keep_journal(error)
+            note_crash(error, self.name, told, kept)
             self._end()
 
     def _end(self) -> None:

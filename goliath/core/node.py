@@ -104,6 +104,10 @@ class Node:
         self._quotas = Quotas(self._queues, self._crew, self._residency.residents)
         self._solitude = Solitude(self._queues, self._crew, self._policy)
 
+    def made_of(self) -> tuple[int, Mapping[str, float], NodePolicy, Sequence[str]]:
+        """Its arguments: another one made of them, and told the same, decides the same."""
+        return self.slots, self.resources, self._policy, self.devices
+
     def handle(self, event: NodeEvent, now: float) -> list[NodeCommand]:
         """Take one event in; what is to be done about it, in order."""
         commands = list(self._on(event, now))

@@ -91,6 +91,10 @@ class Scheduler:
             self._wake,
         )
 
+    def made_of(self) -> tuple[BatchPolicy, int, float, float]:
+        """Its arguments: another one made of them, and told the same, decides the same."""
+        return self.policy, self.window_bytes, self.infeasible_after_s, self.infeasible_warn_s
+
     def handle(self, event: Event, now: float) -> list[Command]:
         """Take one event in; what is to be done about it, in order."""
         commands = list(self._on(event, now))

@@ -59,7 +59,7 @@ class Commander(Host):
         self.scheduler = Scheduler()
         self.jobs: dict[JobId, Job] = {}
         self.peers: list[Peer] = []
-        self.journal = Journal()
+        self.journal: Journal[ev.Event] = Journal()
         self._ledger = ledger
         self._nodes: dict[NodeId, Peer] = {}
         self._defined: set[tuple[NodeId, str]] = set()

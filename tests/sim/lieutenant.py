@@ -65,7 +65,7 @@ class Lieutenant(Host):
         self.node = Node(slots, self.resources, self._policy, devices)
         self.processes: dict[WorkerId, FakeProcess] = {}
         self.up = False
-        self.journal = Journal()
+        self.journal: Journal[ev.NodeEvent] = Journal()
         self.incarnation = 0
         self.lease_s = CONFIG.session_kill_s
         self.realms = ("",)  # who have a token here
@@ -94,6 +94,7 @@ class Lieutenant(Host):
         self.incarnation += 1
         self.up = True
         self.node = Node(self.slots, self.resources, self._policy, self.devices)
+        self.journal = Journal()
         self._wake_at = 0.0
         self._quotas = {}
         if self.world.chance(0.2):
