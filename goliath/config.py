@@ -47,6 +47,7 @@ class TransportConfig(_Knobs):
     handshake_message_max_bytes: int = KIB  # before login nobody may send more
     unauthenticated_max: int = 64  # connections that have not logged in, in all
     unauthenticated_per_address_max: int = 8
+    joined_max: int = 256  # nodes that have dialed in and wait, of one token
     failures_per_minute_max: int = 10  # bad logins of one address before it has to wait
     refusal_delay_s: float = 0.25  # every refused login takes this long
     ping_interval_s: float = 5.0

@@ -8,9 +8,9 @@ from typing import Any, Protocol
 from goliath.transport.handshake import Caller, ServerHandshake
 from goliath.transport.websocket import WebSocketLink
 
-Stay = Callable[[], Coroutine[Any, Any, str]]
+Stay = Callable[[], Coroutine[Any, Any, str | None]]
 """Everything that follows a login. When it ends, the link is closed. It returns what the other end
-has said that ended it; empty if it did not end so."""
+has said that ended it, if it ended so."""
 
 
 class Host(Protocol):

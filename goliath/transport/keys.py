@@ -6,7 +6,8 @@ arguments give the same bytes.
 A binding is text that both ends know of their connection and a relay cannot make the same:
 ``tls-server-end-point:<SHA-256 of the certificate>``; ``loopback:<port>`` or ``plain:<port>``
 without TLS; ``ca:<hostname>`` where a proxy ends the TLS and the client has checked the
-certificate.
+certificate; ``joined:<id>`` between a Commander and a node that has dialed a door (`lobby`), where
+each of the two has proved itself to the door by another of these before.
 """
 
 from __future__ import annotations
@@ -113,3 +114,8 @@ def ca_binding(hostname: str) -> str:
 def plain_binding(port: int, *, loopback: bool) -> str:
     """The binding of a connection without TLS: at least the port must be the one dialled."""
     return f"{'loopback' if loopback else 'plain'}:{port}"
+
+
+def joined_binding(node: str) -> str:
+    """The binding of a link to a node that has joined, by its random name."""
+    return f"joined:{node}"

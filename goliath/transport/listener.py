@@ -31,6 +31,7 @@ from goliath.transport.keys import (
     plain_binding,
     tls_binding,
 )
+from goliath.transport.proof import Nonsense, examine
 from goliath.transport.sockets import sockets_on, tune
 from goliath.transport.tls import ServerTls
 from goliath.transport.token import Token
@@ -273,11 +274,11 @@ class Listener:
                 link.needs_checksum = not guards(handshake.binding)
                 self._guard.trust(connection)
                 stay = await self._admit(link, handshake, caller, address)
-            offence = await stay() if stay is not None else ""
+            offence = await stay() if stay is not None else None
             if offence:
                 logger.warning("ended the session of %s: %s", address, offence)
                 code, reason = CLOSE_NONSENSE, offence
-        except (AuthenticationError, _Nonsense, TimeoutError) as exc:
+        except (AuthenticationError, Nonsense, TimeoutError) as exc:
             logger.warning("refused a login from %s: %r", address, exc)
             self._guard.failed(address, self._clock.now())
             await asyncio.sleep(self._config.refusal_delay_s)
@@ -297,11 +298,7 @@ class Listener:
             nonce=secrets.token_bytes(NONCE_BYTES),
             versions=self._versions,
         )
-        try:
-            await link.send_bytes(handshake.challenge(await self._hear(link)))
-            return handshake, handshake.verify(await self._hear(link))
-        except (ProtocolError, OSError) as exc:
-            raise _Nonsense(str(exc)) from exc
+        return handshake, await examine(link, handshake, self._config)
 
     async def _admit(
         self, link: WebSocketLink, handshake: ServerHandshake, caller: Caller, address: str
@@ -316,23 +313,11 @@ class Listener:
             await link.send_bytes(handshake.refuse(NOT_HERE))
         return None
 
-    async def _hear(self, link: WebSocketLink) -> bytes:
-        message = await link.receive()
-        if message is None:
-            raise ProtocolError("it left in the middle of the login")
-        if len(message) > self._config.handshake_message_max_bytes:
-            raise ProtocolError(f"{len(message)} bytes before login")
-        return message
-
     def _bindings(self, port: int) -> tuple[str, ...]:
         vouched = (ca_binding(self._public_name),) if self._public_name else ()
         if self._certificate is not None:
             return tls_binding(self._certificate), *vouched
         return plain_binding(port, loopback=True), plain_binding(port, loopback=False), *vouched
-
-
-class _Nonsense(Exception):  # noqa: N818 - internal, and the name says it
-    """A stranger said something that is not a login."""
 
 
 def _is_open(transport: asyncio.BaseTransport | None) -> bool:

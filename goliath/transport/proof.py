@@ -1,8 +1,9 @@
-"""A login, as whoever asks to be let in goes through it: four messages over a link."""
+"""A login over a link, as each of its ends goes through it: four messages."""
 
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,8 +15,17 @@ from goliath.errors import (
     GoliathError,
     ProtocolError,
 )
-from goliath.transport.handshake import WELCOME_MAX_BYTES, ClientHandshake
+from goliath.transport.connection import CLOSE_OK
+from goliath.transport.handshake import (
+    WELCOME_MAX_BYTES,
+    Caller,
+    ClientHandshake,
+    ServerHandshake,
+)
+from goliath.transport.keys import NONCE_BYTES
 from goliath.transport.road import Road
+from goliath.transport.token import Token
+from goliath.transport.versions import Versions
 from goliath.transport.websocket import CLOSE_UNAUTHENTICATED, WebSocketLink
 
 
@@ -83,3 +93,66 @@ async def prove(
         if isinstance(exc, GoliathError):
             raise
         raise ConnectionError(f"{name} hung up during the login: {exc}") from exc
+
+
+async def call_on(
+    road: Road,
+    token: Callable[[], Token],
+    wish: tuple[str, ...],
+    client_id: str,
+    config: TransportConfig,
+    clock: Clock,
+) -> WebSocketLink:
+    """Dial a door and log in for something else than a session; the link, if the wish is granted.
+
+    Raises:
+        GoliathError: there is no link, or what was asked for is refused.
+    """
+    link, binding = await road.open()
+    try:
+        handshake = ClientHandshake(
+            token(),
+            binding,
+            nonce=secrets.token_bytes(NONCE_BYTES),
+            client_id=client_id,
+            versions=Versions.current(),
+            wish=wish,
+        )
+        answer = await prove(link, handshake, road, binding, config, clock)
+        handshake.heed(answer.welcome)
+    except BaseException:
+        await link.close(CLOSE_OK)
+        raise
+    return link
+
+
+# -- the other end -----------------------------------------------------------------------
+
+
+class Nonsense(Exception):  # noqa: N818 - internal, and the name says it
+    """A stranger said something that is not a login."""
+
+
+async def examine(
+    link: WebSocketLink, handshake: ServerHandshake, config: TransportConfig
+) -> Caller:
+    """Hear a hello and the proof of a token. The answer to that is the caller's part.
+
+    Raises:
+        AuthenticationError: nothing was proved.
+        Nonsense: it was no login.
+    """
+
+    async def hear() -> bytes:
+        message = await link.receive()
+        if message is None:
+            raise ProtocolError("it left in the middle of the login")
+        if len(message) > config.handshake_message_max_bytes:
+            raise ProtocolError(f"{len(message)} bytes before login")
+        return message
+
+    try:
+        await link.send_bytes(handshake.challenge(await hear()))
+        return handshake.verify(await hear())
+    except (ProtocolError, OSError) as exc:
+        raise Nonsense(str(exc)) from exc

@@ -54,6 +54,7 @@ class WebSocketLink:
         self._transport = transport
         self._secure = secure
         self.needs_checksum = not secure
+        self._closed = asyncio.Event()
 
     def __repr__(self) -> str:
         return f"<WebSocketLink {'closed' if self._transport.is_closing() else 'open'}>"
@@ -80,6 +81,11 @@ class WebSocketLink:
     def abort(self) -> None:
         """Break the link now: a heartbeat or a close would wait for a peer that does not read."""
         self._transport.abort()
+        self._closed.set()
+
+    async def until_closed(self) -> None:
+        """Wait until whoever uses the link has closed or broken it."""
+        await self._closed.wait()
 
     async def close(self, code: int, reason: str = "") -> None:
         """End the link politely, within a second."""
@@ -94,6 +100,8 @@ class WebSocketLink:
         else:
             # Both have said that they end. TLS would say it once more, and wait for the answer.
             self._end()
+        finally:
+            self._closed.set()
 
     def _end(self) -> None:
         if self._secure:
