@@ -29,7 +29,7 @@ from contextlib import aclosing, closing
 from functools import partial
 from itertools import count
 from operator import itemgetter
-from typing import Any, Literal, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack
 from weakref import ReferenceType
 
 from goliath.actors import crossing, nested, passing
@@ -45,7 +45,7 @@ from goliath.actors.group import Group
 from goliath.actors.handles import HeldGrip
 from goliath.actors.inline import InlineCalls
 from goliath.actors.job import Job, Plan, Stretch
-from goliath.actors.link import Dialing
+from goliath.actors.link import Dialing, Place
 from goliath.actors.loop_bell import LoopBell
 from goliath.actors.object_ref import ObjectRef, made_here, stored
 from goliath.actors.options import RunOptions, make_plan
@@ -67,9 +67,13 @@ from goliath.clock import BootClock
 from goliath.config import TransportConfig
 from goliath.core.policy import RestartIntensity
 from goliath.machine import usable_cpus
+from goliath.own_door import OwnDoor
 from goliath.transport.address import Address, named_in_environ
 from goliath.transport.credentials import Credentials
 from goliath.transport.serialization import Row
+
+if TYPE_CHECKING:
+    from goliath.transport.road import Road
 
 T = TypeVar("T")
 
@@ -96,6 +100,11 @@ class Commander:
         token_file: path of a file (mode 0600) with the token.
         tls: ``"auto"`` (the login proves the certificate) or ``"ca"`` (an authority does, as it
             must where a proxy ends the TLS; the Lieutenant is then told its ``--public-name``).
+        listen: where nodes that cannot be dialed may join this Commander, ``(host, port)`` or
+            ``"host:port"``: those started with ``python -m goliath.lieutenant --join``. Port 0 is
+            any free one (see `listening`). It listens from its first use on, with the tokens of
+            ``token`` or ``token_file`` (which may hold several) and, off loopback, by TLS. Without
+            ``workers``, there is then no embedded Lieutenant.
         connect_timeout: seconds that the first use waits for a first Lieutenant.
         output: where worker prints go: ``"prefix"`` (this process's stdout and stderr, each line
             with function, node and worker), ``"raw"``, ``"off"``, or a callable that is given
@@ -114,6 +123,7 @@ class Commander:
         token: str | Mapping[str, str] | None = None,
         token_file: str | os.PathLike[str] | None = None,
         tls: str = "auto",
+        listen: Target_ | None = None,
         connect_timeout: float = 5.0,
         output: Target = "prefix",
         name: str | None = None,
@@ -129,10 +139,14 @@ class Commander:
             raise ValueError("no Lieutenant was named; leave the list out for an embedded one")
         addresses = {str(address): address for address in map(Address.parse, named)}
         self._addresses = addresses
+        credentials = Credentials(token, token_file)
+        door = None if listen is None else OwnDoor(Address.to_listen(listen), credentials)
+        self._door = door
         self._cluster = Cluster(
             list(addresses),
-            partial(_dial, addresses, Credentials(token, token_file), tls),
-            workers=workers or usable_cpus(),
+            partial(_dial, addresses, credentials, tls, door),
+            door=door,
+            workers=workers or (usable_cpus() if door is None else 0),
             connect_timeout_s=connect_timeout,
             printer=Printer(output),
             name=name or "goliath-commander",
@@ -142,7 +156,8 @@ class Commander:
         weakref.finalize(self, _close_forgotten, self._cluster, self._standing).atexit = False
 
     def __repr__(self) -> str:
-        return f"<Commander of {', '.join(self._addresses) or 'an embedded Lieutenant'}>"
+        door = [f"whoever joins {self._door.address}"] if self._door is not None else []
+        return f"<Commander of {', '.join([*self._addresses, *door]) or 'an embedded Lieutenant'}>"
 
     # -- sets of calls -----------------------------------------------------------------
 
@@ -493,6 +508,22 @@ class Commander:
         if crossing.mode is None:
             self._cluster.start()
 
+    @property
+    def listening(self) -> tuple[str, int] | None:
+        """Where nodes may join, host and port, from the first use on; before, and without
+        ``listen``: None.
+
+        Example:
+            >>> from goliath import Commander
+            >>> with Commander(listen="127.0.0.1:0", workers=1) as cmdr:
+            ...     cmdr.run(pow, [(2, 3)])
+            ...     cmdr.listening  # for `python -m goliath.lieutenant --join ws://127.0.0.1:...`
+            [8]
+            ('127.0.0.1', ...)
+        """
+        door = self._door
+        return (door.host, door.port) if door is not None and door.is_open else None
+
     def nodes(self) -> list[NodeInfo]:
         """What is known of each Lieutenant, those that are down included."""
         if crossing.mode is not None:
@@ -654,7 +685,8 @@ def _dial(
     addresses: Mapping[str, Address],
     credentials: Credentials,
     tls: str,
-    address: str,
+    door: OwnDoor | None,
+    place: Place,
     on_session: OnSession,
     on_trouble: Callable[[Exception], None],
 ) -> Dialing:
@@ -662,11 +694,22 @@ def _dial(
     from goliath.transport.dialer import Dialer
     from goliath.transport.road import DirectRoad
 
-    config = TransportConfig.from_environ()
+    config, clock = TransportConfig.from_environ(), BootClock()
+    road: Road
+    if place.node and not place.via:
+        assert door is not None, "somebody has joined at it"
+        road = door.road(place)
+    else:
+        address = addresses[place.via or place.address]
+        road = DirectRoad(address, credentials, config, tls=tls)
+        if place.node:
+            from goliath.transport.joined import RelayedRoad
+
+            road = RelayedRoad(place.address, place.node, road, config, clock)
     return Dialer(
-        DirectRoad(addresses[address], credentials, config, tls=tls),
+        road,
         config,
-        BootClock(),
+        clock,
         random.Random(),
         on_session=lambda channel, peer: on_session(
             channel, peer.server_id, peer.python, dict(peer.limits), peer.rtt_s

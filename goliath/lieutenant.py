@@ -7,16 +7,17 @@ Parses, wires, and gets out of the way. What a Lieutenant does is in
 from __future__ import annotations
 
 import asyncio
-import errno
 import gc
 import json
 import logging
 import os
+import platform
+import random
 import signal
 import sys
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from goliath.actors.embedded import node_policy
 from goliath.actors.fences import Fences
@@ -24,7 +25,7 @@ from goliath.actors.gatehouse import Gatehouse
 from goliath.actors.lieutenant import LieutenantActor
 from goliath.actors.nursery import Nursery
 from goliath.actors.portal import new_event_loop
-from goliath.actors.reception import Drain, SessionUp
+from goliath.actors.reception import Drain, NodesJoined, SessionUp
 from goliath.actors.system import ActorSystem
 from goliath.actors.workshop import Workshop
 from goliath.clock import BootClock
@@ -34,10 +35,11 @@ from goliath.core.ids import SessionId
 from goliath.core.node import Node
 from goliath.machine import hide_memory
 from goliath.node_options import (
+    Joining,
     LieutenantOptions,
     RefusedConfigurationError,
     options_from,
-    parser,
+    read_arguments,
 )
 from goliath.transport.credentials import RuntimeFile
 from goliath.transport.guard import door_limits
@@ -45,13 +47,14 @@ from goliath.transport.handshake import SESSION
 from goliath.transport.keys import fingerprint_of, tls_binding
 from goliath.transport.malloc import keep_freed_memory
 from goliath.transport.private_files import cache_directory
+from goliath.transport.sockets import why_not_bound
 
 if TYPE_CHECKING:
     from goliath.transport.channel import Channel
     from goliath.transport.handshake import Peer
-    from goliath.transport.listener import Listener
+    from goliath.transport.lobby import Waiting
 
-OK, REFUSED, CANNOT_BIND, BROKEN = 0, 2, 3, 70
+OK, REFUSED, CANNOT_BIND, NOT_LET_IN, BROKEN = 0, 2, 3, 4, 70
 
 _log = logging.getLogger("goliath.lieutenant")
 
@@ -90,7 +93,7 @@ class _Server:
         )
         self._ref = system.spawn(lambda: actor, "lieutenant")
         try:
-            return await self._listen()
+            return await (self._listen() if options.join is None else self._join(options.join))
         finally:
             await system.stop()
             await nursery.close()
@@ -99,6 +102,7 @@ class _Server:
 
     async def _listen(self) -> int:
         from goliath.transport.listener import Listener
+        from goliath.transport.lobby import ANSWER, JOIN, RELAY, Lobby
         from goliath.transport.sessions import GrantedSessions
 
         options = self._options
@@ -108,11 +112,9 @@ class _Server:
             self._transport,
             clock,
             on_session=partial(self._on_session, gatehouse),
-            limits=lambda kid: {
-                "slots": gatehouse.slots(kid, options.workers),
-                "resources": options.resources,
-            },
+            limits=lambda kid: self._limits(gatehouse.slots(kid, options.workers)),
         )
+        lobby = Lobby(self._transport, clock, on_change=self._on_joined_nodes)
         listener = Listener(
             options.host,
             options.port,
@@ -120,7 +122,7 @@ class _Server:
             options.tls,
             self._transport,
             clock,
-            hosts={SESSION: sessions},
+            hosts={SESSION: sessions, JOIN: lobby, ANSWER: lobby, RELAY: lobby},
             renewed=gatehouse.renewed,
             public_name=options.public_name,
             prefix=options.path_prefix,
@@ -141,20 +143,85 @@ class _Server:
         if options.tls is not None:
             _log.info("certificate %s", fingerprint_of(tls_binding(options.tls.certificate())))
         try:
-            self._catch_signals()
-            gc.collect()
-            gc.freeze()
-            print(
-                f"goliath lieutenant ready on {options.host}:{listener.port}, "
-                f"{options.workers} workers, pid {os.getpid()}",
-                flush=True,
-            )
-            await self._until_end(listener)
+            self._settle_down()
+            self._say(f"ready on {options.host}:{listener.port}")
+            await self._told.wait()
+            await listener.stop_accepting()
+            await self._drain()
         finally:
             if host_here is not None:
                 runtime.remove()
             await listener.close()
         return BROKEN if self._failure is not None else OK
+
+    async def _join(self, joining: Joining) -> int:
+        from goliath.transport.joiner import Joiner
+        from goliath.transport.road import DirectRoad
+        from goliath.transport.sessions import GrantedSessions
+
+        transport, clock = self._transport, BootClock()
+        address, place = joining.address, str(joining.address)
+        sessions = GrantedSessions(
+            transport,
+            clock,
+            on_session=lambda channel, peer: self._ref.tell(
+                SessionUp(SessionId(peer.session_id), channel, peer.kid)
+            ),
+            limits=lambda kid: self._limits(self._options.workers),
+        )
+        outage = Outage(place)
+
+        def on_joined() -> None:
+            outage.over()
+            self._say(f"joined {place}")
+
+        joiner = Joiner(
+            DirectRoad(
+                address,
+                joining.credentials,
+                transport,
+                tls=joining.tls,
+                whom="Commander or Lieutenant",
+                remedy="start this node with the right one: --token-file or GOLIATH_TOKEN_FILE",
+            ),
+            sessions,
+            transport,
+            clock,
+            random.Random(),
+            name=platform.node(),
+            on_joined=on_joined,
+            on_trouble=outage.note,
+        )
+        self._settle_down()
+        async with asyncio.TaskGroup() as tasks:
+            joined = tasks.create_task(joiner.run())
+            told = tasks.create_task(self._told.wait())
+            await asyncio.wait({joined, told}, return_when=asyncio.FIRST_COMPLETED)
+            told.cancel()
+            if joined.done():
+                print(f"goliath lieutenant: not let in: {joined.result()}", file=sys.stderr)
+                return NOT_LET_IN
+            sessions.drain()
+            await self._drain()
+            await sessions.send_away(lambda kid: False)
+            joined.cancel()
+        return BROKEN if self._failure is not None else OK
+
+    def _limits(self, slots: int) -> dict[str, Any]:
+        return {"slots": slots, "resources": self._options.resources}
+
+    def _settle_down(self) -> None:
+        self._catch_signals()
+        gc.collect()
+        gc.freeze()
+
+    def _say(self, what: str) -> None:
+        workers = self._options.workers
+        print(f"goliath lieutenant {what}, {workers} workers, pid {os.getpid()}", flush=True)
+
+    def _on_joined_nodes(self, kid: str, waiting: list[Waiting]) -> None:
+        _log.info("%d nodes have joined with that token now", len(waiting))
+        self._ref.tell(NodesJoined(kid, [[node.id, node.name] for node in waiting]))
 
     def _on_session(self, gatehouse: Gatehouse, channel: Channel, peer: Peer) -> None:
         entry = gatehouse.entry(peer.kid)
@@ -175,11 +242,9 @@ class _Server:
         if self._signals > 1:
             self._ended.set()
 
-    async def _until_end(self, listener: Listener) -> None:
-        await self._told.wait()
+    async def _drain(self) -> None:
         if self._failure is not None:
             return
-        await listener.stop_accepting()
         self._ref.tell(Drain())
         try:
             async with asyncio.timeout(self._options.drain_timeout_s):
@@ -198,15 +263,27 @@ class _Server:
             self._told.set()
 
 
+class Outage:
+    """While a node that dials out is not let in or does not get there: said once, in the log."""
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+        self._said = ""
+
+    def note(self, error: Exception) -> None:
+        """An attempt has failed, and will be repeated."""
+        if str(error) != self._said:
+            self._said = str(error)
+            _log.warning("not at %s, and dialing again until it answers: %s", self._place, error)
+
+    def over(self) -> None:
+        """It has got there."""
+        self._said = ""
+
+
 def _cannot_start(options: LieutenantOptions, exc: OSError) -> int:
     place = f"{options.host}:{options.port}"
-    if exc.errno == errno.EADDRINUSE:
-        reason = "another program listens there; choose another port, or 0 for a free one"
-    elif exc.errno == errno.EACCES:
-        reason = "this user may not listen there; choose a port above 1023"
-    else:
-        reason = exc.strerror or str(exc)
-    print(f"goliath lieutenant: cannot listen on {place}: {reason}", file=sys.stderr)
+    print(f"goliath lieutenant: cannot listen on {place}: {why_not_bound(exc)}", file=sys.stderr)
     return CANNOT_BIND
 
 
@@ -234,7 +311,7 @@ def _configure_logging(level: str, format_: str) -> None:
 
 def main(argv: Sequence[str] | None = None, program: str = "python -m goliath.lieutenant") -> int:
     """Run a Lieutenant until it is told to stop; its exit code."""
-    arguments = parser(program).parse_args(argv)
+    arguments = read_arguments(argv, program)
     keep_freed_memory()
     hide_memory()
     _configure_logging(arguments.log_level, arguments.log_format)

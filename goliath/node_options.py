@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +20,9 @@ from goliath.actors.fences import (
 from goliath.config import NodeConfig
 from goliath.errors import AuthenticationError, GoliathError
 from goliath.machine import gpu_ids, usable_cpus
-from goliath.transport.address import is_loopback
+from goliath.transport.address import Address, host_here, is_loopback
 from goliath.transport.certificate import own_certificate
+from goliath.transport.credentials import Credentials
 from goliath.transport.tls import ServerTls
 from goliath.transport.token import Token
 from goliath.transport.token_file import (
@@ -31,7 +33,6 @@ from goliath.transport.token_file import (
 )
 
 TOKEN_VARIABLES = ("GOLIATH_TOKEN", "GOLIATH_TOKEN_FILE")
-WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # and where such a one is found from here
 FLAG_OF = {"CPU": "WORKERS", "GPU": "--num-gpus", "memory": "--memory"}
 
 
@@ -40,11 +41,21 @@ class RefusedConfigurationError(GoliathError):
 
 
 @dataclass(frozen=True, slots=True)
+class Joining:
+    """Where a node is to be found that has no door of its own, and how it gets there."""
+
+    address: Address
+    credentials: Credentials
+    tls: str
+
+
+@dataclass(frozen=True, slots=True)
 class LieutenantOptions:
     """What the command line and the environment said."""
 
     host: str
     port: int
+    join: Joining | None  # instead of a door of its own
     workers: int
     token: NamedToken | None  # the only one, if they are not in a file
     token_file: WatchedTokens | None
@@ -67,9 +78,24 @@ class LieutenantOptions:
     def host_here(self) -> str | None:
         """Under which address a Commander on this machine finds it; None if under none that
         every machine has."""
-        if self.host in WILDCARDS:
-            return WILDCARDS[self.host]
-        return self.host if self.loopback else None
+        return host_here(self.host)
+
+
+def read_arguments(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
+    """The command line, read. One that makes no sense ends the process, with exit code 2."""
+    command = parser(program)
+    arguments = command.parse_args(argv)
+    if arguments.join is None and arguments.port is None:
+        command.error("HOST and PORT are needed, unless there is --join")
+    if arguments.join is not None and arguments.host is not None:
+        # What stands first, where there is no address of its own, is the number of slots.
+        if arguments.port is not None:
+            command.error("with --join a node does not listen: leave HOST and PORT out")
+        try:
+            arguments.workers, arguments.host = _positive(arguments.host), None
+        except (ValueError, argparse.ArgumentTypeError):
+            command.error(f"argument WORKERS: {arguments.host!r} is no number from 1 up")
+    return arguments
 
 
 def parser(program: str = "python -m goliath.lieutenant") -> argparse.ArgumentParser:
@@ -77,14 +103,26 @@ def parser(program: str = "python -m goliath.lieutenant") -> argparse.ArgumentPa
     arguments = argparse.ArgumentParser(
         prog=program,
         description="Serve this machine's CPUs to Commanders.",
-        epilog="Exit codes: 0 ok, 2 usage or refused configuration, 3 cannot bind. "
+        epilog="Exit codes: 0 ok, 2 usage or refused configuration, 3 cannot bind, 4 not let in. "
         "SIGTERM or SIGINT lets running calls finish; a second one ends at once.",
+        usage="%(prog)s [options] HOST PORT [WORKERS]\n"
+        "       %(prog)s [options] --join URL [WORKERS]",
     )
-    arguments.add_argument("host", metavar="HOST", help="name or address to listen on")
-    arguments.add_argument("port", metavar="PORT", type=_port, help="0 picks a free one")
+    arguments.add_argument("host", metavar="HOST", nargs="?", help="name or address to listen on")
+    arguments.add_argument("port", metavar="PORT", type=_port, nargs="?", help="0 picks a free one")
     arguments.add_argument(
         "workers", metavar="WORKERS", type=_positive, nargs="?", default=None,
         help="calls that run at once (default: the usable CPUs)",
+    )  # fmt: skip
+    arguments.add_argument(
+        "--join", type=_join, metavar="URL",
+        help="do not listen, but dial out to a Commander that listens, or to a Lieutenant that "
+        "Commanders can reach, such as wss://lab.example.org:8080",
+    )  # fmt: skip
+    arguments.add_argument(
+        "--tls", choices=("auto", "ca"), default="auto",
+        help="with --join: ca has an authority vouch for the certificate there, as behind a proxy "
+        "that ends the TLS",
     )  # fmt: skip
     arguments.add_argument(
         "--token-file", type=Path, metavar="F",
@@ -159,6 +197,13 @@ def _port(text: str) -> int:
     return port
 
 
+def _join(text: str) -> Address:
+    try:
+        return Address.parse(text)
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(str(exc)) from None
+
+
 def _public_name(text: str) -> tuple[str, str]:
     host, _, prefix = text.partition("/")
     if not host or any(c.isspace() or c in ":?#@" for c in text):
@@ -217,27 +262,60 @@ def options_from(arguments: argparse.Namespace) -> LieutenantOptions:
     Raises:
         RefusedConfigurationError: the combination is not safe, or not possible.
     """
+    if arguments.join is None:
+        return _listening(arguments)
+    for flag in ("tls_cert", "insecure_plaintext"):
+        if getattr(arguments, flag):
+            raise RefusedConfigurationError(
+                f"--{flag.replace('_', '-')} is for a node that listens, and with --join it does "
+                "not: what listens there has the certificate"
+            )
+    credentials = _credentials(arguments.token_file)
+    address = arguments.join
+    try:
+        if not address.loopback:  # where one may come later, with a Commander that starts
+            credentials.token_for(address)
+    except AuthenticationError as exc:
+        raise RefusedConfigurationError(str(exc)) from exc
+    return _options(arguments, join=Joining(address, credentials, arguments.tls))
+
+
+def _listening(arguments: argparse.Namespace) -> LieutenantOptions:
     loopback = is_loopback(arguments.host)
     token, file = _tokens(arguments.token_file)
-    public_name, path_prefix = arguments.public_name
+    public_name, _ = arguments.public_name
     if token is None and file is None and (public_name or not loopback):
         raise RefusedConfigurationError(
             f"{public_name or arguments.host} can be reached from other machines, and there is no "
             "token: make one with `(umask 077; goliath token new > FILE)`, copy the file to the "
             "Commanders, and give --token-file FILE here and token_file= there"
         )
+    tls = _tls(arguments, loopback=loopback)
+    return _options(arguments, token=token, file=file, tls=tls)
+
+
+def _options(
+    arguments: argparse.Namespace,
+    *,
+    join: Joining | None = None,
+    token: NamedToken | None = None,
+    file: WatchedTokens | None = None,
+    tls: ServerTls | None = None,
+) -> LieutenantOptions:
     try:
         devices = gpu_ids(arguments.num_gpus)
     except ValueError as exc:
         raise RefusedConfigurationError(f"--num-gpus: {exc}") from exc
     drain_s = arguments.drain_timeout
+    public_name, path_prefix = arguments.public_name
     return LieutenantOptions(
-        arguments.host,
-        arguments.port,
+        arguments.host or "",
+        arguments.port or 0,
+        join,
         arguments.workers or usable_cpus(),
         token,
         file,
-        _tls(arguments, loopback=loopback),
+        tls,
         public_name,
         path_prefix,
         arguments.max_tasks_per_worker,
@@ -283,6 +361,14 @@ def _tls(arguments: argparse.Namespace, *, loopback: bool) -> ServerTls | None:
             f"the certificate {cert} with the key {key} cannot be used ({exc}); {remedy}"
         ) from exc
     return tls
+
+
+def _credentials(path: Path | None) -> Credentials:
+    """What a node that joins was told of its token; and no trace of it left in the environment."""
+    environ = dict(os.environ)
+    for name in TOKEN_VARIABLES:
+        os.environ.pop(name, None)
+    return Credentials(token_file=path, environ=environ)
 
 
 def _tokens(path: Path | None) -> tuple[NamedToken | None, WatchedTokens | None]:

@@ -19,7 +19,8 @@ from typing import Any
 from goliath.actors import desk
 from goliath.actors.commander import CommanderActor, NodeInfo
 from goliath.actors.embedded import EmbeddedLieutenant
-from goliath.actors.link import Dialing, LinkActor
+from goliath.actors.joined import JoinedNodes
+from goliath.actors.link import CLOSE, Dialing, Door, LinkActor, Place
 from goliath.actors.obituary import obituary
 from goliath.actors.portal import Portal
 from goliath.actors.printing import Printer, write_to
@@ -47,17 +48,18 @@ SLOTS_MAX = 65_536
 OnSession = Callable[[Channel, str, str, dict[str, Any], float], None]
 """Channel, server id, Python version, limits, seconds there and back."""
 
-Dial = Callable[[str, OnSession, Callable[[Exception], None]], Dialing]
-"""Makes a dialer for an address, given what to call with sessions and with troubles."""
+Dial = Callable[[Place, OnSession, Callable[[Exception], None]], Dialing]
+"""Makes a dialer for a place, given what to call with sessions and with troubles."""
 
 
 class Cluster:
     """See the module's description.
 
     Args:
-        addresses: of the Lieutenants; none means an embedded one.
+        addresses: of the Lieutenants that are dialed.
         dial: makes the dialers.
-        workers: slots of the embedded Lieutenant.
+        door: where nodes join that cannot be dialed.
+        workers: slots of the embedded Lieutenant, if none are dialed; 0: there is none.
         connect_timeout_s: how long the first use waits for a first node.
         printer: gets what workers print.
         name: of the background thread.
@@ -68,6 +70,7 @@ class Cluster:
         addresses: Sequence[str],
         dial: Dial,
         *,
+        door: Door | None = None,
         workers: int,
         connect_timeout_s: float,
         printer: Printer,
@@ -75,6 +78,7 @@ class Cluster:
     ) -> None:
         self._addresses = tuple(addresses)
         self._dial = dial
+        self._door = door
         self._workers = workers
         self._connect_timeout_s = connect_timeout_s
         self._printer = printer
@@ -85,6 +89,8 @@ class Cluster:
         self._closed = False
         self.troupe = Troupe()
         self._dialers: dict[str, Dialing] = {}
+        self._joined = JoinedNodes()
+        self._links: dict[str, LocalRef] = {}  # of those that have joined
         self._system: ActorSystem | None = None
         self._embedded: EmbeddedLieutenant | None = None
         # What is known of the nodes, written in the loop's thread.
@@ -157,12 +163,12 @@ class Cluster:
             config.placement_warning_s,
         )
         channel = None
-        if not self._addresses:
+        if self._workers and not self._addresses:
             # First of all, so that it makes itself ready while the rest goes on.
             self._embedded = EmbeddedLieutenant(self._workers, NodeConfig.from_environ())
             channel = await self._embedded.start(system)
             resources = self._embedded.resources
-        commander = system.spawn(
+        self._actor = commander = system.spawn(
             lambda: CommanderActor(
                 scheduler,
                 self._addresses,
@@ -182,12 +188,17 @@ class Cluster:
                 )
             )
         for address in self._addresses:
-            system.spawn(
-                partial(self._link, address, commander), f"link {address}", Lifetime.PERMANENT
+            link = partial(self._link, Place(address), commander)
+            system.spawn(link, f"link {address}", Lifetime.PERMANENT)
+        if self._door is not None:
+            await self._door.open(
+                lambda places: self._on_nodes(desk.NodesListed("", places)), self._on_revoked
             )
         return commander
 
-    def _link(self, address: str, commander: LocalRef) -> LinkActor:
+    def _link(self, place: Place, commander: LocalRef) -> LinkActor:
+        address = place.address
+
         def on_session(
             channel: Channel, server_id: str, python: str, limits: dict[str, Any], rtt_s: float
         ) -> None:
@@ -200,19 +211,21 @@ class Cluster:
             commander.tell(desk.NodeTrouble(address, error))
 
         return LinkActor(
-            lambda: self._dial(address, on_session, on_trouble),
+            lambda: self._dial(place, on_session, on_trouble),
             lambda dialer: self._dialers.update({address: dialer}),
         )
 
     # -- the nodes, as far as users have to hear of them -------------------------------
 
-    def _on_nodes(self, news: desk.NodeUp | desk.NodeTrouble | desk.NodeDown) -> None:
+    def _on_nodes(self, news: desk.NewsOfNodes) -> None:
         with self._news:
             match news:
                 case desk.NodeUp(address):
                     self._up[address] = self._up.get(address, 0) + 1
                     self._troubles.pop(address, None)
                     self._said.discard(address)
+                    # What it said in an earlier life of who has joined it is no news any more.
+                    self._on_listed(address, ())
                 case desk.NodeTrouble(address, error):
                     self._troubles[address] = error
                     self._say_troubles()
@@ -221,7 +234,42 @@ class Cluster:
                     self._up[address] -= 1
                     if down_error is not None:
                         self._tell_user(f"lost {address} ({down_error}); its calls move on")
+                    self._forget_if_gone(address)
+                case desk.NodesListed(via, places):
+                    self._on_listed(via, places)
             self._news.notify_all()
+
+    def _on_listed(self, via: str, places: Sequence[Place]) -> None:
+        if via and via not in self._addresses:
+            return  # a node that has joined cannot be joined itself
+        new, gone = self._joined.listed(via, places)
+        for place in new:
+            self._begin_link(place)
+        for address in gone:
+            self._forget_if_gone(address)
+
+    def _begin_link(self, place: Place) -> None:
+        address = place.address
+        if address not in self._links:  # else it is back before its session was given up
+            assert self._system is not None, "the actors run"
+            link = partial(self._link, place, self._actor)
+            self._links[address] = self._system.spawn(link, f"link {address}", Lifetime.TRANSIENT)
+
+    def _forget_if_gone(self, address: str) -> None:
+        """A node that had joined may come back as long as there is its session."""
+        if address in self._links and address not in self._joined and not self._up.get(address):
+            self._links.pop(address).tell(CLOSE)
+            self._dialers.pop(address, None)
+            for known in (self._up, self._troubles):
+                known.pop(address, None)
+            self._said.discard(address)
+            self._actor.tell(desk.NodeGone(address))
+
+    def _on_revoked(self, realm: str) -> None:
+        """No node that has joined with that token is to be used any more."""
+        for address in self._joined.of_realm(realm):
+            if address in self._links:
+                self._links[address].tell(CLOSE)
 
     def _say_troubles(self) -> None:
         """Once an outage, and not while the user may yet get it as an exception."""
@@ -238,14 +286,22 @@ class Cluster:
 
     def _await_first_node(self) -> None:
         until = time.monotonic() + self._connect_timeout_s
+        told = False
         with self._news:
             while not any(self._up.values()):
                 if self._closed or self._failure is not None:
                     return  # which is said by whoever asks for what runs
                 errors = [self._troubles.get(address) for address in self._addresses]
-                hopeless = errors and all(
-                    isinstance(e, AuthenticationError | VersionMismatchError) for e in errors
+                hopeless = (
+                    self._door is None
+                    and errors
+                    and all(
+                        isinstance(e, AuthenticationError | VersionMismatchError) for e in errors
+                    )
                 )
+                if self._door is not None and not told:
+                    told = True
+                    self._tell_user(f"waiting for a node to join at {self._door.address}")
                 if hopeless or not self._news.wait(until - time.monotonic()):
                     raise self._no_node()
             self._ready = not self._closed
@@ -253,11 +309,22 @@ class Cluster:
 
     def _no_node(self) -> GoliathError:
         errors = [error for a in self._addresses if (error := self._troubles.get(a))]
-        if len(errors) == len(self._addresses) and len({type(e) for e in errors}) == 1:
+        door = self._door
+        if (
+            door is None
+            and len(errors) == len(self._addresses)
+            and len({type(e) for e in errors}) == 1
+        ):
             kind = type(errors[0])
             if issubclass(kind, GoliathError):
                 return kind("; ".join(dict.fromkeys(map(str, errors))))
         reasons = [f"{a}: {self._troubles.get(a, 'no answer')}" for a in self._addresses]
+        if door is not None:
+            reasons += [str(self._troubles[a]) for a in self._links if a in self._troubles]
+            reasons.append(
+                f"none has joined at {door.address}: start one with `python -m goliath.lieutenant "
+                "--join`, or wait longer with connect_timeout="
+            )
         return NoConnectionError(
             f"no Lieutenant was reached within {self._connect_timeout_s:g} s "
             f"({'; '.join(reasons) or 'the embedded one did not start'})"
@@ -294,7 +361,7 @@ class Cluster:
 
     def warn_of_detached(self, name: str) -> None:
         """An embedded node cannot keep what it promises: it ends with this process."""
-        if not self._addresses:
+        if self._embedded is not None and not (self._addresses or self._door):
             self._tell_user(
                 f"actor {name!r} is detached, but lives on the Lieutenant that is embedded in this "
                 "process, and ends with it; it stays if you start one (goliath lieutenant "
@@ -358,8 +425,11 @@ class Cluster:
             portal.close()
 
     async def _end(self) -> None:
-        for dialer in list(self._dialers.values()):
-            await dialer.close()
+        async with asyncio.TaskGroup() as goodbyes:
+            for dialer in list(self._dialers.values()):
+                goodbyes.create_task(dialer.close())
+        if self._door is not None:
+            await self._door.close()
         if self._system is not None:
             await self._system.stop()
         if self._embedded is not None:

@@ -20,13 +20,14 @@ from goliath.actors.deposits import DEPOSIT_BYTES, Deposit, Deposits, gathered, 
 from goliath.actors.deputies import Deputies
 from goliath.actors.filesending import Way, send_files
 from goliath.actors.glimpse import call_given
+from goliath.actors.link import Place
 from goliath.actors.obituary import obituary
 from goliath.actors.outcomes import Setback, Where
 from goliath.actors.portal import Poster
 from goliath.actors.postmortem import Report
 from goliath.actors.ref import AskableRef
 from goliath.actors.remoting import Inbound, RemoteRef
-from goliath.actors.scrutiny import are_calls, are_deposits, are_ranges, are_strings
+from goliath.actors.scrutiny import are_calls, are_deposits, are_nodes, are_ranges, are_strings
 from goliath.actors.shipping import Shipping
 from goliath.actors.sightings import Enquiries, Then
 from goliath.actors.surroundings import ShippedFile, Surroundings
@@ -103,7 +104,7 @@ class CommanderActor(Actor):
         scheduler: the mind.
         addresses: what the Commander was told to use, for `NodeInfo`s of those that are down.
         on_output: called with node, message for whatever workers print.
-        on_nodes: called whenever a session begins or fails to.
+        on_nodes: called whenever a session begins, fails to or ends, and when nodes join.
         portal: the way into this thread for others.
         troupe: the actors that the user has made.
         on_warning: called with what the user should hear before it becomes an error.
@@ -115,7 +116,7 @@ class CommanderActor(Actor):
         addresses: Sequence[str],
         *,
         on_output: Callable[[str, msg.Output], None],
-        on_nodes: Callable[[desk.NodeUp | desk.NodeTrouble | desk.NodeDown], None],
+        on_nodes: Callable[[desk.NewsOfNodes], None],
         portal: Poster,
         troupe: Troupe | None = None,
         on_warning: Callable[[str], None],
@@ -191,6 +192,8 @@ class CommanderActor(Actor):
             case desk.NodeTrouble(address, error):
                 self._troubles[address] = str(error)
                 self._on_nodes(message)
+            case desk.NodeGone(address):
+                self._troubles.pop(address, None)
             case desk.NodeWritable(node):
                 if node in self._nodes:
                     self._nodes[NodeId(node)].way.writable()
@@ -417,6 +420,12 @@ class CommanderActor(Actor):
                 node.status = said
             case msg.Draining():
                 self._on_draining(node)
+            case msg.JoinedNodes(nodes):
+                if not are_nodes(nodes):
+                    return self._accuse(node, "nodes that have joined it, which cannot be")
+                via = node.up.address
+                places = [Place.of(joined, name, via=via) for joined, name in nodes]
+                self._on_nodes(desk.NodesListed(via, places))
             case _:
                 pass  # of a newer Lieutenant, or meant for it: nothing we could act on
         return None

@@ -13,6 +13,7 @@ from dataclasses import field
 from typing import Any, Protocol
 
 from goliath.actors.deposits import Deposit
+from goliath.actors.link import Place
 from goliath.actors.obituary import obituary
 from goliath.actors.outcomes import Setback, Where
 from goliath.actors.ref import AskableRef
@@ -226,6 +227,22 @@ class NodeTrouble:
 
 
 @record
+class NodesListed:
+    """The nodes that have joined somewhere, all of them: at the Lieutenant of that address or, if
+    there is none, at this Commander's own door."""
+
+    via: str
+    places: Sequence[Place]
+
+
+@record
+class NodeGone:
+    """A node that had joined has left, and its session is over: it may never come back."""
+
+    address: str
+
+
+@record
 class NodeHeard:
     """A Lieutenant said something."""
 
@@ -251,3 +268,6 @@ class NodeWritable:
 @record
 class DescribeNodes:
     """A question: what is known of every Lieutenant (`NodeInfo`s)."""
+
+
+NewsOfNodes = NodeUp | NodeTrouble | NodeDown | NodesListed

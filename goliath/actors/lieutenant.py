@@ -23,6 +23,7 @@ from goliath.actors.premises import Environment, Furnished, Premises
 from goliath.actors.process import ExitReport, Process
 from goliath.actors.reception import (
     Drain,
+    NodesJoined,
     SessionDown,
     SessionHeard,
     SessionUp,
@@ -74,6 +75,7 @@ _log = logging.getLogger("goliath.lieutenant")
 class _Session:
     id: SessionId
     ref: RemoteRef
+    realm: str = ""
     functions: dict[str, msg.DefineFunction] = field(default_factory=dict)
     batches: dict[tuple[BatchId, Attempt], msg.AssignBatch] = field(default_factory=dict)
     detaching: dict[tuple[BatchId, Attempt], Lodger] = field(default_factory=dict)
@@ -145,6 +147,7 @@ class LieutenantActor(Actor):
         self._sessions: dict[SessionId, _Session] = {}
         self._workers: dict[WorkerId, _Worker] = {}
         self._residence = Residence()
+        self._joined: dict[str, list[list[str]]] = {}  # the nodes that wait here, by realms
         self._draining = False
         # What the report being handled brought with it.
         self._payload: Payload = b""
@@ -167,7 +170,7 @@ class LieutenantActor(Actor):
 
     # -- what it is told ---------------------------------------------------------------
 
-    def receive(self, message: Any) -> Any:  # noqa: C901
+    def receive(self, message: Any) -> Any:  # noqa: C901, PLR0912
         """See `Actor.receive`."""
         match message:  # one arm a message: a table, not a maze
             case WorkerHeard(worker, said):
@@ -185,6 +188,8 @@ class LieutenantActor(Actor):
                 self._premises.forget_realm(realm)
             case SessionDown(session, _):
                 self._on_session_down(session)
+            case NodesJoined(realm, nodes):
+                self._on_nodes_joined(realm, nodes)
             case SessionWritable(session):
                 self._resume_output(session)
             case Furnished():
@@ -224,7 +229,8 @@ class LieutenantActor(Actor):
     # -- sessions ----------------------------------------------------------------------
 
     def _on_session_up(self, session_id: SessionId, channel: Channel, realm: str) -> None:
-        self._sessions[session_id] = _Session(session_id, RemoteRef(session_id, channel))
+        session = _Session(session_id, RemoteRef(session_id, channel), realm)
+        self._sessions[session_id] = session
         channel.attach(
             Inbound(
                 self.context.ref,
@@ -235,6 +241,14 @@ class LieutenantActor(Actor):
         )
         self._premises.open(session_id, realm)
         self.decide(nd.SessionOpened(session_id, realm))
+        if joined := self._joined.get(realm):
+            session.ref.tell(msg.JoinedNodes(joined))
+
+    def _on_nodes_joined(self, realm: str, nodes: list[list[str]]) -> None:
+        self._joined[realm] = nodes
+        for session in self._sessions.values():
+            if session.realm == realm:
+                session.ref.tell(msg.JoinedNodes(nodes))
 
     def _on_session_down(self, session_id: SessionId) -> None:
         if self._sessions.pop(session_id, None) is not None:

@@ -34,6 +34,14 @@ class TokenRevoked:
 
 
 @record
+class NodesJoined:
+    """Those are the nodes that wait here for the holders of a token: ``[id, name]`` of each."""
+
+    realm: str
+    nodes: list[list[str]]
+
+
+@record
 class SessionHeard:
     """A Commander said something."""
 

@@ -5,10 +5,16 @@ All of it costs once a batch or less; an empty list costs nothing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from goliath.transport.messages import Payload
+
+NODES_MAX = 4096
+"""More that have joined one Lieutenant are not believed: each is dialed."""
+
+_NODE = re.compile(r"[0-9a-f]{16} [A-Za-z0-9._-]{1,64}")
 
 
 def are_calls(calls: Sequence[Any], lo: int, hi: int) -> bool:
@@ -56,6 +62,17 @@ def are_deposits(
 def are_strings(values: Sequence[Any]) -> bool:
     """Whether there are strings only."""
     return all(type(value) is str for value in values)
+
+
+def are_nodes(nodes: Sequence[Any]) -> bool:
+    """Whether each is the ``[id, name]`` of a node, and they are no more than there may be."""
+    return len(nodes) <= NODES_MAX and all(
+        isinstance(node, list)
+        and len(node) == 2
+        and are_strings(node)
+        and _NODE.fullmatch(" ".join(node)) is not None
+        for node in nodes
+    )
 
 
 def are_amounts(amounts: Mapping[Any, Any]) -> bool:

@@ -159,7 +159,7 @@ class Node:
         assert not self.running, f"{self!r} runs already"
         self._let_go()
         self._told = False
-        command = [*self._inside, sys.executable, *self._launcher, self.host, str(self.port)]
+        command = [*self._inside, sys.executable, *self._launcher, *self._place()]
         if self._given is not None:
             command.append(str(self._given))
         with self._log("out").open("wb") as out, self._log("err").open("ab") as err:
@@ -171,6 +171,10 @@ class Node:
                 env=self._environ,
             )
         return self
+
+    def _place(self) -> list[str]:
+        """What the node command is told of where it is to be found."""
+        return [self.host, str(self.port)]
 
     def wait_ready(self) -> Self:
         """Read the ready line.

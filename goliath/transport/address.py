@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # and where such a one is found from here
 DEFAULT_PORTS = {"ws": 80, "wss": 443}
 
 
@@ -27,6 +28,24 @@ class Address:
     def loopback(self) -> bool:
         """Whether it names this machine's loopback interface."""
         return is_loopback(self.host)
+
+    @classmethod
+    def to_listen(cls, target: object) -> Address:
+        """Read where a user wants to listen: no URL, and port 0 is any free one.
+
+        Raises:
+            ValueError: it is no such place; the message shows the forms that are.
+        """
+        match target:
+            case str() if "://" not in target:
+                return cls._parse_pair(target, port_min=0)
+            case (str(host), port):
+                return cls._checked(host, port, repr(target), port_min=0)
+            case _:
+                raise ValueError(
+                    f"{target!r} is no place to listen at: write ('0.0.0.0', 9000) or "
+                    "'0.0.0.0:9000'; port 0 is any free one"
+                )
 
     @classmethod
     def parse(cls, target: object) -> Address:
@@ -57,7 +76,7 @@ class Address:
         return cls(plain.host, plain.port, parts.scheme, parts.path.rstrip("/"))
 
     @classmethod
-    def _parse_pair(cls, text: str) -> Address:
+    def _parse_pair(cls, text: str, port_min: int = 1) -> Address:
         host, colon, port = text.strip().rpartition(":")
         if not colon or not port.isascii() or not port.isdigit():
             raise _no_address(repr(text))
@@ -65,11 +84,11 @@ class Address:
             host = host[1:-1]
         elif ":" in host:
             raise _no_address(repr(text))
-        return cls._checked(host, int(port), repr(text))
+        return cls._checked(host, int(port), repr(text), port_min)
 
     @classmethod
-    def _checked(cls, host: str, port: object, shown: str) -> Address:
-        if isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 65536:
+    def _checked(cls, host: str, port: object, shown: str, port_min: int = 1) -> Address:
+        if isinstance(port, bool) or not isinstance(port, int) or not port_min <= port < 65536:
             raise _no_address(shown)
         if not host or any(c.isspace() or c in "/@" for c in host):
             raise _no_address(shown)
@@ -90,6 +109,12 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.partition("%")[0]).is_loopback
     except ValueError:
         return False
+
+
+def host_here(host: str) -> str | None:
+    """Under which address whoever listens on ``host`` is found from this machine; None if under
+    none that every machine has."""
+    return WILDCARDS.get(host) or (host if is_loopback(host) else None)
 
 
 def _no_address(shown: str) -> ValueError:

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from goliath.errors import AuthenticationError
@@ -19,7 +20,13 @@ from goliath.transport.private_files import (
     write_private,
 )
 from goliath.transport.token import Token
-from goliath.transport.token_file import read_token_file
+from goliath.transport.token_file import (
+    DEFAULT,
+    NamedToken,
+    WatchedTokens,
+    default_token_file,
+    read_token_file,
+)
 
 # -- runtime files -----------------------------------------------------------------------
 
@@ -64,13 +71,17 @@ class RuntimeFile:
             self.path.unlink(missing_ok=True)
 
 
+COMMANDER = "commander"
+"""The ``role`` in the runtime file of a Commander that listens for nodes."""
+
+
 def running_here(environ: Mapping[str, str] | None = None) -> list[str]:
     """``"host:port"`` of this user's Lieutenants that run on this machine and have left word."""
     found = []
     for path in sorted(runtime_directory(environ).glob("*.json")):
         if path.stem.isdecimal():
             record = RuntimeFile(int(path.stem), environ=environ).read()
-            if record is not None:
+            if record is not None and record.get("role") != COMMANDER:
                 found.append(str(Address.parse((str(record.get("host")), int(path.stem)))))
     return found
 
@@ -112,6 +123,34 @@ class Credentials:
         if environ.get("GOLIATH_TOKEN"):
             return Token.parse(environ["GOLIATH_TOKEN"])
         return self._found(address)
+
+    def accepted_at(self, address: Address) -> tuple[NamedToken | None, WatchedTokens | None]:
+        """The only token, or the file of all, that a Commander lets nodes in by where it listens;
+        neither on loopback, if nothing was given.
+
+        Raises:
+            AuthenticationError: there is none, or what was found is no token.
+            OSError: a file cannot be looked at.
+        """
+        environ = os.environ if self.environ is None else self.environ
+        given = self._given(address)
+        path = self.token_file or environ.get("GOLIATH_TOKEN_FILE")
+        if given is None and path is None:
+            given = environ.get("GOLIATH_TOKEN") or None
+        if given is not None:
+            token = given if isinstance(given, Token) else Token.parse(given)
+            return NamedToken(DEFAULT, token), None
+        if path is None and default_token_file(environ).exists():
+            path = default_token_file(environ)
+        if path is not None:
+            return None, WatchedTokens(Path(path))
+        if not address.loopback:
+            raise AuthenticationError(
+                f"{address.host} can be reached from other machines, and there is no token: make "
+                "one with `(umask 077; goliath token new > FILE)`, copy the file to the nodes, and "
+                "give token_file= here and --token-file FILE there"
+            )
+        return None, None
 
     def scheme_for(self, address: Address) -> str:
         """``ws`` or ``wss``: as the URL says, else the runtime file, else by the address."""

@@ -458,6 +458,15 @@ class Actors(Message):
 
 
 @record
+class JoinedNodes(Message):
+    """The nodes that have joined this one and wait here for Commanders with this token: ``[id,
+    name]`` of each. Said at the beginning, if there are any, and whenever one comes or goes."""
+
+    kind: ClassVar[str] = "joined-nodes"
+    nodes: list[list[str]]
+
+
+@record
 class Draining(Message):
     """The node finishes what it runs and takes nothing new; the queue comes back unstarted."""
 

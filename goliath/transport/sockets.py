@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from typing import Any
 
@@ -45,6 +46,15 @@ async def _resolve(host: str, port: int) -> list[tuple[socket.AddressFamily, tup
     except socket.gaierror:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, **options)
     return [(family, address) for family, _, _, _, address in found]
+
+
+def why_not_bound(exc: OSError) -> str:
+    """What to tell somebody who cannot listen where he wants to."""
+    if exc.errno == errno.EADDRINUSE:
+        return "another program listens there; choose another port, or 0 for a free one"
+    if exc.errno == errno.EACCES:
+        return "this user may not listen there; choose a port above 1023"
+    return exc.strerror or str(exc)
 
 
 def tune(sock: Any, config: TransportConfig) -> None:

@@ -17,6 +17,7 @@ from goliath.actors.bell import ThreadBell
 from goliath.actors.cluster import Cluster
 from goliath.actors.driving import drive, rows_of
 from goliath.actors.job import Job
+from goliath.actors.link import Place
 from goliath.actors.options import make_plan
 from goliath.actors.printing import Printer
 from goliath.actors.submission import Submission
@@ -109,8 +110,8 @@ class Net:
     def cluster(self, lazy: bool = False, timeout_s: float = 5.0, **at: Any) -> Cluster:
         """A cluster; ``at`` says what each address leads to: limits, an error, or nothing."""
 
-        def dial(address: str, on_session: Any, on_trouble: Any) -> FakeDialer:
-            return FakeDialer(on_session, on_trouble, at[address], self.nodes, lazy)
+        def dial(place: Place, on_session: Any, on_trouble: Any) -> FakeDialer:
+            return FakeDialer(on_session, on_trouble, at[place.address], self.nodes, lazy)
 
         cluster = Cluster(
             list(at),
@@ -409,7 +410,7 @@ def test_a_commander_that_was_dropped_is_closed_behind_its_last_call(
     monkeypatch.setattr(
         door,
         "_dial",
-        lambda addresses, credentials, tls, address, on_session, on_trouble: FakeDialer(
+        lambda addresses, credentials, tls, own, place, on_session, on_trouble: FakeDialer(
             on_session, on_trouble, GOOD, net.nodes, False
         ),
     )
@@ -458,7 +459,7 @@ def commander(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setattr(
         door,
         "_dial",
-        lambda addresses, credentials, tls, address, on_session, on_trouble: FakeDialer(
+        lambda addresses, credentials, tls, own, place, on_session, on_trouble: FakeDialer(
             on_session, on_trouble, GOOD, nodes, False
         ),
     )
