@@ -71,13 +71,21 @@ class Guard(Generic[C]):
         return list(self._excess(strangers, live, now))
 
     def _excess(self, strangers: list[C], live: Mapping[C, str], now: float) -> Iterable[C]:
-        """The oldest may stay: newcomers must not push out who is about to prove himself."""
+        """The oldest may stay: newcomers must not push out who is about to prove himself.
+
+        Where somebody has logged in there may be as many more: nodes that have joined dial again
+        when they are wanted, all at once, and a router may stand before all of them.
+        """
         config, of_address, kept = self._config, Counter[str](), 0
+        known = Counter(live[connection] for connection in self._trusted)
         for connection in strangers:
             address = live[connection]
-            if (
-                now - self._since[connection] >= config.handshake_max_s
-                or kept >= config.unauthenticated_max
+            if now - self._since[connection] >= config.handshake_max_s:
+                yield connection
+            elif known[address]:
+                known[address] -= 1
+            elif (
+                kept >= config.unauthenticated_max
                 or of_address[address] >= config.unauthenticated_per_address_max
             ):
                 yield connection

@@ -36,6 +36,17 @@ def test_there_may_be_so_many_strangers_in_all():
     assert guard.sweep(live, 0.0) == ["e", "f"]
 
 
+def test_where_somebody_has_logged_in_there_may_be_as_many_strangers_more():
+    guard = Guard[str](CONFIG)
+    guard.sweep({"a": "1", "b": "1"}, 0.0)
+    guard.trust("a")
+    guard.trust("b")
+    many = dict.fromkeys("abcdefgh", "1")
+    assert guard.sweep(many, 1.0) == ["g", "h"], "two, and two that are known"
+    assert guard.sweep({**many, "x": "2", "y": "3", "z": "4"}, 2.0) == ["g", "h", "z"]
+    assert guard.sweep({"b": "1", "c": "1", "d": "1", "e": "1", "f": "1"}, 3.0) == ["f"]
+
+
 def test_connections_that_are_gone_are_forgotten():
     guard = Guard[str](CONFIG)
     guard.sweep({"a": "1"}, 0.0)
