@@ -164,9 +164,7 @@ class _Server:
         sessions = GrantedSessions(
             transport,
             clock,
-            on_session=lambda channel, peer: self._ref.tell(
-                SessionUp(SessionId(peer.session_id), channel, peer.kid)
-            ),
+            on_session=self._on_session_there,
             limits=lambda kid: self._limits(self._options.workers),
         )
         outage = Outage(place)
@@ -206,6 +204,10 @@ class _Server:
             await sessions.send_away(lambda kid: False)
             joined.cancel()
         return BROKEN if self._failure is not None else OK
+
+    def _on_session_there(self, channel: Channel, peer: Peer) -> None:
+        _log.info("a Commander has logged in by way of %s", peer.address)
+        self._ref.tell(SessionUp(SessionId(peer.session_id), channel, peer.kid))
 
     def _limits(self, slots: int) -> dict[str, Any]:
         return {"slots": slots, "resources": self._options.resources}

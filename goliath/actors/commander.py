@@ -55,7 +55,8 @@ class NodeInfo:
 
     Attributes:
         node_id: name of the session, such as ``"lab1:8080#1"``; of the address when down.
-        address: ``"host:port"``, or ``"embedded"``.
+        address: ``"host:port"``; of a node that has joined ``"name/number"``, by the name of its
+            machine; or ``"embedded"``.
         workers: slots, calls that can run at once there.
         busy: slots in use, by any Commander, when it was last heard.
         queued: batches waiting there.

@@ -19,7 +19,11 @@ class Host(Protocol):
     async def admit(
         self, link: WebSocketLink, handshake: ServerHandshake, caller: Caller, address: str
     ) -> Stay | None:
-        """Answer the caller's proof, within the time of a login; None if it is turned away."""
+        """Answer the caller's proof; None if it is turned away. It has the time of another login.
+
+        Raises:
+            OSError: the caller has hung up.
+        """
 
     def drain(self) -> None:
         """Take in nobody new."""

@@ -178,6 +178,9 @@ class Joiner:
             caller = await examine(link, handshake, self._config)
             if caller.wish[0] != SESSION:
                 raise Nonsense("a node that has joined is asked for sessions only")
-            stay = await self._host.admit(link, handshake, caller, self._road.name)
+            try:
+                stay = await self._host.admit(link, handshake, caller, self._road.name)
+            except OSError:
+                return  # it has hung up
         if stay is not None:
             await stay()

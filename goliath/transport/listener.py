@@ -273,7 +273,8 @@ class Listener:
                 handshake, caller = await self._authenticate(link, bindings)
                 link.needs_checksum = not guards(handshake.binding)
                 self._guard.trust(connection)
-                stay = await self._admit(link, handshake, caller, address)
+            # It has proved itself: whatever takes too long from now on, it is no failed login.
+            stay = await self._admit(link, handshake, caller, address)
             offence = await stay() if stay is not None else None
             if offence:
                 logger.warning("ended the session of %s: %s", address, offence)
@@ -307,10 +308,11 @@ class Listener:
         if not self._keyring.find(caller.kid)[1]:
             raise AuthenticationError(REFUSED)  # it was revoked a moment ago
         host = self._hosts.get(caller.wish[0])
-        if host is not None:
-            return await host.admit(link, handshake, caller, address)
-        with suppress(OSError):
-            await link.send_bytes(handshake.refuse(NOT_HERE))
+        with suppress(TimeoutError, OSError):
+            async with asyncio.timeout(self._config.handshake_max_s):
+                if host is not None:
+                    return await host.admit(link, handshake, caller, address)
+                await link.send_bytes(handshake.refuse(NOT_HERE))
         return None
 
     def _bindings(self, port: int) -> tuple[str, ...]:

@@ -19,7 +19,6 @@ import re
 import secrets
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -116,10 +115,7 @@ class Lobby:
                     return await self._relay(link, handshake, caller, node)
             raise ConnectionError("this is not how one asks for a node")
         except ConnectionError as refusal:
-            with suppress(OSError):
-                await link.send_bytes(handshake.refuse(str(refusal)))
-        except OSError:
-            pass  # it has hung up
+            await link.send_bytes(handshake.refuse(str(refusal)))
         return None
 
     def _staying(self, link: WebSocketLink, kid: str, stay: Stay) -> Stay:

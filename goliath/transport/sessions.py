@@ -95,10 +95,7 @@ class GrantedSessions:
             seen=held.channel.seen if held is not None else 0,
             limits={**self._limits(caller.kid), KILLS_AFTER: self._config.session_kill_s},
         )
-        try:
-            await link.send_bytes(welcome)
-        except OSError:
-            return None
+        await link.send_bytes(welcome)
         # After the welcome has left: a session that nobody knows of must not exist.
         if held is None:
             channel, seen = self._open(session_id, caller, address), 0

@@ -1,0 +1,281 @@
+"""A Lieutenant that all can reach brings nodes and Commanders together that have no other way."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import psutil
+import pytest
+
+from goliath import Commander
+from goliath.transport.token import Token
+from tests.e2e.calls import add, nap, pid
+from tests.faults import promises
+from tests.faults.namespace import Namespace, NoNamespaceError, namespace
+from tests.faults.network import network
+from tests.faults.promises import Journal
+from tests.faults.running import Running
+from tests.joining import JoinedNode
+from tests.lieutenants import Lieutenant
+from tests.processes import until
+
+pytestmark = pytest.mark.slow
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+TLS = ("--tls-cert", str(FIXTURES / "certificate.pem"), "--tls-key", str(FIXTURES / "key.pem"))
+TOKEN, ANOTHER = Token.make().reveal(), Token.make().reveal()
+
+
+@pytest.fixture
+def joins() -> Iterator[Callable[..., JoinedNode]]:
+    """A factory of nodes that dial out: ``joins(url, workers, *flags)``, all stopped at the end."""
+    with ExitStack() as stack:
+        yield lambda *args, **kwargs: stack.enter_context(JoinedNode(*args, **kwargs))
+
+
+@pytest.fixture
+def token_file(tmp_path: Path) -> Path:
+    return written(tmp_path / "token", TOKEN)
+
+
+def written(path: Path, *lines: str) -> Path:
+    path.write_text("".join(f"{line}\n" for line in lines))
+    path.chmod(0o600)
+    return path
+
+
+def url(node: Lieutenant) -> str:
+    return f"ws://{node.host}:{node.port}"
+
+
+def alive(commander: Commander) -> list[str]:
+    return [info.address for info in commander.nodes() if info.alive]
+
+
+def there(commander: Commander, nodes: int) -> None:
+    until(lambda: len(alive(commander)) == nodes, 15, f"{nodes} nodes are there")
+
+
+def test_commanders_of_its_token_see_the_nodes_and_have_them_work(lieutenant, joins) -> None:
+    meeting = lieutenant(1)
+    joined = joins(url(meeting), 2)
+    with Commander([meeting.address]) as one, Commander([meeting.address]) as two:
+        for commander in (one, two):
+            there(commander, 2)
+            pids = set(commander.run(pid, [(n,) for n in range(300)], batch_size=1))
+            workers = {seen.pid for seen in joined.worker_processes()}
+            assert len(pids & workers) == 2, "its workers are used"
+        late = joins(url(meeting), 1)
+        there(one, 3)
+        there(two, 3)
+        late.stop()
+        there(one, 2)
+        until(lambda: len(two.nodes()) == 2, 10, "it is forgotten")
+
+
+def test_what_a_dialed_node_can_do_one_behind_a_rendezvous_can_do(
+    lieutenant, joins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meeting = lieutenant(1)
+    joins(url(meeting), 1)
+    (tmp_path / "there.txt").write_text("read there")
+    monkeypatch.chdir(tmp_path)
+
+    def read(size: int) -> tuple[str, bytes]:
+        return Path("there.txt").read_text(), bytes(size)
+
+    with Commander([meeting.address]) as commander:
+        there(commander, 2)
+        results = commander.run(read, [(1_000_000,)] * 8, ["there.txt"], batch_size=1)
+        assert results == [("read there", bytes(1_000_000))] * 8
+        refs = [commander.submit(nap, 60) for _ in range(2)]
+        until(lambda: sum(info.busy for info in commander.nodes()) >= 2, 10, "both run")
+        commander.cancel()
+        assert [type(ref.future().exception(10)).__name__ for ref in refs] == [
+            "TaskCancelledError"
+        ] * 2
+
+
+def test_other_tokens_neither_see_nor_reach_the_nodes(lieutenant, joins, tmp_path: Path) -> None:
+    tokens = written(tmp_path / "tokens", f"{TOKEN} one", f"{ANOTHER} two")
+    mine = written(tmp_path / "mine", TOKEN)
+    meeting = lieutenant(1, "--token-file", str(tokens))
+    joins(url(meeting), 1, "--token-file", str(mine))
+    with (
+        Commander([meeting.address], token=TOKEN) as friend,
+        Commander([meeting.address], token=ANOTHER) as stranger,
+    ):
+        there(friend, 2)
+        stranger.connect()
+        assert stranger.run(add, [(1, 1)]) == [2]
+        assert len(stranger.nodes()) == 1
+
+
+def test_cuts_on_either_side_of_the_rendezvous_cost_no_call(
+    lieutenant, joins, tmp_path: Path
+) -> None:
+    meeting, journal, calls = lieutenant(1), Journal(tmp_path), 150
+    with network(meeting) as net:
+        joined = joins(f"ws://{net.address[0]}:{net.address[1]}", 1)
+        with Commander([meeting.address]) as commander:
+            there(commander, 2)
+            before = {info.node_id for info in commander.nodes()}
+            running = Running(commander, journal, calls, 0.04)
+            for times in (2, 3):
+                running.finishes(20, 20)
+                net.break_links(net.proxy.cut)
+                joined.wait_joined(times)
+            outcomes = running.outcomes(60)
+            promises.every_call_has_one_outcome(outcomes, calls)
+            promises.values_are_true(outcomes, journal)
+            promises.executed_at_most(journal, 1)
+            assert {info.node_id for info in commander.nodes()} == before, "a session was lost"
+
+
+def test_a_rendezvous_that_is_restarted_is_joined_again_and_the_sessions_resume(
+    lieutenant, joins, token_file: Path, tmp_path: Path
+) -> None:
+    flags = ("--token-file", str(token_file))
+    meeting = lieutenant(1, *flags)
+    joined = joins(url(meeting), 1, *flags, env={"GOLIATH_SESSION_KILL_S": "30"})
+    journal, calls = Journal(tmp_path), 60
+    with Commander([meeting.address], token_file=token_file) as commander:
+        there(commander, 2)
+        (node,) = (info for info in commander.nodes() if "/" in info.address)
+        running = Running(commander, journal, calls, 0.1)
+        running.finishes(10, 20)
+        meeting.stop()
+        meeting.start().wait_ready()
+        joined.wait_joined(2)
+        outcomes = running.outcomes(60)
+        promises.every_call_has_one_outcome(outcomes, calls)
+        promises.values_are_true(outcomes, journal)
+        promises.executed_at_most(journal, 1)
+        there(commander, 2)
+        assert node.node_id in {info.node_id for info in commander.nodes()}, (
+            "it was another session"
+        )
+
+
+def test_a_node_that_is_killed_is_reported_at_once_and_its_calls_move_on(lieutenant, joins) -> None:
+    meeting = lieutenant(1, "--log-level", "info")
+    with ExitStack() as stack:
+        killed = stack.enter_context(JoinedNode(url(meeting), 1))
+        commander = stack.enter_context(Commander([meeting.address]))
+        there(commander, 2)
+        refs = [commander.submit(nap, 0.1) for _ in range(20)]
+        until(lambda: killed.worker_processes(), 10, "it works")
+        began = time.monotonic()
+        killed.destroy()
+        until(lambda: "0 nodes have joined" in meeting.err, 5, "its leaving is noticed")
+        assert time.monotonic() - began < 1.5
+        assert [ref.result(30) for ref in refs] == [0.1] * 20
+        until(lambda: len(commander.nodes()) == 1, 15, "it is forgotten")
+
+
+def test_a_revoked_token_sends_its_nodes_away(lieutenant, tmp_path: Path) -> None:
+    tokens = written(tmp_path / "tokens", f"{TOKEN} one", f"{ANOTHER} two")
+    mine = written(tmp_path / "mine", TOKEN)
+    meeting = lieutenant(1, "--token-file", str(tokens))
+    with JoinedNode(url(meeting), 1, "--token-file", str(mine)) as node:
+        written(tokens, f"{ANOTHER} two")
+        assert node.process.wait(10) == 4
+        assert "refused the token" in node.err
+
+
+def test_another_certificate_than_at_the_login_is_refused(
+    lieutenant, tmp_path: Path, token_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``goliath login`` on the node's machine pins the certificate for it, too."""
+    from goliath.login import log_in
+    from goliath.transport.address import Address
+
+    flags = ("--token-file", str(token_file))
+    meeting = lieutenant(1, *flags, *TLS)
+    meeting.runtime_file().unlink()  # as on another machine
+    place = f"wss://127.0.0.1:{meeting.port}"
+    log_in(Address.parse(place), Token.parse(TOKEN))
+    with JoinedNode(place, 1) as node:  # by what was saved
+        assert node.joins() == 1
+    meeting.process.terminate()
+    assert meeting.process.wait(10) == 0
+    other = Lieutenant(1, *flags, host="0.0.0.0", port=meeting.port)  # with one of its own
+    try:
+        other.wait_ready()
+        node = JoinedNode(place, 1)
+        try:
+            assert node.process.wait(20) == 4
+            assert "another machine may be listening in its place" in node.err
+            assert node.joins() == 0
+        finally:
+            node.discard()
+    finally:
+        other.end(gently=True)
+
+
+# -- a node that nobody can reach ------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def wire() -> Iterator[Namespace]:
+    try:
+        with namespace() as made:
+            yield made
+    except NoNamespaceError as exc:
+        pytest.skip(f"no network namespace ({exc}); the other tests have the same on loopback")
+
+
+def listens_nowhere(node: JoinedNode) -> bool:
+    return not [
+        connection
+        for seen in [node.pid, *(seen.pid for seen in node.family())]
+        for connection in psutil.Process(seen).net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+
+
+def test_a_node_on_a_machine_without_an_open_port_works_through_a_rendezvous(
+    wire: Namespace, joins, token_file: Path
+) -> None:
+    flags = ("--token-file", str(token_file))
+    with Lieutenant(1, *flags, *TLS, host=wire.here) as meeting:
+        node = joins(f"wss://{wire.here}:{meeting.port}", 2, *flags, inside=wire.inside)
+        with Commander([meeting.address], token_file=token_file) as commander:
+            there(commander, 2)
+            pids = set(commander.run(pid, [(n,) for n in range(300)], batch_size=1))
+            assert len(pids & {seen.pid for seen in node.worker_processes()}) == 2
+            assert listens_nowhere(node)
+            assert commander.submit(bytes, 3_000_000).result(20) == bytes(3_000_000)
+
+
+def test_a_node_on_a_machine_without_an_open_port_joins_a_commander(
+    wire: Namespace, token_file: Path, free_port: int
+) -> None:
+    flags = ("--token-file", str(token_file))
+    node = JoinedNode(f"wss://{wire.here}:{free_port}", 2, *flags, inside=wire.inside)
+    try:
+        with (
+            ThreadPoolExecutor(1) as thread,
+            Commander(
+                listen=(wire.here, free_port), token_file=token_file, connect_timeout=20
+            ) as commander,
+        ):
+            assert thread.submit(commander.run, add, [(1, 1)]).result(30) == [2]
+            assert listens_nowhere(node)
+            certificate = Path(os.environ["XDG_STATE_HOME"], "goliath")
+            assert list(certificate.glob("certificate-*.pem"))
+            wire.partition(up=True)
+            try:
+                ref = commander.submit(add, 2, 2)
+                until(lambda: node.joins() == 1, 1, "it had joined")
+            finally:
+                wire.partition()
+            assert ref.result(30) == 4
+        node.stop()
+    finally:
+        node.discard()
