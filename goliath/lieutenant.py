@@ -11,7 +11,6 @@ import gc
 import json
 import logging
 import os
-import platform
 import random
 import signal
 import sys
@@ -33,7 +32,7 @@ from goliath.config import NodeConfig, TransportConfig
 from goliath.control_groups import Estate
 from goliath.core.ids import SessionId
 from goliath.core.node import Node
-from goliath.machine import hide_memory
+from goliath.machine import hide_memory, machine_name
 from goliath.node_options import (
     Joining,
     LieutenantOptions,
@@ -44,6 +43,7 @@ from goliath.node_options import (
 from goliath.transport.credentials import RuntimeFile
 from goliath.transport.guard import door_limits
 from goliath.transport.handshake import SESSION
+from goliath.transport.identity import Identity
 from goliath.transport.keys import fingerprint_of, tls_binding
 from goliath.transport.malloc import keep_freed_memory
 from goliath.transport.private_files import cache_directory
@@ -52,7 +52,9 @@ from goliath.transport.sockets import why_not_bound
 if TYPE_CHECKING:
     from goliath.transport.channel import Channel
     from goliath.transport.handshake import Peer
+    from goliath.transport.joiner import Joiner
     from goliath.transport.lobby import Waiting
+    from goliath.transport.sessions import GrantedSessions
 
 OK, REFUSED, CANNOT_BIND, NOT_LET_IN, BROKEN = 0, 2, 3, 4, 70
 
@@ -167,7 +169,7 @@ class _Server:
             on_session=self._on_session_there,
             limits=lambda kid: self._limits(self._options.workers),
         )
-        outage = Outage(place)
+        outage, identity = Outage(place), Identity.take()
 
         def on_joined() -> None:
             outage.over()
@@ -186,11 +188,18 @@ class _Server:
             transport,
             clock,
             random.Random(),
-            name=platform.node(),
+            node=identity.id,
+            name=machine_name(),
             on_joined=on_joined,
             on_trouble=outage.note,
         )
         self._settle_down()
+        try:
+            return await self._until_sent_away(joiner, sessions)
+        finally:
+            identity.release()
+
+    async def _until_sent_away(self, joiner: Joiner, sessions: GrantedSessions) -> int:
         async with asyncio.TaskGroup() as tasks:
             joined = tasks.create_task(joiner.run())
             told = tasks.create_task(self._told.wait())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +18,19 @@ _MEMORY_LIMITS = ("memory.max", "memory.limit_in_bytes")  # of cgroups 2 and 1
 _MEMORY_USED = ("memory.current", "memory.usage_in_bytes")
 _MEMORY_KILLS = ("memory.events", "memory.oom_control")
 _NVIDIA = Path("/proc/driver/nvidia/gpus")
+
+
+def machine_name() -> str:
+    """What this machine is called, fit to be part of a file's name."""
+    return re.sub(r"[^A-Za-z0-9.-]", "_", platform.node()) or "localhost"
+
+
+def boot_id() -> str:
+    """Another text after each start of this machine; empty where there is none."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
 
 
 def usable_cpus() -> int:

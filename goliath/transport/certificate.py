@@ -10,8 +10,6 @@ to the ``openssl`` program.
 from __future__ import annotations
 
 import os
-import platform
-import re
 import shutil
 import subprocess
 import tempfile
@@ -20,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from goliath.errors import AuthenticationError
+from goliath.machine import machine_name
 from goliath.transport.private_files import make_private_directory, read_private, state_directory
 
 VALID_DAYS = 36_500  # nobody looks: what ends the trust in it is another token
@@ -38,8 +37,7 @@ def own_certificate(environ: Mapping[str, str] | None = None) -> Path:
     directory = state_directory(environ)
     # One for each machine: homes are shared, and a node that was broken into must not be
     # able to pass for the others.
-    host = re.sub(r"[^A-Za-z0-9.-]", "_", platform.node()) or "localhost"
-    path = directory / f"certificate-{host}.pem"
+    path = directory / f"certificate-{machine_name()}.pem"
     if not path.exists():
         make_private_directory(directory)
         _make(path)

@@ -50,6 +50,7 @@ class Joiner:
         config: timers and limits.
         clock: tells ``now``.
         rng: spreads the attempts of many nodes.
+        node: its own random name (`identity`).
         name: what people call this node.
         on_joined: called each time that it has joined.
         on_trouble: called with the error of each attempt that failed and will be repeated.
@@ -63,6 +64,7 @@ class Joiner:
         clock: Clock,
         rng: random.Random,
         *,
+        node: str,
         name: str,
         on_joined: Callable[[], None],
         on_trouble: Callable[[Exception], None],
@@ -75,7 +77,7 @@ class Joiner:
         self._name = name
         self._on_joined = on_joined
         self._on_trouble = on_trouble
-        self._id = secrets.token_hex(8)
+        self._id = node
         self._token: Token | None = None
         self._answers: set[asyncio.Task[None]] = set()
 

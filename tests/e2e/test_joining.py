@@ -60,6 +60,16 @@ def alive(commander: Commander) -> list[NodeInfo]:
     return [info for info in commander.nodes() if info.alive]
 
 
+def busy_at_once(commander: Commander) -> int:
+    """How many processes two calls have that take long enough to be beside each other."""
+
+    def stay() -> int:
+        time.sleep(0.2)
+        return os.getpid()
+
+    return len({ref.result(20) for ref in [commander.submit(stay) for _ in range(2)]})
+
+
 def token_file(folder: Path, *lines: str, name: str = "token") -> Path:
     path = folder / name
     path.write_text("".join(f"{line}\n" for line in lines))
@@ -81,9 +91,9 @@ def test_a_run_waits_for_the_first_node_and_takes_those_that_come_later(
         late = joins(url, 1)
         until(lambda: len(alive(commander)) == 2, 10, "the late one is there")
         assert [ref.result(20) for ref in refs] == [0.05 + n / 1e6 for n in range(40)]
-        workers = {seen.pid for node in (first, late) for seen in node.worker_processes()}
-        assert set(commander.run(pid, [(n,) for n in range(400)], batch_size=1)) <= workers
-        assert len(workers) == 2
+        until(lambda: busy_at_once(commander) == 2, 20, "both work")
+        pids = set(commander.run(pid, [(n,) for n in range(400)], batch_size=1))
+        assert pids <= {seen.pid for node in (first, late) for seen in node.worker_processes()}
     told = capfd.readouterr().err
     assert f"waiting for a node to join at {url.removeprefix('ws://')}" in told
 

@@ -178,6 +178,28 @@ def test_a_node_that_is_killed_is_reported_at_once_and_its_calls_move_on(lieuten
         until(lambda: len(commander.nodes()) == 1, 15, "it is forgotten")
 
 
+def test_a_node_that_is_killed_and_started_again_is_not_waited_for(
+    lieutenant, joins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that is dialed: what it was given moves on as soon as it answers again."""
+    for name, value in (("KILL", "60"), ("LOST", "75")):
+        monkeypatch.setenv(f"GOLIATH_SESSION_{name}_S", value)
+    meeting = lieutenant(1)
+    with (
+        JoinedNode(url(meeting), 1, env={"GOLIATH_SESSION_KILL_S": "60"}) as node,
+        Commander([meeting.address]) as commander,
+    ):
+        there(commander, 2)
+        before = set(alive(commander))
+        refs = [commander.submit(nap, 0.5) for _ in range(6)]
+        until(lambda: node.worker_processes(), 10, "it works")
+        node.destroy()
+        node.start().wait_ready()
+        assert [ref.result(30) for ref in refs] == [0.5] * 6
+        there(commander, 2)
+        assert set(alive(commander)) == before, "it has the same name as before"
+
+
 def test_a_revoked_token_sends_its_nodes_away(lieutenant, tmp_path: Path) -> None:
     tokens = written(tmp_path / "tokens", f"{TOKEN} one", f"{ANOTHER} two")
     mine = written(tmp_path / "mine", TOKEN)

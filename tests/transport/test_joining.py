@@ -135,7 +135,9 @@ def through(proxy: Proxy, host: Host) -> DirectRoad:
 
 
 @asynccontextmanager
-async def joining(road: Road, name: str = "lab") -> AsyncIterator[Node]:
+async def joining(
+    road: Road, name: str = "lab", node_id: str = "0123456789abcdef"
+) -> AsyncIterator[Node]:
     node = Node()
     node.sessions.granted = GrantedSessions(FAST, CLOCK, on_session=node.sessions.on_session)
     joiner = Joiner(
@@ -144,6 +146,7 @@ async def joining(road: Road, name: str = "lab") -> AsyncIterator[Node]:
         FAST,
         CLOCK,
         random.Random(1),
+        node=node_id,
         name=name,
         on_joined=node.on_joined,
         on_trouble=node.on_trouble,
@@ -436,6 +439,28 @@ async def ends(link) -> bool:
         while await link.receive() is not None:
             continue
     return True
+
+
+async def test_one_that_was_started_again_is_known_and_its_dead_session_not_waited_for(road_to):
+    near = Sessions()
+    async with hosting() as host, joining(way(host.port)) as first:
+        node = await host.node()
+        dialer = commander(road_to(host, node), near)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(dialer.run())
+            here = await near.end()
+            assert first.sessions.granted is not None
+            # It dies without a word: its sessions do not say goodbye.
+            first.sessions.granted._sessions.clear()
+            assert first.ended is not None
+            first.ended.cancel()
+            await asyncio.wait({first.ended})
+            async with joining(way(host.port)) as second:
+                await near.end(1)
+                await here.until(lambda: here.closed)
+                assert "does not know our session any more" in str(here.closed[0])
+                await second.sessions.end()
+                await dialer.close()
 
 
 # -- coming and going ------------------------------------------------------------------------
