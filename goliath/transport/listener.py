@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
@@ -20,6 +21,7 @@ from goliath.errors import (
 )
 from goliath.transport.address import is_loopback
 from goliath.transport.connection import CLOSE_NONSENSE, CLOSE_OK, CLOSE_PROTOCOL
+from goliath.transport.doorway import Doorway, Visit
 from goliath.transport.guard import Guard
 from goliath.transport.handshake import REFUSED, Caller, ServerHandshake
 from goliath.transport.host import Host, Stay
@@ -40,6 +42,7 @@ from goliath.transport.websocket import (
     CLOSE_MAX_S,
     CLOSE_UNAUTHENTICATED,
     PATH,
+    RETRY_AFTER,
     WebSocketLink,
     message_limit,
 )
@@ -52,8 +55,38 @@ _http_logger.propagate = False
 
 NOT_HERE = "what was asked for is not to be had here: is it a Lieutenant that you mean to reach?"
 SWEEP_INTERVAL_S = 0.25
-BACKLOG = 128
-Connection = RequestHandler
+
+
+class _Conversation(RequestHandler):
+    """What aiohttp makes of a visit; it hears no more than so much of whoever has not logged in."""
+
+    def __init__(self, visit: Visit, listener: Listener) -> None:
+        super().__init__(
+            listener.server,
+            loop=asyncio.get_running_loop(),
+            access_log=None,  # type: ignore[arg-type]  # documented, and annotated otherwise
+            logger=_http_logger,
+        )
+        self.visit = visit
+        self.trusted = False
+        self._listener = listener
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.Protocol`."""
+        self.visit.transport = cast("asyncio.Transport", transport)
+        super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        if not self.trusted and not self._listener.hears(self.visit, len(data)):
+            self.visit.end()
+            return
+        super().data_received(data)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """See `asyncio.Protocol`."""
+        self._listener.leaves(self.visit)
+        super().connection_lost(exc)
 
 
 class Listener:
@@ -100,12 +133,12 @@ class Listener:
         self._versions = versions or Versions.current()
         self._keyring = Keyring(tokens, decoy=Token.make())
         self._certificate = tls.certificate() if tls is not None else None
-        self._guard: Guard[Connection] = Guard(config)
+        self._guard: Guard[Visit] = Guard(config)
         self._serving = 0
         self._quiet = asyncio.Event()
         self._quiet.set()
-        self._server = web.Server(self._handle, access_log=None, logger=_http_logger)
-        self._sockets: list[asyncio.Server] = []
+        self.server = web.Server(self._handle)
+        self._doorway: Doorway | None = None
         self._sweeper: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
@@ -122,28 +155,20 @@ class Listener:
         Raises:
             OSError: the name does not resolve, or the port is taken.
         """
-        loop = asyncio.get_running_loop()
         context = self._tls.context() if self._tls is not None else None
-        patience = self._config.handshake_max_s if context is not None else None
         sockets = await sockets_on(self._host, self._port)
         self._port = sockets[0].getsockname()[1]
-        try:
-            for sock in sockets:
-                # Not by an aiohttp runner: that has no deadline for the TLS handshake.
-                server = await loop.create_server(
-                    self._server,
-                    sock=sock,
-                    ssl=context,
-                    backlog=BACKLOG,
-                    ssl_handshake_timeout=patience,
-                )
-                self._sockets.append(server)
-        except BaseException:
-            for sock in sockets:
-                sock.close()
-            raise
+        # Not by an aiohttp runner, which takes whoever comes, for as long as he likes.
+        self._doorway = Doorway(
+            sockets,
+            self._config,
+            context,
+            admit=self._admit_visit,
+            protocol=lambda visit: _Conversation(visit, self),
+            gone=self.leaves,
+        )
         # Owned by the listener: close() ends it.
-        self._sweeper = loop.create_task(self._sweep())
+        self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
 
     async def stop_accepting(self) -> None:
         """Refuse new sessions. The ones that exist go on, and may still be resumed."""
@@ -158,30 +183,39 @@ class Listener:
             with suppress(asyncio.CancelledError):
                 await self._sweeper
         await self._send_away(lambda kid: False)
-        for connection in self._server.connections:
-            if connection.transport is not None and not self._guard.trusts(connection):
-                connection.transport.abort()
-        for server in self._sockets:
-            server.close()
+        if self._doorway is not None:
+            await self._doorway.close()
+            self._doorway = None
+        for visit in self._guard.strangers():
+            visit.end()
         # Before the shutdown, which makes aiohttp deaf to the answers to our goodbyes.
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_MAX_S):
                 await self._quiet.wait()
-        await self._server.shutdown(CLOSE_MAX_S)
+        await self.server.shutdown(CLOSE_MAX_S)
 
     # -- before the login ------------------------------------------------------------------
+
+    def _admit_visit(self, visit: Visit) -> bool:
+        leaves = self._guard.admit(visit, visit.address, self._clock.now())
+        if leaves is not None and leaves is not visit:
+            leaves.end()
+        return leaves is not visit
+
+    def hears(self, visit: Visit, size: int) -> bool:
+        """Whether a stranger may say so many bytes more."""
+        visit.heard_bytes += size
+        return visit.heard_bytes <= self._config.unauthenticated_max_bytes
+
+    def leaves(self, visit: Visit) -> None:
+        """It is over."""
+        self._guard.forget(visit)
 
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_INTERVAL_S)
-            live = {
-                connection: _address_of(connection.transport)
-                for connection in self._server.connections
-                if _is_open(connection.transport)
-            }
-            for connection in self._guard.sweep(live, self._clock.now()):
-                if connection.transport is not None:
-                    connection.transport.abort()
+            for visit in self._guard.overdue(self._clock.now()):
+                visit.end()
             tokens = self._renewed()
             if tokens is not None:
                 await self._accept(tokens)
@@ -201,12 +235,13 @@ class Listener:
         return list({id(host): host for host in self._hosts.values()}.values())
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        conversation = cast("_Conversation", request.protocol)
         objection = self._objection(request)
+        if objection is None:
+            objection = await self._ban(conversation.visit)
         if objection is not None:
-            status, text = objection
-            response = web.Response(status=status, text=text + "\n")
-            response.force_close()
-            return response
+            objection.force_close()
+            return objection
         websocket: web.WebSocketResponse[Any] = web.WebSocketResponse(
             compress=False, max_msg_size=message_limit(self._config), timeout=CLOSE_MAX_S
         )
@@ -215,18 +250,18 @@ class Listener:
         if transport is not None and _is_open(transport):
             tune(transport.get_extra_info("socket"), self._config)
             link = WebSocketLink(websocket, transport, secure=self._tls is not None)
-            await self._serve_counted(link, request.protocol, transport)
+            await self._serve_counted(link, conversation, transport)
         return websocket
 
     async def _serve_counted(
-        self, link: WebSocketLink, connection: Connection, transport: asyncio.Transport
+        self, link: WebSocketLink, conversation: _Conversation, transport: asyncio.Transport
     ) -> None:
-        address = _address_of(transport)
+        address = conversation.visit.address
         port = transport.get_extra_info("sockname")[1]
         self._serving += 1
         self._quiet.clear()
         try:
-            await self._serve(link, connection, address, self._bindings(port))
+            await self._serve(link, conversation, self._bindings(port))
         except Exception:
             # Not the peer's fault: the session's receiver failed, and its session has ended.
             logger.exception("the session of %s ended by an error here", address)
@@ -235,20 +270,27 @@ class Listener:
             if not self._serving:
                 self._quiet.set()
 
-    def _objection(self, request: web.BaseRequest) -> tuple[int, str] | None:
+    def _objection(self, request: web.BaseRequest) -> web.Response | None:
         """Why a request is refused before it becomes a websocket."""
         hosts = request.headers.getall("Host", [])
         if request.path not in self._paths:
-            return 404, f"there is nothing here; a Commander asks for {PATH}"
+            return _refusal(404, f"there is nothing here; a Commander asks for {PATH}")
         if request.headers.get("Origin") is not None:
-            return 403, "requests of web pages are refused"
+            return _refusal(403, "requests of web pages are refused")
         if len(hosts) != 1 or not self._knows_host(hosts[0]):
-            return 403, "requests under another host name are refused"
+            return _refusal(403, "requests under another host name are refused")
         if request.headers.get("Upgrade", "").lower() != "websocket":
-            return 426, "this is for websockets only"
-        if self._guard.must_wait(_address_of(request.transport), self._clock.now()):
-            return 429, "too many failed logins from this address; wait a minute"
+            return _refusal(426, "this is for websockets only")
         return None
+
+    async def _ban(self, visit: Visit) -> web.Response | None:
+        """The refusal of an address that has failed too often, as slow as that of a login."""
+        wait_s = math.ceil(self._guard.wait_s(visit.address, self._clock.now()))
+        if not wait_s:
+            return None
+        await asyncio.sleep(self._config.refusal_delay_s)
+        text = f"too many failed logins from this address; try again in {wait_s} s"
+        return _refusal(429, text, {RETRY_AFTER: str(wait_s)})
 
     def _knows_host(self, host: str) -> bool:
         """On loopback a name that is not ours is a web page's trick (DNS rebinding)."""
@@ -263,16 +305,17 @@ class Listener:
     async def _serve(
         self,
         link: WebSocketLink,
-        connection: Connection,
-        address: str,
+        conversation: _Conversation,
         bindings: tuple[str, ...],
     ) -> None:
+        address = conversation.visit.address
         code, reason = CLOSE_OK, ""
         try:
             async with asyncio.timeout(self._config.handshake_max_s):
                 handshake, caller = await self._authenticate(link, bindings)
                 link.needs_checksum = not guards(handshake.binding)
-                self._guard.trust(connection)
+                conversation.trusted = True
+                self._guard.trust(conversation.visit)
             # It has proved itself: whatever takes too long from now on, it is no failed login.
             stay = await self._admit(link, handshake, caller, address)
             offence = await stay() if stay is not None else None
@@ -327,8 +370,5 @@ def _is_open(transport: asyncio.BaseTransport | None) -> bool:
     return transport is not None and not transport.is_closing()
 
 
-def _address_of(transport: asyncio.BaseTransport | None) -> str:
-    if transport is None or not _is_open(transport):
-        return "?"
-    peer = transport.get_extra_info("peername")
-    return str(peer[0]) if peer else "?"
+def _refusal(status: int, text: str, headers: Mapping[str, str] | None = None) -> web.Response:
+    return web.Response(status=status, text=text + "\n", headers=headers)

@@ -29,6 +29,7 @@ from goliath.transport.token import Token
 from goliath.transport.websocket import (
     CLOSE_MAX_S,
     PATH,
+    RETRY_AFTER,
     ClientSocket,
     WebSocketLink,
     message_limit,
@@ -208,6 +209,9 @@ class DirectRoad:
                 text = f"{where}: {_proxy_trouble(exc, proxy or '')}"
             case aiohttp.ClientConnectorDNSError():
                 text = f"the name {address.host!r} does not resolve; is it spelled right?"
+            case aiohttp.WSServerHandshakeError(status=429, headers=headers):
+                said = headers.get(RETRY_AFTER, "") if headers is not None else ""
+                text = f"{where} for us: {_ban_text(said)}"
             case aiohttp.WSServerHandshakeError(status=status):
                 text = f"{where}: it answered HTTP {status}; {_HTTP_HINTS.get(status, _NO_HINT)}"
             case aiohttp.ClientConnectorCertificateError():
@@ -215,7 +219,8 @@ class DirectRoad:
             case aiohttp.ClientConnectorSSLError() | ssl.SSLError():
                 text = f"{where}: it does not speak TLS; use ws://{address} if that is intended"
             case aiohttp.ServerDisconnectedError() | aiohttp.ClientResponseError():
-                text = f"{where}: it hung up; {'' if secure else f'does it want wss://{address}?'}"
+                wants = "" if secure else f"does it want wss://{address}? Or "
+                text = f"{where}: it hung up; {wants}are too many at its door already?"
             case TimeoutError():
                 text = f"{where}: no answer within {self._config.connect_timeout_s:g} s"
             case aiohttp.ClientConnectorError(os_error=OSError() as cause):
@@ -266,10 +271,18 @@ def _proxy_trouble(exc: Exception, proxy: str) -> str:
     return f"{name} cannot be reached; is HTTPS_PROXY right, or should NO_PROXY name the host?"
 
 
+def _ban_text(seconds: str) -> str:
+    """To somebody honest, who may share the address with whoever has failed."""
+    wait = f"{int(seconds)} s" if seconds.isdecimal() else "a minute"
+    return (
+        f"too many logins from this network address have failed, ours or those of others who share "
+        f"it; it lets nobody from here in for another {wait}, and is tried again until then"
+    )
+
+
 _HTTP_HINTS = {
     403: "is the host name in the address another one than the Lieutenant's?",
     404: "something else listens on that port, or the address needs a path prefix",
-    429: "too many failed logins from here; wait a minute",
     502: "the proxy before it does not reach it",
 }
 _NO_HINT = "something else may be listening on that port"

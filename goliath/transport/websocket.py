@@ -17,6 +17,7 @@ from goliath.errors import ProtocolError
 
 PATH = "/goliath/v1"
 HEADER_ROOM_BYTES = 64 * KIB  # beside a chunk: its header, for the websocket's own limit
+RETRY_AFTER = "Retry-After"  # of HTTP: in how many seconds to ask again
 CLOSE_MAX_S = 1.0
 CLOSE_UNAUTHENTICATED = 4401
 REASON_MAX_BYTES = 123  # what a control frame of RFC 6455 has room for, beside the code

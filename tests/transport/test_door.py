@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import re
 import socket
 from contextlib import suppress
 from dataclasses import replace
@@ -21,7 +22,6 @@ from goliath.errors import (
 from goliath.transport.address import Address
 from goliath.transport.credentials import Credentials, Token
 from goliath.transport.keys import Keys
-from goliath.transport.listener import _address_of
 from goliath.transport.tls import ServerTls
 from goliath.transport.versions import Versions
 from tests.transport.ends import (
@@ -321,7 +321,7 @@ async def speak(port: int, *messages: bytes) -> tuple[int | None, str]:
 
 @pytest.mark.parametrize(
     "messages",
-    [[b"{}"], [b"x" * 1025], [b"\x00" * 100_000], [b""], [b'{"t": "hello"}', b"x"]],
+    [[b"{}"], [b"x" * 1025], [b"\x00" * 10_000], [b""], [b'{"t": "hello"}', b"x"]],
     ids=["empty", "too long", "much too long", "nothing", "half"],
 )
 async def test_nonsense_before_the_login_is_refused_with_the_same_words(messages: list[bytes]):
@@ -348,7 +348,9 @@ async def test_an_address_that_fails_too_often_has_to_wait():
         assert await status_of(listener.port) == 429
         near = Sessions()
         error = await trouble_of(make_dialer(listener.port, near, QUICK), near)
-        assert "too many failed logins from here; wait a minute" in str(error)
+        assert isinstance(error, NoLieutenant)
+        assert re.search(r"it lets nobody from here in for another (5\d|60) s", str(error))
+        assert "those of others who share it" in str(error)
 
 
 async def test_sockets_send_at_once_queue_little_and_give_up_on_the_dead():
@@ -376,16 +378,3 @@ async def test_sockets_send_at_once_queue_little_and_give_up_on_the_dead():
 async def test_whoever_does_not_finish_the_tls_handshake_is_dropped_too():
     async with listening(Sessions(), QUICK, tls=TLS) as listener:
         await raw(listener.port, b"\x16\x03\x01", patience_s=3.0)
-
-
-def test_a_closed_transport_is_not_asked_for_its_address():
-    class Closed(asyncio.BaseTransport):
-        """As asyncio's TLS transport: once closed, it raises at every question."""
-
-        def is_closing(self) -> bool:
-            return True
-
-        def get_extra_info(self, name: str, default: object = None) -> object:
-            raise AttributeError(name)
-
-    assert _address_of(Closed()) == _address_of(None) == "?"

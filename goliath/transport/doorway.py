@@ -1,0 +1,153 @@
+"""Takes connections off a listening socket, and has each looked at before anything is done for it.
+
+asyncio's servers accept whoever comes, and tell of him when his TLS handshake is done: those who
+never finish one would be counted by nobody. Here each is a `Visit` from the moment he has come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import resource
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from goliath.config import TransportConfig
+
+BACKLOG = 128
+PAUSE_S = 0.25  # when there are no descriptors left, or the kernel has no memory
+_ACCEPTED_AT_ONCE = 32  # then it is somebody else's turn in the loop
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+
+class Visit:
+    """One connection, from its first moment on.
+
+    Attributes:
+        address: of the other end.
+        heard_bytes: what it has said so far.
+    """
+
+    __slots__ = ("_sock", "address", "heard_bytes", "transport")
+
+    def __init__(self, sock: socket.socket, address: str) -> None:
+        self._sock = sock
+        self.address = address
+        self.heard_bytes = 0
+        self.transport: asyncio.Transport | None = None
+
+    def __repr__(self) -> str:
+        return f"<Visit of {self.address}>"
+
+    @property
+    def number(self) -> int:
+        """Of its descriptor. The kernel gives the lowest that is free: all below are in use."""
+        return self._sock.fileno()
+
+    def end(self) -> None:
+        """Break it now."""
+        if self.transport is not None:
+            self.transport.abort()
+            return
+        with suppress(OSError):  # in the middle of a TLS handshake, which fails by this
+            self._sock.shutdown(socket.SHUT_RDWR)
+
+
+class Doorway:
+    """Some listening sockets.
+
+    Args:
+        sockets: bound ones; closed with it.
+        config: how long a TLS handshake may take, and how many descriptors are kept.
+        context: of TLS, or None.
+        admit: says whether a visit may go on; if not, it is ended.
+        protocol: makes what speaks with it.
+        gone: told of a visit whose TLS handshake has failed: no protocol will tell.
+    """
+
+    def __init__(
+        self,
+        sockets: Sequence[socket.socket],
+        config: TransportConfig,
+        context: ssl.SSLContext | None,
+        *,
+        admit: Callable[[Visit], bool],
+        protocol: Callable[[Visit], asyncio.Protocol],
+        gone: Callable[[Visit], None],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._sockets = sockets
+        self._config = config
+        self._context = context
+        self._admit = admit
+        self._protocol = protocol
+        self._gone = gone
+        self._openings: set[asyncio.Task[None]] = set()
+        self._pauses: dict[socket.socket, asyncio.TimerHandle] = {}
+        for sock in sockets:
+            sock.listen(BACKLOG)
+            self._loop.add_reader(sock, self._accept, sock)
+
+    async def close(self) -> None:
+        """Take nobody any more, and drop those that are not through the door."""
+        for sock in self._sockets:
+            pause = self._pauses.pop(sock, None)
+            if pause is not None:
+                pause.cancel()
+            self._loop.remove_reader(sock)
+            sock.close()
+        for opening in self._openings:
+            opening.cancel()
+        if self._openings:
+            await asyncio.wait(self._openings)
+
+    def _accept(self, listening: socket.socket) -> None:
+        for _ in range(_ACCEPTED_AT_ONCE):
+            try:
+                sock, peer = listening.accept()
+            except BlockingIOError:
+                return
+            except OSError as exc:
+                if exc.errno in _EXHAUSTED:
+                    self._pause(listening)
+                    return
+                continue  # it has left already
+            sock.setblocking(False)
+            visit = Visit(sock, str(peer[0]))
+            if visit.number < self._numbers_for_strangers() and self._admit(visit):
+                # Owned by the doorway: close() ends it.
+                opening = self._loop.create_task(self._open(visit, sock))
+                self._openings.add(opening)
+                opening.add_done_callback(self._openings.discard)
+            else:
+                sock.close()
+
+    def _numbers_for_strangers(self) -> int:
+        """Descriptors from this one on are kept for workers, and for those who have logged in."""
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        return limit - min(self._config.descriptor_reserve, limit // 8)
+
+    def _pause(self, listening: socket.socket) -> None:
+        """It would be told again at once, and could do nothing."""
+        self._loop.remove_reader(listening)
+        self._pauses[listening] = self._loop.call_later(PAUSE_S, self._resume, listening)
+
+    def _resume(self, listening: socket.socket) -> None:
+        del self._pauses[listening]
+        self._loop.add_reader(listening, self._accept, listening)
+
+    async def _open(self, visit: Visit, sock: socket.socket) -> None:
+        patience = self._config.handshake_max_s if self._context is not None else None
+        try:
+            await self._loop.connect_accepted_socket(
+                lambda: self._protocol(visit),
+                sock,
+                ssl=self._context,
+                ssl_handshake_timeout=patience,
+            )
+        except (OSError, asyncio.CancelledError):
+            # Among them those of TLS, and the timeout. Whoever cancels it closes the doorway.
+            self._gone(visit)
+            sock.close()
