@@ -28,7 +28,7 @@ from goliath.actors.reception import Drain, NodesJoined, SessionUp
 from goliath.actors.system import ActorSystem
 from goliath.actors.workshop import Workshop
 from goliath.clock import BootClock
-from goliath.config import NodeConfig, TransportConfig
+from goliath.config import KIB, NodeConfig, TransportConfig
 from goliath.control_groups import Estate
 from goliath.core.ids import SessionId
 from goliath.core.node import Node
@@ -58,6 +58,9 @@ if TYPE_CHECKING:
 
 OK, REFUSED, CANNOT_BIND, NOT_LET_IN, BROKEN = 0, 2, 3, 4, 70
 
+ADDED_MAX_BYTES = 64 * KIB
+"""What a Lieutenant adds at most to what a worker has said, when it passes that on."""
+
 _log = logging.getLogger("goliath.lieutenant")
 
 
@@ -79,7 +82,8 @@ class _Server:
         kept = options.token is not None or options.token_file is not None
         workshop = Workshop(config.store_bytes, cache_directory() / "files" if kept else None)
         fences = Fences(options.allowance, Estate)
-        nursery = Nursery(config, lambda: actor.zygote_died(), fences)
+        most = self._transport.message_max_bytes - ADDED_MAX_BYTES
+        nursery = Nursery(config, lambda: actor.zygote_died(), fences, most)
         # The zygote first: it makes itself ready while aiohttp is imported.
         await nursery.start()
         system = ActorSystem(on_failure=self._on_failure)

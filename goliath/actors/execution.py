@@ -35,8 +35,6 @@ from goliath.transport.serialization import (
     set_apart,
 )
 
-SPILL_BYTES = 1 << 25  # of pickled results that wait in a worker before they are sent
-
 
 class EachCall(Protocol):
     """What has to be done around every single call, where that is asked for."""
@@ -189,7 +187,7 @@ class Range:
         if apart:
             deposits = [[self.lo + first + place, len(apart[place])] for place in apart]
             payload = packed(payload, apart.values())
-        if len(payload) > results.RESULT_MAX_BYTES:
+        if len(payload) > results.OUTCOMES_MAX_BYTES:
             payload, deposits = _too_large(last - first, len(payload)), []
         # By position: with keywords it takes 0.9 µs instead of 0.4.
         return Progress(
@@ -255,7 +253,7 @@ class Range:
     @property
     def must_spill(self) -> bool:
         """Whether more pickled results wait than a worker should hold."""
-        return self._waiting_bytes > SPILL_BYTES
+        return self._waiting_bytes > results.SPILL_BYTES
 
 
 def _too_large(count: int, size: int) -> bytes:

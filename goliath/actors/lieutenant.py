@@ -262,6 +262,7 @@ class LieutenantActor(Actor):
         for worker in self._workers.values():
             if worker.session == session or session in worker.patrons.values():
                 worker.process.resume_output()
+                worker.process.resume_calls()
 
     def _drain(self) -> None:
         names = self._residence.names()
@@ -564,7 +565,7 @@ class LieutenantActor(Actor):
                     self._on_lodger_asks(worker, said)
                 else:
                     said.worker = worker_id
-                    self.answer(worker.session, said)
+                    self._pass_on(worker, worker.session, said)
             case _:
                 worker.process.kill()  # a worker has nothing else to say
 
@@ -575,9 +576,16 @@ class LieutenantActor(Actor):
         if isinstance(said, msg.LeaveActor):
             self.decide(nd.ResidentLeaves(worker.child.worker))
         elif session in self._sessions:
-            self.answer(session, said)
+            self._pass_on(worker, session, said)
         else:
             worker.process.control(msg.PatronLeft(patron))
+
+    def _pass_on(self, worker: _Worker, session: SessionId, said: Message) -> None:
+        """To its Commander, and no faster than he takes it."""
+        self.answer(session, said)
+        known = self._sessions.get(session)
+        if known is not None and known.ref.channel.congested:
+            worker.process.pause_calls()
 
     def _forget_patron(self, session: SessionId) -> None:
         """A Commander is gone: whoever waits for an answer of his waits in vain."""

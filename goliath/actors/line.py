@@ -13,12 +13,13 @@ from collections.abc import Callable
 
 from goliath.config import KIB, MIB
 from goliath.errors import ProtocolError
-from goliath.transport.blocking import LENGTH, pack_pipe_frame
-from goliath.transport.codec import from_header, unpack_frame
+from goliath.transport.blocking import FRAME_MAX_BYTES, LENGTH, pack_pipe_frame
+from goliath.transport.codec import PREFIX, PREFIX_BYTES, from_header, unpack_frame
 from goliath.transport.messages import Message, Payload
 
 READ_BYTES = 256 * KIB
 _FRAME_START_BYTES = 16 * MIB  # set aside for a bigger frame before it has arrived
+_HEADER_MAX_BYTES = 8 * MIB  # of a frame: it is read in the loop, and 32,768 calls need one
 _READS_AT_END = 1024
 _PIECES_MAX = 64  # of one sendmsg; the kernel's own limit is 1024
 
@@ -32,6 +33,7 @@ class Line:
         buffer: to read into; lines of one loop may share it, it is empty between callbacks.
         on_message: called for each message, from the loop or from `drain`.
         on_end: called once when nothing more can come; with the error if there was one.
+        frame_max_bytes: of what comes in; who announces more is not listened to any longer.
     """
 
     def __init__(
@@ -41,8 +43,10 @@ class Line:
         buffer: bytearray,
         on_message: Callable[[Message], None],
         on_end: Callable[[Exception | None], None],
+        frame_max_bytes: int = FRAME_MAX_BYTES,
     ) -> None:
         sock.setblocking(False)
+        self._frame_max_bytes = frame_max_bytes
         self._loop = loop
         self._sock = sock
         self._buffer = buffer
@@ -114,6 +118,16 @@ class Line:
 
     # -- in -----------------------------------------------------------------------------
 
+    def pause(self) -> None:
+        """Stop reading, so that whoever sends has to wait."""
+        if not self._ended:
+            self._loop.remove_reader(self._sock)
+
+    def resume(self) -> None:
+        """Go on reading."""
+        if not self._ended:
+            self._loop.add_reader(self._sock, self._on_readable)
+
     def drain(self) -> None:
         """Read what a dead worker has left in the socket, now."""
         for _ in range(_READS_AT_END):
@@ -165,9 +179,14 @@ class Line:
         else:
             (length,) = LENGTH.unpack_from(data)
             data = data[LENGTH.size :]
+        if length > self._frame_max_bytes:
+            raise ProtocolError(
+                f"a frame of {length} bytes; {self._frame_max_bytes} is the most that is taken"
+            )
         if length <= len(data):
             self._deliver(bytes(data[:length]))
             return data[length:]
+        self._check_header(data)
         self._frame = bytearray(min(length, _FRAME_START_BYTES))
         self._frame[: len(data)] = data
         self._length, self._filled = length, len(data)
@@ -192,7 +211,14 @@ class Line:
         return True
 
     def _deliver(self, frame: Payload) -> None:
+        self._check_header(frame)
         self._on_message(from_header(*unpack_frame(frame, checksum=False)))
+
+    @staticmethod
+    def _check_header(frame: Payload) -> None:
+        """Raise `ProtocolError` for one that would keep the loop busy, if it is there already."""
+        if len(frame) >= PREFIX_BYTES and PREFIX.unpack_from(frame)[0] > _HEADER_MAX_BYTES:
+            raise ProtocolError(f"a header of more than {_HEADER_MAX_BYTES} bytes")
 
     def _end(self, error: Exception | None) -> None:
         if not self._ended:

@@ -17,6 +17,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from goliath.actors.spec import TAG_VARIABLE, WorkerSpec
 from goliath.config import MIB, NodeConfig
 from goliath.core.ids import WorkerId
 from goliath.record import record
+from goliath.transport.blocking import FRAME_MAX_BYTES
 
 SOCKET_BUFFER_BYTES = 4 * MIB
 REAP_MAX_S = 1.0
@@ -61,6 +63,7 @@ class Nursery:
         config: how much of a worker's last words to keep.
         on_zygote_exit: called when the zygote has died by itself; call `start` again then.
         fences: around the workers of each session; by default there are none.
+        frame_max_bytes: what a worker may send at a time: it has to fit a message to a Commander.
     """
 
     def __init__(
@@ -68,7 +71,9 @@ class Nursery:
         config: NodeConfig,
         on_zygote_exit: Callable[[], None],
         fences: Fences | None = None,
+        frame_max_bytes: int = FRAME_MAX_BYTES,
     ) -> None:
+        self._frame_max_bytes = frame_max_bytes
         self._config = config
         self._on_zygote_exit = on_zygote_exit
         self._fences = fences or Fences()
@@ -133,6 +138,7 @@ class Nursery:
             buffer=self._buffer,
             gauge=fence.gauge,
             tail_bytes=self._config.stderr_tail_bytes,
+            frame_max_bytes=self._frame_max_bytes,
         )
         self._processes[worker] = process
         self._empty.clear()
@@ -145,7 +151,7 @@ class Nursery:
             request = {
                 "fork": worker,
                 "tag": tag,
-                "spec": spec.to_json(),
+                "spec": replace(spec, frame_max_bytes=self._frame_max_bytes).to_json(),
                 "group": fence.paths,
                 "rlimits": self._fences.rlimits,
             }

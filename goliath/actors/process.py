@@ -105,6 +105,7 @@ class Process:
         buffer: bytearray,
         gauge: MemoryGauge,
         tail_bytes: int,
+        frame_max_bytes: int,
     ) -> None:
         self.worker = worker
         self.tag = tag
@@ -115,8 +116,11 @@ class Process:
         self._on_concluded = on_concluded
         self._gauge = gauge
         self._page = ends.page
-        self._calls = Line(loop, ends.calls, buffer, self._on_message, self._on_line_end)
-        self._control = Line(loop, ends.control, buffer, self._on_message, self._on_control_end)
+        most = frame_max_bytes
+        self._calls = Line(loop, ends.calls, buffer, self._on_message, self._on_line_end, most)
+        self._control = Line(
+            loop, ends.control, buffer, self._on_message, self._on_control_end, most
+        )
         self._stdout = OutputPipe(loop, ends.stdout, self._printer("stdout"))
         self._stderr = OutputPipe(loop, ends.stderr, self._printer("stderr"), tail_bytes)
         self._printed = select.poll()
@@ -179,6 +183,14 @@ class Process:
         self._stdout.resume()
         self._stderr.resume()
 
+    def pause_calls(self) -> None:
+        """Stop reading what it says on the call socket, so that it has to wait."""
+        self._calls.pause()
+
+    def resume_calls(self) -> None:
+        """Go on reading what it says."""
+        self._calls.resume()
+
     def pages(self) -> list[PageState]:
         """What it is doing now, without asking it: all ranges that are running."""
         return self._page.read_all()
@@ -235,7 +247,7 @@ class Process:
 
     def _on_line_end(self, error: Exception | None) -> None:
         """It is dying, has closed its socket, or sent what no worker sends: in any case, over."""
-        self._failure = self._failure or (f"its call socket failed: {error}" if error else "")
+        self._failure = self._failure or (f"its socket failed: {error}" if error else "")
         if self.pid is not None and not self._dead:
             # If it is exiting already, this does not change its exit status.
             self._signal(signal.SIGKILL)
@@ -243,7 +255,9 @@ class Process:
             self._killed = True
 
     def _on_control_end(self, error: Exception | None) -> None:
-        """Nothing to do: it ends with the process, or its end changes nothing."""
+        """It ends with the process, or its end changes nothing; what no worker sends is no end."""
+        if error is not None:
+            self._on_line_end(error)
 
     def _signal(self, number: int) -> None:
         with contextlib.suppress(OSError):

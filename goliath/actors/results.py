@@ -6,9 +6,20 @@ from typing import Any
 
 from goliath.actors import passing
 from goliath.actors.failures import EVERYTHING, RefusedError, refused_result
+from goliath.config import MIB
 from goliath.transport.serialization import dump_value
 
 RESULT_MAX_BYTES = 1 << 31  # of one pickled result; a frame has a 32-bit length
+SPILL_BYTES = 1 << 25  # of pickled results that wait in a worker before they are sent
+OUTCOMES_MAX_BYTES = RESULT_MAX_BYTES + SPILL_BYTES  # of those that are sent together
+
+
+def fit_into(frame_max_bytes: int) -> None:
+    """Let results be no bigger than what leaves this worker may be, with what is beside them."""
+    global RESULT_MAX_BYTES, SPILL_BYTES, OUTCOMES_MAX_BYTES
+    OUTCOMES_MAX_BYTES = min(OUTCOMES_MAX_BYTES, frame_max_bytes - min(MIB, frame_max_bytes // 4))
+    SPILL_BYTES = min(SPILL_BYTES, OUTCOMES_MAX_BYTES // 4)
+    RESULT_MAX_BYTES = OUTCOMES_MAX_BYTES - SPILL_BYTES
 
 
 def pickled_result(value: Any) -> tuple[bytes, list[Any]]:
@@ -35,5 +46,5 @@ def size_complaint(size: int) -> str:
     """What is said of a result that does not fit a frame."""
     return (
         f"the result has {size} bytes pickled, and {RESULT_MAX_BYTES} is the most that can be "
-        "returned at a time; return it in parts"
+        "returned at a time; return it in parts, or raise GOLIATH_MESSAGE_MAX_BYTES on both ends"
     )

@@ -6,6 +6,8 @@ import os
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
+from goliath.transport.blocking import FRAME_MAX_BYTES
+
 TAG_VARIABLE = "GOLIATH_WORKER_TAG"
 """Set in the environment of every worker and what it starts: by it a process knows that it is
 in a worker, and the zygote knows whose stray it is."""
@@ -38,6 +40,7 @@ class WorkerSpec:
         variables: environment variables to set, or to remove (None).
         node, worker: what both are called.
         actor: whether it is the process of an actor, and keeps what its calls change.
+        frame_max_bytes: what it may send at a time; more is taken for an attack.
         has_initializer: whether the first message is a `DefineFunction` to run once.
         library: a directory whose modules come before all others: none has the name of one of the
             standard library.
@@ -52,6 +55,7 @@ class WorkerSpec:
     worker: int = 0
     actor: bool = False
     library: str = ""
+    frame_max_bytes: int = FRAME_MAX_BYTES
 
     def to_json(self) -> dict[str, Any]:
         """As JSON-able data."""

@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from goliath.actors import inside, lanes, stage
+from goliath.actors import inside, lanes, results, stage
 from goliath.actors.calls import Function
 from goliath.actors.coroutines import CoroutineRunner
 from goliath.actors.execution import Execution, Range, Region
@@ -93,8 +93,9 @@ class Worker:
     ) -> None:
         self.node = spec.node
         self.worker = spec.worker
-        self._pipe = BlockingPipe(calls)
-        self._control = BlockingPipe(control)
+        self._pipe = BlockingPipe(calls, spec.frame_max_bytes)
+        self._control = BlockingPipe(control, spec.frame_max_bytes)
+        results.fit_into(spec.frame_max_bytes)
         self._page = page
         self._clock = BootClock()
         self._functions: dict[str, Function] = {}

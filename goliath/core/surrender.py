@@ -64,6 +64,8 @@ class Surrender:
             return self.crew.take_ahead(worker)
         if worker.piece is None or worker.serial != event.serial or worker.host is not None:
             return None
+        if worker.ahead is not None or worker.ahead_serial != event.serial:
+            return None  # nobody has asked that of it: user code can write to its own socket
         piece = self.crew.release(worker, now)
         if worker.state is WorkerState.BUSY:
             worker.move(WorkerState.IDLE, now)

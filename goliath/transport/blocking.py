@@ -11,7 +11,7 @@ import mmap
 import socket
 import struct
 
-from goliath.transport.codec import from_header, pack_header, to_header, unpack_frame
+from goliath.transport.codec import from_header, oversize, pack_header, to_header, unpack_frame
 from goliath.transport.messages import Message, Payload
 from goliath.transport.vigil import Vigil
 
@@ -38,10 +38,11 @@ def pack_pipe_frame(message: Message) -> tuple[bytes, Payload]:
 class BlockingPipe:
     """Messages over a blocking stream socket. One thread receives, one at a time sends."""
 
-    __slots__ = ("_begin", "_end", "_sock", "_timeout", "_view", "_vigil")
+    __slots__ = ("_begin", "_end", "_send_max", "_sock", "_timeout", "_view", "_vigil")
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, send_max_bytes: int = FRAME_MAX_BYTES) -> None:
         self._sock = sock
+        self._send_max = send_max_bytes
         # Anonymous memory costs nothing until it is touched; a bytearray is zeroed at once.
         self._view = memoryview(_memory(_USUAL_BYTES))
         self._begin = self._end = 0
@@ -107,8 +108,11 @@ class BlockingPipe:
 
         Raises:
             OSError: the other end is gone.
+            SerializationError: it is bigger than the other end takes.
         """
         head, payload = pack_pipe_frame(message)
+        if len(head) + len(payload) > self._send_max:
+            raise oversize(message.kind, len(head) + len(payload), self._send_max)
         sent = self._sock.sendmsg((head, payload))
         if sent < len(head):
             self._sock.sendall(head[sent:])

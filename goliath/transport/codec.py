@@ -24,7 +24,7 @@ from zlib import crc32
 
 import orjson
 
-from goliath.errors import ProtocolError
+from goliath.errors import ProtocolError, SerializationError
 from goliath.transport.messages import MESSAGES, Message, Payload
 
 PREFIX = struct.Struct("<II")
@@ -83,6 +83,14 @@ def read_header(text: Payload) -> Header:
     if type(header) is not dict:
         raise ProtocolError(f"a header is a JSON {type(header).__name__}, not an object")
     return header
+
+
+def oversize(kind: str, size: int, limit: int) -> SerializationError:
+    """The error of whoever would send a message that is bigger than the other end takes."""
+    return SerializationError(
+        f"a {kind} message of {size:,} bytes is over the limit of {limit:,}; pass smaller values "
+        "or files, or raise GOLIATH_MESSAGE_MAX_BYTES on both ends"
+    )
 
 
 def to_header(message: Message) -> Header:

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 
 import orjson
 
-from goliath.errors import ProtocolError, SerializationError
-from goliath.transport.codec import Header, from_header, read_header, to_header
+from goliath.errors import ProtocolError
+from goliath.transport.codec import Header, from_header, oversize, read_header, to_header
 from goliath.transport.messages import Lane, Message, Payload
 
 PART = "part"
@@ -52,11 +52,7 @@ class Outbox:
         size = len(text) + len(payload)
         lane = self._bulk if message.lane is _BULK else self._control
         if size > self._message_max_bytes:
-            raise SerializationError(
-                f"a {message.kind} message of {size:,} bytes is over the limit of "
-                f"{self._message_max_bytes:,}; pass smaller values or files, or raise "
-                "GOLIATH_MESSAGE_MAX_BYTES on both ends"
-            )
+            raise oversize(message.kind, size, self._message_max_bytes)
         if size <= self._chunk_bytes:
             lane.append((text[:-1], payload, size))
             self.waiting_bytes += size

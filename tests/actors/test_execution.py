@@ -224,6 +224,7 @@ def test_results_too_large_for_a_frame_are_refused_not_sent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(results, "RESULT_MAX_BYTES", 1000)
+    monkeypatch.setattr(results, "OUTCOMES_MAX_BYTES", 1000)
     stage = Stage(rows_of("columns", 2))
     stage.run(lambda x: "x" * 2000)
     values, failures = serialization.decode_outcomes(stage.progress().payload)

@@ -17,7 +17,7 @@ from goliath.actors.filesending import GONE
 from goliath.actors.lieutenant import LieutenantActor
 from goliath.actors.page import PageState
 from goliath.actors.process import ExitReport, ProcessEvents
-from goliath.actors.reception import Drain, SessionUp, TokenRevoked
+from goliath.actors.reception import Drain, SessionUp, TokenRevoked, WorkerHeard
 from goliath.actors.spec import INITIALIZER, WorkerSpec
 from goliath.actors.system import ActorSystem
 from goliath.actors.vitals import PROBE_MAX_BYTES
@@ -41,7 +41,8 @@ class FakeProcess:
         self.pid = 1000 + worker
         self.spec = spec
         self.heard: list[Any] = []
-        self.killed = self.dismissed = self.paused = False
+        self.killed = self.dismissed = self.paused = self.unheard = False
+        self.pauses = 0
         self.now = PageState()
         self._events = events
         self._ended = False
@@ -69,6 +70,13 @@ class FakeProcess:
 
     def resume_output(self) -> None:
         self.paused = False
+
+    def pause_calls(self) -> None:
+        self.unheard = True
+        self.pauses += 1
+
+    def resume_calls(self) -> None:
+        self.unheard = False
 
     def drain_output(self) -> None:
         pass
@@ -369,6 +377,26 @@ async def test_a_commander_that_does_not_read_makes_its_workers_wait_with_their_
         worker.print(b"the first line\n")
         assert paused == [True]
         await until(lambda: not worker.paused)
+
+
+async def test_a_commander_that_does_not_read_makes_its_workers_wait_with_what_they_ask():
+    async with a_house() as house:
+        commander = house.commander()
+        commander.say(FUNCTION, ENVIRONMENT, assign())
+        worker = await house.worker()
+        await until(lambda: worker.heard)
+
+        def flood() -> None:
+            commander.while_reading = lambda: None
+            for _ in range(70):
+                house.actor.receive(
+                    WorkerHeard(worker.worker, msg.StoreValue(0, "r", [], bytes(1 << 20)))
+                )
+
+        commander.while_reading = flood
+        worker.say(msg.StoreValue(0, "r", [], b"the first"))
+        await until(lambda: worker.pauses)
+        await until(lambda: not worker.unheard)
 
 
 async def test_a_cancelled_batch_is_interrupted_and_by_force_killed():

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.e2e.conftest import lieutenant, quick_timers
+from tests.e2e.conftest import lieutenant, node, other, quick_timers
 
-__all__ = ["lieutenant", "quick_timers"]
+__all__ = ["lieutenant", "node", "other", "quick_timers"]

@@ -153,3 +153,16 @@ def test_what_is_ahead_of_a_worker_that_was_killed_runs_again_when_it_is_dead():
     assert isinstance(commands[1], ne.Run)
     assert commands[1].batch == batch(3)
     node.check()
+
+
+def test_a_worker_that_gives_back_unasked_what_it_runs_is_not_heard():
+    node = planned()
+    assert untimed(node.handle(yielded(-1, serial=2), SOON)) == []
+    node.check()
+    assert untimed(node.handle(progress(0, 5, serial=2), SOON)) == [done(0, 5, 2), release(2)]
+
+
+def test_a_worker_that_has_nothing_ahead_cannot_give_back_what_it_runs_either():
+    node = quick()
+    assert untimed(node.handle(yielded(-1, serial=2), SOON)) == []
+    node.check()
