@@ -96,6 +96,7 @@ class _Server:
             on_drained=self._ended.set,
             weighs=options.bytes_per_worker_max is not None,
             limits=[*door_limits(self._transport), *fences.limits()],
+            files_max_bytes=options.allowance.session_file_bytes,
         )
         self._ref = system.spawn(lambda: actor, "lieutenant")
         try:

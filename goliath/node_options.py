@@ -165,6 +165,11 @@ def parser(program: str = "python -m goliath.lieutenant") -> argparse.ArgumentPa
         f"that they start (default: {PROCESSES_MAX}, or {PROCESSES_PER_SLOT} for each slot)",
     )  # fmt: skip
     arguments.add_argument(
+        "--max-files-per-session", type=_some_size, metavar="SIZE",
+        help="what one Commander may ship to this node, all its running jobs together, and the "
+        "size of any one file that its calls may write (default: whatever the disk takes)",
+    )  # fmt: skip
+    arguments.add_argument(
         "--drain-timeout", type=float, metavar="S", default=None,
         help="seconds that running calls are given to finish (default: 30)",
     )  # fmt: skip
@@ -333,6 +338,7 @@ def _allowance(arguments: argparse.Namespace) -> Allowance:
     if arguments.max_processes_per_session is not None:
         allowance.session_processes = arguments.max_processes_per_session
     allowance.session_bytes = arguments.max_memory_per_session
+    allowance.session_file_bytes = arguments.max_files_per_session
     return allowance
 
 

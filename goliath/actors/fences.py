@@ -30,6 +30,7 @@ PROCESSES_MAX = 4096
 for any honest work, and a fork bomb of so many is survived."""
 
 PROCESSES_PER_SLOT = 256
+NO_QUOTA = "the disk has no quota for a session: what its calls write is limited file by file"
 RESERVE_BYTES = 256 * MIB  # of the memory: for the Lieutenant, and what else is there
 
 
@@ -41,11 +42,14 @@ class Allowance:
         node_bytes: memory of all workers of the node together.
         session_bytes: memory of the workers of one session together.
         session_processes: processes and threads of one session together.
+        session_file_bytes: what a session may ship together, and the size of any one file that
+            its calls may write.
     """
 
     node_bytes: int | None = None
     session_bytes: int | None = None
     session_processes: int | None = None
+    session_file_bytes: int | None = None
 
 
 def default_allowance(slots: int) -> Allowance:
@@ -102,11 +106,12 @@ class Fences:
     @property
     def rlimits(self) -> dict[str, int]:
         """What each worker has to be limited to by itself, by the names that `resource` has."""
-        if self._estate is not None:
-            return {}
         allowance = self._allowance
-        most = min(filter(None, (allowance.session_bytes, allowance.node_bytes)), default=None)
-        limits = {"RLIMIT_DATA": most, "RLIMIT_NPROC": allowance.session_processes}
+        limits = {"RLIMIT_FSIZE": allowance.session_file_bytes}
+        if self._estate is None:
+            memory = filter(None, (allowance.session_bytes, allowance.node_bytes))
+            limits["RLIMIT_DATA"] = min(memory, default=None)
+            limits["RLIMIT_NPROC"] = allowance.session_processes
         return {name: limit for name, limit in limits.items() if limit is not None}
 
     def enter(self, session: str) -> Fence:
@@ -148,7 +153,11 @@ class Fences:
     def limits(self) -> list[Limit]:
         """What is in force, and by whom."""
         allowance = self._allowance
+        files = allowance.session_file_bytes
+        written = Limit("each file written", files, "bytes", Enforcer.RLIMIT, NO_QUOTA)
         return [
+            Limit("files shipped per session", files, "bytes", Enforcer.GOLIATH),
+            written,
             self._limit("memory of all workers", allowance.node_bytes, "bytes", MEMORY),
             self._limit("memory per session", allowance.session_bytes, "bytes", MEMORY),
             self._limit("processes per session", allowance.session_processes, "processes", PIDS),

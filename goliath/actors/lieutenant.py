@@ -122,6 +122,7 @@ class LieutenantActor(Actor):
         on_drained: called when nothing runs any more after `Drain`.
         weighs: whether the mind wants to know how much memory workers have.
         limits: those in force on the node, as whoever asks for its status is told.
+        files_max_bytes: what the files of a session may have together; None: no limit.
         check: whether the books are checked after every event (tests).
     """
 
@@ -134,13 +135,14 @@ class LieutenantActor(Actor):
         on_drained: Callable[[], None] = lambda: None,
         weighs: bool = False,
         limits: Iterable[Limit] = (),
+        files_max_bytes: int | None = None,
         check: bool = False,
     ) -> None:
         self._weighs = weighs
         self._limits = [limit.to_json() for limit in limits]
         self._mind = mind
         self._nursery = nursery
-        self._premises = Premises(workshop, self)
+        self._premises = Premises(workshop, self, files_max_bytes)
         self._on_drained = on_drained
         self._check = check
         self._journal: Journal[nd.NodeEvent] = Journal()

@@ -21,7 +21,7 @@ from goliath.actors.stage import LIFE_VARIABLE
 from goliath.actors.workshop import Workshop
 from goliath.core import node_events as nd
 from goliath.core.ids import HOUSE, SessionId
-from goliath.errors import ProtocolError
+from goliath.errors import ProtocolError, size_text
 from goliath.record import record
 from goliath.transport import messages as msg
 from goliath.transport.messages import Message
@@ -29,6 +29,8 @@ from goliath.transport.messages import Message
 T = TypeVar("T")
 
 _log = logging.getLogger("goliath.lieutenant")
+
+FILES_MAX = 100_000  # of a session, in all its jobs: each is an entry in some directory
 
 
 ASKED_AGAIN_MAX = 5
@@ -68,6 +70,8 @@ class Environment:
     library: Path | None = None
     furnished: bool = False  # whether nobody writes into the directories any more
     tries: int = 0
+    count: int = 0  # of its files
+    size: int = 0  # of all of them, in bytes
 
     def records(self) -> list[list[str | int]]:
         """All files that it needs."""
@@ -92,7 +96,7 @@ class Furnished:
 class _Tenant:
     realm: str = ""
     environments: dict[str, Environment] = field(default_factory=dict)
-    asked: set[str] = field(default_factory=set)  # contents that it owes us
+    asked: dict[str, int] = field(default_factory=dict)  # contents that it owes us, and their size
     scratch: Path | None = None  # the current directory of jobs without files
 
 
@@ -102,9 +106,13 @@ class Premises:
     Args:
         workshop: the node's directories.
         landlord: whom they belong to.
+        files_max_bytes: what the files of a session may have together; None: no limit.
     """
 
-    def __init__(self, workshop: Workshop, landlord: Landlord) -> None:
+    def __init__(
+        self, workshop: Workshop, landlord: Landlord, files_max_bytes: int | None = None
+    ) -> None:
+        self._files_max_bytes = files_max_bytes
         self._workshop = workshop
         self._landlord = landlord
         self._tenants: dict[SessionId, _Tenant] = {}
@@ -151,6 +159,7 @@ class Premises:
         environment = tenant.environments[said.environment] = Environment(said)
         try:
             environment.lacking = self._workshop.lacks(tenant.realm, environment.records())
+            self._measure(tenant, environment)
         except ProtocolError as exc:
             self._break(session, environment, str(exc))
             return
@@ -159,8 +168,9 @@ class Premises:
     def _ask_or_furnish(self, session: SessionId, environment: Environment) -> None:
         tenant = self._tenants[session]
         if environment.lacking:
-            needed = environment.lacking - tenant.asked
-            tenant.asked |= needed
+            sizes = {str(digest): int(size) for _, _, digest, size in environment.records()}
+            needed = environment.lacking - tenant.asked.keys()
+            tenant.asked.update((digest, sizes[digest]) for digest in needed)
             self._landlord.answer(session, msg.NeedFiles(sorted(needed)))
         else:
             self._furnish(session, environment)
@@ -173,12 +183,12 @@ class Premises:
         try:
             complete = self._keep(session, said)
         except (OSError, ProtocolError) as exc:
-            tenant.asked.discard(said.sha256)
+            tenant.asked.pop(said.sha256, None)
             for environment in self._waiting_for(tenant, said.sha256):
                 self._break(session, environment, str(exc))
             return
         if complete:
-            tenant.asked.discard(said.sha256)
+            tenant.asked.pop(said.sha256, None)
             for environment in self._waiting_for(tenant, said.sha256):
                 environment.lacking.discard(said.sha256)
                 if not environment.lacking:
@@ -222,8 +232,27 @@ class Premises:
         if said.size == GONE:
             store.abort(session, said.sha256)
             raise ProtocolError("a file vanished on the Commander's side before it was sent")
+        if said.size != self._tenants[session].asked[said.sha256]:
+            store.abort(session, said.sha256)
+            raise ProtocolError("a file has changed its size on the Commander's side")
         realm, piece = self._tenants[session].realm, memoryview(said.payload)
         return store.add_piece(realm, session, said.sha256, said.offset, said.size, piece)
+
+    def _measure(self, tenant: _Tenant, environment: Environment) -> None:
+        """Raise `ProtocolError` if the files of a session become too many, or too big together."""
+        others, files = tenant.environments.values(), environment.records()
+        count = sum(other.count for other in others) + len(files)
+        if count > FILES_MAX:
+            raise ProtocolError(f"{count} files of one Commander; {FILES_MAX} is the limit")
+        size = sum(int(size) for _, _, _, size in files)
+        total = sum(other.size for other in others) + size
+        if self._files_max_bytes is not None and total > self._files_max_bytes:
+            raise ProtocolError(
+                f"the files of this Commander's jobs are {size_text(total)} together, and "
+                f"{size_text(self._files_max_bytes)} is what this node allows "
+                "(--max-files-per-session); ship fewer, or wait until another job has ended"
+            )
+        environment.count, environment.size = len(files), size
 
     @staticmethod
     def _waiting_for(tenant: _Tenant, sha256: str) -> list[Environment]:

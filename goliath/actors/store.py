@@ -79,6 +79,10 @@ class Store:
                     found.append((status.st_mtime, (realm.name, file.name), status.st_size))
         return {name: size for _, name, size in sorted(found)}
 
+    def size_of(self, realm: str, digest: str) -> int | None:
+        """Bytes of these contents; None if they are not here."""
+        return self._sizes.get((_part_of(realm), digest))
+
     def lacks(self, realm: str, digests: Iterable[str]) -> set[str]:
         """Those that this realm has not sent, or that are kept no longer."""
         lacking = set()

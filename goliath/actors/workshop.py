@@ -48,7 +48,10 @@ class Workshop:
         Raises:
             ProtocolError: a record that no honest Commander sends.
         """
-        return self.store.lacks(realm, {_checked(record)[2] for record in files})
+        wanted = {digest: size for _, _, digest, size in map(_checked, files)}
+        if any(self.store.size_of(realm, d) not in (None, size) for d, size in wanted.items()):
+            raise ProtocolError("a file record with another size than its contents have")
+        return self.store.lacks(realm, wanted)
 
     def new_directory(self) -> Path:
         """An empty directory."""
@@ -107,7 +110,7 @@ def _checked(record: Sequence[str | int]) -> tuple[str, int, str, int]:
     path, mode, digest, size = record
     if not (isinstance(path, str) and isinstance(digest, str)):
         raise ProtocolError("a file record without path or digest")
-    if not (isinstance(mode, int) and isinstance(size, int)):
+    if not (isinstance(mode, int) and isinstance(size, int) and size >= 0):
         raise ProtocolError("a file record without mode or size")
     parts = path.split("/")
     if not path or {"", ".", ".."} & set(parts) or "\0" in path or len(path) > 4096:

@@ -171,12 +171,13 @@ async def test_of_an_embedded_node_nothing_is_limited():
 def test_what_is_in_force_is_said_with_the_reason_for_what_is_not():
     allowance = Allowance(900, 500, 30)
     with fenced(allowance) as fences:
-        assert [(limit.name, limit.amount, limit.in_force) for limit in fences.limits()] == [
+        told = [(limit.name, limit.amount, limit.in_force) for limit in fences.limits()]
+        assert told[2:] == [
             ("memory of all workers", 900, True),
             ("memory per session", 500, True),
             ("processes per session", 30, True),
         ]
-    memory, _, processes = Fences(allowance, no_groups).limits()
+    memory, _, processes = Fences(allowance, no_groups).limits()[2:]
     assert memory.enforced_by == Enforcer.RLIMIT
     assert memory.why == "nothing can be written here; so it is of each process alone"
     assert processes.in_force is (os.geteuid() != 0)
