@@ -23,6 +23,7 @@ FDS_PER_WORKER = 5
 """Call socket, control socket, stdout, stderr, page: in this order."""
 
 _HIGH_FD = 100  # out of the way of user code that closes "all" low descriptors
+_HEADROOM = 16  # above that, where there may be so few descriptors that it has to be lower
 _OOM_SCORE = "500"  # when memory runs out, workers go before the Lieutenant
 
 
@@ -85,9 +86,12 @@ def _default_signals() -> None:
 
 
 def _moved_up(fds: Collection[int]) -> list[int]:
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Never among the standard streams, which are put in their places next.
+    lowest = _HIGH_FD if limit < 0 else max(min(_HIGH_FD, limit - _HEADROOM), 3)
     moved = []
     for fd in fds:
-        moved.append(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _HIGH_FD))
+        moved.append(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, lowest))
         os.close(fd)
     return moved
 

@@ -6,26 +6,31 @@ import random
 
 from goliath.config import TransportConfig
 from goliath.errors import AuthenticationError, VersionMismatchError
+from goliath.transport.busy import BusyError
 
 HOPELESS = 32  # so many failed attempts, or one that only a human can help
 SETTLED_S = 1.0  # a link that lived so long was a success: the next attempt is an early one
 
 
 class Backoff:
-    """Full jitter: a random part of a time that doubles with each failed attempt."""
+    """Full jitter: a random part of a time that doubles with each failed attempt; on top of what a
+    busy node has asked for."""
 
     def __init__(self, config: TransportConfig, rng: random.Random) -> None:
         self._config = config
         self._rng = rng
         self._attempts = 0
+        self._rest_s = 0.0
 
     def failed(self, exc: Exception) -> None:
         """An attempt failed."""
         hopeless = isinstance(exc, AuthenticationError | VersionMismatchError)
+        self._rest_s = exc.retry_after_s if isinstance(exc, BusyError) else 0.0
         self._attempts = HOPELESS if hopeless else self._attempts + 1
 
     def ended(self, lived_s: float) -> None:
         """A link that had been made has ended."""
+        self._rest_s = 0.0
         self._attempts = 0 if lived_s >= SETTLED_S else self._attempts + 1
 
     def delay_s(self) -> float:
@@ -34,4 +39,5 @@ class Backoff:
         if self._attempts >= HOPELESS:
             return config.reconnect_max_s
         limit = config.reconnect_min_s * 2.0**self._attempts
-        return self._rng.uniform(0, min(config.reconnect_max_s, limit))
+        pause_s = self._rng.uniform(0, min(config.reconnect_max_s, limit))
+        return min(self._rest_s, config.reconnect_max_s) + pause_s

@@ -7,7 +7,6 @@ never finish one would be counted by nobody. Here each is a `Visit` from the mom
 from __future__ import annotations
 
 import asyncio
-import errno
 import resource
 import socket
 import ssl
@@ -15,11 +14,10 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from goliath.config import TransportConfig
+from goliath.transport.busy import EXHAUSTED, BusySign
 
 BACKLOG = 128
-PAUSE_S = 0.25  # when there are no descriptors left, or the kernel has no memory
 _ACCEPTED_AT_ONCE = 32  # then it is somebody else's turn in the loop
-_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class Visit:
@@ -85,17 +83,15 @@ class Doorway:
         self._protocol = protocol
         self._gone = gone
         self._openings: set[asyncio.Task[None]] = set()
-        self._pauses: dict[socket.socket, asyncio.TimerHandle] = {}
+        self._sign = BusySign(speaks=context is None)
         for sock in sockets:
             sock.listen(BACKLOG)
-            self._loop.add_reader(sock, self._accept, sock)
+            self._listen(sock)
 
     async def close(self) -> None:
         """Take nobody any more, and drop those that are not through the door."""
+        self._sign.close()
         for sock in self._sockets:
-            pause = self._pauses.pop(sock, None)
-            if pause is not None:
-                pause.cancel()
             self._loop.remove_reader(sock)
             sock.close()
         for opening in self._openings:
@@ -110,13 +106,16 @@ class Doorway:
             except BlockingIOError:
                 return
             except OSError as exc:
-                if exc.errno in _EXHAUSTED:
-                    self._pause(listening)
-                    return
-                continue  # it has left already
+                if exc.errno not in EXHAUSTED:
+                    continue  # it has left already
+                self._sign.take_over(listening, self._pause(listening))
+                return
             sock.setblocking(False)
             visit = Visit(sock, str(peer[0]))
-            if visit.number < self._numbers_for_strangers() and self._admit(visit):
+            if visit.number >= self._numbers_for_strangers():
+                self._sign.dismiss(sock, self._pause(listening))
+                return
+            if self._admit(visit):
                 # Owned by the doorway: close() ends it.
                 opening = self._loop.create_task(self._open(visit, sock))
                 self._openings.add(opening)
@@ -129,14 +128,13 @@ class Doorway:
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         return limit - min(self._config.descriptor_reserve, limit // 8)
 
-    def _pause(self, listening: socket.socket) -> None:
-        """It would be told again at once, and could do nothing."""
-        self._loop.remove_reader(listening)
-        self._pauses[listening] = self._loop.call_later(PAUSE_S, self._resume, listening)
-
-    def _resume(self, listening: socket.socket) -> None:
-        del self._pauses[listening]
+    def _listen(self, listening: socket.socket) -> None:
         self._loop.add_reader(listening, self._accept, listening)
+
+    def _pause(self, listening: socket.socket) -> Callable[[], None]:
+        """It would be told again at once, and could do nothing. What ends the pause."""
+        self._loop.remove_reader(listening)
+        return lambda: self._listen(listening)
 
     async def _open(self, visit: Visit, sock: socket.socket) -> None:
         patience = self._config.handshake_max_s if self._context is not None else None

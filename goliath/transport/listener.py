@@ -20,6 +20,7 @@ from goliath.errors import (
     ProtocolError,
 )
 from goliath.transport.address import is_loopback
+from goliath.transport.busy import RETRY_AFTER
 from goliath.transport.connection import CLOSE_NONSENSE, CLOSE_OK, CLOSE_PROTOCOL
 from goliath.transport.doorway import Doorway, Visit
 from goliath.transport.guard import Guard
@@ -39,10 +40,10 @@ from goliath.transport.tls import ServerTls
 from goliath.transport.token import Token
 from goliath.transport.versions import Versions
 from goliath.transport.websocket import (
+    BANNED,
     CLOSE_MAX_S,
     CLOSE_UNAUTHENTICATED,
     PATH,
-    RETRY_AFTER,
     WebSocketLink,
     message_limit,
 )
@@ -290,7 +291,7 @@ class Listener:
             return None
         await asyncio.sleep(self._config.refusal_delay_s)
         text = f"too many failed logins from this address; try again in {wait_s} s"
-        return _refusal(429, text, {RETRY_AFTER: str(wait_s)})
+        return _refusal(BANNED, text, {RETRY_AFTER: str(wait_s)})
 
     def _knows_host(self, host: str) -> bool:
         """On loopback a name that is not ours is a web page's trick (DNS rebinding)."""

@@ -20,6 +20,7 @@ from goliath.errors import (
     GoliathError,
 )
 from goliath.transport.address import Address, is_loopback
+from goliath.transport.busy import BUSY, RETRY_AFTER, RETRY_AFTER_S, BusyError
 from goliath.transport.connection import CLOSE_OK
 from goliath.transport.credentials import Credentials
 from goliath.transport.keys import ca_binding, fingerprint_of, guards, plain_binding, tls_binding
@@ -27,9 +28,9 @@ from goliath.transport.sockets import tune
 from goliath.transport.tls import client_tls
 from goliath.transport.token import Token
 from goliath.transport.websocket import (
+    BANNED,
     CLOSE_MAX_S,
     PATH,
-    RETRY_AFTER,
     ClientSocket,
     WebSocketLink,
     message_limit,
@@ -209,11 +210,8 @@ class DirectRoad:
                 text = f"{where}: {_proxy_trouble(exc, proxy or '')}"
             case aiohttp.ClientConnectorDNSError():
                 text = f"the name {address.host!r} does not resolve; is it spelled right?"
-            case aiohttp.WSServerHandshakeError(status=429, headers=headers):
-                said = headers.get(RETRY_AFTER, "") if headers is not None else ""
-                text = f"{where} for us: {_ban_text(said)}"
-            case aiohttp.WSServerHandshakeError(status=status):
-                text = f"{where}: it answered HTTP {status}; {_HTTP_HINTS.get(status, _NO_HINT)}"
+            case aiohttp.WSServerHandshakeError():
+                return _refusal(exc, str(address), where)
             case aiohttp.ClientConnectorCertificateError():
                 text = f"{where}: its certificate is not trusted: {exc.certificate_error}"
             case aiohttp.ClientConnectorSSLError() | ssl.SSLError():
@@ -269,6 +267,22 @@ def _proxy_trouble(exc: Exception, proxy: str) -> str:
             "has to name the host"
         )
     return f"{name} cannot be reached; is HTTPS_PROXY right, or should NO_PROXY name the host?"
+
+
+def _refusal(exc: aiohttp.WSServerHandshakeError, name: str, where: str) -> ConnectionError:
+    """An answer by HTTP, in words."""
+    said = exc.headers.get(RETRY_AFTER, "") if exc.headers is not None else ""
+    if exc.status == BUSY:
+        return BusyError(
+            f"the lieutenant at {name} is busy, and takes no connections: it has no file "
+            "descriptor left; it is tried again. If that lasts, raise its limit (ulimit -n), or "
+            "have it do less (WORKERS)",
+            float(said) if said.isdecimal() else RETRY_AFTER_S,
+        )
+    if exc.status == BANNED:
+        return ConnectionError(f"{where} for us: {_ban_text(said)}")
+    hint = _HTTP_HINTS.get(exc.status, _NO_HINT)
+    return ConnectionError(f"{where}: it answered HTTP {exc.status}; {hint}")
 
 
 def _ban_text(seconds: str) -> str:

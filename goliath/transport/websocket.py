@@ -17,9 +17,9 @@ from goliath.errors import ProtocolError
 
 PATH = "/goliath/v1"
 HEADER_ROOM_BYTES = 64 * KIB  # beside a chunk: its header, for the websocket's own limit
-RETRY_AFTER = "Retry-After"  # of HTTP: in how many seconds to ask again
 CLOSE_MAX_S = 1.0
 CLOSE_UNAUTHENTICATED = 4401
+BANNED = 429  # by HTTP, before it is a websocket
 REASON_MAX_BYTES = 123  # what a control frame of RFC 6455 has room for, beside the code
 _BINARY = WSMsgType.BINARY  # Python 3.11 takes 0.1 µs to find a member in its class
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import signal
+import socket
+import stat
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +85,92 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (160, 160))
 from goliath.lieutenant import main
 sys.exit(main(sys.argv[1:]))
 """
+
+
+def test_a_node_with_few_descriptors_can_start_workers(journal: Journal):
+    tight = _FEW_FILES.replace("160", "48")
+    with Lieutenant(1, launcher=("-c", tight)) as own, Commander([own.address]) as commander:
+        calls = [(journal.path, n) for n in range(3)]
+        promises.every_call_has_one_outcome(commander.run(promises.execute, calls), 3)
+        # Out of the way of code that closes "all" low ones, as far as there is such a thing.
+        assert min(commander.run(sockets_of_a_worker, [()])[0]) >= 32
+
+
+def sockets_of_a_worker() -> list[int]:
+    found = []
+    for fd in range(48):
+        with contextlib.suppress(OSError):
+            found += [fd] * stat.S_ISSOCK(os.fstat(fd).st_mode)
+    return found
+
+
+_HOARDER = """
+import os, resource, signal, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))
+hoard = []
+def grab(*_):
+    try:
+        while True:
+            hoard.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError:
+        pass
+def release(*_):
+    while hoard:
+        os.close(hoard.pop())
+signal.signal(signal.SIGUSR1, grab)
+signal.signal(signal.SIGUSR2, release)
+from goliath.lieutenant import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def knock(port: int) -> bytes:
+    """What is said to whoever asks for anything."""
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as visitor:
+        visitor.sendall(b"GET /goliath/v1 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        return b"".join(iter(lambda: visitor.recv(4096), b""))
+
+
+def test_fd_exhaustion_is_answered_by_busy_and_over_when_descriptors_are_back(
+    strikes: promises.Strikes,
+):
+    with Lieutenant(1, launcher=("-c", _HOARDER)) as own, Commander([own.address]) as early:
+        assert early.run(same, [(1,)]) == [1]
+        os.kill(own.pid, signal.SIGUSR1)
+        until(lambda: len(os.listdir(f"/proc/{own.pid}/fd")) >= 200, 5, "no descriptor left")
+        strikes.note("exhausted")
+        silent = [socket.create_connection(("127.0.0.1", own.port)) for _ in range(5)]
+        answer = knock(own.port)  # behind those
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"Retry-After: 1\r\n" in answer
+        with pytest.raises(ConnectionError, match=r"busy.*no file descriptor left.*ulimit -n"):
+            Commander([own.address], connect_timeout=1).run(same, [(1,)])
+        assert early.run(same, [(2,)]) == [2], "who is in stays in"
+        # A storm of them costs next to nothing, and nobody waits for the others' patience to end.
+        before, began = cpu_seconds(own.pid), time.monotonic()
+        storm = [knock(own.port)[:12] for _ in range(40)]
+        took = time.monotonic() - began
+        assert set(storm) == {b"HTTP/1.1 503"}
+        assert cpu_seconds(own.pid) - before < max(0.2 * took, 0.1)
+        quiet = cpu_seconds(own.pid)
+        time.sleep(1)  # this is the measurement: somebody waits at the door, and nothing spins
+        assert cpu_seconds(own.pid) - quiet < 0.1
+        for visitor in silent:
+            visitor.close()
+        with (
+            Commander([own.address], connect_timeout=20) as late,
+            ThreadPoolExecutor(1) as thread,
+        ):
+            waiting = thread.submit(late.run, same, [(3,)])
+            os.kill(own.pid, signal.SIGUSR2)
+            assert waiting.result(timeout=20) == [3]
+    strikes.happened("exhausted")
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a process has used so far, without its children."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def test_fd_exhaustion_lets_calls_wait_and_ends_none_of_them(journal: Journal):
