@@ -61,7 +61,8 @@ class TransportConfig(_Knobs):
     reconnect_max_s: float = 5.0  # full jitter between the two
     connect_timeout_s: float = 5.0
     unacked_max_bytes: int = 64 * MIB  # each way; then the sender's sources are not read
-    message_max_bytes: int = 512 * MIB  # one message, gathered from its chunks in memory
+    message_max_bytes: int = 16 * 1024 * MIB  # one message, gathered from its chunks in memory; no
+    # more than half of the Lieutenant's memory, whatever this says
     ack_frames: int = 64  # acknowledge at least so often if there is nothing to send ...
     ack_bytes: int = MIB  # ... or after so many bytes, so that the sender may forget them
     chunk_bytes: int = 120 * KIB  # with its header just below where malloc turns to mmap

@@ -15,6 +15,7 @@ import random
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ from goliath.config import KIB, NodeConfig, TransportConfig
 from goliath.control_groups import Estate
 from goliath.core.ids import SessionId
 from goliath.core.node import Node
-from goliath.machine import hide_memory, machine_name
+from goliath.machine import hide_memory, machine_name, total_memory
 from goliath.node_options import (
     Joining,
     LieutenantOptions,
@@ -69,7 +70,9 @@ class _Server:
 
     def __init__(self, options: LieutenantOptions) -> None:
         self._options = options
-        self._transport = TransportConfig.from_environ()
+        transport = TransportConfig.from_environ()
+        most = min(transport.message_max_bytes, total_memory() // 2)  # it is gathered in memory
+        self._transport = replace(transport, message_max_bytes=most)
         self._ended = asyncio.Event()
         self._signals = 0
         self._failure: BaseException | None = None

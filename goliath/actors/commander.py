@@ -38,7 +38,7 @@ from goliath.core.commands import Command, Verdict
 from goliath.core.ids import Attempt, BatchId, JobId, NodeId
 from goliath.core.observation import Journal
 from goliath.core.scheduler import Scheduler
-from goliath.errors import ProtocolError, TaskCancelledError
+from goliath.errors import ProtocolError, SerializationError, TaskCancelledError
 from goliath.limits import Limit
 from goliath.record import record
 from goliath.transport import messages as msg
@@ -556,9 +556,10 @@ class CommanderActor(Actor):
         else:
             self._answer_for(waiting, "cancelled")
 
-    def _answer_for(self, order: do.Assign, why: str) -> None:
+    def _answer_for(self, order: do.Assign, why: str, report: Report | None = None) -> None:
         """Say in the place of a node what it would, had it been sent a batch."""
         said = msg.RangeReturned(order.batch, order.attempt, order.lo, order.hi, why)
+        said.report = report or {}
         self.context.ref.tell(desk.NodeHeard(order.node, said))
 
     def _assign(self, command: do.Assign) -> None:
@@ -570,6 +571,12 @@ class CommanderActor(Actor):
             self._send_batch(command, parcel)
 
     def _send_batch(self, command: do.Assign, parcel: desk.Parcel) -> None:
+        try:
+            self._send_whole_batch(command, parcel)
+        except SerializationError as exc:  # its node would not take it
+            self._answer_for(command, "oversized", {"oversized": str(exc)})
+
+    def _send_whole_batch(self, command: do.Assign, parcel: desk.Parcel) -> None:
         node = self._nodes[command.node]
         job = self._jobs[command.job]
         deposits, payload = gathered(parcel.deposits, node.id, parcel.payload)
@@ -622,15 +629,15 @@ class CommanderActor(Actor):
     def _define(node: _Node, job: desk.OpenJob) -> None:
         """Tell a node of what a job needs, if it has not heard of it."""
         if job.function.digest not in node.functions:
-            node.functions.add(job.function.digest, len(job.function.payload))
             node.ref.tell(
                 msg.DefineFunction(
                     job.function.digest, job.function.name, payload=job.function.payload
                 )
             )
+            node.functions.add(job.function.digest, len(job.function.payload))
         if job.surroundings.key not in node.environments:
-            node.environments.add(job.surroundings.key)
             node.ref.tell(job.surroundings.message(node.id, embedded=node.up.embedded))
+            node.environments.add(job.surroundings.key)
 
     def _where(self, job: desk.OpenJob, attempt: Attempt, node: str = "") -> Where:
         return Where(job.function.name, node, self._worker, attempt)

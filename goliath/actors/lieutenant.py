@@ -53,7 +53,7 @@ from goliath.core.devices import GPU, is_share
 from goliath.core.ids import HOUSE, Attempt, BatchId, Serial, SessionId, WorkerId
 from goliath.core.node import Node
 from goliath.core.observation import Journal
-from goliath.errors import LocalError, ProtocolError
+from goliath.errors import LocalError, ProtocolError, SerializationError
 from goliath.limits import Limit
 from goliath.machine import VISIBLE_DEVICES
 from goliath.record import record
@@ -480,8 +480,25 @@ class LieutenantActor(Actor):
     def answer(self, session: SessionId, message: Message) -> None:
         """Tell a Commander, if it is still there."""
         known = self._sessions.get(session)
-        if known is not None:
+        if known is None:
+            return
+        try:
             known.ref.tell(message)
+        except SerializationError as exc:
+            self._refuse(known, message, str(exc))
+
+    def _refuse(self, session: _Session, message: Message, why: str) -> None:
+        """What is too big to be sent is no reason to end, but for whom it was."""
+        _log.warning("what %s was to be told is too big: %s", session.id, why)
+        if isinstance(message, msg.RangeDone):
+            said = msg.RangeReturned(
+                message.batch, message.attempt, message.lo, message.hi, "oversized"
+            )
+            said.report = {"oversized": why, "worker": message.worker}
+            session.ref.tell(said)
+        else:
+            session.ref.channel.close()
+            self.context.ref.tell(SessionDown(session.id, SerializationError(why)))
 
     def run(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
         """Run something as part of this actor."""

@@ -20,6 +20,7 @@ from goliath.transport.messages import Message, Payload
 READ_BYTES = 256 * KIB
 _FRAME_START_BYTES = 16 * MIB  # set aside for a bigger frame before it has arrived
 _HEADER_MAX_BYTES = 8 * MIB  # of a frame: it is read in the loop, and 32,768 calls need one
+_FRAME_GROWS_BYTES = 128 * MIB  # at most, at a time: the memory is there twice for a moment
 _READS_AT_END = 1024
 _PIECES_MAX = 64  # of one sendmsg; the kernel's own limit is 1024
 
@@ -198,7 +199,8 @@ class Line:
         assert frame is not None
         if self._filled == len(frame):
             # Grown only as bytes arrive: a worker must not cost memory by announcing 4 GiB.
-            frame.extend(bytes(min(len(frame), self._length - len(frame))))
+            more = min(len(frame), self._length - len(frame), _FRAME_GROWS_BYTES)
+            frame.extend(bytes(more))
         with memoryview(frame) as view, view[self._filled :] as rest:
             count = self._sock.recv_into(rest)
         if count == 0:

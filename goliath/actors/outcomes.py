@@ -145,11 +145,17 @@ def _gone(setback: Setback, _: Where, call: str) -> GoliathError:
     return GoliathError(f"{call} was not begun: {setback.detail}")
 
 
+def _oversized(setback: Setback, _: Where, call: str) -> GoliathError:
+    why = (setback.report or {}).get("oversized", "its result is too big")
+    return SerializationError(f"{call} has an argument or a result that cannot be sent: {why}")
+
+
 _EXPLAIN = {
     Verdict.CANCELLED: _cancelled,
     Verdict.TIMED_OUT: _timed_out,
     Verdict.NODE_DIED: _node_died,
     Verdict.ENVIRONMENT: _environment,
     Verdict.INFEASIBLE: _infeasible,
+    Verdict.OVERSIZED: _oversized,
     Verdict.GONE: _gone,
 }

@@ -9,7 +9,7 @@ from goliath.actors.failures import EVERYTHING, RefusedError, refused_result
 from goliath.config import MIB
 from goliath.transport.serialization import dump_value
 
-RESULT_MAX_BYTES = 1 << 31  # of one pickled result; a frame has a 32-bit length
+RESULT_MAX_BYTES = 1 << 39  # of one pickled result, with room for its header in a frame
 SPILL_BYTES = 1 << 25  # of pickled results that wait in a worker before they are sent
 OUTCOMES_MAX_BYTES = RESULT_MAX_BYTES + SPILL_BYTES  # of those that are sent together
 

@@ -18,6 +18,7 @@ class Verdict(StrEnum):
     NODE_DIED = "node died"
     ENVIRONMENT = "environment"
     INFEASIBLE = "infeasible"
+    OVERSIZED = "oversized"  # its arguments, or its result, are too big to be sent
     GONE = "gone"  # it never began: the process that it was for has ended
 
 

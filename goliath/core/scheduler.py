@@ -340,6 +340,8 @@ class Scheduler:
                     yield from self._on_crash(job, batch, event)
                 case "cancelled":
                     yield from self._fail_wanted(batch, event.lo, event.hi, Verdict.CANCELLED)
+                case "oversized":
+                    yield from self._fail_wanted(batch, event.lo, event.hi, Verdict.OVERSIZED)
                 case "bystander" if not job.options.max_retries:
                     yield from self._fail_wanted(batch, event.lo, event.hi, Verdict.CRASHED)
                 case _ if job.options.actor:

@@ -1,6 +1,6 @@
 """The worker's end of a pipe: blocking sockets, no loop, one reused buffer.
 
-A frame on a pipe is ``u32 length of the rest`` (little endian) and then a frame of `codec`
+A frame on a pipe is ``u64 length of the rest`` (little endian) and then a frame of `codec`
 without checksum. Any thread that waits on an event loop would add 40 to 80 µs to each call,
 so the thread that runs the user's code reads its socket itself.
 """
@@ -15,8 +15,8 @@ from goliath.transport.codec import from_header, oversize, pack_header, to_heade
 from goliath.transport.messages import Message, Payload
 from goliath.transport.vigil import Vigil
 
-LENGTH = struct.Struct("<I")
-FRAME_MAX_BYTES = (1 << 32) - 1
+LENGTH = struct.Struct("<Q")
+FRAME_MAX_BYTES = 1 << 40
 _USUAL_BYTES = 1 << 20
 _KEPT_BYTES = 1 << 24  # a bigger buffer is let go, or one huge frame would cost memory for ever
 
@@ -31,7 +31,7 @@ def pack_pipe_frame(message: Message) -> tuple[bytes, Payload]:
     head = pack_header(to_header(message), payload, checksum=False)
     total = len(head) + len(payload)
     if total > FRAME_MAX_BYTES:
-        raise OverflowError(f"a {message.kind} message of {total} bytes; 4 GiB is the limit")
+        raise OverflowError(f"a {message.kind} message of {total} bytes; 1 TiB is the limit")
     return LENGTH.pack(total) + head, payload
 
 

@@ -88,8 +88,8 @@ def read_header(text: Payload) -> Header:
 def oversize(kind: str, size: int, limit: int) -> SerializationError:
     """The error of whoever would send a message that is bigger than the other end takes."""
     return SerializationError(
-        f"a {kind} message of {size:,} bytes is over the limit of {limit:,}; pass smaller values "
-        "or files, or raise GOLIATH_MESSAGE_MAX_BYTES on both ends"
+        f"{size:,} bytes at once ({kind}) are over the limit of {limit:,}; pass smaller values or "
+        "files, or raise GOLIATH_MESSAGE_MAX_BYTES on both ends (half of the node's memory at most)"
     )
 
 

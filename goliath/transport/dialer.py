@@ -27,7 +27,14 @@ from goliath.transport.connection import (
     CLOSE_PROTOCOL,
     SessionChannel,
 )
-from goliath.transport.handshake import KILLS_AFTER, ClientHandshake, Peer, Ticket, Welcome
+from goliath.transport.handshake import (
+    KILLS_AFTER,
+    MESSAGE_MAX,
+    ClientHandshake,
+    Peer,
+    Ticket,
+    Welcome,
+)
 from goliath.transport.keys import NONCE_BYTES, fingerprint_of
 from goliath.transport.proof import Answer, prove
 from goliath.transport.protocol import SessionProtocol, Side
@@ -213,7 +220,7 @@ class Dialer:
                     "it heard nothing of us for too long"
                 )
             )
-        config = _outlasting(welcome.limits, self._config)
+        config = _agreeing(welcome.limits, self._config)
         protocol = SessionProtocol(Side.COMMANDER, self._road.name, config, self._clock.now())
         channel = SessionChannel(protocol, self._clock, on_ended=self._forget)
         self._channel = channel
@@ -240,10 +247,16 @@ class Dialer:
         )
 
 
-def _outlasting(limits: Mapping[str, Any], config: TransportConfig) -> TransportConfig:
-    """Timers that give a session up later than that Lieutenant kills its work: its environment may
-    say another time than ours, and one call would have two owners."""
-    kill_s = limits.get(KILLS_AFTER, 0.0)
-    if type(kill_s) not in (int, float):
-        return config
-    return replace(config, session_lost_s=max(config.session_lost_s, LOST_PER_KILL * kill_s))
+def _agreeing(limits: Mapping[str, Any], config: TransportConfig) -> TransportConfig:
+    """Limits that go with those of a Lieutenant, whose environment may say others than ours.
+
+    A session must be given up later than that kills its work, or one call would have two owners;
+    and what is too big for it should be refused here, where it can be said of what.
+    """
+    kill_s, most = limits.get(KILLS_AFTER, 0.0), limits.get(MESSAGE_MAX)
+    if type(kill_s) in (int, float):
+        lost_s = max(config.session_lost_s, LOST_PER_KILL * kill_s)
+        config = replace(config, session_lost_s=lost_s)
+    if type(most) is int and most > 0:
+        config = replace(config, message_max_bytes=min(config.message_max_bytes, most))
+    return config

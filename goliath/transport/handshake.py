@@ -79,6 +79,9 @@ class Peer:
 KILLS_AFTER = "session_kill_s"
 """Among the limits: when the Lieutenant kills a silent session's work, in seconds."""
 
+MESSAGE_MAX = "message_max_bytes"
+"""Among the limits: how big one message may be, arguments or results of a batch, in bytes."""
+
 
 SESSION = "session"
 """The wish of a Commander: to have work done."""

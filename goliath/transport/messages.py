@@ -347,9 +347,10 @@ class RangeReturned(Message):
     ``why`` is ``"cancelled"``, ``"timeout"`` (one call, it was killed), ``"crashed"`` (its
     worker died; ``guilty`` is the call that was running, -1 if it may be any of them),
     ``"unstarted"`` (never began, nobody's fault), ``"bystander"`` (begun when its worker was killed
-    because another call, before or beside it, ran too long or was cancelled), ``"environment"``, or
-    ``"adopted"`` (it was to make a detached actor, which is the node's now).
-    ``report`` describes a death: ``pid, signal, exit_code, stderr_tail, oom, worker``,
+    because another call, before or beside it, ran too long or was cancelled), ``"environment"``,
+    ``"oversized"`` (what they returned is too big for a message; ``report`` says ``oversized``, how
+    big), or ``"adopted"`` (it was to make a detached actor, which is the node's now).
+    Else ``report`` describes a death: ``pid, signal, exit_code, stderr_tail, oom, worker``,
     and in bytes ``peak`` (its memory at most) and ``limit`` (what it could have had).
     """
 

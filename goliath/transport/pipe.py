@@ -1,6 +1,6 @@
 """The Lieutenant's end of the socketpair to a worker process: frames without sessions.
 
-Each frame is a ``u32`` (little endian) length of the rest and then a codec frame without checksum.
+Each frame is a ``u64`` (little endian) length of the rest and then a codec frame without checksum.
 A socketpair loses nothing, so nothing is acknowledged. The worker runs a user's code,
 which may write anything into it: sizes are checked, and nothing is unpickled.
 
@@ -22,7 +22,7 @@ from goliath.transport.channel import Receiver
 from goliath.transport.codec import PREFIX, from_header, pack_header, to_header, unpack_frame
 from goliath.transport.messages import Message
 
-LENGTH = struct.Struct("<I")
+LENGTH = struct.Struct("<Q")
 FRAME_MAX_BYTES = 512 * MIB
 BUFFER_BYTES = 256 * KIB  # what a read may bring at once, of small frames
 BIG_BYTES = 64 * KIB  # from here on a copy costs more than a second write

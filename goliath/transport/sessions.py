@@ -14,7 +14,7 @@ from goliath.config import TransportConfig
 from goliath.errors import ConnectionError  # noqa: A004
 from goliath.transport.channel import Channel
 from goliath.transport.connection import SessionChannel
-from goliath.transport.handshake import KILLS_AFTER, Caller, Peer, ServerHandshake
+from goliath.transport.handshake import KILLS_AFTER, MESSAGE_MAX, Caller, Peer, ServerHandshake
 from goliath.transport.host import Stay
 from goliath.transport.protocol import SessionProtocol, Side
 from goliath.transport.websocket import WebSocketLink
@@ -93,7 +93,11 @@ class GrantedSessions:
             session_id=session_id,
             resumed=resumed,
             seen=held.channel.seen if held is not None else 0,
-            limits={**self._limits(caller.kid), KILLS_AFTER: self._config.session_kill_s},
+            limits={
+                **self._limits(caller.kid),
+                KILLS_AFTER: self._config.session_kill_s,
+                MESSAGE_MAX: self._config.message_max_bytes,
+            },
         )
         await link.send_bytes(welcome)
         # After the welcome has left: a session that nobody knows of must not exist.

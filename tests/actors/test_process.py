@@ -217,7 +217,7 @@ async def test_hostile_frames_end_the_worker(number: int) -> None:
     def forge() -> None:
         import socket
 
-        socket.socket(fileno=os.dup(number)).sendall(b"\x0a\0\0\0garbage!!!")
+        socket.socket(fileno=os.dup(number)).sendall(b"\x0a" + bytes(7) + b"garbage!!!")
         time.sleep(30)
 
     async with workshop() as shop:

@@ -168,6 +168,41 @@ def test_a_big_argument_costs_each_side_a_few_times_its_size_and_then_nothing(li
         peaks.stay_below({"commander": 5 * BIG_BYTES, "node": 4 * BIG_BYTES})
 
 
+def test_a_big_result_comes_back_and_of_a_remote_function_stays_until_it_is_asked_for(
+    node: Lieutenant,
+):
+    with Commander([node.address]) as commander:
+        (result,) = commander.run(bytes, [(BIG_BYTES,)])
+        assert len(result) == BIG_BYTES
+        del result
+        assert len(commander.submit(bytes, BIG_BYTES).result()) == BIG_BYTES
+
+
+def test_what_is_over_the_limit_of_its_node_is_a_typed_error_for_that_call_only(
+    lieutenant: Any, journal: Journal
+):
+    limit = 4 * MIB
+    own = lieutenant(1, env={"GOLIATH_MESSAGE_MAX_BYTES": str(limit)})
+    with Commander([own.address]) as commander:
+        commander.run(promises.execute, [(journal.path, 0)])
+        sizes = [(limit // 2,), (2 * limit,), (7,)]
+        results = commander.run(bytes, sizes, return_exceptions=True, batch_size=1)
+        assert [type(each) for each in results] == [bytes, SerializationError, bytes]
+        for word in ("bytes, call 1,", "4,194,304", "GOLIATH_MESSAGE_MAX_BYTES"):
+            assert word in str(results[1])
+        given = [(bytes(size),) for (size,) in sizes]
+        results = commander.run(size_of, given, return_exceptions=True, batch_size=1)
+        assert [type(each) for each in results] == [int, SerializationError, int]
+        assert "GOLIATH_MESSAGE_MAX_BYTES" in str(results[1])
+        function = eval("lambda n, big=bytes(8 * 2**20): len(big) + n")
+        for _ in range(2):
+            with pytest.raises(SerializationError, match="GOLIATH_MESSAGE_MAX_BYTES"):
+                commander.submit(function, 1).result()
+        assert own.process.poll() is None
+        commander.run(promises.execute, [(journal.path, 1)])
+        assert len({line.pid for line in journal.lines()}) == 1, "another worker: another session"
+
+
 def test_many_tiny_calls_need_memory_for_their_results_only(lieutenant: Any):
     own = lieutenant(2)
     with Commander([own.address]) as commander:

@@ -56,7 +56,8 @@ async def test_both_ends_learn_who_the_other_is():
         await near.end()
         await far.end()
         here, there = near.peers[0], far.peers[0]
-        assert here.limits == {"slots": 3, "name": "lab", "session_kill_s": 60.0}
+        limits = {"slots": 3, "name": "lab", "session_kill_s": 60.0}
+        assert here.limits == {**limits, "message_max_bytes": TransportConfig().message_max_bytes}
         assert here.session_id == there.session_id
         assert here.incarnation == there.incarnation
         assert here.server_id == there.server_id

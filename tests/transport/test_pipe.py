@@ -28,7 +28,7 @@ def _uvloop_was_used_before() -> None:
 def wire(message: object) -> bytes:
     payload = getattr(message, "payload", b"")
     frame = pack_header(to_header(message), checksum=False) + payload  # type: ignore[arg-type]
-    return struct.pack("<I", len(frame)) + frame
+    return struct.pack("<Q", len(frame)) + frame
 
 
 @asynccontextmanager
@@ -73,10 +73,10 @@ async def test_payloads_of_every_size_arrive(size: int):
 @pytest.mark.parametrize(
     "data",
     [
-        b"\x00\x00\x00\x00",
-        b"\x07\x00\x00\x00",
-        struct.pack("<I", 2 * MIB),
-        struct.pack("<I", 20) + b"x" * 20,
+        bytes(8),
+        b"\x07" + bytes(7),
+        struct.pack("<Q", 2 * MIB),
+        struct.pack("<Q", 20) + b"x" * 20,
         wire(control(1)).replace(b"steal", b"spoil"),
         wire(control(1)).replace(b'"count":1', b'"count":x'),
     ],
@@ -138,7 +138,7 @@ async def test_an_announced_size_costs_no_memory_before_its_bytes_arrive():
     process = psutil.Process()
     async with raw_end() as (end, _, theirs):
         before = process.memory_info().rss
-        theirs.send(struct.pack("<I", 500 * MIB) + b"x" * 100)
+        theirs.send(struct.pack("<Q", 500 * MIB) + b"x" * 100)
         await asyncio.sleep(0.02)
         assert process.memory_info().rss - before < 50 * MIB
         assert end.messages == []
