@@ -20,6 +20,7 @@ from goliath.transport import messages as msg
 from goliath.transport.messages import Message
 from goliath.transport.serialization import Function
 from tests.actors.desks import FakePortal
+from tests.length import length
 
 NODE = NodeId("n#1")
 BIG = "9" * 5000  # digits, more than Python makes a number of
@@ -168,7 +169,7 @@ class Office:
         self.waiting = function
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=length(150, 600), deadline=None)
 @given(st.lists(SAID, max_size=12))
 def test_whatever_a_worker_says_only_its_session_may_end(said: list[Any]):
     office = Office()

@@ -21,6 +21,7 @@ from goliath.transport import serialization
 from goliath.transport.messages import DefineFunction, Progress, RunRange
 from goliath.transport.serialization import LoadedFunction
 from tests.actors.workshop import Outcomes, encode_calls
+from tests.length import length
 
 
 class Stage:
@@ -67,7 +68,7 @@ def rows_of(form: str, count: int) -> list[Any]:
     failing=st.sets(st.integers(0, 29)),
     flushes=st.sets(st.integers(0, 29)),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=length(100, 300), deadline=None)
 def test_what_is_given_back_and_what_runs_is_everything_once(
     form: str,
     count: int,

@@ -27,6 +27,7 @@ from goliath.errors import TaskCancelledError
 from goliath.transport import serialization
 from goliath.transport.serialization import dump_function
 from tests.actors.desks import FakeCommander, calls_of
+from tests.length import length
 
 
 def test_calls_are_taken_in_the_order_they_were_added():
@@ -304,4 +305,6 @@ class AnyOrder(RuleBasedStateMachine):
 
 
 TestAnyOrder = AnyOrder.TestCase
-TestAnyOrder.settings = settings(max_examples=200, stateful_step_count=30, deadline=None)
+TestAnyOrder.settings = settings(
+    max_examples=length(60, 200), stateful_step_count=30, deadline=None
+)

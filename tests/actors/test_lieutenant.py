@@ -15,6 +15,7 @@ import pytest
 
 from goliath.actors.filesending import GONE
 from goliath.actors.lieutenant import LieutenantActor
+from goliath.actors.mailbox import MAILBOX_MAX
 from goliath.actors.page import PageState
 from goliath.actors.process import ExitReport, ProcessEvents
 from goliath.actors.reception import Drain, SessionUp, TokenRevoked, WorkerHeard
@@ -813,7 +814,7 @@ async def test_a_worker_that_talks_without_end_does_not_fill_the_mailbox():
         bad, good = await house.worker(0), await house.worker(1)
         await until(lambda: good.heard)
         house.ref._cell._busy = True  # so that all of it has to wait
-        for _ in range(30):
+        for _ in range(MAILBOX_MAX // 5000 + 1):
             for _ in range(5000):
                 bad.say(msg.Yielded(1, 99))
             house.ref._cell._busy = False

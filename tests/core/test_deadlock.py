@@ -6,6 +6,7 @@ from hypothesis import given, settings, strategies as st
 
 from goliath.core import deadlock
 from goliath.core.deadlock import Wait
+from tests.length import length
 
 ONE_SLOT = {"A": 1, "B": 1, "C": 1}
 
@@ -111,7 +112,7 @@ def played(waits: list[Wait], slots: dict[str, int]) -> tuple[set[str], set[str]
             return set(running), ended
 
 
-@settings(max_examples=1000)
+@settings(max_examples=length(250, 1000))
 @given(systems())
 def test_a_circle_is_found_if_and_only_if_somebody_would_wait_for_ever(
     system: tuple[list[Wait], dict[str, int]],

@@ -24,6 +24,7 @@ import pytest
 from goliath import CheckpointError, Commander, ObjectRef, SerializationError
 from goliath.cli import main
 from tests import processes
+from tests.length import length
 
 pytestmark = pytest.mark.slow
 
@@ -525,7 +526,7 @@ KILLED = """
 import sys, time
 from goliath import Commander
 
-CALLS = 10_000
+CALLS = int(sys.argv[1])
 
 def call(x):
     time.sleep(0.001)
@@ -543,11 +544,11 @@ if __name__ == "__main__":
     assert result == [x * x for x in range(CALLS)]
     print("all right", flush=True)
 """
-KILLS = 50
+KILLS, KILLED_CALLS = length(8, 50), length(2_000, 10_000)
 
 
 @pytest.mark.timeout(400)  # half a second a life, where nobody else is at work
-def test_fifty_kills_do_not_make_a_finished_call_run_again(tmp_path: Path, journal: Journal):
+def test_kills_do_not_make_a_finished_call_run_again(tmp_path: Path, journal: Journal):
     """Each life is killed at another moment: some before they are connected, most when they have
     made some calls, some in the middle of a commit."""
     (tmp_path / "killed.py").write_text(KILLED)
@@ -559,7 +560,7 @@ def test_fifty_kills_do_not_make_a_finished_call_run_again(tmp_path: Path, journ
 
     def live() -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "killed.py"],
+            [sys.executable, "killed.py", str(KILLED_CALLS)],
             cwd=tmp_path,
             env=environment,
             stdout=subprocess.PIPE,
@@ -590,7 +591,7 @@ def test_fifty_kills_do_not_make_a_finished_call_run_again(tmp_path: Path, journ
         made.update(lines)
         committed = kept(tmp_path / "run.db")
         uncommitted += len(set(lines) - committed)
-    assert 0 < len(committed) < 10_000
+    assert 0 < len(committed) < KILLED_CALLS
 
     process = live()
     output, complaints = process.communicate(timeout=60)
@@ -598,8 +599,8 @@ def test_fifty_kills_do_not_make_a_finished_call_run_again(tmp_path: Path, journ
     lines = [int(line) for line in journal.taken()]
     assert not committed.intersection(lines)
     made.update(lines)
-    assert set(made) == set(range(10_000))
-    assert made.total() == 10_000 + uncommitted
+    assert set(made) == set(range(KILLED_CALLS))
+    assert made.total() == KILLED_CALLS + uncommitted
     print(f"{kills} kills, {len(committed)} calls kept at the last, {uncommitted} made again")
 
 

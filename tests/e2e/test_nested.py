@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import time
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 import goliath
 from goliath import ObjectLostError, TaskCancelledError, TaskError, WorkerCrashedError
+from tests.length import length
 from tests.processes import until
 
 pytestmark = pytest.mark.slow
@@ -51,8 +53,9 @@ def test_a_task_gets_the_results_of_tasks_that_it_calls(one):
     assert goliath.get(sum_of_squares.remote(20)) == 2470
 
 
-def test_a_recursion_200_deep_finishes_on_one_worker(one):
-    assert goliath.get(factorial.remote(200)) == __import__("math").factorial(200)
+def test_a_deep_recursion_finishes_on_one_worker(one):
+    depth = length(60, 200)
+    assert goliath.get(factorial.remote(depth)) == math.factorial(depth)
 
 
 def test_many_parents_at_once_do_not_starve_their_children(one):

@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.length import length
 from tests.mutants import MUTANTS, sabotaged
 from tests.sim.__main__ import main
 from tests.sim.cluster import Cluster
 from tests.sim.sweep import replay_command, run_seeds
 from tests.sim.tally import Seen, Tally, table
 
-SEEDS = int(os.environ.get("GOLIATH_SIM_SEEDS", "1000"))
-"""How many; ``GOLIATH_SIM_SEEDS=100`` for a quick look, 5000 for a long one."""
+SEEDS = int(os.environ.get("GOLIATH_SIM_SEEDS", length(1000, 5000)))
+"""How many; ``GOLIATH_SIM_SEEDS=100`` for a quick look."""
 CHUNK = 25
 
 

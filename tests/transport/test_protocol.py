@@ -14,6 +14,7 @@ from goliath.errors import GoliathError, ProtocolError, SerializationError
 from goliath.transport.codec import pack_header, unpack_frame
 from goliath.transport.messages import Message, NeedFiles
 from goliath.transport.protocol import SessionOver, SessionProtocol, Side
+from tests.length import length
 from tests.transport.ends import assign, bulk, control
 
 SMALL = TransportConfig(chunk_bytes=KIB, unacked_max_bytes=64 * KIB)
@@ -204,7 +205,7 @@ def test_a_damaged_frame_is_an_error_a_new_link_mends(where: int):
         max_size=60,
     )
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=length(70, 200), deadline=None)
 def test_nothing_is_lost_doubled_or_disordered_by_any_cuts(script: list[tuple[str, int]]):
     patient = {"silence_max_s": 1e6, "session_kill_s": 1e6, "session_lost_s": 1e6}
     world = World(TransportConfig(chunk_bytes=300, ack_frames=3, **patient))
@@ -475,7 +476,7 @@ def test_random_bytes_are_protocol_errors(data: bytes):
 
 
 @given(st.integers(0, 10**6), st.integers(0, 255), st.booleans())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=length(100, 300), deadline=None)
 def test_mutated_frames_are_never_delivered_wrong(where: int, flip: int, cut: bool):
     world = World()
     message = assign(1, b"payload")
