@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import tempfile
 from collections.abc import Iterable, Sequence
 from itertools import count
@@ -122,7 +123,10 @@ def _checked(record: Sequence[str | int]) -> tuple[str, int, str, int]:
 def _make_root(base: Path) -> Path:
     """A directory of this process's own, once what the dead have left is swept away."""
     for _ in range(ATTEMPTS):
-        base.mkdir(mode=0o700, exist_ok=True)
+        # Not by `Path.mkdir`, which looks again at what it found, and takes one that has just been
+        # removed for a file.
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(base, 0o700)
         try:
             _check_private(base)
             _sweep(base)
@@ -134,7 +138,7 @@ def _make_root(base: Path) -> Path:
 
 def _check_private(base: Path) -> None:
     status = base.lstat()
-    if not base.is_dir() or base.is_symlink() or status.st_uid != os.getuid():
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
         raise PermissionError(f"{base} belongs to somebody else; remove it, or set TMPDIR")
     base.chmod(0o700)
 

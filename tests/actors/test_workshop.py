@@ -162,3 +162,20 @@ def test_the_base_may_vanish_while_a_workshop_is_opened(
     workshop = Workshop()
     assert len(sweeps) == 2
     workshop.close()
+
+
+def test_the_base_may_vanish_as_soon_as_it_was_found_there(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked, mkdir = [], os.mkdir
+
+    def mkdir_as_the_last_other_leaves(path: Path, mode: int = 0o777) -> None:
+        asked.append(path)
+        if len(asked) == 1:
+            raise FileExistsError(path)
+        mkdir(path, mode)
+
+    monkeypatch.setattr(os, "mkdir", mkdir_as_the_last_other_leaves)
+    workshop = Workshop()
+    assert [str(path) for path in asked[:2]] == [str(base)] * 2
+    workshop.close()
