@@ -25,6 +25,9 @@ ODD_TEXTS = (
 )
 """What is no JSON, or none that fits Python, in the place of a value."""
 
+ODD_DEPOSITS = ([[0, 1]], [[0, 1, 0]], [[0, 1, 1]], [[0, 1], [1, 2]], [[0, 0]], [[1, -1]], [[2, 9]])
+"""What only fits the calls and the payload of some message, and would be found by luck else."""
+
 VALUE = re.compile(rb"(?<=:)[^,:{}\[\]]+")
 SMALL = 6  # numbers that something may really have are below
 
@@ -57,6 +60,7 @@ class Mutator:
             self._put_anothers,
             self._remove,
             self._put_inside,
+            self._put_deposits,
             self._become_another,
         ]
 
@@ -158,6 +162,10 @@ class Mutator:
             container[self._rng.randrange(len(container))] = odd
         else:
             container[self._rng.choice(list(container))] = odd
+
+    def _put_deposits(self, header: Header) -> None:
+        if "deposits" in header:
+            header["deposits"] = deepcopy(self._rng.choice(ODD_DEPOSITS))
 
     def _become_another(self, header: Header) -> None:
         """The fields of one kind under the name of another."""
