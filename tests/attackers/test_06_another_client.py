@@ -191,7 +191,7 @@ def forge(text: str) -> str:
     import struct
 
     payload = b"\x80\x05]\x94\x8c\x06forged\x94a."  # ["forged"]
-    for fd in range(3, 64):
+    for fd in map(int, os.listdir("/proc/self/fd")):
         try:
             if not stat.S_ISSOCK(os.fstat(fd).st_mode):
                 continue
@@ -226,7 +226,8 @@ def test_a_call_that_forges_the_results_of_others_can_forge_its_own_only(lieuten
         bad = [attacker.submit(forge, "honest") for _ in range(3)]
         assert [ref.result() for ref in refs] == [0.4] * 6
         outcomes = [attacker_gets(ref) for ref in bad]
-        assert set(outcomes) <= {"forged", "honest", "an error"}
+        assert "honest" not in outcomes, "nothing was forged"
+        assert set(outcomes) <= {"forged", "an error"}
         assert honest.run(nap, [(0.01,)] * 10) == [0.01] * 10
     assert "Traceback" not in node.err
 
