@@ -1,9 +1,10 @@
 """What the workers of a session may have together, and how that is enforced on this machine.
 
-Each session is given a control group, a *fence*, when its first worker is forked, and it goes with
-the last: memory, and processes with their threads, are then counted for all that the session's
-code has started, however deep. Where there are no control groups, each process is limited alone,
-by rlimits: a fence for one is all that those can do.
+Each session is given a control group, a *fence*, when its first worker is forked: memory, and
+processes with their threads, are then counted for all that the session's code has started, however
+deep. Whoever is still in it when the last worker has gone is killed; the fence itself is kept for
+a while, because the next worker may be forked at once. Where there are no control groups, each
+process is limited alone, by rlimits: a fence for one is all that those can do.
 
 A detached actor has a fence of its own, for it belongs to no session.
 """
@@ -31,6 +32,7 @@ for any honest work, and a fork bomb of so many is survived."""
 
 PROCESSES_PER_SLOT = 256
 NO_QUOTA = "the disk has no quota for a session: what its calls write is limited file by file"
+EMPTY_MAX = 8  # fences without workers that are kept
 RESERVE_BYTES = 256 * MIB  # of the memory: for the Lieutenant, and what else is there
 
 
@@ -129,15 +131,17 @@ class Fences:
         return fence
 
     def leave(self, session: str) -> list[str]:
-        """One worker less; the control group that is needed no more, if it was the last."""
+        """One worker less; the control group that nobody may be in any more, if it was the last."""
         fence = self._fences.get(session)
         if fence is None:
             return []
         fence.workers -= 1
-        if fence.workers:
-            return []
-        del self._fences[session]
-        return fence.paths
+        return [] if fence.workers else fence.paths
+
+    def give_up(self) -> list[str]:
+        """A control group that is needed no more: the oldest, if many stand empty."""
+        empty = [session for session, fence in self._fences.items() if not fence.workers]
+        return self._fences.pop(empty[0]).paths if len(empty) > EMPTY_MAX else []
 
     def look(self) -> None:
         """See which of them the kernel has killed in (see `memory_gauge`)."""

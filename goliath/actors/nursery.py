@@ -211,9 +211,13 @@ class Nursery:
         self._look = asyncio.get_running_loop().call_later(LOOK_EVERY_S, self._keep_looking)
 
     def _leave(self, session: str) -> None:
-        group = self._fences.leave(session)
-        if group and self._link is not None:
-            self._link.send({"disband": group, "home": self._fences.home}, [])
+        left, unneeded = self._fences.leave(session), self._fences.give_up()
+        if self._link is None:
+            return
+        if left:
+            self._link.send({"clear": left}, [])
+        if unneeded:
+            self._link.send({"disband": unneeded, "home": self._fences.home}, [])
 
 
 class _ZygoteLink:

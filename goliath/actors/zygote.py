@@ -15,6 +15,7 @@ Over `goliath.actors.rights` it is asked, and answers, with the descriptors in b
 
     {"fork": worker, "tag": ..., "spec": ..., "group": [path, ...], "rlimits": {...}}
         [birth.FDS_PER_WORKER]
+    {"clear": [path, ...]}
     {"disband": [path, ...], "home": [path, ...]}
     {"preload": [module, ...]}
     {"guard": worker, "pid": ..., "tag": ..., "pidfds": 0 or 1} [pidfd]
@@ -91,7 +92,8 @@ class Zygote:
         self._fds: deque[int] = deque()  # of requests, in their order
         self._own_fds = [control.fileno()]
         self._group: list[str] = []  # that this process is in
-        self._disbanding: list[list[str]] = []
+        self._clearing: list[list[str]] = []  # in which nobody may be
+        self._disbanding: list[list[str]] = []  # ... and which nobody needs
         self._lieutenant_fd = _pidfd(lieutenant)
         self._adopts = strays.adopt_orphans()
         self._waker, self._woken = socket.socketpair()
@@ -146,6 +148,9 @@ class Zygote:
         for request in self._records.feed(data):
             if "fork" in request:
                 self._fork(request, [self._fds.popleft() for _ in range(birth.FDS_PER_WORKER)])
+            elif "clear" in request:
+                self._clearing.append(request["clear"])
+                self._clear_groups()
             elif "disband" in request:
                 self._disband(request["disband"], request["home"])
             elif "preload" in request:
@@ -186,25 +191,34 @@ class Zygote:
 
     def _enter(self, group: list[str]) -> None:
         """Be in a control group, so that what is forked is."""
+        if group in self._clearing:
+            self._clear_groups()
+            # Whoever is there from now on may be.
+            self._clearing = [other for other in self._clearing if other != group]
         if group != self._group:
             control_groups.enter(group)
             self._group = group
 
     def _disband(self, group: list[str], home: list[str]) -> None:
-        """The last worker of a session has gone: the group goes when all that it left has."""
+        """A group is needed no more: it goes when all that are in it have."""
         if group == self._group:
             with contextlib.suppress(OSError):
                 self._enter(home)
+        self._clearing.append(group)
         self._disbanding.append(group)
-        self._remove_groups()
+        self._clear_groups()
 
-    def _remove_groups(self) -> None:
-        for group in list(self._disbanding):
+    def _clear_groups(self) -> None:
+        """Kill whoever the last worker of a session has left; those that are not children of this
+        process may take a while to be gone."""
+        for group in self._clearing:
             for pid in control_groups.members(group):
                 if pid != os.getpid():
                     _kill(pid)
+        for group in list(self._disbanding):
             if control_groups.remove(group):
                 self._disbanding.remove(group)
+                self._clearing = [other for other in self._clearing if other != group]
 
     def _reply(self, data: dict[str, Any], fds: list[int]) -> None:
         try:
@@ -224,7 +238,7 @@ class Zygote:
                 self._reply(news, [])
         if self._adopts:
             self._kill_strays()
-        self._remove_groups()
+        self._clear_groups()
 
     def _kill_strays(self) -> None:
         """Kill adopted children of dead workers, each of which comes here with its own in turn.

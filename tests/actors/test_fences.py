@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from goliath.actors.fences import Allowance, Fences, default_allowance
+from goliath.actors.fences import EMPTY_MAX, Allowance, Fences, default_allowance
 from goliath.control_groups import Estate, NoGroupsError, members
 from goliath.limits import Enforcer
 from goliath.machine import total_memory
@@ -109,7 +109,7 @@ async def test_a_session_without_room_for_another_worker_is_told_so():
             await shop.fork(session="b")
 
 
-async def test_the_group_goes_with_the_last_worker_and_takes_along_whoever_hides_in_it():
+async def test_whoever_hides_in_the_group_is_gone_with_the_last_worker():
     with fenced(Allowance()) as fences:
         async with workshop(fences) as shop:
             worker, other = await shop.fork(session="a"), await shop.fork(session="b")
@@ -121,8 +121,24 @@ async def test_the_group_goes_with_the_last_worker_and_takes_along_whoever_hides
             worker.kill()
             await shop.owner.exit_of(worker)
             until(lambda: not alive(stray), 3, "the stray gone")
-            until(lambda: not any(Path(path).exists() for path in paths), 3, "the group gone")
+            # The next worker of the session needs no group of its own.
+            again = await shop.fork(session="a")
+            assert await ask(shop, again, own_groups) == ["session-1"]
             assert await ask(shop, other, own_groups) == ["session-2"]
+
+
+async def test_of_groups_that_stand_empty_the_oldest_goes():
+    with fenced(Allowance()) as fences:
+        async with workshop(fences) as shop:
+            paths = []
+            for number in range(EMPTY_MAX + 2):
+                worker = await shop.fork(session=str(number))
+                paths.append(Path(fences.enter(str(number)).paths[0]))
+                fences.leave(str(number))
+                worker.kill()
+                await shop.owner.exit_of(worker)
+            until(lambda: not any(path.exists() for path in paths[:2]), 3, "the oldest gone")
+            assert all(path.exists() for path in paths[2:])
 
 
 async def test_a_new_zygote_forks_into_the_groups_that_there_are():
