@@ -485,6 +485,13 @@ MUTANTS = [
         "return None",
     ),
     Mutant(
+        "takes back what a worker gives back unasked",
+        SURRENDER + "_revoked",
+        "worker.ahead is not None or worker.ahead_serial != event.serial",
+        "False",
+        test_ahead.test_a_worker_that_gives_back_unasked_what_it_runs_is_not_heard,
+    ),
+    Mutant(
         "uses a worker again that has a GPU",
         CREW + "hire",
         "worker.retire_after = bool(devices)",

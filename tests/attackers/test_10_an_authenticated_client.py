@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from goliath import Commander, GoliathError, OutOfMemoryError
+from goliath import Commander, GoliathError, OutOfMemoryError, RuntimeEnvSetupError
 from tests.e2e.calls import same
+from tests.faults.test_full import SMALL_DISKS, fill
 from tests.lieutenants import Lieutenant
 from tests.processes import alive, look, until
 
@@ -169,6 +170,28 @@ def test_grandchildren_that_hide_end_with_the_session(lieutenant):
         assert len(hidden) == 5
         assert not set(hidden) & node.family()
     until(lambda: not any(map(alive, hidden)), 10, "all of them gone")
+
+
+def test_a_full_disk_is_an_error_in_the_call_that_fills_it_and_the_room_comes_back(
+    tmp_path: Path,
+):
+    (tmp_path / "file.bin").write_bytes(bytes(MIB))
+    with Lieutenant(2, launcher=("-c", SMALL_DISKS)) as node, Commander([node.address]) as honest:
+        with Commander([node.address]) as hostile:
+            # Its own directory is its current one; `fill` writes until there is an OSError.
+            assert hostile.run(fill, [(".",)])[0] > MIB
+            assert honest.run(same, [(1,)]) == [1]
+            with pytest.raises(RuntimeEnvSetupError, match="No space left on device"):
+                honest.run(same, [(2,)], [tmp_path / "file.bin"])
+        until(lambda: shipped(honest, tmp_path / "file.bin"), 10, "room again")
+        assert node.process.poll() is None
+
+
+def shipped(commander: Commander, path: Path) -> bool:
+    try:
+        return commander.run(same, [(1,)], [path]) == [1]
+    except RuntimeEnvSetupError:
+        return False
 
 
 def test_the_groups_of_a_node_go_with_it():

@@ -26,7 +26,7 @@ from tests.processes import living, until
 pytestmark = pytest.mark.slow
 
 SMALL = 8 * MIB
-_SMALL_DISKS = f"""
+SMALL_DISKS = f"""
 import ctypes, os, pathlib, sys, tempfile
 libc = ctypes.CDLL(None, use_errno=True)
 CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x20000, 0x4000, 0x40000
@@ -60,7 +60,7 @@ def room(folder: str) -> int:
 def test_disk_full_is_a_typed_error_and_the_node_goes_on(tmp_path: Path):
     (tmp_path / "big.bin").write_bytes(bytes(2 * SMALL))
     (tmp_path / "small.txt").write_text("hello")
-    with Lieutenant(2, launcher=("-c", _SMALL_DISKS)) as own, Commander([own.address]) as commander:
+    with Lieutenant(2, launcher=("-c", SMALL_DISKS)) as own, Commander([own.address]) as commander:
         with pytest.raises(RuntimeEnvSetupError, match="No space left on device"):
             commander.run(same, [(1,)], [tmp_path / "big.bin"])
         # The room is there again, and so is the node.
@@ -69,7 +69,7 @@ def test_disk_full_is_a_typed_error_and_the_node_goes_on(tmp_path: Path):
 
 
 def test_dev_shm_full_disturbs_neither_big_values_nor_the_birth_of_workers(tmp_path: Path):
-    with Lieutenant(2, launcher=("-c", _SMALL_DISKS)) as own, Commander([own.address]) as commander:
+    with Lieutenant(2, launcher=("-c", SMALL_DISKS)) as own, Commander([own.address]) as commander:
         assert commander.run(fill, [("/dev/shm",)])[0] >= SMALL // 2
         assert commander.run(room, [("/dev/shm",)]) == [0]  # it is full
         value = bytes(4 * SMALL)
