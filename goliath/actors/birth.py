@@ -17,7 +17,6 @@ from typing import NoReturn
 from goliath.actors.page import Page
 from goliath.actors.spec import TAG_VARIABLE, WorkerSpec, mark_worker
 from goliath.actors.worker import become_worker
-from goliath.machine import tasks_of_user
 
 FDS_PER_WORKER = 5
 """Call socket, control socket, stdout, stderr, page: in this order."""
@@ -71,8 +70,6 @@ def _set_limits(rlimits: Mapping[str, int]) -> None:
         kind = getattr(resource, name, None)
         if kind is None:
             continue  # of another system
-        if name == "RLIMIT_NPROC":  # the kernel counts all of this user's
-            amount += tasks_of_user()
         hard = resource.getrlimit(kind)[1]
         limit = amount if hard == resource.RLIM_INFINITY else min(amount, hard)
         resource.setrlimit(kind, (limit, limit))

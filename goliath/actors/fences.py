@@ -21,7 +21,7 @@ from goliath.actors.memory_gauge import MemoryGauge
 from goliath.config import MIB
 from goliath.control_groups import MEMORY, PIDS, Estate, Group, NoGroupsError
 from goliath.limits import Enforcer, Limit
-from goliath.machine import memory_groups, tasks_max, total_memory
+from goliath.machine import memory_groups, tasks_max, tasks_of_user, total_memory
 from goliath.record import record
 
 _log = logging.getLogger("goliath.lieutenant")
@@ -32,6 +32,7 @@ for any honest work, and a fork bomb of so many is survived."""
 
 PROCESSES_PER_SLOT = 256
 NO_QUOTA = "the disk has no quota for a session: what its calls write is limited file by file"
+NODE_MEMORY = "memory of all workers"
 EMPTY_MAX = 8  # fences without workers that are kept
 RESERVE_BYTES = 256 * MIB  # of the memory: for the Lieutenant, and what else is there
 
@@ -97,6 +98,7 @@ class Fences:
         self._open = Fence(MemoryGauge(self._around))  # that of workers without one
         self._estate: Estate | None = None
         self._why = ""
+        self._tasks = tasks_of_user()  # the kernel counts them all, and to count takes time
         if estate is not None:
             self._enclose(estate)
 
@@ -111,9 +113,10 @@ class Fences:
         allowance = self._allowance
         limits = {"RLIMIT_FSIZE": allowance.session_file_bytes}
         if self._estate is None:
-            memory = filter(None, (allowance.session_bytes, allowance.node_bytes))
-            limits["RLIMIT_DATA"] = min(memory, default=None)
-            limits["RLIMIT_NPROC"] = allowance.session_processes
+            # Not what the node can spare: programs may well reserve more than that, and not use it.
+            limits["RLIMIT_DATA"] = allowance.session_bytes
+            if allowance.session_processes is not None:
+                limits["RLIMIT_NPROC"] = self._tasks + allowance.session_processes
         return {name: limit for name, limit in limits.items() if limit is not None}
 
     def enter(self, session: str) -> Fence:
@@ -162,7 +165,7 @@ class Fences:
         return [
             Limit("files shipped per session", files, "bytes", Enforcer.GOLIATH),
             written,
-            self._limit("memory of all workers", allowance.node_bytes, "bytes", MEMORY),
+            self._limit(NODE_MEMORY, allowance.node_bytes, "bytes", MEMORY),
             self._limit("memory per session", allowance.session_bytes, "bytes", MEMORY),
             self._limit("processes per session", allowance.session_processes, "processes", PIDS),
         ]
@@ -174,6 +177,9 @@ class Fences:
             return Limit(name, amount, unit, self._estate.node.enforcer(controller))
         if controller == PIDS and os.geteuid() == 0:
             why = f"{self._why}; and rlimits do not bind root: run it as another user"
+            return Limit(name, amount, unit, Enforcer.NOBODY, why)
+        if name == NODE_MEMORY:
+            why = f"{self._why}; and rlimits are of single processes"
             return Limit(name, amount, unit, Enforcer.NOBODY, why)
         what = "all of this user" if controller == PIDS else "each process alone"
         return Limit(name, amount, unit, Enforcer.RLIMIT, f"{self._why}; so it is of {what}")

@@ -177,6 +177,12 @@ async def test_without_control_groups_each_worker_is_limited_alone():
         assert await ask(shop, worker, ask_for_too_much) == -1
 
 
+def test_without_control_groups_what_the_node_can_spare_is_no_limit_of_each_process():
+    """A program may reserve more memory than there is, and not use it."""
+    fences = Fences(Allowance(node_bytes=512 * MIB), no_groups)
+    assert fences.rlimits == {}
+
+
 async def test_of_an_embedded_node_nothing_is_limited():
     async with workshop() as shop:
         worker = await shop.fork()
@@ -193,7 +199,9 @@ def test_what_is_in_force_is_said_with_the_reason_for_what_is_not():
             ("memory per session", 500, True),
             ("processes per session", 30, True),
         ]
-    memory, _, processes = Fences(allowance, no_groups).limits()[2:]
+    together, memory, processes = Fences(allowance, no_groups).limits()[2:]
+    assert together.enforced_by == Enforcer.NOBODY
+    assert together.why == "nothing can be written here; and rlimits are of single processes"
     assert memory.enforced_by == Enforcer.RLIMIT
     assert memory.why == "nothing can be written here; so it is of each process alone"
     assert processes.in_force is (os.geteuid() != 0)

@@ -194,6 +194,41 @@ def shipped(commander: Commander, path: Path) -> bool:
         return False
 
 
+NO_CONTROL_GROUPS = """
+import ctypes, sys
+libc = ctypes.CDLL(None, use_errno=True)
+CLONE_NEWNS, MS_REC, MS_PRIVATE, MS_RDONLY = 0x20000, 0x4000, 0x40000, 1
+for failed in (
+    libc.unshare(CLONE_NEWNS),
+    libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None),
+    libc.mount(b"tmpfs", b"/sys/fs/cgroup", b"tmpfs", MS_RDONLY, b"size=64k"),
+):
+    if failed:
+        raise OSError(ctypes.get_errno(), "control groups cannot be hidden")
+from goliath.lieutenant import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_without_control_groups_each_process_is_limited_and_the_node_says_what_is_not():
+    flags = ("--max-memory-per-session", "512M")
+    with (
+        Lieutenant(1, *flags, launcher=("-c", NO_CONTROL_GROUPS)) as node,
+        Commander([node.address]) as commander,
+    ):
+        with pytest.raises(MemoryError) as caught:
+            commander.run(grow, [([],)])
+        assert not isinstance(caught.value, OutOfMemoryError), "the process was killed"
+        assert commander.run(same, [(1,)]) == [1]
+        until(lambda: commander.nodes()[0].limits, 5, "what the node says of itself")
+        limits = {limit.name: limit for limit in commander.nodes()[0].limits}
+        memory, processes = limits["memory per session"], limits["processes per session"]
+        assert memory.enforced_by == "rlimit"
+        assert memory.why.endswith("so it is of each process alone")
+        assert processes.in_force is (os.geteuid() != 0)
+        assert "no control group can be made: " in processes.why
+
+
 def test_the_groups_of_a_node_go_with_it():
     with Lieutenant(1) as node, Commander([node.address]) as commander:
         assert commander.run(same, [(1,)]) == [1]
