@@ -95,6 +95,18 @@ def claim(path: str, seconds: float) -> Bare:
         return nap(seconds)
 
 
+def straggle(index: int, seconds: float, path: str, first_s: float) -> int:
+    """Sleep; where there is a path, for longer, unless somebody has been called with it before."""
+    if path:
+        try:
+            with open(path, "x"):
+                seconds = first_s
+        except FileExistsError:
+            pass
+    time.sleep(seconds)
+    return index
+
+
 def turned(value: bytes) -> bytes:
     """A new value of the same size."""
     return value[1:] + value[:1]
