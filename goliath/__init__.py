@@ -15,7 +15,7 @@ if TYPE_CHECKING:
         kill as kill,
         method as method,
     )
-    from goliath.actors.commander import NodeInfo as NodeInfo
+    from goliath.actors.commander import NodeInfo as NodeInfo, RunningCall as RunningCall
     from goliath.actors.handles import ActorHandle as ActorHandle
     from goliath.actors.kin import ActorEnd as ActorEnd
     from goliath.actors.monitor import Monitor as Monitor
@@ -118,7 +118,7 @@ _HOMES = {
     "Executor": "goliath.executor",
     "Monitor": "goliath.actors.monitor",
     "NodeAffinitySchedulingStrategy": "goliath.actors.task",
-    "NodeInfo": "goliath.actors.commander",
+    **dict.fromkeys(("NodeInfo", "RunningCall"), "goliath.actors.commander"),
     "ObjectRef": "goliath.actors.object_ref",
     "ObjectRefGenerator": "goliath.actors.ref_generator",
     "OutputLine": "goliath.actors.printing",

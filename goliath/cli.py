@@ -6,6 +6,7 @@ import argparse
 import csv
 import json
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, astuple
 from pathlib import Path
@@ -15,10 +16,12 @@ from goliath import __version__, access, doctor
 from goliath.errors import ConnectionError as NoConnectionError, GoliathError, describe
 
 if TYPE_CHECKING:
-    from goliath import ActorInfo, Commander
+    from goliath import ActorInfo, Commander, NodeInfo, RunningCall
     from goliath.actors.checkpoint import Checkpoint
 
 USAGE, FAILED = 2, 1
+ANSWER_MAX_S = 2.0
+ASK_EVERY_S = 0.02
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,6 +58,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_addresses(examined)
     doctor.add_options(examined)
     examined.set_defaults(command=_doctor)
+    status = commands.add_parser("status", help="what runs on the Lieutenants, and for how long")
+    _add_addresses(status)
+    status.add_argument("--json", action="store_true", help="for programs")
+    status.set_defaults(command=_status)
     actors = commands.add_parser(
         "actors",
         help="the detached actors on the Lieutenants; `actors kill NAME` ends one",
@@ -119,7 +126,7 @@ def _add_addresses(parser: argparse.ArgumentParser) -> None:
 
 def _nodes(arguments: argparse.Namespace) -> int:
     with _commander(arguments) as commander:
-        nodes = commander.nodes()
+        nodes = _ask_nodes(commander)
     if arguments.json:
         print(json.dumps([asdict(node) for node in nodes]))
     else:
@@ -140,6 +147,44 @@ def _doctor(arguments: argparse.Namespace) -> int:
         print(f"goliath: {exc}", file=sys.stderr)
         return USAGE
     return doctor.run(arguments, addresses, here=not arguments.address)
+
+
+def _ask_nodes(commander: Commander) -> list[NodeInfo]:
+    """What they say of themselves, when all that are up have said it, or have had the time."""
+    until = time.monotonic() + ANSWER_MAX_S
+    nodes = commander.nodes()
+    while any(each.alive and each.heard_s is None for each in nodes):
+        if time.monotonic() > until:
+            break
+        time.sleep(ASK_EVERY_S)
+        nodes = commander.nodes()
+    return nodes
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    with _commander(arguments) as commander:
+        nodes = _ask_nodes(commander)
+    if arguments.json:
+        print(json.dumps([asdict(node) for node in nodes]))
+    else:
+        for node in nodes:
+            print(f"{node.address}  {_state(node)}")
+            if node.running:
+                _print_table([("  WORKER", "PID", "CALL OF", "FOR"), *map(_call_row, node.running)])
+    return 0 if all(node.alive for node in nodes) else FAILED
+
+
+def _call_row(call: RunningCall) -> tuple[str, ...]:
+    return f"  {call.worker}", str(call.pid or "-"), call.function, _age(call.seconds)
+
+
+def _state(node: NodeInfo) -> str:
+    if not node.alive:
+        return f"down: {node.error}"
+    if node.heard_s is None:
+        return f"does not answer within {ANSWER_MAX_S:g} s"
+    draining = ", draining" if node.draining else ""
+    return f"{node.busy:g} of {node.workers} slots busy, {node.queued} batches wait{draining}"
 
 
 def _commander(arguments: argparse.Namespace) -> Commander:

@@ -985,7 +985,7 @@ MUTANTS = [
     Mutant(
         "counts the quota of each session by itself",
         QUOTAS + "_held",
-        "self._realm_of(worker) == realm",
+        "self.realm_of(worker) == realm",
         "worker.session == next(iter(self.queues.sessions))",
         test_quotas.test_all_sessions_of_a_token_share_its_quota_and_others_do_not,
     ),

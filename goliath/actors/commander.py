@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any, assert_never
 
@@ -27,7 +27,14 @@ from goliath.actors.portal import Poster
 from goliath.actors.postmortem import Report
 from goliath.actors.ref import AskableRef
 from goliath.actors.remoting import Inbound, RemoteRef
-from goliath.actors.scrutiny import are_calls, are_deposits, are_nodes, are_ranges, are_strings
+from goliath.actors.scrutiny import (
+    are_calls,
+    are_deposits,
+    are_nodes,
+    are_ranges,
+    are_running,
+    are_strings,
+)
 from goliath.actors.shipping import Shipping
 from goliath.actors.sightings import Enquiries, Then
 from goliath.actors.surroundings import ShippedFile, Surroundings
@@ -50,6 +57,23 @@ _STRIKES = frozenset({Verdict.CRASHED, Verdict.TIMED_OUT, Verdict.NODE_DIED})
 
 
 @dataclass(frozen=True, slots=True)
+class RunningCall:
+    """A call that runs on a node.
+
+    Attributes:
+        worker: number of the worker process there.
+        pid: its process id; 0 while it is being started.
+        function: what the call is named after.
+        seconds: since when it runs. Of a batch of calls, since the last of them was reported.
+    """
+
+    worker: int
+    pid: int
+    function: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class NodeInfo:
     """What a Commander knows of a Lieutenant.
 
@@ -67,6 +91,10 @@ class NodeInfo:
         used: how much of that was taken, by any Commander, when it was last heard.
         error: why the last attempt to reach it failed; empty if it did not.
         limits: those in force there, and who enforces them, when it was last heard.
+        running: the calls that run there for this Commander, and for all with its token, the
+            longest first.
+        heard_s: how many seconds ago it has said all that; None if it has not said anything yet.
+            `nodes` asks it, and does not wait for the answer.
     """
 
     node_id: str
@@ -82,6 +110,8 @@ class NodeInfo:
     error: str = ""
     used: dict[str, float] = field(default_factory=dict)
     limits: list[Limit] = field(default_factory=list)
+    running: list[RunningCall] = field(default_factory=list)
+    heard_s: float | None = field(default=None, compare=False)
 
 
 @record
@@ -94,8 +124,35 @@ class _Node:
     environments: Acquaintance = field(default_factory=lambda: Acquaintance(ENVIRONMENTS_KEPT))
     status: msg.Status | None = None
     limits: list[Limit] = field(default_factory=list)
+    heard_at: float = 0.0
     draining: bool = False
     way: Way = field(default_factory=Way)
+
+
+def _described(node: _Node, now: float) -> NodeInfo:
+    info = NodeInfo(
+        node.id,
+        node.up.address,
+        node.up.slots,
+        alive=True,
+        python=node.up.python,
+        resources=node.up.resources,
+        draining=node.draining,
+        limits=node.limits,
+    )
+    said = node.status
+    if said is None:
+        return info
+    ago_s = now - node.heard_at
+    return replace(
+        info,
+        busy=said.busy,
+        queued=said.queued,
+        processes=said.processes,
+        used=said.used,
+        running=[RunningCall(w, pid, name, s + ago_s) for w, pid, name, s in said.running],
+        heard_s=ago_s,
+    )
 
 
 class CommanderActor(Actor):
@@ -418,7 +475,9 @@ class CommanderActor(Actor):
                     node.limits = [Limit.from_json(limit) for limit in said.limits]
                 except ValueError as exc:
                     return self._accuse(node, str(exc))
-                node.status = said
+                if not are_running(said.running):
+                    return self._accuse(node, "calls that run without what is known of them")
+                node.status, node.heard_at = said, self.context.now()
             case msg.Draining():
                 self._on_draining(node)
             case msg.JoinedNodes(nodes):
@@ -477,23 +536,8 @@ class CommanderActor(Actor):
 
     def describe_nodes(self) -> list[NodeInfo]:
         """See `Office.describe_nodes`."""
-        infos = [
-            NodeInfo(
-                node.id,
-                node.up.address,
-                node.up.slots,
-                node.status.busy if node.status else 0,
-                node.status.queued if node.status else 0,
-                True,
-                node.up.python,
-                node.status.processes if node.status else 0,
-                node.up.resources,
-                node.draining,
-                used=node.status.used if node.status else {},
-                limits=node.limits,
-            )
-            for node in self._nodes.values()
-        ]
+        now = self.context.now()
+        infos = [_described(node, now) for node in self._nodes.values()]
         for node in self._nodes.values():
             node.ref.tell(msg.AskStatus())
         # A session that is resumed goes on unseen: attempts that failed before are no news then.

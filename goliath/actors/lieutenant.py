@@ -17,7 +17,7 @@ from typing import Any, assert_never
 from goliath.actors.actor import Actor
 from goliath.actors.children import WorkerChild, ZygoteChild
 from goliath.actors.nursery import Nursery
-from goliath.actors.page import PageState
+from goliath.actors.page import NOBODY, PageState
 from goliath.actors.postmortem import Report
 from goliath.actors.premises import Environment, Furnished, Premises
 from goliath.actors.process import ExitReport, Process
@@ -66,6 +66,10 @@ SECRET_PREFIX = "GOLIATH_TOKEN"
 NESTING_MODULES = ("goliath.remote_function", "goliath.refs", "goliath.actors.nested")
 """What every worker imports whose calls make calls: 40 ms, unless it is forked with them."""
 
+RUNNING_TOLD_MAX = 1024
+"""Calls that a node tells of; a worker can have a thousand coroutines."""
+NAME_MAX = 200
+
 LINGER_MIN_S = 0.001  # who wants to hear of each call sooner sends it in a batch of its own
 
 _log = logging.getLogger("goliath.lieutenant")
@@ -99,6 +103,10 @@ class _Worker:
         """The name of what it runs now, or ran last."""
         last = self.names[-1][1] if self.names else ""
         return next((name for serial, name, _ in self.names if serial > self.finished), last)
+
+    def name_of(self, serial: Serial) -> str:
+        """What a range of it runs; lanes that it has had for long run what the others do."""
+        return next((name for each, name, _ in self.names if each == serial), self.function)
 
     @property
     def listener(self) -> SessionId:
@@ -314,8 +322,18 @@ class LieutenantActor(Actor):
             case msg.AskStatus():
                 busy, queued, processes = self._mind.load()
                 slots, used = self._mind.slots, self._mind.used()
+                running = self._running(session_id)
                 session.ref.tell(
-                    msg.Status(busy, slots, queued, processes, self._draining, used, self._limits)
+                    msg.Status(
+                        busy,
+                        slots,
+                        queued,
+                        processes,
+                        self._draining,
+                        used,
+                        self._limits,
+                        running,
+                    )
                 )
             case msg.AskVitals():
                 session.ref.tell(vitals())
@@ -330,6 +348,27 @@ class LieutenantActor(Actor):
         if not session.ref.channel.congested:  # one who does not read is not given more
             session.ref.tell(msg.Echo(request, os.urandom(size)))
         return None
+
+    def _running(self, session: SessionId) -> list[tuple[int, int, str, float]]:
+        """What a Commander may know of what runs, the longest first."""
+        now = self.context.now()
+        pages: dict[tuple[WorkerId, int], float] = {}
+        running: list[tuple[float, WorkerId, int, str]] = []
+        for worker_id, serial, since in self._mind.running(session):
+            worker = self._workers.get(worker_id)
+            if worker is None:
+                continue  # it could not be started
+            if not pages or running[-1][1] != worker_id:
+                pages = {
+                    (worker_id, page.serial): page.started_at
+                    for page in worker.process.pages()
+                    if page.index != NOBODY
+                }
+            began = pages.get((worker_id, serial), since)
+            name, pid = worker.name_of(serial)[:NAME_MAX], worker.process.pid or 0
+            running.append((max(now - began, 0.0), worker_id, pid, name))
+        running.sort(key=lambda each: -each[0])
+        return [(worker, pid, name, s) for s, worker, pid, name in running[:RUNNING_TOLD_MAX]]
 
     def _on_fetch_deposit(self, session: _Session, key: int) -> None:
         found = session.shelf.find(key)

@@ -59,6 +59,18 @@ def are_deposits(
     )
 
 
+def are_running(calls: Sequence[Any]) -> bool:
+    """Whether each is a ``[worker, pid, function, seconds]``."""
+    return all(
+        isinstance(call, list | tuple)
+        and len(call) == 4
+        and are_numbers(call[:2])
+        and type(call[2]) is str
+        and type(call[3]) in (int, float)
+        for call in calls
+    )
+
+
 def are_strings(values: Sequence[Any]) -> bool:
     """Whether there are strings only."""
     return all(type(value) is str for value in values)

@@ -750,6 +750,18 @@ class Node:
         """What is taken of each resource beside CPUs."""
         return {name: self._crew.used(name) for name in self.resources}
 
+    def running(self, session_id: SessionId) -> list[tuple[WorkerId, Serial, float]]:
+        """What runs for the holders of a session's token: in which worker, as which range, and
+        since when its call runs, as far as is known."""
+        session = self._queues.sessions.get(session_id)
+        return [
+            (worker.id, unit.serial, unit.call_since)
+            for worker in self._crew.workers.values()
+            if session is not None and self._quotas.realm_of(worker) == session.realm
+            for unit in worker.units
+            if unit.piece is not None
+        ]
+
     def residents(self, session_id: SessionId) -> list[tuple[Resident, str, int, WorkerId | None]]:
         """The detached actors that a session may call: each with its state, the calls of it that
         are here, and its process."""

@@ -54,10 +54,11 @@ class Quotas:
         return sum(
             worker.takes_slots()
             for worker in self.crew.workers.values()
-            if self._realm_of(worker) == realm
+            if self.realm_of(worker) == realm
         )
 
-    def _realm_of(self, worker: Worker) -> str | None:
+    def realm_of(self, worker: Worker) -> str | None:
+        """Whose worker it is: of the holders of which token."""
         return self._realm(worker.session, worker.environment)
 
     def _realm(self, home: SessionId, environment: str) -> str | None:

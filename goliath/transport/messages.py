@@ -411,7 +411,8 @@ class Output(Message):
 class Status(Message):
     """A node about itself. ``busy`` and ``slots`` count CPUs, ``queued`` batches of everyone;
     ``used`` is what is taken of its other resources, by name; ``limits`` are those in force there:
-    of each ``name, amount, unit, enforced_by, why`` (see `goliath.limits`)."""
+    of each ``name, amount, unit, enforced_by, why`` (see `goliath.limits`); ``running`` has
+    ``worker, pid, function, seconds`` of each call that runs for whoever has the asker's token."""
 
     kind: ClassVar[str] = "status"
     busy: float
@@ -421,6 +422,7 @@ class Status(Message):
     draining: bool = False
     used: dict[str, float] = field(default_factory=dict)
     limits: list[dict[str, object]] = field(default_factory=list)
+    running: list[tuple[int, int, str, float]] = field(default_factory=list)
 
 
 @record

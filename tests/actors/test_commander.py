@@ -555,6 +555,8 @@ HOSTILE: dict[str, Callable[[], msg.Message]] = {
     "surrender words": lambda: msg.Surrendered(1, [["1", 1, 0, 3]]),  # type: ignore[list-item]
     "surrender lists": lambda: msg.Surrendered(1, [[[], 1, 0, 3]]),  # type: ignore[list-item]
     "surrender nothing": lambda: msg.Surrendered(1, [None]),  # type: ignore[list-item]
+    "run numbers": lambda: msg.Status(1, 1, 0, 1, running=[1]),  # type: ignore[list-item]
+    "run what has no name": lambda: msg.Status(1, 1, 0, 1, running=[(1, 0, 7, 0.5)]),  # type: ignore[list-item]
     "need lists": lambda: msg.NeedFiles([["a"]]),  # type: ignore[list-item]
     "a limit of nothing": lambda: msg.Status(0, 1, 0, 0, limits=[{"amount": 3}]),
     "need numbers": lambda: msg.NeedFiles([1, None]),  # type: ignore[list-item]
@@ -603,6 +605,7 @@ HARMLESS: dict[str, Callable[[], msg.Message]] = {
     "an answer to no question": lambda: msg.Actors(3, [{"name": 3}]),
     "a strange stream": lambda: msg.Output("stdfoo", "f", -1, b"\xff\xfe"),
     "a message for others": lambda: msg.StealBatches(1),
+    "calls that run for a negative time": lambda: msg.Status(1, 1, 0, 1, running=[(1, 0, "f", -1)]),
     "a strange status": lambda: msg.Status(-1.5, -3, -1, -1),
 }
 

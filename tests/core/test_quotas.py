@@ -112,6 +112,17 @@ def test_coroutines_share_a_worker_where_another_one_is_not_allowed():
     node.check()
 
 
+def test_a_commander_is_told_what_runs_for_the_holders_of_its_token_and_since_when():
+    node = node_of(4, None, (S, ALICE), (T, ALICE), (U, BOB))
+    (first,), (second,), (third,) = (batches(node, session, 1) for session in (S, T, U))
+    hers = [(first.worker, first.serial, 0.0), (second.worker, second.serial, 0.0)]
+    assert node.running(S) == node.running(T) == hers
+    assert node.running(U) == [(third.worker, third.serial, 0.0)]
+    node.handle(finished(first), 5.0)
+    assert node.running(S) == hers[1:]
+    assert node.running(SessionId("unknown")) == []
+
+
 def test_the_work_of_a_revoked_token_s_sessions_ends_before_they_hear_of_it():
     node = node_of(4, None, (S, ALICE), (T, BOB))
     (hers,) = batches(node, S, 1)

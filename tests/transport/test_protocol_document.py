@@ -44,6 +44,8 @@ def as_json_type(hint: Any) -> str:
         return " or ".join(map(as_json_type, inside))
     if origin is list:
         return f"[{as_json_type(inside[0])}]"
+    if origin is tuple:
+        return f"[{', '.join(map(as_json_type, inside))}]"
     if origin is dict:
         return f"{{{as_json_type(inside[0])}: {as_json_type(inside[1])}}}"
     return NAMES[hint]
