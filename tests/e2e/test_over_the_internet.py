@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 from goliath import Commander
+from goliath.transport.token import Token
 from tests.e2e.calls import add
+from tests.joining import JoinedNode
+from tests.processes import until
 
 pytestmark = pytest.mark.slow
 
@@ -36,3 +39,27 @@ def test_the_commands_of_the_readme_make_a_node_that_its_line_of_python_reaches(
     exec(line, {"Commander": Commander}, scope)
     with scope["cmdr"] as commander:
         assert commander.run(add, [(1, 1)]) == [2]
+
+
+def test_the_commands_of_the_readme_make_a_node_join_its_line_of_python(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_port: int
+) -> None:
+    section = README.read_text().partition("## Behind NAT\n")[2].partition("\n## ")[0]
+    ((start,),) = (block.splitlines() for block in re.findall(r"```sh\n(.*?)```", section, re.S))
+    words = start.replace("laptop.example.org:9000", f"127.0.0.1:{free_port}").split()
+    assert words[:4] == ["python", "-m", "goliath.lieutenant", "--join"]
+    monkeypatch.chdir(tmp_path)
+    token = Path("lab1.token")
+    token.write_text(Token.make().reveal())
+    token.chmod(0o600)
+    (line,) = re.findall(r"```py\n(.*?)```", section, re.S)
+    scope: dict[str, Commander] = {}
+    exec(line.replace("9000", str(free_port)), {"Commander": Commander}, scope)
+    node = JoinedNode(words[4], 1, *words[5:])
+    try:
+        until(lambda: "dialing again" in node.err, 20, "it tries")
+        with scope["cmdr"] as commander:
+            assert commander.run(add, [(1, 1)]) == [2]
+        node.stop()
+    finally:
+        node.discard()
