@@ -124,7 +124,7 @@ class _Server:
             on_session=partial(self._on_session, gatehouse),
             limits=lambda kid: self._limits(gatehouse.slots(kid, options.workers)),
         )
-        lobby = Lobby(self._transport, clock, on_change=self._on_joined_nodes)
+        lobby = Lobby(self._transport, clock, on_change=partial(self._on_nodes_joined, gatehouse))
         listener = Listener(
             options.host,
             options.port,
@@ -238,8 +238,10 @@ class _Server:
         workers = self._options.workers
         print(f"goliath lieutenant {what}, {workers} workers, pid {os.getpid()}", flush=True)
 
-    def _on_joined_nodes(self, kid: str, waiting: list[Waiting]) -> None:
-        _log.info("%d nodes have joined with that token now", len(waiting))
+    def _on_nodes_joined(self, gatehouse: Gatehouse, kid: str, waiting: list[Waiting]) -> None:
+        entry = gatehouse.entry(kid)
+        names = ", ".join(node.name for node in waiting) or "nobody"
+        _log.info("joined with the token %r: %s", entry.name if entry is not None else "?", names)
         self._ref.tell(NodesJoined(kid, [[node.id, node.name] for node in waiting]))
 
     def _on_session(self, gatehouse: Gatehouse, channel: Channel, peer: Peer) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from goliath.actors.gatehouse import Gatehouse
@@ -10,12 +11,13 @@ from goliath.actors.link import Place
 from goliath.actors.reception import TokenLimited, TokenRevoked
 from goliath.clock import BootClock
 from goliath.config import TransportConfig
-from goliath.errors import ConnectionError  # noqa: A004
+from goliath.errors import AuthenticationError, ConnectionError  # noqa: A004
 from goliath.transport.address import Address, host_here
 from goliath.transport.certificate import own_certificate
 from goliath.transport.credentials import COMMANDER, Credentials, RuntimeFile
 from goliath.transport.sockets import why_not_bound
 from goliath.transport.tls import ServerTls
+from goliath.transport.token import Token
 
 if TYPE_CHECKING:
     from goliath.transport.joined import SummonedRoad
@@ -122,10 +124,15 @@ class OwnDoor:
         from goliath.transport.joined import SummonedRoad
 
         assert self._lobby is not None, "it is open"
+        token = partial(self._token, place)
+        return SummonedRoad(place.address, place.node, token, place.realm, self._lobby)
+
+    def _token(self, place: Place) -> Token:
         assert self._gatehouse is not None, "it is open"
         entry = self._gatehouse.entry(place.realm)
-        assert entry is not None, "it has just joined with that token"
-        return SummonedRoad(place.address, place.node, entry.token, place.realm, self._lobby)
+        if entry is None:
+            raise AuthenticationError(f"the token that {place.address} has joined with was revoked")
+        return entry.token
 
     async def close(self) -> None:
         """See `Door.close`."""

@@ -286,8 +286,9 @@ class Cluster:
 
     def _await_first_node(self) -> None:
         until = time.monotonic() + self._connect_timeout_s
-        told = False
         with self._news:
+            if self._door is not None and not (self._addresses or self._workers):
+                self._tell_user(f"waiting for a node to join at {self._door.address}")
             while not any(self._up.values()):
                 if self._closed or self._failure is not None:
                     return  # which is said by whoever asks for what runs
@@ -299,9 +300,6 @@ class Cluster:
                         isinstance(e, AuthenticationError | VersionMismatchError) for e in errors
                     )
                 )
-                if self._door is not None and not told:
-                    told = True
-                    self._tell_user(f"waiting for a node to join at {self._door.address}")
                 if hopeless or not self._news.wait(until - time.monotonic()):
                     raise self._no_node()
             self._ready = not self._closed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from typing import Self
 
 from goliath.clock import Clock
@@ -80,11 +81,13 @@ class SummonedRoad:
     Args:
         name: what messages call the node.
         node: its own random name.
-        token: the one that it has joined with; ``kid`` is the name of it.
+        token: finds the one that it has joined with; ``kid`` is the name of it.
         lobby: where it waits.
     """
 
-    def __init__(self, name: str, node: str, token: Token, kid: str, lobby: Lobby) -> None:
+    def __init__(
+        self, name: str, node: str, token: Callable[[], Token], kid: str, lobby: Lobby
+    ) -> None:
         self.name = name
         self._node = node
         self._token = token
@@ -110,7 +113,7 @@ class SummonedRoad:
 
     def token(self) -> Token:
         """See `Road.token`."""
-        return self._token
+        return self._token()
 
     def refusal(self, binding: str) -> str:
         """See `Road.refusal`."""

@@ -116,7 +116,7 @@ def read_tokens(path: str | os.PathLike[str]) -> list[NamedToken]:
 
 
 def read_token_file(path: str | os.PathLike[str]) -> Token:
-    """The one token in a Commander's file.
+    """The one token in the file of whoever dials.
 
     Raises:
         AuthenticationError: the file is missing, open to others, or has no good token, or several.
@@ -126,8 +126,8 @@ def read_token_file(path: str | os.PathLike[str]) -> Token:
         return found[0].token
     names = ", ".join(entry.name for entry in found)
     raise AuthenticationError(
-        f"the token file {path} has several tokens ({names}); give a file with the one of this "
-        "Commander alone"
+        f"the token file {path} has several tokens ({names}); give a file with the one "
+        "that is to be proved here, and no other"
         if found
         else f"the token file {path} has no token; make one with `goliath token new`"
     )

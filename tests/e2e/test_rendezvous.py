@@ -172,7 +172,11 @@ def test_a_node_that_is_killed_is_reported_at_once_and_its_calls_move_on(lieuten
         until(lambda: killed.worker_processes(), 10, "it works")
         began = time.monotonic()
         killed.destroy()
-        until(lambda: "0 nodes have joined" in meeting.err, 5, "its leaving is noticed")
+        until(
+            lambda: "joined with the token 'own': nobody" in meeting.err,
+            5,
+            "its leaving is noticed",
+        )
         assert time.monotonic() - began < 1.5
         assert [ref.result(30) for ref in refs] == [0.1] * 20
         until(lambda: len(commander.nodes()) == 1, 15, "it is forgotten")

@@ -29,6 +29,7 @@ from goliath.transport.sessions import GrantedSessions
 from goliath.transport.tls import ServerTls
 from goliath.transport.token import Token
 from tests.transport.ends import TOKEN, Sessions, bulk, control, dialing
+from tests.transport.gateways import Authority, connecting, ending_tls
 from tests.transport.proxy import Proxy, proxying
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
@@ -79,6 +80,7 @@ async def hosting(
     *,
     tls: ServerTls | None = None,
     tokens: tuple[Token, ...] = (TOKEN,),
+    public_name: str = "",
 ) -> AsyncIterator[Host]:
     def on_change(_kid: str, waiting: list[Waiting]) -> None:
         host.lists.append(waiting)
@@ -86,7 +88,9 @@ async def hosting(
 
     lobby = Lobby(config, CLOCK, on_change=on_change)
     hosts = {JOIN: lobby, ANSWER: lobby, RELAY: lobby}
-    listener = Listener("127.0.0.1", 0, tokens, tls, config, CLOCK, hosts=hosts)
+    listener = Listener(
+        "127.0.0.1", 0, tokens, tls, config, CLOCK, hosts=hosts, public_name=public_name
+    )
     host = Host(lobby, listener)
     await listener.start()
     try:
@@ -171,7 +175,7 @@ def relayed(port: int, node: Waiting, token: Token = TOKEN, **options: object) -
 
 
 def summoned(host: Host, node: Waiting) -> SummonedRoad:
-    return SummonedRoad("lab/1", node.id, TOKEN, node.kid, host.lobby)
+    return SummonedRoad("lab/1", node.id, lambda: TOKEN, node.kid, host.lobby)
 
 
 WAYS = {"relayed": lambda host, node: relayed(host.port, node), "summoned": summoned}
@@ -327,7 +331,7 @@ async def test_a_node_asks_for_the_same_token_once_more_end_to_end():
     """Whoever passes the bytes on cannot let in whom the node does not."""
     near = Sessions()
     async with hosting() as host, joining(way(host.port)) as far:
-        road = SummonedRoad("lab/1", (await host.node()).id, OTHER, KID, host.lobby)
+        road = SummonedRoad("lab/1", (await host.node()).id, lambda: OTHER, KID, host.lobby)
         async with dialing(commander(road, near)):
             error = await near.trouble()
         assert isinstance(error, AuthenticationError)
@@ -374,6 +378,44 @@ async def test_an_authority_may_vouch_for_the_door():
     async with hosting(tls=TLS) as host, joining(way(host.port, scheme="wss", tls="ca")) as node:
         await node.until(lambda: node.troubles)
         assert "certificate is not trusted" in str(node.troubles[0])
+
+
+async def test_behind_a_proxy_that_ends_the_tls_an_authority_vouches_for_all_three(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    authority = Authority(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
+    near = Sessions()
+    async with (
+        hosting(public_name="localhost") as host,
+        ending_tls(host.port, authority.sign("localhost")) as proxy,
+    ):
+        address = Address("localhost", proxy.port, "wss")
+
+        def by_name() -> DirectRoad:
+            return DirectRoad(address, Credentials(TOKEN), FAST, tls="ca")
+
+        async with joining(by_name()) as far:
+            node = await host.node()
+            road = RelayedRoad("lab/1", node.id, by_name(), FAST, CLOCK)
+            async with dialing(commander(road, near)):
+                (await near.end()).send(control(1))
+                assert await (await far.sessions.end()).received(1) == [control(1)]
+
+
+async def test_a_node_behind_a_proxy_asks_that_for_its_way_out(monkeypatch: pytest.MonkeyPatch):
+    near, far_away = Sessions(), Address("meeting.example.test", 8080)
+    name = far_away.host
+    async with hosting(tls=TLS, public_name=name) as host, connecting(host.port) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
+        async with (
+            joining(DirectRoad(far_away, Credentials(TOKEN), FAST)) as far,
+            dialing(commander(summoned(host, await host.node()), near)),
+        ):
+            (await near.end()).send(control(1))
+            assert await (await far.sessions.end()).received(1) == [control(1)]
+        asked = "CONNECT meeting.example.test:8080 HTTP/1.1"
+        assert proxy.asked == [asked, asked], "for the line, and for the link"
 
 
 @pytest.mark.parametrize(
