@@ -268,12 +268,20 @@ def options_from(arguments: argparse.Namespace) -> LieutenantOptions:
         RefusedConfigurationError: the combination is not safe, or not possible.
     """
     if arguments.join is None:
+        if arguments.tls != "auto":
+            raise RefusedConfigurationError("--tls goes with --join; what listens has --tls-cert")
         return _listening(arguments)
-    for flag in ("tls_cert", "insecure_plaintext"):
-        if getattr(arguments, flag):
+    listening = {
+        "--tls-cert": arguments.tls_cert,
+        "--tls-key": arguments.tls_key,
+        "--insecure-plaintext": arguments.insecure_plaintext,
+        "--public-name": arguments.public_name[0],
+    }
+    for flag, given in listening.items():
+        if given:
             raise RefusedConfigurationError(
-                f"--{flag.replace('_', '-')} is for a node that listens, and with --join it does "
-                "not: what listens there has the certificate"
+                f"{flag} is for a node that listens, and with --join it does not: it is said "
+                "where it joins"
             )
     credentials = _credentials(arguments.token_file)
     address = arguments.join

@@ -42,6 +42,9 @@ from goliath.transport.channel import Channel
 
 CLOSE_MAX_S = 10.0
 
+EMBEDDED = "embedded"
+"""What the address is called of a Lieutenant that is one of this process."""
+
 SLOTS_MAX = 65_536
 """More are not believed: what is sent ahead grows with them."""
 
@@ -183,9 +186,7 @@ class Cluster:
         if channel is not None:
             python = f"{sys.version_info.major}.{sys.version_info.minor}"
             commander.tell(
-                desk.NodeUp(
-                    "embedded", channel, "", python, self._workers, resources, embedded=True
-                )
+                desk.NodeUp(EMBEDDED, channel, "", python, self._workers, resources, embedded=True)
             )
         for address in self._addresses:
             link = partial(self._link, Place(address), commander)
@@ -228,6 +229,7 @@ class Cluster:
                     self._on_listed(address, ())
                 case desk.NodeTrouble(address, error):
                     self._troubles[address] = error
+                    self._forget_if_gone(address)
                     self._say_troubles()
                 case desk.NodeDown(node, down_error):
                     address = node.rpartition("#")[0]
@@ -257,13 +259,16 @@ class Cluster:
 
     def _forget_if_gone(self, address: str) -> None:
         """A node that had joined may come back as long as there is its session."""
-        if address in self._links and address not in self._joined and not self._up.get(address):
-            self._links.pop(address).tell(CLOSE)
-            self._dialers.pop(address, None)
-            for known in (self._up, self._troubles):
-                known.pop(address, None)
-            self._said.discard(address)
-            self._actor.tell(desk.NodeGone(address))
+        given = address in self._addresses or address == EMBEDDED
+        if given or address in self._joined or self._up.get(address):
+            return
+        link = self._links.pop(address, None)
+        if link is not None:
+            link.tell(CLOSE)
+        for known in (self._dialers, self._up, self._troubles):
+            known.pop(address, None)
+        self._said.discard(address)
+        self._actor.tell(desk.NodeGone(address))
 
     def _on_revoked(self, realm: str) -> None:
         """No node that has joined with that token is to be used any more."""

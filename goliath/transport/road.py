@@ -167,7 +167,7 @@ class DirectRoad:
         link.needs_checksum = not guards(binding)
         try:
             self._check_pin(binding)
-        except AuthenticationError:
+        except BaseException:
             await link.close(CLOSE_OK)
             raise
         return link, binding
@@ -233,8 +233,8 @@ class DirectRoad:
         text = f"the {self._whom} at {self._address} refused the token; {self._remedy}"
         if binding.startswith("tls-server-end-point:"):
             text += (
-                '; if a proxy before it ends the TLS, give tls="ca" here, and --public-name '
-                f"{self._address.host} to the Lieutenant"
+                '; if a proxy before it ends the TLS, give tls="ca" (a node: --tls ca) here, and '
+                f"--public-name {self._address.host} to the Lieutenant"
             )
         elif binding.startswith("ca:"):
             text += (

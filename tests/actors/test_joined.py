@@ -134,6 +134,7 @@ class Net:
     def __init__(self, *addresses: str, timeout_s: float = 5.0) -> None:
         self.door = FakeDoor()
         self.nodes: list[FakeNode] = []
+        self.last: Any = None
         self.dialed: list[Place] = []
         self.dialers: list[FakeDialer] = []
         self.cluster = Cluster(
@@ -204,6 +205,21 @@ def test_one_that_has_left_is_kept_while_its_session_is_and_then_forgotten(net: 
     assert len(net.dialed) == 3
 
 
+def test_late_news_of_one_that_was_forgotten_do_not_bring_it_back(net: Net):
+    net.lists(MINE)
+    until(lambda: len(net.alive()) == 2, 5, "it is there")
+    net.lists()
+    portal, dialer = net.cluster._portal, net.dialers[1]
+    assert portal is not None
+    portal.post(net.nodes[1].channel.close)
+    until(lambda: len(net.cluster.nodes()) == 1, 5, "it is forgotten")
+    portal.post(dialer._on_trouble, NoConnection("it has left"))
+    portal.call(again(net, dialer))
+    until(lambda: len(net.alive()) == 2, 5, "a session that was made at that moment")
+    portal.post(net.last.channel.close)
+    until(lambda: len(net.cluster.nodes()) == 1, 5, "it is forgotten again")
+
+
 def test_one_whose_token_was_revoked_is_not_used_any_more(net: Net):
     net.lists(MINE, OTHER)
     until(lambda: len(net.alive()) == 3, 5, "they are there")
@@ -228,16 +244,16 @@ def test_what_a_lieutenant_said_in_an_earlier_session_is_forgotten(net: Net):
     net.cluster._portal.post(net.nodes[0].channel.send, msg.JoinedNodes([TWO]))
     until(lambda: len(net.alive()) == 2, 5, "it is there")
     (dialer,) = (d for d, place in zip(net.dialers, net.dialed, strict=True) if not place.node)
-    net.cluster._portal.call(again(dialer))
+    net.cluster._portal.call(again(net, dialer))
     until(lambda: PLACES[1].address not in net.cluster._joined, 5, "it is no news any more")
     net.cluster._portal.post(net.nodes[1].channel.close)
     until(lambda: PLACES[1].address not in net.alive(), 5, "it has gone with its session")
 
 
-async def again(dialer: FakeDialer) -> None:
+async def again(net: Net, dialer: FakeDialer) -> None:
     """Another session, as after a restart of the Lieutenant."""
     ours, theirs = memory.pair(TransportConfig())
-    FakeNode(theirs, lazy=False)
+    net.last = FakeNode(theirs, lazy=False)
     dialer._on_session(ours, "server", "3.11", GOOD, 0.001)
 
 

@@ -362,6 +362,8 @@ def test_a_place_to_listen_at_that_is_none_is_refused(listen: object) -> None:
         (["--join", "ws://127.0.0.1:1", "many"], "'many' is no number from 1 up"),
         (["--join", "http://127.0.0.1:1"], "is not the address of a Lieutenant"),
         (["--join", "ws://127.0.0.1:1", "--insecure-plaintext"], "for a node that listens"),
+        (["--join", "ws://127.0.0.1:1", "--public-name", "lab"], "for a node that listens"),
+        (["127.0.0.1", "0", "--tls", "ca"], "--tls goes with --join"),
         (["--join", "wss://lab.example.org"], "no token for lab.example.org:443"),
         ([], "HOST and PORT are needed, unless there is --join"),
     ],
