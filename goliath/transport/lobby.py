@@ -19,6 +19,7 @@ import re
 import secrets
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -96,6 +97,9 @@ class Lobby:
 
     async def send_away(self, knows: Callable[[str], bool]) -> None:
         """See `Host.send_away`."""
+        for key, answered in self._summoned.values():
+            if not knows(key[0]) and not answered.done():
+                answered.set_exception(ConnectionError("it ends"))
         async with asyncio.TaskGroup() as goodbyes:
             for link, kid in list(self._links.items()):
                 if not knows(kid):
@@ -157,6 +161,8 @@ class Lobby:
         else:
             before[1].abort()  # the newest wins: it has dialed again because that one is broken
         try:
+            for ticket in [t for t, (wanted, _) in self._summoned.items() if wanted == key]:
+                await self._ask(key, ticket)
             await line.run(lambda said: None)  # of a newer node: nothing we could act on
         finally:
             if self._waiting.get(key) == (node, line):
@@ -169,32 +175,36 @@ class Lobby:
     # -- links to them -------------------------------------------------------------------------
 
     async def summon(self, kid: str, node: str) -> WebSocketLink:
-        """A new link to a node that waits. Closing it is the caller's part.
+        """A new link to a node that waits, or comes soon. Closing it is the caller's part.
 
         Raises:
             ConnectionError: it is not there, or does not dial.
         """
-        key = kid, node
-        if key not in self._waiting:
-            raise ConnectionError("it has not joined, or has left")
-        ticket = secrets.token_hex(16)
+        key, ticket = (kid, node), secrets.token_hex(16)
         patience_s = SUMMONS_SHARE * self._config.handshake_max_s
         answered: asyncio.Future[WebSocketLink] = asyncio.get_running_loop().create_future()
         self._summoned[ticket] = key, answered
         try:
             async with asyncio.timeout(patience_s):
-                await self._waiting[key][1].say({"t": "dial", "ticket": ticket})
+                await self._ask(key, ticket)
                 return await answered
         except TimeoutError:
             _let_go(answered)
-            raise ConnectionError(f"it did not dial again within {patience_s:g} s") from None
-        except OSError as exc:
-            raise ConnectionError(f"it has left ({exc})") from exc
+            if key in self._waiting:
+                raise ConnectionError(f"it did not dial again within {patience_s:g} s") from None
+            raise ConnectionError("it has not joined, or has left") from None
         except asyncio.CancelledError:
             _let_go(answered)
             raise
         finally:
             self._summoned.pop(ticket, None)
+
+    async def _ask(self, key: _Key, ticket: str) -> None:
+        """Have a node dial, if it is there. One whose line breaks meanwhile is asked once more when
+        it is back: after a cut, it and whoever wants it dial at the same time."""
+        if key in self._waiting:
+            with suppress(OSError):
+                await self._waiting[key][1].say({"t": "dial", "ticket": ticket})
 
     async def _answer(
         self, link: WebSocketLink, handshake: ServerHandshake, caller: Caller, ticket: str
@@ -225,7 +235,7 @@ class Lobby:
 
 def _let_go(answered: asyncio.Future[WebSocketLink]) -> None:
     """Nobody wants the link any more, which may have come this very moment."""
-    if answered.done() and not answered.cancelled():
+    if answered.done() and not answered.cancelled() and answered.exception() is None:
         answered.result().abort()
 
 

@@ -22,6 +22,7 @@ from tests.transport.test_door import speak, status_of
 from tests.transport.test_joining import (
     CLOCK,
     FAST,
+    HASTY,
     KID,
     OTHER,
     commander,
@@ -70,7 +71,7 @@ async def test_one_in_between_on_another_port_gets_no_node():
 
 async def test_with_another_token_the_random_name_of_a_node_is_of_no_use():
     near = Sessions()
-    async with hosting(tokens=(TOKEN, OTHER)) as host, joining(way(host.port)) as far:
+    async with hosting(HASTY, tokens=(TOKEN, OTHER)) as host, joining(way(host.port)) as far:
         node = await host.node()
         async with dialing(commander(relayed(host.port, node, OTHER), near)):
             assert isinstance(await near.trouble(), NoConnection)

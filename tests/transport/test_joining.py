@@ -28,6 +28,7 @@ from goliath.transport.road import DirectRoad, Road
 from goliath.transport.sessions import GrantedSessions
 from goliath.transport.tls import ServerTls
 from goliath.transport.token import Token
+from goliath.transport.websocket import WebSocketLink
 from tests.transport.ends import TOKEN, Sessions, bulk, control, dialing
 from tests.transport.gateways import Authority, connecting, ending_tls
 from tests.transport.proxy import Proxy, proxying
@@ -35,15 +36,15 @@ from tests.transport.proxy import Proxy, proxying
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 TLS = ServerTls(FIXTURES / "certificate.pem", FIXTURES / "key.pem")
 FAST = TransportConfig(
-    handshake_max_s=1.0,
     refusal_delay_s=0.02,
-    ping_interval_s=0.05,
-    silence_max_s=0.4,
-    session_kill_s=4.0,
-    session_lost_s=5.0,
+    ping_interval_s=0.1,
+    silence_max_s=1.5,
+    session_kill_s=8.0,
+    session_lost_s=10.0,
     reconnect_min_s=0.01,
     reconnect_max_s=0.05,
 )
+HASTY = replace(FAST, handshake_max_s=1.0)  # who is not there is not waited for
 CLOCK = BootClock()
 OTHER = Token(bytes(range(1, 33)))
 KID = Keys.of(TOKEN).kid
@@ -68,6 +69,10 @@ class Host:
                 self.news.clear()
                 await self.news.wait()
 
+    async def until_wanted(self) -> None:
+        """Until somebody wants a link."""
+        await self.until(lambda: self.lobby._summoned)
+
     async def node(self) -> Waiting:
         """The only one, when it has joined."""
         await self.until(lambda: self.lists and len(self.lists[-1]) == 1)
@@ -86,7 +91,12 @@ async def hosting(
         host.lists.append(waiting)
         host.news.set()
 
-    lobby = Lobby(config, CLOCK, on_change=on_change)
+    class Told(Lobby):
+        async def summon(self, kid: str, node: str) -> WebSocketLink:
+            asyncio.get_running_loop().call_soon(host.news.set)
+            return await super().summon(kid, node)
+
+    lobby = Told(config, CLOCK, on_change=on_change)
     hosts = {JOIN: lobby, ANSWER: lobby, RELAY: lobby}
     listener = Listener(
         "127.0.0.1", 0, tokens, tls, config, CLOCK, hosts=hosts, public_name=public_name
@@ -317,7 +327,7 @@ async def test_a_wrong_token_ends_the_joining_and_says_why():
 
 async def test_a_commander_with_another_token_neither_sees_nor_reaches_a_node():
     near = Sessions()
-    async with hosting(tokens=(TOKEN, OTHER)) as host, joining(way(host.port)) as far:
+    async with hosting(HASTY, tokens=(TOKEN, OTHER)) as host, joining(way(host.port)) as far:
         node = await host.node()
         async with dialing(commander(relayed(host.port, node, OTHER), near)):
             error = await near.trouble()
@@ -430,7 +440,7 @@ async def test_a_node_behind_a_proxy_asks_that_for_its_way_out(monkeypatch: pyte
     ],
 )
 async def test_what_is_not_to_be_had_is_refused_in_words(wish: tuple[str, ...], why: str):
-    async with hosting() as host, way(host.port) as road:
+    async with hosting(HASTY) as host, way(host.port) as road:
         with pytest.raises(NoConnection, match=why):
             await call_on(road, road.token, wish, "me", FAST, CLOCK)
 
@@ -442,11 +452,7 @@ async def test_a_ticket_is_for_the_node_that_was_asked_alone():
         node = await host.node()
         async with asyncio.TaskGroup() as tasks:
             wanted = tasks.create_task(host.lobby.summon(KID, node.id))
-            said = await line.receive()
-            while said is not None and b"ticket" not in said:
-                said = await line.receive()
-            assert said is not None
-            ticket = said.decode().split('"')[-2]
+            ticket = await asked(line)
             with pytest.raises(NoConnection, match="nobody waits"):
                 await call_on(road, road.token, (ANSWER, ticket), "1" * 16, FAST, CLOCK)
             link = await call_on(road, road.token, (ANSWER, ticket), "0" * 16, FAST, CLOCK)
@@ -528,13 +534,61 @@ async def test_one_that_says_nothing_any_more_is_reported_after_the_silence():
 
 async def test_one_that_does_not_dial_again_is_not_waited_for(road_to):
     near = Sessions()
-    patient = replace(FAST, silence_max_s=60.0)
-    async with hosting(patient) as host, way(host.port) as road:
+    async with hosting(replace(HASTY, silence_max_s=60.0)) as host, way(host.port) as road:
         line = await call_on(road, road.token, (JOIN, "lab"), "1" * 16, FAST, CLOCK)
         async with dialing(commander(road_to(host, await host.node()), near)):
             assert "it did not dial again within 0.8 s" in str(await near.trouble())
         line.abort()
         await line.close(1000)
+
+
+async def test_one_that_comes_while_it_is_wanted_is_reached_at_once(road_to):
+    """After a cut, both dial at the same time."""
+    near, gone = Sessions(), Waiting(KID, "0123456789abcdef", "lab")
+    async with hosting() as host:
+        road = road_to(host, gone)
+        async with dialing(commander(road, near)):
+            await host.until_wanted()
+            async with joining(way(host.port)) as far:
+                await near.end()
+                await far.sessions.end()
+        assert near.troubles == []
+
+
+async def test_one_whose_line_breaks_while_it_is_wanted_is_asked_once_more():
+    async with hosting() as host, way(host.port) as road:
+        lines = [await call_on(road, road.token, (JOIN, "lab"), "1" * 16, FAST, CLOCK)]
+        await host.node()
+        async with asyncio.TaskGroup() as tasks:
+            wanted = tasks.create_task(host.lobby.summon(KID, "1" * 16))
+            tickets = [await asked(lines[0])]
+            lines.append(await call_on(road, road.token, (JOIN, "lab"), "1" * 16, FAST, CLOCK))
+            tickets.append(await asked(lines[1]))
+            assert tickets[0] == tickets[1]
+            answer = (ANSWER, tickets[1])
+            link = await call_on(road, road.token, answer, "1" * 16, FAST, CLOCK)
+            await wanted
+        for each in (*lines, link, wanted.result()):
+            await each.close(1000)
+
+
+async def asked(line) -> str:
+    """The ticket for which a node is to dial."""
+    async with asyncio.timeout(5):
+        while (said := await line.receive()) is not None:
+            if b"ticket" in said:
+                return said.decode().split('"')[-2]
+    raise AssertionError("the line has ended")
+
+
+async def test_a_door_that_closes_waits_for_nobody_who_is_wanted():
+    near, gone = Sessions(), Waiting(KID, "0" * 16, "lab")
+    async with hosting() as host, dialing(commander(relayed(host.port, gone), near)):
+        await host.until_wanted()
+        began = asyncio.get_running_loop().time()
+        await host.listener.close()
+        assert asyncio.get_running_loop().time() - began < 1.0
+        assert "it ends" in str(await near.trouble())
 
 
 async def test_nonsense_on_the_line_ends_it():
