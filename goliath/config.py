@@ -49,7 +49,7 @@ class TransportConfig(_Knobs):
     unauthenticated_max: int = 64  # connections that have not logged in, in all
     unauthenticated_per_address_max: int = 8  # the /64 of an IPv6 address counts as one
     descriptor_reserve: int = 64  # of the node's, that strangers do not get (at most an eighth)
-    joined_max: int = 256  # nodes that have dialed in and wait, of one token
+    joined_max: int = 256  # nodes that have dialed in and wait, of one token; 4096 at most
     failures_per_minute_max: int = 10  # bad logins of one address before it has to wait
     refusal_delay_s: float = 0.25  # every refused login takes this long
     ping_interval_s: float = 5.0

@@ -41,6 +41,7 @@ SUMMONS_SHARE = 0.8
 OURS = range(4000, 5000)
 """Codes that one end closes a link with to tell the other why; these are passed on."""
 
+_ID = re.compile(r"[0-9a-f]{16}")
 _NO_NAME = re.compile(r"[^A-Za-z0-9._-]")
 NAME_MAX = 64
 
@@ -140,6 +141,9 @@ class Lobby:
         self, link: WebSocketLink, handshake: ServerHandshake, caller: Caller, name: str
     ) -> Stay:
         key = caller.kid, caller.client_id
+        if not _ID.fullmatch(caller.client_id):
+            # Commanders would not believe a Lieutenant that tells them of such a one.
+            raise ConnectionError("a node calls itself by 16 hexadecimal digits")
         if self._draining:
             raise ConnectionError("it is ending, and takes no more nodes; a later try will do")
         full = Counter(kid for kid, _ in self._waiting)[caller.kid] >= self._config.joined_max

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from goliath.actors.scrutiny import are_nodes
 from goliath.clock import BootClock
 from goliath.config import MIB, TransportConfig
 from goliath.errors import AuthenticationError, ConnectionError as NoConnection, GoliathError
@@ -434,6 +435,7 @@ async def test_a_node_behind_a_proxy_asks_that_for_its_way_out(monkeypatch: pyte
         ((SESSION,), "is it a Lieutenant that you mean to reach"),
         (("dance",), "is it a Lieutenant that you mean to reach"),
         ((JOIN,), "not how one asks"),
+        ((JOIN, "lab"), "calls itself by 16 hexadecimal digits"),
         ((JOIN, "a", "b"), "not how one asks"),
         ((ANSWER, "no such ticket"), "nobody waits for that link"),
         ((RELAY, "no such node"), "has not joined, or has left"),
@@ -480,6 +482,16 @@ async def test_a_token_has_room_for_so_many_nodes_and_each_may_come_back():
             for line in lines:
                 line.abort()
                 await line.close(1000)
+
+
+async def test_what_a_lobby_lists_is_what_commanders_believe():
+    async with hosting() as host, way(host.port) as road:
+        line = await call_on(road, road.token, (JOIN, "l\u00e4b 7\n" * 40), "1" * 16, FAST, CLOCK)
+        node = await host.node()
+        assert are_nodes([[node.id, node.name]])
+        assert node.name.startswith("l-b-7-")
+        line.abort()
+        await line.close(1000)
 
 
 async def ends(link) -> bool:
