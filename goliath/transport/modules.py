@@ -7,6 +7,7 @@ exist only where the user works.
 from __future__ import annotations
 
 import dis
+import hashlib
 import os
 import site
 import sys
@@ -49,10 +50,36 @@ class Needs:
     origins: set[str] = field(default_factory=set)
 
     def note_function(self, function: FunctionType) -> None:
-        """It goes by value: the modules that it imports when it is called."""
-        self.origins.add(function.__module__ or "__main__")
+        """It goes by value: the modules that it imports when it is called; and its own, if that is
+        no longer what it was."""
+        name = function.__module__ or "__main__"
+        if name not in self.origins:
+            self.origins.add(name)
+            if _was_edited(name):
+                self.names.add(name)
         package = function.__globals__.get("__package__") or ""
         self.names.update(_imported_by(function.__code__, package))
+
+
+_noted: dict[str, tuple[Any, bytes]] = {}  # of modules: their specs, and what was in their files
+
+
+def _was_edited(name: str) -> bool:
+    """Whether the file of a module has changed since this was asked first. It is asked anew of one
+    that was imported again."""
+    module = is_users_own(name)
+    if module is None or module.__file__ is None:
+        return False
+    try:
+        with open(module.__file__, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").digest()
+    except OSError:
+        return False
+    spec, before = _noted.get(name, (None, b""))
+    if spec is not module.__spec__ or spec is None:
+        _noted[name] = module.__spec__, digest
+        return False
+    return digest != before
 
 
 _IMPORT_NAME, _EXTENDED_ARG = dis.opmap["IMPORT_NAME"], dis.opmap["EXTENDED_ARG"]

@@ -130,6 +130,21 @@ def test_an_edit_is_picked_up_by_the_next_run_of_the_same_process(
                                               "[130, 130, 130, 130]"]  # fmt: skip
 
 
+def test_an_edit_of_a_function_that_is_used_alone_is_picked_up_too(
+    run: Callable[..., CompletedProcess[str]],
+) -> None:
+    script = (
+        "import importlib\nfrom pathlib import Path\nimport plain\nfrom plain import of\n"
+        "def f(n): return of(n)\n"
+        "print(cmdr.run(of, [(100,)]), cmdr.run(f, [(100,)]))\n"
+        "Path('plain.py').write_text('def of(net): return 1')\n"
+        "print(cmdr.run(of, [(100,)]), cmdr.run(f, [(100,)]))\n"
+        "importlib.reload(plain)\n"
+        "print(cmdr.run(plain.of, [(100,)]), cmdr.run(f, [(100,)]))\n"
+    )
+    assert said(run(script)).splitlines() == ["[110] [110]", "[1] [1]", "[1] [110]"]
+
+
 def test_an_edit_is_picked_up_by_the_next_process(
     run: Callable[..., CompletedProcess[str]], project: Path
 ) -> None:
