@@ -23,14 +23,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypedDict, TypeVar, Unpack
 
 from goliath import runtime
 from goliath.actors import stage
 from goliath.actors.blueprint import DEFAULT_NAMESPACE, Blueprint, name_taken
 from goliath.actors.casting import MARK, Cast, cast
-from goliath.actors.checks import checked_count, checked_resources, needs
+from goliath.actors.checks import checked_count, checked_requirements, checked_resources, needs
 from goliath.actors.handles import ActorHandle
 from goliath.actors.repertoire import DEFAULT_GROUP
 from goliath.actors.supervisor import Lifetime
@@ -73,7 +73,7 @@ class ActorOptions(TypedDict, total=False):
         num_gpus: GPUs that it has for as long as it lives; default 0.
         memory: bytes of its node's memory that are reserved for it.
         resources: what else it takes of its node, by name.
-        scheduling_strategy: as for functions.
+        scheduling_strategy, requirements: as for functions.
     """
 
     name: str | None
@@ -91,6 +91,7 @@ class ActorOptions(TypedDict, total=False):
     memory: int | None
     resources: Mapping[str, float] | None
     scheduling_strategy: Strategy
+    requirements: Sequence[str] | None
 
 
 class ActorClass(Generic[P]):
@@ -156,7 +157,14 @@ class ActorClass(Generic[P]):
         if found is not None:
             raise name_taken(name)
         detached = options.get("lifetime") is not None
-        return runtime.make_actor(self._cls, self._blueprint, args, kwargs, detached=detached)
+        return runtime.make_actor(
+            self._cls,
+            self._blueprint,
+            args,
+            kwargs,
+            detached=detached,
+            requirements=options.get("requirements"),
+        )
 
     def remote_under(
         self, group: Group, lifetime: Lifetime, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -171,7 +179,15 @@ class ActorClass(Generic[P]):
                 f"{self._cls.__name__}: a detached actor belongs to its node, which makes it again "
                 "by itself, and to no Supervisor; leave out lifetime, or make it by .remote()"
             )
-        return runtime.make_actor(self._cls, self._blueprint, args, kwargs, group, lifetime)
+        return runtime.make_actor(
+            self._cls,
+            self._blueprint,
+            args,
+            kwargs,
+            group,
+            lifetime,
+            requirements=self._options.get("requirements"),
+        )
 
     def _blueprint(
         self, actor_id: str, shipped: Container[str], needs: Needs | None = None
@@ -246,6 +262,7 @@ def _check(options: ActorOptions) -> None:
     lifetime = options.get("lifetime")
     if lifetime not in (None, "detached"):
         raise ValueError(f"lifetime={lifetime!r}; it is None or 'detached'")
+    checked_requirements(options.get("requirements"))
     if not options.get("num_cpus", 0) >= 0:
         raise ValueError(f"num_cpus={options['num_cpus']!r}; it is 0 or a positive number")
     checked_resources(options.get("resources"))

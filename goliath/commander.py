@@ -24,6 +24,7 @@ from collections.abc import (
     Iterable,
     Iterator,
     Mapping,
+    Sequence,
 )
 from contextlib import aclosing, closing
 from functools import partial
@@ -177,6 +178,7 @@ class Commander:
         num_cpus: float = 1,
         resources: Mapping[str, float] | None = None,
         env_vars: Mapping[str, str] | None = None,
+        requirements: Sequence[str] | None = None,
         initializer: Callable[..., Any] | None = None,
         initargs: tuple[Any, ...] = (),
         speculate: bool = False,
@@ -205,6 +207,9 @@ class Commander:
             num_cpus: CPUs a call takes on its node.
             resources: other resources it takes there, by name.
             env_vars: environment variables of the job's workers.
+            requirements: packages that the nodes install for it, as pip has them
+                (``["numpy>=2"]``); only nodes with ``--allow-install`` do. Default: what the script
+                says itself, in a ``# /// script`` block (PEP 723).
             initializer: called once in each worker of the job, with ``initargs``.
             initargs: a tuple.
             speculate: when slots would stand idle, make calls that take suspiciously long a second
@@ -259,6 +264,7 @@ class Commander:
             num_cpus=num_cpus,
             resources=resources,
             env_vars=env_vars,
+            requirements=requirements,
             initializer=initializer,
             initargs=initargs,
             speculate=speculate,
@@ -439,13 +445,15 @@ class Commander:
         lifetime: Lifetime = Lifetime.TRANSIENT,
         *,
         detached: bool = False,
+        requirements: Sequence[str] | None = None,
     ) -> tuple[HeldGrip, Repertoire]:
         """Make an actor (see `goliath.remote`); ``pickle`` makes its blueprint, given its id and
-        which modules go by name, and tells which ones it needs."""
+        which modules go by name, and tells which ones it needs. ``requirements`` as for `run`."""
         portal, commander = self._cluster.start()
         actor_id = self._cluster.troupe.new_id(detached=detached)
         with passing.Collected() as held:
-            blueprint, around = pack(surroundings(), partial(pickle, actor_id))
+            base = surroundings(requirements=requirements)
+            blueprint, around = pack(base, partial(pickle, actor_id))
             creation = laid_out((BEGIN, *args), kwargs, around.shipped_modules)
         if detached:
             portal.forbid_inside()

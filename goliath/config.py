@@ -83,6 +83,8 @@ class NodeConfig(_Knobs):
     waiting_max: int = 512  # calls that may wait for others at once: each holds a process
     stderr_tail_bytes: int = 4 * KIB  # of a crashed worker's last words
     store_bytes: int = 1024 * MIB  # of files that jobs have sent, kept for the next ones
+    install_max_s: float = 900.0  # for the packages of one job; a build from source takes minutes
+    venvs_kept: int = 16  # environments of packages that nobody uses
     depot_bytes: int = 1024 * MIB  # big results that stay on the node; more go to the Commander
 
 

@@ -19,7 +19,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from goliath.actors.embedded import node_policy
+from goliath.actors.embedded import node_installer, node_policy
 from goliath.actors.fences import Fences
 from goliath.actors.gatehouse import Gatehouse
 from goliath.actors.lieutenant import LieutenantActor
@@ -83,7 +83,11 @@ class _Server:
         config = NodeConfig.from_environ()
         # Where the token goes with this process, nobody could ask for what was left.
         kept = options.token is not None or options.token_file is not None
-        workshop = Workshop(config.store_bytes, cache_directory() / "files" if kept else None)
+        workshop = Workshop(
+            config.store_bytes,
+            cache_directory() / "files" if kept else None,
+            node_installer(config) if options.allow_install else None,
+        )
         fences = Fences(options.allowance, Estate)
         most = self._transport.message_max_bytes - ADDED_MAX_BYTES
         nursery = Nursery(config, lambda: actor.zygote_died(), fences, most)

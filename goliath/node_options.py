@@ -68,6 +68,7 @@ class LieutenantOptions:
     drain_timeout_s: float
     resources: dict[str, float]
     devices: tuple[str, ...]
+    allow_install: bool
 
     @property
     def loopback(self) -> bool:
@@ -186,6 +187,11 @@ def parser(program: str = "python -m goliath.lieutenant") -> argparse.ArgumentPa
     arguments.add_argument(
         "--resources", type=_resources, metavar="JSON", default={},
         help='what else this node offers to calls with resources=, such as \'{"licence": 2}\'',
+    )  # fmt: skip
+    arguments.add_argument(
+        "--allow-install", action="store_true",
+        help="install the packages that jobs ask for by requirements=, each set of them once, into "
+        "a virtual environment of its own",
     )  # fmt: skip
     arguments.add_argument("--log-level", default="warning", choices=_LEVELS, metavar="LEVEL")
     arguments.add_argument("--log-format", default="text", choices=("text", "json"))
@@ -337,6 +343,7 @@ def _options(
         NodeConfig.from_environ().drain_timeout_s if drain_s is None else drain_s,
         node_resources(devices, arguments.memory, arguments.resources),
         devices,
+        arguments.allow_install,
     )
 
 

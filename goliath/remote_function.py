@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -53,6 +53,8 @@ class TaskOptions(TypedDict, total=False):
             evenly), or a `NodeAffinitySchedulingStrategy`.
         max_concurrency: how many calls of an ``async def`` function may run in one worker at the
             same time; default 100. Others run one at a time.
+        requirements: packages that the nodes install for it, as for `Commander.run`. Calls that are
+            made in a task run where that runs, with the packages that it has.
     """
 
     num_cpus: float
@@ -67,6 +69,7 @@ class TaskOptions(TypedDict, total=False):
     priority: int
     scheduling_strategy: Strategy
     max_concurrency: int | None
+    requirements: Sequence[str] | None
 
 
 def _no_line() -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -197,6 +197,7 @@ def make_actor(
     lifetime: Lifetime = Lifetime.TRANSIENT,
     *,
     detached: bool = False,
+    requirements: Sequence[str] | None = None,
 ) -> ActorHandle:
     """Make an actor; ``pickle`` makes its blueprint, given its id."""
     if runs_here():
@@ -214,7 +215,7 @@ def make_actor(
         nested_grip = nested.calls().make_actor(cls, dump, args, kwargs)
         return ActorHandle(nested_grip, made[0].repertoire)
     grip, repertoire = commander().make_actor(
-        pickle, args, kwargs, group, lifetime, detached=detached
+        pickle, args, kwargs, group, lifetime, detached=detached, requirements=requirements
     )
     return ActorHandle(grip, repertoire)
 

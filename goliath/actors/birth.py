@@ -7,6 +7,7 @@ import fcntl
 import os
 import resource
 import signal
+import site
 import socket
 import sys
 import time
@@ -141,9 +142,18 @@ def _set_path(spec: WorkerSpec) -> None:
     library = os.path.dirname(os.__file__)
     standard = (library, os.path.join(library, "lib-dynload"))
     behind = max((place for place, entry in enumerate(sys.path) if entry in standard), default=-1)
-    sys.path[behind + 1 : behind + 1] = spec.sys_path
+    sys.path[behind + 1 : behind + 1] = [*spec.sys_path, *_site_paths(spec)]
     if spec.library:
         sys.path.insert(0, spec.library)
+
+
+def _site_paths(spec: WorkerSpec) -> list[str]:
+    """The directories of packages, and those that they add (by ``.pth`` files)."""
+    before, sys.path[:] = sys.path[:], []
+    for directory in spec.site:
+        site.addsitedir(directory)
+    found, sys.path[:] = sys.path[:], before
+    return found
 
 
 def _fresh_main() -> None:

@@ -66,6 +66,30 @@ def check_ranges(
         raise ValueError(f"buffersize={buffersize!r}; it is a positive integer, or None")
 
 
+def checked_requirements(requirements: Any) -> tuple[str, ...] | None:
+    """A ``requirements``: what pip's command line takes, less its options.
+
+    Raises:
+        TypeError: it is no list of strings.
+        ValueError: one of them is empty, or an option.
+    """
+    if requirements is None:
+        return None
+    if not isinstance(requirements, list | tuple):
+        raise TypeError(f"requirements={requirements!r}; it is a list such as ['numpy>=2']")
+    for one in requirements:
+        if not isinstance(one, str):
+            raise TypeError(f"requirements has {one!r}; it is a list of strings such as 'numpy>=2'")
+        if is_option(one):
+            raise ValueError(f"requirements has {one!r}, which is no package such as 'numpy>=2'")
+    return tuple(requirements)
+
+
+def is_option(requirement: str) -> bool:
+    """Whether an installer might take it for something else than a package."""
+    return not requirement.strip() or requirement.strip().startswith("-") or "\n" in requirement
+
+
 def check_speculate(speculate: Any, max_retries: int) -> None:
     """Refuse what cannot be.
 

@@ -462,6 +462,9 @@ class CommanderActor(Actor):
                 gone = bool(report) or successor is not None
                 self._decide(ev.EnvironmentBroken(environment, f"on {node.id}: {error}", gone))
                 self._report, self._successor, self._payload = None, None, b""
+                if not gone and node.environments.discard(environment):
+                    # Other jobs may want the same, and then it is tried again.
+                    node.ref.tell(msg.ForgetEnvironment(environment))
             case msg.DepositSent():
                 if not node.deposits.arrived(said):
                     return self._accuse(node, "a result that nobody has asked for")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from goliath.actors.installer import Installer
 from goliath.actors.lieutenant import LieutenantActor
 from goliath.actors.nursery import Nursery
 from goliath.actors.reception import SessionUp
@@ -21,6 +22,7 @@ from goliath.core.node import Node, NodePolicy
 from goliath.machine import gpu_ids, total_memory
 from goliath.transport import memory
 from goliath.transport.channel import Channel
+from goliath.transport.private_files import cache_directory
 
 
 def node_policy(
@@ -58,6 +60,11 @@ def node_resources(
     return resources
 
 
+def node_installer(config: NodeConfig) -> Installer:
+    """Who installs packages for jobs: into the cache of this user, so they are there next time."""
+    return Installer(cache_directory() / "venvs", config.install_max_s, config.venvs_kept)
+
+
 class EmbeddedLieutenant:
     """Made and closed in the loop's thread.
 
@@ -66,7 +73,7 @@ class EmbeddedLieutenant:
     """
 
     def __init__(self, slots: int, config: NodeConfig) -> None:
-        self._workshop = Workshop(config.store_bytes)
+        self._workshop = Workshop(config.store_bytes, installer=node_installer(config))
         self._nursery = Nursery(config, self._on_zygote_exit)
         devices = gpu_ids()
         self.resources = node_resources(devices)

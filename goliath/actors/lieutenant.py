@@ -771,6 +771,11 @@ class LieutenantActor(Actor):
                 variables[name] = str(said.threads)
         if self._mind.devices:
             variables[VISIBLE_DEVICES] = ""
+        packages = environment.packages
+        if packages is not None:
+            variables["VIRTUAL_ENV"] = str(packages.root)
+            path = os.environ.get("PATH", os.defpath)
+            variables["PATH"] = f"{packages.root / 'bin'}{os.pathsep}{path}"
         variables.update(said.variables)
         if command.devices:
             variables[VISIBLE_DEVICES] = ",".join(command.devices)
@@ -786,6 +791,7 @@ class LieutenantActor(Actor):
             command.worker,
             command.actor,
             str(environment.library or ""),
+            site=list(packages.site) if packages is not None else [],
         )
 
     def _run(self, command: nd.Run) -> None:

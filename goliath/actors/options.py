@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sized
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from goliath.actors.checks import (
@@ -37,6 +37,7 @@ class RunOptions(TypedDict, total=False):
     num_cpus: float
     resources: Mapping[str, float] | None
     env_vars: Mapping[str, str] | None
+    requirements: Sequence[str] | None
     initializer: Callable[..., Any] | None
     initargs: tuple[Any, ...]
     speculate: bool
@@ -61,6 +62,7 @@ def make_plan(
     num_cpus: float = 1,
     resources: Mapping[str, float] | None = None,
     env_vars: Mapping[str, str] | None = None,
+    requirements: Sequence[str] | None = None,
     initializer: Callable[..., Any] | None = None,
     initargs: tuple[Any, ...] = (),
     speculate: bool = False,
@@ -79,7 +81,12 @@ def make_plan(
     check_ranges(timeout, max_retries, batch_size, num_cpus, buffersize)
     check_speculate(speculate, max_retries)
     around = surroundings(
-        files, env_vars=env_vars, cpus=num_cpus, initializer=initializer, initargs=initargs
+        files,
+        env_vars=env_vars,
+        cpus=num_cpus,
+        requirements=requirements,
+        initializer=initializer,
+        initargs=initargs,
     )
     retry_on = classes_of(retry_exceptions)
     pickled, around = pack(

@@ -15,7 +15,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from goliath.actors.checks import is_option
 from goliath.actors.filesending import GONE
+from goliath.actors.installer import InstallError, Packages
 from goliath.actors.scrutiny import are_strings
 from goliath.actors.stage import LIFE_VARIABLE
 from goliath.actors.workshop import Workshop
@@ -62,12 +64,14 @@ class Environment:
     Attributes:
         directory: has its files, if it has any.
         library: has the modules of the user's project that it needs, if it needs any.
+        packages: those that were installed for it.
     """
 
     message: msg.DefineEnvironment
     lacking: set[str] = field(default_factory=set)
     directory: Path | None = None
     library: Path | None = None
+    packages: Packages | None = None
     furnished: bool = False  # whether nobody writes into the directories any more
     tries: int = 0
     count: int = 0  # of its files
@@ -153,10 +157,15 @@ class Premises:
         tenant = self._tenants[session]
         if said.environment in tenant.environments:
             raise ProtocolError("an environment defined twice")
-        named = [*said.sys_path, *said.variables, *said.variables.values()]
+        named = [*said.sys_path, *said.variables, *said.variables.values(), *said.requirements]
         if not are_strings(named) or any("\0" in name for name in [*named, said.cwd]):
             raise ProtocolError("an environment whose variables or paths are no strings")
+        if any(is_option(requirement) for requirement in said.requirements):
+            raise ProtocolError("a requirement that is an option")
         environment = tenant.environments[said.environment] = Environment(said)
+        if said.requirements and self._workshop.installer is None:
+            self._break(session, environment, _may_not_install(said.requirements))
+            return
         try:
             environment.lacking = self._workshop.lacks(tenant.realm, environment.records())
             self._measure(tenant, environment)
@@ -270,7 +279,7 @@ class Premises:
         except OSError as exc:
             self._break(session, environment, str(exc))
             return
-        if not environment.records():
+        if not environment.records() and not said.requirements:
             environment.furnished = True
             self._landlord.decide(nd.EnvironmentReady(session, said.environment))
             return
@@ -288,9 +297,18 @@ class Premises:
                 lost |= await _off_loop(furnish, realm, environment.directory, said.files)
             if environment.library is not None:
                 lost |= await _off_loop(furnish, realm, environment.library, said.modules)
-        except (OSError, ProtocolError) as exc:
+            if said.requirements and not lost:
+                environment.packages = await self._installed(said.requirements)
+        except (OSError, ProtocolError, InstallError) as exc:
             error = str(exc)
         self._landlord.announce(Furnished(session, environment, lost, error))
+
+    async def _installed(self, requirements: list[str]) -> Packages:
+        assert self._workshop.installer is not None, "it was refused, else"
+        try:
+            return await self._workshop.installer.packages(requirements)
+        except InstallError as exc:
+            raise InstallError(f"the packages {requirements} cannot be installed: {exc}") from exc
 
     def on_furnished(self, news: Furnished) -> None:
         """Directories are filled, or cannot be."""
@@ -329,6 +347,13 @@ class Premises:
     async def _remove_in_thread(self, paths: list[Path]) -> None:
         for path in paths:
             await _off_loop(self._workshop.remove, path)
+
+
+def _may_not_install(requirements: list[str]) -> str:
+    return (
+        f"the job asks for the packages {requirements}, and this node installs none; start it with "
+        "--allow-install, or have them installed there and say requirements=[]"
+    )
 
 
 async def _off_loop(function: Callable[..., T], *args: Any) -> T:

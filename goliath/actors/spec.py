@@ -44,6 +44,7 @@ class WorkerSpec:
         has_initializer: whether the first message is a `DefineFunction` to run once.
         library: a directory whose modules come before all others: none has the name of one of the
             standard library.
+        site: directories of packages that come before those that are installed here.
     """
 
     cwd: str = ""
@@ -56,6 +57,7 @@ class WorkerSpec:
     actor: bool = False
     library: str = ""
     frame_max_bytes: int = FRAME_MAX_BYTES
+    site: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON-able data."""

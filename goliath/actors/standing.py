@@ -132,7 +132,8 @@ class StandingJobs:
 
     def _open(self, task: Task) -> Submission:
         portal, commander = self._cluster.start()
-        function, around = pack(surroundings(cpus=task.num_cpus), task.pickled)
+        base = surroundings(cpus=task.num_cpus, requirements=task.requirements)
+        function, around = pack(base, task.pickled)
         return Submission(
             function, around, task.options(function.digest, around.key), portal, commander
         )

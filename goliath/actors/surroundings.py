@@ -9,14 +9,16 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from goliath.actors.checks import checked_requirements
 from goliath.actors.ignoring import GOLIATHIGNORE, Ignored, is_excluded, is_secret
+from goliath.actors.script import script_requirements
 from goliath.transport import serialization
 from goliath.transport.messages import DefineEnvironment
 from goliath.transport.modules import Shipped
@@ -53,6 +55,8 @@ class Surroundings:
     Attributes:
         files: what the user has named.
         modules: those of the project that were found to be needed, by their full names.
+        requirements: packages that nodes are to install.
+        script: those that the script names for itself: here they are installed.
     """
 
     key: str
@@ -64,6 +68,8 @@ class Surroundings:
     sys_path: tuple[str, ...] = ()
     private: bool = False  # of one job: its workers go with it
     modules: Mapping[str, ShippedFile] = field(default_factory=dict)
+    requirements: tuple[str, ...] = ()
+    script: tuple[str, ...] = ()
 
     def message(self, node: str, *, embedded: bool) -> DefineEnvironment:
         """What a node is told. The user's own directories mean nothing on another machine; where
@@ -78,6 +84,7 @@ class Surroundings:
             bool(self.initializer),
             node,
             [] if embedded else [file.record() for file in self.modules.values()],
+            list(self.requirements or (() if embedded else self.script)),
             payload=self.initializer,
         )
 
@@ -108,6 +115,7 @@ def surroundings(
     *,
     env_vars: Mapping[str, str] | None = None,
     cpus: float = 1.0,
+    requirements: Sequence[str] | None = None,
     initializer: Callable[..., Any] | None = None,
     initargs: tuple[Any, ...] = (),
 ) -> Surroundings:
@@ -116,7 +124,7 @@ def surroundings(
     Raises:
         FileNotFoundError: a path does not exist.
         ValueError: a path climbs out, or two files have one name.
-        TypeError: ``env_vars`` holds something else than strings.
+        TypeError: ``env_vars`` or ``requirements`` holds something else than strings.
         SerializationError: the initializer cannot be pickled.
     """
     shipped = tuple(_collect(files))
@@ -124,13 +132,26 @@ def surroundings(
     threads = max(int(cpus), 1)
     cwd = os.getcwd()
     sys_path = tuple(os.path.abspath(p) if p == "" else p for p in sys.path if _is_text(p))
+    packages = checked_requirements(requirements)
+    script = script_requirements() if packages is None else ()
     private = bool(shipped) or initializer is not None
     if private:
         key = f"job-{os.getpid()}-{next(_serial)}"
     else:
-        key = _digest((sorted(variables.items()), threads, cwd, sys_path))
+        key = _digest((sorted(variables.items()), threads, cwd, sys_path, packages, script))
     known = cwd if _is_text(cwd) else ""
-    around = Surroundings(key, shipped, variables, threads, b"", known, sys_path, private)
+    around = Surroundings(
+        key,
+        shipped,
+        variables,
+        threads,
+        b"",
+        known,
+        sys_path,
+        private,
+        requirements=packages or (),
+        script=script,
+    )
     if initializer is None:
         return around
     from goliath.actors.packing import pack  # it is made of this module

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from inspect import iscoroutinefunction
 from typing import Any, Literal
 
-from goliath.actors.checks import RetryExceptions, check_ranges, classes_of, needs
+from goliath.actors.checks import (
+    RetryExceptions,
+    check_ranges,
+    checked_requirements,
+    classes_of,
+    needs,
+)
 from goliath.actors.streamed import Streamed
 from goliath.core.batch import CONCURRENCY_MAX, JobOptions
 from goliath.core.ids import NodeId
@@ -54,6 +60,7 @@ class Task:
     priority: int = 0
     scheduling_strategy: Strategy = "DEFAULT"
     max_concurrency: int | None = None
+    requirements: Sequence[str] | None = None
     streaming: bool = False
 
     def __post_init__(self) -> None:
@@ -62,6 +69,7 @@ class Task:
         check_ranges(self.timeout, self.max_retries, "auto", self.num_cpus, None)
         needs(self.resources, self.num_gpus, self.memory)
         classes_of(self.retry_exceptions)
+        checked_requirements(self.requirements)
         if type(self.priority) is not int:
             raise TypeError(f"priority={self.priority!r}; it is an integer")
         strategy = self.scheduling_strategy

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from itertools import count
 from pathlib import Path, PurePosixPath
 
+from goliath.actors.installer import Installer
 from goliath.actors.store import ContentsLostError, Store, check_digest, open_store, remove_tree
 from goliath.errors import ProtocolError
 from goliath.machine import process_exists
@@ -28,12 +29,19 @@ class Workshop:
     Args:
         store_bytes: what of contents is kept for the next job.
         keep: the folder in which it is kept for the next Lieutenant, too, if it is.
+        installer: installs the packages that jobs ask for; None: they may not.
 
     Attributes:
         store: the contents.
     """
 
-    def __init__(self, store_bytes: int = 1 << 30, keep: Path | None = None) -> None:
+    def __init__(
+        self,
+        store_bytes: int = 1 << 30,
+        keep: Path | None = None,
+        installer: Installer | None = None,
+    ) -> None:
+        self.installer = installer
         self._root = _make_root(Path(tempfile.gettempdir(), f"goliath-{os.getuid()}"))
         self.store: Store = open_store(keep, self._root / "store", store_bytes)
         self._numbers = count(1)
@@ -94,6 +102,8 @@ class Workshop:
 
     def close(self) -> None:
         """Remove everything that is not kept."""
+        if self.installer is not None:
+            self.installer.close()
         self.store.close()
         remove_tree(self._root)
         with contextlib.suppress(OSError):

@@ -72,8 +72,8 @@ class DefineEnvironment(Message):
     ``files`` are ``[path, mode, sha256, size]`` with POSIX paths relative to the job's own
     directory; without files the directory is ``cwd`` (same machine only) or a fresh one.
     ``node`` is what the Commander calls the node. ``modules`` are records like those of files: what
-    can be imported, and is not in the directory. The payload is the pickled initializer, or
-    nothing.
+    can be imported, and is not in the directory. ``requirements`` are packages to be installed, as
+    pip has them. The payload is the pickled initializer, or nothing.
     """
 
     kind: ClassVar[str] = "environment"
@@ -87,6 +87,7 @@ class DefineEnvironment(Message):
     initializer: bool = False
     node: str = ""
     modules: list[list[str | int]] = field(default_factory=list)
+    requirements: list[str] = field(default_factory=list)
     payload: Payload = b""
 
 
