@@ -130,15 +130,12 @@ def _compiled(pattern: str) -> re.Pattern[str] | None:
         return None
 
 
-_TOKEN = re.compile(
-    r"""\\(?P<escaped>.)
+_TOKEN = r"""\\(?P<escaped>.)
     | (?P<stars>\*+)
     | (?P<any>\?)
     | \[(?P<negated>[!^]?)(?P<members>\]?(?:\[:\w+:\]|\\.|[^\]\\])*)\]
     | (?P<broken>[\[\\])
-    | (?P<plain>.)""",
-    re.VERBOSE | re.DOTALL,
-)
+    | (?P<plain>.)"""
 _CLASSES = {
     "alpha": "a-zA-Z", "digit": "0-9", "alnum": "a-zA-Z0-9", "upper": "A-Z", "lower": "a-z",
     "space": r"\s", "xdigit": "0-9a-fA-F", "punct": r"!-/:-@\[-`{-~",
@@ -148,7 +145,7 @@ _CLASSES = {
 def _segment(text: str) -> str | None:
     """What stands between two slashes, as a regular expression; None if it matches nothing."""
     parts = []
-    for token in _TOKEN.finditer(text):
+    for token in re.finditer(_TOKEN, text, re.VERBOSE | re.DOTALL):
         match token.lastgroup:
             case "escaped":
                 parts.append(re.escape(token["escaped"]))

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 # As the PEP has it.
-_BLOCK = re.compile(r"(?m)^# /// (?P<type>[a-zA-Z0-9-]+)$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
-_NAME = re.compile(r"[A-Za-z0-9._-]+")
+_BLOCK = r"(?m)^# /// (?P<type>[a-zA-Z0-9-]+)$\s(?P<content>(^#(| .*)$\s)+)^# ///$"
 
 
 def script_requirements() -> tuple[str, ...]:
@@ -29,7 +28,9 @@ def _requirements_of(file: str) -> tuple[str, ...]:
         text = Path(file).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return ()
-    blocks = [found for found in _BLOCK.finditer(text) if found["type"] == "script"]
+    if "# /// script" not in text:
+        return ()
+    blocks = [found for found in re.finditer(_BLOCK, text) if found["type"] == "script"]
     if not blocks:
         return ()
     if len(blocks) > 1:
@@ -48,5 +49,5 @@ def _requirements_of(file: str) -> tuple[str, ...]:
 
 
 def _is_goliath(requirement: str) -> bool:
-    found = _NAME.match(requirement.strip())
+    found = re.match(r"[A-Za-z0-9._-]+", requirement.strip())
     return found is not None and found[0].lower() == "goliath"
