@@ -37,6 +37,7 @@ from goliath.actors.spec import in_worker
 from goliath.commander import Commander
 from goliath.errors import SerializationError
 from goliath.transport import serialization
+from goliath.transport.modules import Needs
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -369,12 +370,13 @@ class _Snapshot:
     not for the method of an object that has changed since, nor for a closure.
     """
 
-    __slots__ = ("_payload", "digest", "func")
+    __slots__ = ("_payload", "digest", "func", "needs")
 
-    def __init__(self, function: Callable[..., Any], payload: bytes) -> None:
+    def __init__(self, function: Callable[..., Any]) -> None:
         self.func = function  # as in a partial, so that messages have its name
-        self._payload = payload
-        self.digest = sha256(payload).digest()
+        self.needs = Needs()
+        self._payload = serialization.dump_value(function, needs=self.needs)
+        self.digest = sha256(self._payload).digest()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.func(*args, **kwargs)
@@ -394,7 +396,7 @@ def _as_it_is(function: Callable[..., Any]) -> Callable[..., Any]:
     if _is_constant(function) or in_worker():
         return function
     try:
-        return _Snapshot(function, serialization.dump_value(function))
+        return _Snapshot(function)
     except Exception:  # noqa: BLE001 - the Commander tells what is wrong with it, in better words
         return function
 

@@ -124,8 +124,8 @@ class _ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
                     cloudpickle.unregister_pickle_by_value(module)
 
 
-def dump_value(value: Any, shipped: Container[str] = ()) -> bytes:
-    """One value as bytes.
+def dump_value(value: Any, shipped: Container[str] = (), needs: Needs | None = None) -> bytes:
+    """One value as bytes; ``needs`` is told what must be importable where it is read.
 
     Raises:
         Exception: whatever pickling raises; the caller knows what the value is for.
@@ -137,7 +137,7 @@ def dump_value(value: Any, shipped: Container[str] = ()) -> bytes:
         _PlainPickler(buffer, PROTOCOL).dump(value)
     except _NotPlainError:
         buffer = io.BytesIO()
-        _ByValuePickler(buffer, shipped).dump(value)
+        _ByValuePickler(buffer, shipped, needs).dump(value)
     return buffer.getvalue()
 
 
@@ -204,6 +204,10 @@ def dump_function(
     """
     name = function_name(function)
     parts = (function, dict(static or {}), retry_on)
+    known = getattr(function, "needs", None)
+    if needs is not None and type(known) is Needs:  # it was pickled before, by somebody who noted
+        needs.names |= known.names
+        needs.origins |= known.origins
     try:
         payload = _dump_parts(parts, shipped, needs)
     except Exception as exc:

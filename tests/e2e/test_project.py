@@ -188,6 +188,20 @@ def test_remote_functions_actors_and_their_nested_calls_find_the_modules(
     assert said(run(script)) == "[110, 220, 330]"
 
 
+def test_an_executor_sends_the_modules_of_closures_too(
+    run: Callable[..., CompletedProcess[str]],
+) -> None:
+    script = (
+        "from goliath import Executor\n"
+        "def closure(k):\n"
+        "    def f(n):\n        import plain\n        return plain.of(n) + k\n"
+        "    return f\n"
+        "with Executor(cmdr) as executor:\n"
+        "    print(executor.submit(closure(1), 100).result(), *executor.map(closure(2), [100]))\n"
+    )
+    assert said(run(script)) == "111 112"
+
+
 def test_a_module_that_cannot_be_pickled_by_value_goes_as_a_file(
     run: Callable[..., CompletedProcess[str]], project: Path
 ) -> None:
