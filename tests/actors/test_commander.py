@@ -334,6 +334,40 @@ async def test_files_that_a_node_needs_are_sent_and_what_is_not_there_is_said_to
         assert [(p.sha256, p.size) for p in pieces[3:]] == [(b.sha256, GONE), ("0" * 64, GONE)]
 
 
+async def test_modules_are_sent_as_they_were_for_jobs_that_have_ended_too():
+    source = Path("/no/such/module.py")
+    digest = hashlib.sha256(b"was").hexdigest()
+    module = ShippedFile("m.py", 0o644, digest, 3, source, b"was")
+    async with a_house() as house:
+        node = house.node()
+        job, owner = house.job(around=Surroundings("shared", modules={"m": module}))
+        house.submit(job)
+        house.ref.tell(desk.ExhaustJob(job))
+        await node.finish()
+        await until(lambda: owner.settled)
+        node.say(msg.NeedFiles([digest]))
+        assert bytes((await node.next(msg.FileData)).payload) == b"was"
+
+
+async def test_what_could_not_be_set_up_is_forgotten_and_tried_again_by_the_next_job():
+    async with a_house() as house:
+        node = house.node()
+        around = Surroundings("shared", requirements=("numpy",))
+        job, owner = house.job(around=around)
+        house.submit(job)
+        assert (await node.next(msg.DefineEnvironment)).requirements == ["numpy"]
+        batch = await node.next(msg.AssignBatch)
+        node.say(
+            msg.EnvironmentFailed("shared", "no network"),
+            msg.RangeReturned(batch.batch, batch.attempt, batch.lo, batch.hi, "environment"),
+        )
+        assert (await node.next(msg.ForgetEnvironment)).environment == "shared"
+        await until(lambda: owner.failed)
+        again, _ = house.job(around=around)
+        house.submit(again)
+        assert (await node.next(msg.DefineEnvironment)).environment == "shared"
+
+
 async def test_sending_files_ends_with_the_session(tmp_path: Path):
     (tmp_path / "a").write_bytes(bytes(200 << 20))
     a = shipped(tmp_path / "a")

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from goliath.actors.filesending import GONE
+from goliath.actors.installer import InstallError, Packages
 from goliath.actors.lieutenant import LieutenantActor
 from goliath.actors.mailbox import MAILBOX_MAX
 from goliath.actors.page import PageState
@@ -611,6 +612,55 @@ async def test_modules_stand_apart_from_files_and_come_before_all_else():
         await until(lambda: house.directories() == [Path(worker.spec.cwd)])
 
 
+async def test_packages_are_refused_where_none_may_be_installed():
+    async with a_house() as house:
+        commander = house.commander()
+        wanting = msg.DefineEnvironment("e", [], {}, requirements=["numpy>=2"])
+        commander.say(FUNCTION, wanting, msg.DefineEnvironment("good", [], {}))
+        commander.say(assign(1), assign(2, environment="good"))
+        failed = await commander.next(msg.EnvironmentFailed)
+        assert "['numpy>=2']" in failed.error
+        assert "--allow-install" in failed.error
+        assert (await commander.next(msg.RangeReturned)).why == "environment"
+        await house.worker()
+        commander.say(msg.ForgetEnvironment("e"), wanting)
+        assert (await commander.next(msg.EnvironmentFailed)).environment == "e"
+
+
+async def test_a_worker_has_the_packages_of_its_job_when_they_are_there(tmp_path: Path):
+    gate = asyncio.Event()
+
+    class FakeInstaller:
+        closed = False
+
+        async def packages(self, requirements: list[str]) -> Packages:
+            await gate.wait()
+            if requirements == ["bad"]:
+                raise InstallError("pip failed")
+            return Packages(tmp_path, (str(tmp_path / "site"),))
+
+        def close(self) -> None:
+            self.closed = True
+
+    async with a_house() as house:
+        house.workshop.installer = installer = FakeInstaller()  # type: ignore[assignment]
+        commander = house.commander()
+        commander.say(FUNCTION, msg.DefineEnvironment("bad", [], {}, requirements=["bad"]))
+        commander.say(msg.DefineEnvironment("e", [], {"A": "1"}, requirements=["numpy"]), assign())
+        commander.say(msg.AskStatus())
+        await commander.next(msg.Status)
+        assert house.nursery.processes == []
+        gate.set()
+        assert "['bad'] cannot be installed: pip failed" in (
+            (await commander.next(msg.EnvironmentFailed)).error
+        )
+        spec = (await house.worker()).spec
+        assert spec.site == [str(tmp_path / "site")]
+        assert spec.variables["VIRTUAL_ENV"] == str(tmp_path)
+        assert str(spec.variables["PATH"]).startswith(f"{tmp_path / 'bin'}:")
+    assert installer.closed
+
+
 async def test_contents_stay_for_the_next_session_of_their_token_and_no_other():
     async with a_house() as house:
         one = house.commander("a token")
@@ -701,6 +751,12 @@ HOSTILE: dict[str, Callable[[], list[msg.Message]]] = {
     ],
     "variables with a zero": lambda: [msg.DefineEnvironment("x", [], {"A\0": "b"})],
     "paths of numbers": lambda: [unchecked(msg.DefineEnvironment("x", [], {}), sys_path=[1, None])],
+    "packages by numbers": lambda: [
+        unchecked(msg.DefineEnvironment("x", [], {}), requirements=[1])
+    ],
+    "packages that are options": lambda: [
+        msg.DefineEnvironment("x", [], {}, requirements=["--index-url=https://evil.example"])
+    ],
     "a directory with a zero": lambda: [msg.DefineEnvironment("x", [], {}, cwd="a\0b")],
     "takes what is not kept": lambda: [assign(deposits=[[7, 5]])],
     "takes more than comes along": lambda: [assign(deposits=[[0, 6]])],
@@ -748,6 +804,10 @@ HARMLESS: dict[str, Callable[[], list[msg.Message]]] = {
     "files that climb": lambda: [
         msg.DefineEnvironment("x", [["../a", 0o644, DIGEST, 1]], {}),
         msg.DefineEnvironment("y", [["a", 0o644, "../x", 1]], {}),
+    ],
+    "modules that climb": lambda: [
+        msg.DefineEnvironment("x", [], {}, modules=[["../a.py", 0o644, DIGEST, 1]]),
+        unchecked(msg.DefineEnvironment("y", [], {}), modules=[5]),
     ],
 }
 

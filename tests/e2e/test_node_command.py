@@ -84,7 +84,7 @@ def test_help_is_clean_and_complete(module: str, arguments: list[str]) -> None:
         for word in (
             *("HOST", "PORT", "WORKERS", "--token-file", "--tls-cert", "--tls-key"),
             *("--insecure-plaintext", "--max-tasks-per-worker", "--drain-timeout"),
-            *("--max-memory-per-worker", "--max-memory-per-session"),
+            *("--max-memory-per-worker", "--max-memory-per-session", "--allow-install"),
             *("--max-processes-per-session", "--max-files-per-session"),
             *("--log-level", "--log-format"),
         ):
