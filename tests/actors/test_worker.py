@@ -624,6 +624,28 @@ async def test_a_worker_finds_its_directory_modules_and_variables(
         assert outcomes.values == {0: ["[1]", ["COMES"], True, True]}, outcomes.failures
 
 
+async def test_modules_come_first_and_packages_before_those_that_are_installed(
+    tmp_path: Path,
+) -> None:
+    for name in ("library", "files", "packages", "added"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "packages" / "added.pth").write_text(f"{tmp_path / 'added'}\n")
+    spec = WorkerSpec(
+        sys_path=[str(tmp_path / "files")],
+        library=str(tmp_path / "library"),
+        site=[str(tmp_path / "packages")],
+    )
+    async with workshop() as shop:
+        outcomes = await shop.run(await shop.fork(spec), lambda: sys.path, [{}])
+    path = outcomes.values[0]
+    ours = [Path(entry).name for entry in path if entry.startswith(str(tmp_path))]
+    assert ours == ["library", "files", "packages", "added"]
+    standard = path.index(os.path.dirname(os.__file__))
+    installed = next(place for place, entry in enumerate(path) if "site-packages" in entry)
+    assert path.index(spec.library) == 0
+    assert standard < path.index(spec.sys_path[0]) < path.index(str(tmp_path / "added")) < installed
+
+
 async def test_an_embedded_worker_has_the_users_own_path() -> None:
     async with workshop() as shop:
         process = await shop.fork(WorkerSpec(sys_path_exact=[*sys.path, "/mine"]))
