@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tarfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -23,6 +25,22 @@ def make_wheel(folder: Path, name: str, version: str, source: str, *needs: str) 
         for path, text in files.items():
             archive.writestr(path, text)
     return wheel
+
+
+def make_stuck(folder: Path, scratch: Path) -> Callable[[], list[int]]:
+    """The source of a package, ``stuck``, whose build never ends; gives the processes in it."""
+    source = scratch / "stuck-1.0"
+    source.mkdir()
+    (source / "pyproject.toml").write_text(
+        "[build-system]\nrequires = []\nbuild-backend = 'slow'\nbackend-path = ['.']\n"
+    )
+    (source / "slow.py").write_text(
+        f"import os, pathlib, time\n"
+        f"pathlib.Path({str(scratch)!r}, f'pid-{{os.getpid()}}').touch()\ntime.sleep(600)\n"
+    )
+    with tarfile.open(folder / "stuck-1.0.tar.gz", "w:gz") as archive:
+        archive.add(source, "stuck-1.0")
+    return lambda: [int(path.name.removeprefix("pid-")) for path in scratch.glob("pid-*")]
 
 
 def settings(folder: Path) -> dict[str, str]:

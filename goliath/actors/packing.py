@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping, Sequence
+from pathlib import Path
 from typing import TypeVar
 
-from goliath.actors.surroundings import Surroundings, described
+from goliath.actors.surroundings import ShippedFile, Surroundings, described
 from goliath.transport.modules import Needs
 
 T = TypeVar("T")
@@ -35,13 +36,27 @@ def pack(around: Surroundings, dump: Dump[T]) -> tuple[T, Surroundings]:
     # Here, because few functions import anything themselves.
     from goliath.actors import project
 
-    named = around.shipped_modules.packages
-    found = project.without(project.modules_needed(needs), named)
-    if not found:
+    found = project.modules_needed(needs)
+    places = {name: project.place_of(name, path) for name, path in found.items()}
+    modules = _to_be_sent(found, places, around.files)
+    if not modules:
         return packed, around
-    modules = {
-        name: described(path, project.place_of(name, path), keep=True)
-        for name, path in found.items()
-    }
     around = around.with_modules(modules)
     return dump(around.shipped_modules, None), around
+
+
+def _to_be_sent(
+    found: Mapping[str, Path], places: Mapping[str, str], named: Sequence[ShippedFile]
+) -> dict[str, ShippedFile]:
+    """The modules that were found, but for packages of which the user has named all that is needed.
+    If he has named a part of one, such as the data in it, the whole of it stands in one place."""
+    by_place = {file.path: file for file in named}
+    tops = {place.partition("/")[0] for place in places.values() if place not in by_place}
+    sent = {
+        name: by_place.get(place) or described(found[name], place, keep=True)
+        for name, place in places.items()
+        if place.partition("/")[0] in tops
+    }
+    known = {file.path for file in sent.values()}
+    beside = [file for file in named if "/" in file.path and file.path.partition("/")[0] in tops]
+    return {**sent, **{file.path: file for file in beside if file.path not in known}}

@@ -15,7 +15,7 @@ import ast
 import hashlib
 import os
 import sys
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from importlib.machinery import BuiltinImporter, FrozenImporter, ModuleSpec, PathFinder
 from pathlib import Path
@@ -71,15 +71,15 @@ def why_missing(name: str) -> str:
             f"it is installed here: install it there, too, or name its package in "
             f"requirements=[{top!r}]"
         )
-    where = os.path.relpath(path)
-    remedy = f"name it in files=[{where!r}]"
+    named = search.named_as(top, path)
+    remedy = f"name it in files=[{named!r}]"
     root = search.root_above(path)
     if root is None:
         return f"{path} was not sent, because it is outside of your project; {remedy}"
     kept_back = Ignored(root).why(path)
     if kept_back:
-        return f"{where} was not sent, because of {kept_back}; {remedy}"
-    return f"{where} was not sent, because no import statement leads to it; {remedy}"
+        return f"{path} was not sent, because of {kept_back}; {remedy}"
+    return f"{path} was not sent, because no import statement leads to it; {remedy}"
 
 
 def _roots(origins: Iterable[str] = ()) -> set[Path]:
@@ -197,6 +197,18 @@ class _Search:
             return None
         return Path(spec.origin).resolve()
 
+    def named_as(self, top: str, path: Path) -> str:
+        """What to name so that a module of a top-level package is found: its file, if that has its
+        place below the current directory, else the package."""
+        spec = self.spec_of(top)
+        if spec is not None and spec.submodule_search_locations:
+            package = Path(next(iter(spec.submodule_search_locations))).resolve()
+        else:
+            package = path
+        if package.parent == Path.cwd().resolve():
+            return path.relative_to(package.parent).as_posix()
+        return str(package)
+
     def root_above(self, path: Path) -> Path | None:
         """The project that a path is in."""
         return next((root for root in self._ignored if path.is_relative_to(root)), None)
@@ -283,8 +295,3 @@ def place_of(name: str, path: Path) -> str:
     if path.name.partition(".")[0] == "__init__":
         folder = name.split(".")
     return "/".join([*folder, path.name])
-
-
-def without(modules: Mapping[str, Path], others: Container[str]) -> dict[str, Path]:
-    """Those modules whose package is not among others."""
-    return {name: path for name, path in modules.items() if name.partition(".")[0] not in others}

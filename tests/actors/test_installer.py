@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import tarfile
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,7 +18,7 @@ import pytest
 from goliath.actors import installer as module
 from goliath.actors.installer import MARKER, Installer, InstallError, Packages, _key
 from goliath.machine import process_exists
-from tests.wheels import make_wheel, settings
+from tests.wheels import make_stuck, make_wheel, settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -91,18 +90,7 @@ async def test_what_was_left_half_done_is_made_anew_and_what_is_unused_goes(tmp_
 @pytest.fixture
 def stuck(tmp_path: Path, wheels: Path) -> Callable[[], list[int]]:
     """A package whose build never ends; gives the processes that build it."""
-    source = tmp_path / "stuck-1.0"
-    source.mkdir()
-    (source / "pyproject.toml").write_text(
-        "[build-system]\nrequires = []\nbuild-backend = 'slow'\nbackend-path = ['.']\n"
-    )
-    (source / "slow.py").write_text(
-        f"import os, pathlib, time\n"
-        f"pathlib.Path({str(tmp_path)!r}, f'pid-{{os.getpid()}}').touch()\ntime.sleep(600)\n"
-    )
-    with tarfile.open(wheels / "stuck-1.0.tar.gz", "w:gz") as archive:
-        archive.add(source, "stuck-1.0")
-    return lambda: [int(path.name.removeprefix("pid-")) for path in tmp_path.glob("pid-*")]
+    return make_stuck(wheels, tmp_path)
 
 
 @pytest.mark.parametrize("ended_by", ["its Lieutenant", "its time"])

@@ -129,9 +129,21 @@ def test_ignored_modules_are_left_out_with_all_behind_them(write: Write, tmp_pat
     (tmp_path / ".gitignore").write_text("local_*\n")
     assert found("a") == ["a", "b"]
     assert why_missing("local_settings") == (
-        f"local_settings.py was not sent, because of 'local_*' in {tmp_path / '.gitignore'}; "
-        "name it in files=['local_settings.py']"
+        f"{tmp_path / 'local_settings.py'} was not sent, because of 'local_*' in "
+        f"{tmp_path / '.gitignore'}; name it in files=['local_settings.py']"
     )
+
+
+def test_a_missing_module_is_to_be_named_so_that_it_is_found(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    write(**{"p/__init__.py": "", "p/q/a.py": "", "src/r/b.py": "", "lone.py": ""})
+    monkeypatch.syspath_prepend(str(tmp_path / "src"))
+    assert why_missing("p.q.a").endswith("; name it in files=['p/q/a.py']")
+    assert why_missing("r.b").endswith(f"; name it in files=['{tmp_path / 'src' / 'r'}']")
+    monkeypatch.chdir(tmp_path / "src")
+    why_missing.cache_clear()
+    assert why_missing("lone").endswith(f"; name it in files=['{tmp_path / 'lone.py'}']")
 
 
 def test_an_edit_is_seen_at_once(write: Write, tmp_path: Path):

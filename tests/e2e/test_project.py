@@ -248,7 +248,7 @@ def test_a_module_that_nobody_has_names_itself_the_node_and_the_remedy(
     ended = run(
         "def f():\n    import importlib\n    importlib.import_module('late')\ncmdr.run(f, [()])"
     )
-    assert "late.py was not sent, because no import statement leads to it; name it in files=" in (
+    assert "late.py was not sent, because no import statement leads to it; name it in files=[" in (
         ended.stderr
     )
 
@@ -262,6 +262,24 @@ def test_named_files_lead_to_modules_too_and_are_not_sent_twice(
         "print(cmdr.run(f, [(100,)], ['plain.py']))\n"
     )
     assert said(run(script)) == "[(110, ['plain.py'], True)]"
+
+
+def test_what_is_named_of_a_package_stands_beside_its_modules(
+    run: Callable[..., CompletedProcess[str]], project: Path
+) -> None:
+    (project / ".gitignore").write_text("shop/keys.py\n")
+    (project / "shop/keys.py").write_text("KEY = 'sesame'\n")
+    (project / "shop/data.txt").write_text("data")
+    script = (
+        "def f(n):\n"
+        "    from pathlib import Path\n"
+        "    from shop import keys, prices\n"
+        "    data = Path(prices.__file__).with_name('data.txt').read_text()\n"
+        "    return prices.gross(n), keys.KEY, data, sorted(map(str, Path().rglob('*.*')))\n"
+        "print(cmdr.run(f, [(100,)], ['shop/keys.py', 'shop/data.txt']))\n"
+    )
+    named = ["shop/data.txt", "shop/keys.py"]
+    assert said(run(script)) == f"[(110, 'sesame', 'data', {named})]"
 
 
 def test_an_embedded_lieutenant_imports_from_the_project_itself(

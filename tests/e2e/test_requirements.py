@@ -13,9 +13,11 @@ import pytest
 import goliath
 from goliath import Commander
 from goliath.errors import RuntimeEnvSetupError
+from goliath.machine import process_exists
+from goliath.testing.processes import until
 from tests.e2e.conftest import ROOT
 from tests.lieutenants import Lieutenant
-from tests.wheels import make_wheel, settings
+from tests.wheels import make_stuck, make_wheel, settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -67,15 +69,15 @@ def test_a_job_has_the_packages_that_it_asks_for_and_others_do_not(installing: L
         assert subprocess.check_output([f"{first}/python", "-c", "import goliath_test_one"]) == b""
 
 
-def test_remote_functions_and_actors_have_theirs(
-    installing: Lieutenant, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with goliath.init(installing.address):  # type: ignore[union-attr]  # it is no worker
+def test_remote_functions_and_actors_have_theirs(installing: Lieutenant) -> None:
+    goliath.init(installing.address)
+    try:
         remote = goliath.remote(requirements=ONE)(version)
         actor = goliath.remote(type("Holder", (), {"version": lambda self: version()}))
         holder = actor.options(requirements=ONE).remote()
         assert goliath.get([remote.remote(), holder.version.remote()]) == ["2.0", "2.0"]
-    goliath.shutdown()
+    finally:
+        goliath.shutdown()
 
 
 def test_a_node_that_may_not_install_says_so(node: Lieutenant) -> None:
@@ -94,6 +96,21 @@ def test_what_cannot_be_installed_says_why_and_may_be_tried_again(
             commander.run(abs, [(-1,)], requirements=late)
         make_wheel(wheels, "goliath_test_late", "1", "")
         assert commander.run(abs, [(-1,)], requirements=late) == [1]
+
+
+def test_no_installer_outlives_its_lieutenant(
+    lieutenant: Callable[..., Lieutenant], tmp_path: Path
+) -> None:
+    stuck = make_stuck(tmp_path, tmp_path)
+    node = lieutenant(1, "--allow-install", env=settings(tmp_path))
+    goliath.init(node.address)
+    try:
+        goliath.remote(requirements=["stuck"])(version).remote()
+        until(stuck, 60)
+        node.kill()
+        until(lambda: not any(map(process_exists, stuck())), 10)
+    finally:
+        goliath.shutdown()
 
 
 SCRIPT = """# /// script
