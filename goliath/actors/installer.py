@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import hashlib
-import json
 import logging
 import os
 import shutil
@@ -26,16 +25,19 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from goliath.actors.store import remove_tree
 from goliath.transport.private_files import make_private_directory
 
-MARKER = "goliath.json"
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
+MARKER = "goliath-requirements.txt"
 TAIL_LINES = 20
 AT_ONCE = 2
 _POLL_S = 0.1
@@ -100,6 +102,8 @@ class Installer:
         known = self._known.get(key)
         if known is None or (known.done() and (known.cancelled() or known.exception())):
             if self._pool is None:
+                from concurrent.futures import ThreadPoolExecutor  # here: few jobs need any
+
                 self._pool = ThreadPoolExecutor(AT_ONCE, "goliath-install")
             loop = asyncio.get_running_loop()
             known = loop.run_in_executor(self._pool, self._make, key, sorted(set(requirements)))
@@ -167,7 +171,7 @@ class Installer:
             self._run([*ours, "venv", str(root)], until)
             install = [python, "-I", "-m", "pip", "install", *_PIP_OPTIONS]
         self._run([*install, "--", *requirements], until)
-        (root / MARKER).write_text(json.dumps(requirements))
+        (root / MARKER).write_text("\n".join(requirements))
 
     def _run(self, command: list[str], until: float) -> None:
         name = "uv" if os.path.basename(command[0]) == "uv" else command[3]
