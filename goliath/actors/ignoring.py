@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from goliath.record import record
 
 GITIGNORE, GOLIATHIGNORE = ".gitignore", ".goliathignore"
 
@@ -30,7 +31,7 @@ def is_secret(name: str) -> bool:
     return name == ".env" or name.startswith(".env.")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Rule:
     pattern: re.Pattern[str]
     text: str

@@ -26,12 +26,12 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from goliath.actors.store import remove_tree
+from goliath.record import record
 from goliath.transport.private_files import make_private_directory
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class InstallError(Exception):
     """Packages cannot be had; the text says why."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Packages:
     """A virtual environment that is complete.
 

@@ -13,13 +13,15 @@ import site
 import sys
 import sysconfig
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
+from goliath.record import record
 
-@dataclass(frozen=True, slots=True)
+
+@record
 class Shipped:
     """Modules that a node is sent as files: what is in them goes by name. ``in`` asks.
 
@@ -37,7 +39,7 @@ class Shipped:
         )
 
 
-@dataclass(slots=True)
+@record
 class Needs:
     """What must be importable where a pickle is read, noted while it is written.
 
