@@ -17,7 +17,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from goliath.actors.checks import checked_requirements
-from goliath.actors.ignoring import GOLIATHIGNORE, Ignored, is_excluded, is_secret
 from goliath.actors.script import script_requirements
 from goliath.transport import serialization
 from goliath.transport.messages import DefineEnvironment
@@ -229,6 +228,8 @@ def _expand(path: Path, place: str) -> Iterable[tuple[Path, str]]:
     if not path.is_dir():
         yield path, place
         return
+    from goliath.actors.ignoring import is_excluded, is_secret  # here: most jobs name no directory
+
     ignored = _ignored_in(path)
     for folder, folders, names in os.walk(path):
         here = Path(folder)
@@ -247,6 +248,8 @@ def _expand(path: Path, place: str) -> Iterable[tuple[Path, str]]:
 
 def _ignored_in(directory: Path) -> Callable[..., bool]:
     """Tells of what stands in a directory whether a .goliathignore in it or above keeps it back."""
+    from goliath.actors.ignoring import GOLIATHIGNORE, Ignored
+
     root = Path(os.path.abspath(directory))
     for above in (root, *root.parents):
         if (above / GOLIATHIGNORE).is_file():
