@@ -39,6 +39,26 @@ def noop_of(kwargs: dict[str, int]) -> int:
     return noop(**kwargs)
 
 
+def row(number: int) -> dict[str, Any]:
+    """Data as most people have it: names that repeat, text that nearly does."""
+    return {
+        "id": number,
+        "name": f"customer {number * 7919 % 100_003}",
+        "city": ("Berlin", "Paris", "Madrid", "Vienna")[number % 4],
+        "total": number * 1.25,
+        "note": f"order {number} was shipped on day {number % 365} of the year",
+    }
+
+
+def log(lines: int) -> str:
+    """Text as most people have it."""
+    return "\n".join([f"2031-07-{n % 28 + 1:02} INFO order {n} was shipped" for n in range(lines)])
+
+
+def count(rows: list[dict[str, Any]]) -> int:
+    return len(rows)
+
+
 def pair(bar: Any, baz: Any) -> tuple[Any, Any]:
     return bar, baz
 

@@ -66,6 +66,8 @@ class TransportConfig(_Knobs):
     ack_frames: int = 64  # acknowledge at least so often if there is nothing to send ...
     ack_bytes: int = MIB  # ... or after so many bytes, so that the sender may forget them
     chunk_bytes: int = 120 * KIB  # with its header just below where malloc turns to mmap
+    compress_below_bytes_s: float = 125e6  # a link that takes less, 1 Gbit/s, is worth the time to
+    # compress what goes there, if both ends can; 0: none is. Never within a machine.
     tcp_user_timeout_s: float = 20.0  # the kernel's own limit for unacknowledged bytes
 
 

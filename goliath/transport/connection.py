@@ -38,6 +38,10 @@ class Link(Protocol):
     def needs_checksum(self) -> bool:
         """Whether nothing below guards the bytes against damage."""
 
+    @property
+    def compress(self) -> bool:
+        """Whether both ends have agreed that payload may be compressed."""
+
     def send_bytes(self, data: bytes) -> Coroutine[Any, Any, None]:
         """Send one message. It may wait if the other end does not read.
 
@@ -178,7 +182,11 @@ class SessionChannel:
         self._unlink(abort=True)
         try:
             self._protocol.link_made(
-                peer_seen, proved_at=proved_at, now=self._clock.now(), checksum=link.needs_checksum
+                peer_seen,
+                proved_at=proved_at,
+                now=self._clock.now(),
+                checksum=link.needs_checksum,
+                compress=link.compress,
             )
         except SessionOver as over:
             return self.end(over.error)

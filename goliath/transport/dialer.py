@@ -41,7 +41,7 @@ from goliath.transport.protocol import SessionProtocol, Side
 from goliath.transport.road import Road
 from goliath.transport.token import Token
 from goliath.transport.versions import Versions
-from goliath.transport.websocket import CLOSE_MAX_S, WebSocketLink
+from goliath.transport.websocket import CLOSE_MAX_S, WebSocketLink, may_compress
 
 LOST_PER_KILL = 1.25  # a session is given up so many times as late as its work is killed
 
@@ -170,6 +170,7 @@ class Dialer:
             # Looked for only now: where nobody listens, that is what has to be said.
             token = self._road.token()
             welcome, answer = await self._login(link, token, binding)
+            link.compress = welcome.zstd
             channel = self._adopt(welcome, binding, answer.rtt_s)
             await channel.carry(link, peer_seen=welcome.seen, proved_at=answer.proved_at)
             if channel.offence:
@@ -194,6 +195,7 @@ class Dialer:
             versions=self._versions,
             ticket=self._ticket if channel is not None else None,
             seen=channel.seen if channel is not None else 0,
+            zstd=may_compress(self._config) and not link.within_machine,
         )
         spoke = channel.spoke if channel is not None else lambda: None
         answer = await prove(link, handshake, self._road, binding, self._config, self._clock, spoke)

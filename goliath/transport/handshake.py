@@ -5,7 +5,8 @@
     token = "glt1_" + base64url(32 random bytes)
     kid, Kc, Ks = HKDF-SHA256(token; "goliath kid" | "goliath client mac" | "goliath server mac")
 
-    C→S  hello      JSON {t, v, kid, nc, proto, bind, client_id, py, cloudpickle, for, last_session}
+    C→S  hello      JSON {t, v, kid, nc, proto, bind, client_id, py, cloudpickle, for, last_session,
+                          zstd}
     S→C  challenge  JSON {t, v, ns, proto}
     C→S  proof      HMAC(Kc, lp("client") lp(th) lp(body)) + body
     S→C  welcome    HMAC(Ks, lp("server") lp(th) lp(body)) + body
@@ -21,7 +22,8 @@ The client is whoever asks to be let in, and ``for`` says to what: ``["session"]
 wish for a session with a Lieutenant. Who has dialed whom is of no account here.
 
 The binding (`keys`) ties the proof to the connection, so that it cannot be relayed. The client
-names in ``bind`` which one it used, and the server takes that if it is true of itself.
+names in ``bind`` which one it used, and the server takes that if it is true of itself. ``zstd``:
+payload may be compressed, if the welcome says so, too.
 """
 
 from __future__ import annotations
@@ -110,6 +112,7 @@ class Welcome:
     python: str
     cloudpickle: str
     limits: Mapping[str, Any]
+    zstd: bool = False
 
 
 class ClientHandshake:
@@ -124,6 +127,7 @@ class ClientHandshake:
         wish: what it has come for, and whatever has to be said of that.
         ticket: the session to take up again, if there is one.
         seen: the last frame seen in it.
+        zstd: whether payload may be compressed on this connection.
     """
 
     def __init__(
@@ -137,11 +141,13 @@ class ClientHandshake:
         wish: tuple[str, ...] = (SESSION,),
         ticket: Ticket | None = None,
         seen: int = 0,
+        zstd: bool = False,
     ) -> None:
         self._keys = Keys.of(token)
         self._binding = binding
         self._versions = versions
         self._seen = seen
+        self._zstd = zstd
         self._th = b""
         self._hello = orjson.dumps(
             {
@@ -156,6 +162,7 @@ class ClientHandshake:
                 "cloudpickle": versions.cloudpickle,
                 "for": wish,
                 "last_session": ticket and [ticket.session_id, ticket.incarnation],
+                "zstd": zstd,
             }
         )
 
@@ -190,7 +197,7 @@ class ClientHandshake:
         self._versions.check_python(body["py"])
         if body["refused"]:
             raise ConnectionError(f"the Lieutenant takes no new session: {body['refused']}")
-        return _read_welcome(welcome[MAC_BYTES:])
+        return _read_welcome(welcome[MAC_BYTES:], zstd=self._zstd)
 
     def heed(self, welcome: bytes) -> None:
         """Check the server's proof, and whether it grants a wish that is not for a session.
@@ -212,7 +219,7 @@ class ClientHandshake:
         return _fields(welcome[MAC_BYTES:], {"refused": str, "py": str, "proto": int})
 
 
-def _read_welcome(body: bytes) -> Welcome:
+def _read_welcome(body: bytes, *, zstd: bool) -> Welcome:
     fields = _fields(
         body,
         {
@@ -235,6 +242,7 @@ def _read_welcome(body: bytes) -> Welcome:
         python=fields["py"],
         cloudpickle=fields["cloudpickle"],
         limits=fields["limits"],
+        zstd=zstd and fields.get("zstd") is True,
     )
 
 
@@ -253,6 +261,7 @@ class Caller:
     ticket: Ticket | None
     seen: int
     wish: tuple[str, ...] = (SESSION,)
+    zstd: bool = False
 
 
 class ServerHandshake:
@@ -339,6 +348,7 @@ class ServerHandshake:
             ticket=_ticket(said.get("last_session")),
             seen=seen,
             wish=_wish(said.get("for", [SESSION])),
+            zstd=said.get("zstd") is True,
         )
 
     def compatible(self, caller: Caller) -> bool:
@@ -354,6 +364,7 @@ class ServerHandshake:
         resumed: bool,
         seen: int,
         limits: Mapping[str, Any],
+        zstd: bool = False,
     ) -> bytes:
         """The last message: this side's proof, and the session that is granted."""
         return self._sealed(
@@ -364,6 +375,7 @@ class ServerHandshake:
             resumed=resumed,
             seen=seen,
             limits=dict(limits),
+            zstd=zstd,
         )
 
     def grant(self) -> bytes:

@@ -12,11 +12,13 @@ from collections.abc import Iterator
 
 import orjson
 
+from goliath.config import KIB
 from goliath.errors import ProtocolError
 from goliath.transport.codec import Header, from_header, oversize, read_header, to_header
 from goliath.transport.messages import Lane, Message, Payload
 
 PART = "part"
+HEADER_ROOM_BYTES = 64 * KIB  # beside a chunk: its header, for the limit of a frame
 _BULK = Lane.BULK  # Python 3.11 takes 0.1 µs to find a member in its class
 
 Frame = tuple[bytes, Payload, int]

@@ -5,7 +5,9 @@ Whoever owns a `SessionProtocol` gives it messages and frames and carries away w
 `link_made` it keeps what waits and what is in doubt.
 
 A data frame is a codec frame whose header has two more keys: ``q``, its number, and ``a``,
-the last number seen from the other end. Frames without a number::
+the last number seen from the other end. If both ends have agreed on it at the login, a slow link's
+frames may have ``z``, the size of their payload, which is then compressed by zstd. Frames without
+a number::
 
     {"t": "ack",  "a": seen, "s": sent}                 there was nothing else to say for long
     {"t": "ping", "n": number, "a": seen, "s": sent}    from the Commander, every few seconds
@@ -27,9 +29,11 @@ import orjson
 from goliath import errors
 from goliath.config import TransportConfig
 from goliath.core.session import Session
+from goliath.core.throughput import Throughput
 from goliath.errors import ProtocolError
 from goliath.transport.codec import Header, from_header, pack_frame, pack_text, unpack_frame
-from goliath.transport.lanes import PART, Frame, Gatherer, Outbox
+from goliath.transport.compression import Compressor, expanded
+from goliath.transport.lanes import HEADER_ROOM_BYTES, PART, Frame, Gatherer, Outbox
 from goliath.transport.messages import Message, Payload
 
 VERSION = 1
@@ -83,6 +87,9 @@ class SessionProtocol:
         self._gatherers: tuple[Gatherer, ...] = tuple(
             Gatherer(config.message_max_bytes) for _ in range(2)
         )
+        self._throughput = Throughput(config.compress_below_bytes_s)
+        self._compressor: Compressor | None = None
+        self._compress = False
         self._urgent: deque[Header] = deque()
         self._again: deque[tuple[int, Frame]] = deque()
         self._linked = False
@@ -117,13 +124,22 @@ class SessionProtocol:
         """Whether frames can leave."""
         return self._linked
 
-    def link_made(self, peer_seen: int, *, proved_at: float, now: float, checksum: bool) -> None:
+    def link_made(
+        self,
+        peer_seen: int,
+        *,
+        proved_at: float,
+        now: float,
+        checksum: bool,
+        compress: bool = False,
+    ) -> None:
         """A new link is up; the other end has seen frames up to ``peer_seen``.
 
         Args:
             proved_at: a moment at which the other end was certainly there: for the
                 Commander, when it sent its proof; for the Lieutenant, when it heard it.
             checksum: whether the link needs checksums (TLS has its own).
+            compress: whether both ends have agreed that payload may be compressed.
 
         Raises:
             SessionOver: it has expired. The machine may have slept, or the process been stopped,
@@ -138,6 +154,10 @@ class SessionProtocol:
         self._again = deque(self._session.in_doubt())
         self._urgent.clear()
         self._linked, self._checksum, self._suspect = True, checksum, False
+        self._compress = compress
+        if compress and self._compressor is None:
+            self._compressor = Compressor()
+        self._throughput.forget()
         self._heard_at = now
         self._ping_at = now + self._config.ping_interval_s
 
@@ -196,6 +216,8 @@ class SessionProtocol:
         elif self._again:
             frame = self._pack(*self._again.popleft())
         elif (new := self._outbox.take()) is not None:
+            if self._compress and self._throughput.is_slow(now):
+                new = self._shrunk(new)
             frame = self._pack(session.stamp(new, new[2]), new)
         else:
             return self._last_word()
@@ -231,6 +253,15 @@ class SessionProtocol:
         self._unanswered_frames = self._unanswered_bytes = 0
         return pack_frame(text, payload, checksum=self._checksum)
 
+    def _shrunk(self, frame: Frame) -> Frame:
+        text, payload, _ = frame
+        assert self._compressor is not None, "both ends have agreed on it"
+        small = self._compressor.shrunk(payload)
+        if small is None:
+            return frame
+        text = b'%b,"z":%d' % (text, len(payload))
+        return text, small, len(text) + len(small)
+
     def _pack_unnumbered(self, header: Header) -> bytes:
         # Not what was ever sent: on this link the frames in doubt may still have to follow.
         header["s"] = self._again[0][0] - 1 if self._again else self._session.sent
@@ -261,6 +292,8 @@ class SessionProtocol:
         self._unanswered_frames += 1
         self._unanswered_bytes += len(frame)
         try:
+            if "z" in header:
+                payload = self._expanded(header, payload)
             if kind == PART:
                 return self._gatherer(header).add(header, payload)
             return from_header(header, payload)
@@ -268,9 +301,19 @@ class SessionProtocol:
             # It arrived as it was sent, so sending it again would not help.
             raise SessionOver(exc) from exc
 
+    def _expanded(self, header: Header, payload: memoryview) -> memoryview:
+        if self._compressor is None:
+            raise ProtocolError("a payload is compressed, and nobody has agreed on that")
+        limit = self._config.chunk_bytes + HEADER_ROOM_BYTES
+        return expanded(payload, header["z"], limit)
+
     def _hear(self, ack: int, now: float) -> None:
         session = self._session
+        before = session.unacked_bytes
         session.acknowledge(ack)
+        if self._compress and before:
+            left = session.unacked_bytes
+            self._throughput.acknowledged(before - left, left, now)
         self._heard_at = now
         self._suspect = False
         if self._last_heard_counts:

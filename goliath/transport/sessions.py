@@ -17,7 +17,7 @@ from goliath.transport.connection import SessionChannel
 from goliath.transport.handshake import KILLS_AFTER, MESSAGE_MAX, Caller, Peer, ServerHandshake
 from goliath.transport.host import Stay
 from goliath.transport.protocol import SessionProtocol, Side
-from goliath.transport.websocket import WebSocketLink
+from goliath.transport.websocket import WebSocketLink, may_compress
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +86,7 @@ class GrantedSessions:
         if refusal:
             await link.send_bytes(handshake.refuse(refusal))
             return None
+        compress = link.compress = caller.zstd and may_compress(self._config)
         resumed, session_id = held is not None, session_id or secrets.token_hex(16)
         welcome = handshake.welcome(
             server_id=self._server_id,
@@ -98,6 +99,7 @@ class GrantedSessions:
                 KILLS_AFTER: self._config.session_kill_s,
                 MESSAGE_MAX: self._config.message_max_bytes,
             },
+            zstd=compress,
         )
         await link.send_bytes(welcome)
         # After the welcome has left: a session that nobody knows of must not exist.

@@ -1,7 +1,8 @@
 """Websockets as links: the aiohttp objects behind `goliath.transport.connection.Link`.
 
 Only public aiohttp API. Payload never travels as one big message, so the message limit of
-both ends is a chunk and its header; compression is off, it would cost more than it saves.
+both ends is a chunk and its header; the websocket's own compression is off, it would cost more
+than it saves (see `compression` for ours).
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from typing import Any
 
 from aiohttp import ClientResponse, ClientWebSocketResponse, WSMsgType, web
 
-from goliath.config import KIB, TransportConfig
+from goliath.config import TransportConfig
 from goliath.errors import ProtocolError
+from goliath.transport.compression import is_installed
+from goliath.transport.lanes import HEADER_ROOM_BYTES
 
 PATH = "/goliath/v1"
-HEADER_ROOM_BYTES = 64 * KIB  # beside a chunk: its header, for the websocket's own limit
 CLOSE_MAX_S = 1.0
 CLOSE_UNAUTHENTICATED = 4401
 BANNED = 429  # by HTTP, before it is a websocket
@@ -56,6 +58,10 @@ class WebSocketLink:
         self._secure = secure
         self.needs_checksum = not secure
         self._closed = asyncio.Event()
+        self.compress = False
+        ends = [transport.get_extra_info(name) for name in ("sockname", "peername")]
+        # The same address at both ends is this very machine's.
+        self.within_machine = all(ends) and ends[0][0] == ends[1][0]
 
     def __repr__(self) -> str:
         return f"<WebSocketLink {'closed' if self._transport.is_closing() else 'open'}>"
@@ -114,6 +120,11 @@ class WebSocketLink:
 def _shortened(reason: str) -> bytes:
     """As much of it as fits. It may quote the other end, who says what he likes."""
     return reason.encode(errors="replace")[:REASON_MAX_BYTES].decode(errors="ignore").encode()
+
+
+def may_compress(config: TransportConfig) -> bool:
+    """Whether this end can compress payload, and would."""
+    return config.compress_below_bytes_s > 0 and is_installed()
 
 
 def message_limit(config: TransportConfig) -> int:

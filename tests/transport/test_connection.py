@@ -26,6 +26,7 @@ class FakeLink:
     """A link whose sends wait while it is blocked, and which hands over what is put into it."""
 
     needs_checksum: bool = True
+    compress: bool = False
     sent: list[bytes] = field(default_factory=list)
     inbox: asyncio.Queue[bytes | None] = field(default_factory=asyncio.Queue)
     blocked: asyncio.Future[None] | None = None

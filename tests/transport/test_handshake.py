@@ -76,6 +76,25 @@ def welcome_of(far: ServerHandshake) -> bytes:
     )
 
 
+def test_payload_is_compressed_only_if_both_ends_say_so():
+    for offered in (True, False):
+        for granted in (True, False):
+            near, far = client(zstd=offered), server()
+            caller = far.verify(near.prove(far.challenge(near.hello())))
+            said = far.welcome(
+                server_id="there",
+                incarnation=7,
+                session_id="s1",
+                resumed=False,
+                seen=3,
+                limits={},
+                zstd=granted,
+            )
+            # A Lieutenant that grants what was not asked for does not change the Commander's mind.
+            assert caller.zstd is offered
+            assert near.finish(said).zstd is (offered and granted)
+
+
 Change = Callable[[bytes], bytes]
 
 

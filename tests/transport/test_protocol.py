@@ -27,6 +27,7 @@ class World:
     config: TransportConfig = SMALL
     now: float = 100.0
     checksum: bool = True
+    compress: bool = False
     here: SessionProtocol = field(init=False)
     there: SessionProtocol = field(init=False)
     got_here: list[Message] = field(default_factory=list)
@@ -46,7 +47,13 @@ class World:
         self.going.clear()
         self.coming.clear()
         for end, peer in ((self.here, self.there), (self.there, self.here)):
-            end.link_made(peer.seen, proved_at=self.now, now=self.now, checksum=self.checksum)
+            end.link_made(
+                peer.seen,
+                proved_at=self.now,
+                now=self.now,
+                checksum=self.checksum,
+                compress=self.compress,
+            )
 
     def depart(self) -> None:
         while frame := self.there.next_frame(self.now):
