@@ -50,6 +50,10 @@ def row(number: int) -> dict[str, Any]:
     }
 
 
+def size(data: bytes) -> int:
+    return len(data)
+
+
 def log(lines: int) -> str:
     """Text as most people have it."""
     return "\n".join([f"2031-07-{n % 28 + 1:02} INFO order {n} was shipped" for n in range(lines)])

@@ -10,17 +10,19 @@ import asyncio
 import socket
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 
 from goliath.config import KIB, MIB
 from goliath.errors import ProtocolError
 from goliath.transport.blocking import FRAME_MAX_BYTES, LENGTH, pack_pipe_frame
 from goliath.transport.codec import PREFIX, PREFIX_BYTES, from_header, unpack_frame
+from goliath.transport.malloc import room_for
 from goliath.transport.messages import Message, Payload
 
 READ_BYTES = 256 * KIB
-_FRAME_START_BYTES = 16 * MIB  # set aside for a bigger frame before it has arrived
+TURN_BYTES = 512 * KIB  # sent or read at once: while the worker's core takes what this one gives,
+# the kernel would go on until all is through, and a gibibyte would stop the loop for a second
 _HEADER_MAX_BYTES = 8 * MIB  # of a frame: it is read in the loop, and 32,768 calls need one
-_FRAME_GROWS_BYTES = 128 * MIB  # at most, at a time: the memory is there twice for a moment
 _READS_AT_END = 1024
 _PIECES_MAX = 64  # of one sendmsg; the kernel's own limit is 1024
 
@@ -56,8 +58,8 @@ class Line:
         self._ended = self._closed = False
         self._unsent: deque[memoryview] = deque()
         self._head = b""
-        self._frame: bytearray | None = None  # one that did not come in one piece
-        self._length = self._filled = 0
+        self._frame: memoryview | None = None  # one that did not come in one piece
+        self._filled = 0
         loop.add_reader(sock, self._on_readable)
 
     # -- out ----------------------------------------------------------------------------
@@ -75,7 +77,7 @@ class Line:
         if self._unsent:
             self._queue(head, payload, 0)
             return
-        sent = self._try([memoryview(head), memoryview(payload)])
+        sent = self._try([memoryview(head), memoryview(payload)[:TURN_BYTES]])
         if sent is not None and sent < len(head) + len(payload):
             self._queue(head, payload, sent)
             self._loop.add_writer(self._sock, self._on_writable)
@@ -88,8 +90,7 @@ class Line:
             self._unsent.append(rest)
 
     def _on_writable(self) -> None:
-        pieces = [self._unsent[place] for place in range(min(len(self._unsent), _PIECES_MAX))]
-        sent = self._try(pieces)
+        sent = self._try(self._next_pieces())
         if sent is None:
             self._unsent.clear()  # nobody will ever read it; `on_end` says so
         while sent:
@@ -100,6 +101,16 @@ class Line:
             sent -= len(piece)
         if not self._unsent:
             self._loop.remove_writer(self._sock)
+
+    def _next_pieces(self) -> list[memoryview]:
+        """What is sent in one turn of the loop."""
+        pieces, room = [], TURN_BYTES
+        for piece in islice(self._unsent, _PIECES_MAX):
+            pieces.append(piece[:room])
+            room -= len(piece)
+            if room <= 0:
+                break
+        return pieces
 
     def _try(self, pieces: list[memoryview]) -> int | None:
         try:
@@ -188,26 +199,21 @@ class Line:
             self._deliver(bytes(data[:length]))
             return data[length:]
         self._check_header(data)
-        self._frame = bytearray(min(length, _FRAME_START_BYTES))
+        self._frame = room_for(length)
         self._frame[: len(data)] = data
-        self._length, self._filled = length, len(data)
+        self._filled = len(data)
         return data[:0]
 
     def _read_frame(self) -> bool:
         """Read straight into the frame that is under way."""
         frame = self._frame
         assert frame is not None
-        if self._filled == len(frame):
-            # Grown only as bytes arrive: a worker must not cost memory by announcing 4 GiB.
-            more = min(len(frame), self._length - len(frame), _FRAME_GROWS_BYTES)
-            frame.extend(bytes(more))
-        with memoryview(frame) as view, view[self._filled :] as rest:
-            count = self._sock.recv_into(rest)
+        count = self._sock.recv_into(frame[self._filled : self._filled + TURN_BYTES])
         if count == 0:
             self._end(None)
             return False
         self._filled += count
-        if self._filled == self._length:
+        if self._filled == len(frame):
             self._frame = None
             self._deliver(frame)
         return True

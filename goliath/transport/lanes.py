@@ -15,6 +15,7 @@ import orjson
 from goliath.config import KIB
 from goliath.errors import ProtocolError
 from goliath.transport.codec import Header, from_header, oversize, read_header, to_header
+from goliath.transport.malloc import room_for
 from goliath.transport.messages import Lane, Message, Payload
 
 PART = "part"
@@ -108,13 +109,13 @@ class Gatherer:
     Memory grows with what has arrived, not with what was announced: a length is only a claim.
     """
 
-    __slots__ = ("_gathered", "_header_bytes", "_limit", "_total")
+    __slots__ = ("_filled", "_gathered", "_header_bytes", "_limit")
 
     def __init__(self, message_max_bytes: int) -> None:
         self._limit = message_max_bytes
-        self._gathered = bytearray()
+        self._gathered: memoryview | None = None
+        self._filled = 0
         self._header_bytes = 0
-        self._total = 0
 
     def add(self, header: Header, payload: memoryview) -> Message | None:
         """Take a part; the message, if this was the last.
@@ -122,21 +123,21 @@ class Gatherer:
         Raises:
             ProtocolError: the part does not continue the message, or the sizes make no sense.
         """
-        if not self._gathered:
-            self._begin(header)
-        offset = len(self._gathered)
+        gathered = self._begin(header) if self._gathered is None else self._gathered
+        offset, total = self._filled, len(gathered)
         if (header.get("h"), header.get("n"), header.get("at")) != (
             self._header_bytes,
-            self._total,
+            total,
             offset,
         ):
             raise ProtocolError(f"a part of another message came after byte {offset} of this one")
-        if not 0 < len(payload) <= self._total - offset:
-            raise ProtocolError(f"a part of {len(payload)} bytes at {offset} of {self._total}")
-        self._gathered += payload
-        return self._finish() if len(self._gathered) == self._total else None
+        if not 0 < len(payload) <= total - offset:
+            raise ProtocolError(f"a part of {len(payload)} bytes at {offset} of {total}")
+        self._filled = offset + len(payload)
+        gathered[offset : self._filled] = payload
+        return self._finish(gathered) if self._filled == total else None
 
-    def _begin(self, header: Header) -> None:
+    def _begin(self, header: Header) -> memoryview:
         header_bytes, total = header.get("h"), header.get("n")
         if type(header_bytes) is not int or type(total) is not int:
             raise ProtocolError("a part lacks the size of its message")
@@ -145,10 +146,11 @@ class Gatherer:
                 f"a message of {total} bytes, {header_bytes} of them header, was announced; "
                 f"the limit is {self._limit} (GOLIATH_MESSAGE_MAX_BYTES)"
             )
-        self._header_bytes, self._total = header_bytes, total
+        self._header_bytes, self._filled = header_bytes, 0
+        self._gathered = gathered = room_for(total)
+        return gathered
 
-    def _finish(self) -> Message:
-        whole = memoryview(self._gathered)
-        self._gathered = bytearray()
+    def _finish(self, whole: memoryview) -> Message:
+        self._gathered = None
         header = read_header(whole[: self._header_bytes])
         return from_header(header, whole[self._header_bytes :])

@@ -11,7 +11,6 @@ of a big one is read straight into its own memory. The worker's blocking end is 
 from __future__ import annotations
 
 import asyncio
-import mmap
 import socket
 import struct
 from typing import cast
@@ -20,6 +19,7 @@ from goliath.config import KIB, MIB
 from goliath.errors import LocalError, ProtocolError
 from goliath.transport.channel import Receiver
 from goliath.transport.codec import PREFIX, from_header, pack_header, to_header, unpack_frame
+from goliath.transport.malloc import room_for
 from goliath.transport.messages import Message
 
 LENGTH = struct.Struct("<Q")
@@ -214,7 +214,7 @@ class PipeChannel(asyncio.BufferedProtocol):
             (length,) = LENGTH.unpack_from(self._buffer, at)
             if LENGTH.size + length > BUFFER_BYTES // 2:
                 # It has no room here, or hardly any: its rest is read where it will stay.
-                self._big = _memory(length)
+                self._big = room_for(length)
                 self._big_filled = rest - LENGTH.size
                 self._big[: self._big_filled] = self._buffer[at + LENGTH.size : self._filled]
                 self._filled = 0
@@ -236,8 +236,3 @@ class PipeChannel(asyncio.BufferedProtocol):
     def _announce(self) -> None:
         if self._receiver is not None:
             self._receiver.on_closed(self._error)
-
-
-def _memory(length: int) -> memoryview:
-    """Memory for a frame. A length is only a claim: big memory costs nothing until it is filled."""
-    return memoryview(bytearray(length) if length < MIB else mmap.mmap(-1, length))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -131,6 +132,22 @@ def test_a_message_over_the_limit_is_refused_where_it_is_sent():
     world = World(TransportConfig(message_max_bytes=MIB))
     with pytest.raises(SerializationError, match=r"over the limit of 1,048,576.*GOLIATH_MESSAGE"):
         world.here.send(bulk(1, bytes(MIB)))
+
+
+def test_a_big_message_costs_no_memory_before_it_arrives_and_is_gathered_where_it_stays():
+    world = World(TransportConfig(chunk_bytes=KIB, unacked_max_bytes=64 * MIB))
+    sent = bulk(1, bytes(range(256)) * (40 * KIB))
+    world.here.send(sent)
+    world.going.append(world.here.next_frame(world.now))
+    tracemalloc.start()
+    try:
+        world.arrive(1)
+        assert tracemalloc.get_traced_memory()[1] < MIB
+    finally:
+        tracemalloc.stop()
+    world.exchange()
+    assert world.got_there == [sent]
+    assert type(world.got_there[0].payload.obj).__name__ == "mmap"
 
 
 def test_a_payload_is_not_copied_on_arrival():
