@@ -180,6 +180,11 @@ def choose_home(nodes: Collection[NodeView], options: JobOptions) -> NodeView | 
     return min(able, key=crowd, default=None)
 
 
+SMALL_SHARE = 64
+"""A batch of at most such a share of the window for bytes is small: twice as much may be on a
+node before small ones wait, too."""
+
+
 def choose_node(
     nodes: Collection[NodeView],
     options: JobOptions,
@@ -187,6 +192,7 @@ def choose_node(
     batch_s: float | None,
     bytes_max: int,
     near: Mapping[NodeId, int] | None = None,
+    nbytes: int = 0,
 ) -> NodeView | None:
     """The node with the most room for a batch of this job, by share of its size; None if full.
 
@@ -200,7 +206,10 @@ def choose_node(
         batch_s: what a batch of the job takes, as far as is known.
         bytes_max: how much payload may be on a node.
         near: which nodes keep how many bytes of what its calls take.
+        nbytes: payload of the batch. A small one does not wait for the big ones before it.
     """
+    if nbytes <= bytes_max // SMALL_SHARE:
+        bytes_max *= 2
     best: NodeView | None = None
     best_load = 0.0
     if options.spread:

@@ -551,6 +551,7 @@ class Scheduler:
             job.batch_s(self.policy),
             self.window_bytes,
             batch.near,
+            batch.nbytes,
         )
 
     def _home(self, job: Job) -> NodeView | None:

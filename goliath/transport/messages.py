@@ -25,7 +25,8 @@ call ``i`` is ``task``, a hyphen, and ``number + i``."""
 
 
 class Lane(IntEnum):
-    """Which queue a message waits in. Order is kept within a lane only."""
+    """Which queue a message waits in. Order is kept within a lane only, and there, too, a small
+    `AssignBatch` may pass big ones, if neither is an actor's."""
 
     CONTROL = 0
     BULK = 1

@@ -25,8 +25,10 @@ def taken(node: NodeView, number: int, **resources: float) -> None:
         node.take(batch)
 
 
-def chosen(*nodes: NodeView, options: JobOptions | None = None, bytes_max: int = 10**6) -> str:
-    node = choose_node(nodes, options or JobOptions(), BatchPolicy(), None, bytes_max)
+def chosen(
+    *nodes: NodeView, options: JobOptions | None = None, bytes_max: int = 10**6, nbytes: int = 10
+) -> str:
+    node = choose_node(nodes, options or JobOptions(), BatchPolicy(), None, bytes_max, None, nbytes)
     return node.id if node is not None else ""
 
 
@@ -44,6 +46,16 @@ def test_a_full_window_takes_nothing():
 
 def test_too_many_bytes_on_their_way_take_nothing():
     assert chosen(view("a", held=2), bytes_max=20) == ""
+
+
+def test_a_small_batch_does_not_wait_for_big_ones_before_there_are_twice_as_many():
+    def beside(held: int, nbytes: int) -> str:
+        node = view("a")
+        node.take(Batch(BatchId(1), JobId(1), 1, 0, 1, held))
+        return chosen(node, bytes_max=64_000, nbytes=nbytes)
+
+    assert [beside(63_999, 1001), beside(64_000, 1001)] == ["a", ""]
+    assert [beside(127_999, 1000), beside(128_000, 1000)] == ["a", ""]
 
 
 def test_a_draining_node_takes_nothing():

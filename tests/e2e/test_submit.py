@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 
@@ -10,6 +11,8 @@ import pytest
 
 from goliath import Commander, GetTimeoutError, SerializationError, WorkerCrashedError
 from tests.e2e.calls import add, fail, nap, same
+from tests.lieutenants import Lieutenant
+from tests.transport.proxy import proxying
 
 pytestmark = pytest.mark.slow
 
@@ -122,3 +125,22 @@ def test_dropping_a_ref_does_not_drop_the_task(cmdr: Commander, tmp_path) -> Non
     while not done.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert done.exists()
+
+
+async def test_a_small_call_does_not_wait_for_the_big_ones_that_are_on_their_way(
+    node: Lieutenant,
+) -> None:
+    port, size = node.address[1], 16 * 1024 * 1024
+
+    def calls() -> list[int]:
+        with Commander([("127.0.0.2", port)]) as commander:
+            assert commander.submit(add, 1, 1).result() == 2  # the node knows the function
+            big = commander.submit(same, os.urandom(size))
+            small = [commander.submit(add, n, 1).result() for n in range(5)]
+            assert proxy.passed_bytes < size // 2  # of the big argument, most is still here
+            assert len(big.result()) == size
+            return small
+
+    async with proxying(port, host="127.0.0.2", port=port) as proxy:
+        proxy.up.bytes_per_s = 4e6
+        assert await asyncio.to_thread(calls) == [1, 2, 3, 4, 5]

@@ -1,0 +1,167 @@
+"""What leaves first: control, then bulk in its order, but for small batches behind big ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import orjson
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from goliath.config import KIB, MIB
+from goliath.transport.lanes import PART, PASSING_MAX, Gatherer, Outbox
+from goliath.transport.messages import AssignBatch, DefineFunction, Message, StealBatches
+from tests.transport.ends import assign
+
+
+def outbox() -> Outbox:
+    return Outbox(chunk_bytes=KIB, message_max_bytes=MIB)
+
+
+def big(number: int) -> AssignBatch:
+    return assign(number, bytes(3 * KIB))
+
+
+def small(number: int) -> AssignBatch:
+    return assign(number, b"x")
+
+
+def function(number: int) -> DefineFunction:
+    return DefineFunction(str(number), "f")
+
+
+def of_actor(message: AssignBatch) -> AssignBatch:
+    message.actor = True
+    return message
+
+
+def left(box: Outbox) -> list[Message]:
+    """All that is left, as it arrives."""
+    gatherers = [Gatherer(MIB), Gatherer(MIB)]
+    arrived = []
+    while (message := one(box, gatherers)) is not None:
+        arrived.append(message)
+    assert box.waiting_bytes == 0
+    return arrived
+
+
+def one(box: Outbox, gatherers: list[Gatherer]) -> Message | None:
+    from goliath.transport.codec import from_header
+
+    while (frame := box.take()) is not None:
+        header = orjson.loads(frame[0] + b"}")
+        payload = memoryview(frame[1])
+        if header["t"] != PART:
+            return from_header(header, payload)
+        message = gatherers[header["l"]].add(header, payload)
+        if message is not None:
+            return message
+    return None
+
+
+def numbers(messages: list[Message]) -> list[object]:
+    return [getattr(m, "batch", getattr(m, "digest", m.kind)) for m in messages]
+
+
+def put(*messages: Message) -> Outbox:
+    box = outbox()
+    for message in messages:
+        box.put(message)
+    return box
+
+
+def test_a_small_batch_passes_big_ones():
+    assert numbers(left(put(big(1), big(2), small(3), small(4)))) == [3, 4, 1, 2]
+
+
+def test_control_passes_everything():
+    box = put(big(1), small(2), StealBatches(1))
+    assert numbers(left(box)) == ["steal", 2, 1]
+
+
+def test_a_small_batch_may_come_between_the_parts_of_a_big_one():
+    box = put(big(1))
+    box.take()
+    box.put(small(2))
+    assert orjson.loads(box.take()[0] + b"}")["batch"] == 2
+
+
+def test_nothing_else_passes_anything_and_nothing_passes_it():
+    box = put(function(1), big(2), small(3), function(4), small(5), big(6), small(7))
+    assert numbers(left(box)) == ["1", 3, 2, "4", 5, 6, 7]
+
+
+@pytest.mark.parametrize("name", ["actor", "resident"])
+def test_batches_of_actors_keep_their_order(name: str):
+    first, second = big(1), small(2)
+    for message in (first, second):
+        setattr(message, name, True)
+    assert numbers(left(put(first, second))) == [1, 2]
+    other = small(2)
+    setattr(other, name, True)
+    assert numbers(left(put(big(1), other))) == [1, 2]
+
+
+def test_many_small_ones_do_not_keep_a_big_one_for_ever():
+    box = put(big(0), *[small(n) for n in range(1, 100)])
+    kinds = []
+    while (frame := box.take()) is not None:
+        kinds.append(orjson.loads(frame[0] + b"}")["t"])
+    parts = [place for place, kind in enumerate(kinds) if kind == PART]
+    assert len(parts) == 4
+    assert parts[0] == PASSING_MAX
+    assert {after - before for before, after in pairwise(parts)} == {PASSING_MAX + 1}
+
+
+def test_what_waited_is_forgotten_with_the_rest_of_the_bulk():
+    box = put(big(1), small(2), function(3), StealBatches(1))
+    box.drop_bulk()
+    box.put(small(4))
+    box.put(big(5))
+    assert numbers(left(box)) == ["steal", 4, 5]
+
+
+@dataclass
+class Sent:
+    """A message, and when it was sent and has arrived."""
+
+    message: Message
+    is_big: bool
+    is_apart: bool
+
+
+KINDS = {
+    "big": lambda n: Sent(big(n), True, True),
+    "small": lambda n: Sent(small(n), False, True),
+    "big of an actor": lambda n: Sent(of_actor(big(n)), True, False),
+    "small of an actor": lambda n: Sent(of_actor(small(n)), False, False),
+    "function": lambda n: Sent(function(n), False, False),
+    "big function": lambda n: Sent(DefineFunction(str(n), "f", bytes(2 * KIB)), True, False),
+}
+
+
+@given(st.lists(st.sampled_from([*KINDS, "take", "take", "take"]), max_size=60))
+@settings(max_examples=500)
+def test_all_arrives_once_and_only_small_batches_pass_only_big_ones(steps: list[str]):
+    box, gatherers = outbox(), [Gatherer(MIB), Gatherer(MIB)]
+    sent: list[Sent] = []
+    arrived: list[Message] = []
+    for step in steps:
+        if step == "take":
+            message = one(box, gatherers)
+            arrived += [message] if message is not None else []
+        else:
+            sent.append(KINDS[step](len(sent)))
+            box.put(sent[-1].message)
+    while (message := one(box, gatherers)) is not None:
+        arrived.append(message)
+    order = [numbers([each.message])[0] for each in sent]
+    places = [order.index(number) for number in numbers(arrived)]
+    assert sorted(places) == list(range(len(sent)))
+    for at, late in enumerate(places):
+        for early in places[at + 1 :]:
+            if early < late:  # it was sent before, and has arrived after
+                passed, passing = sent[early], sent[late]
+                assert (passed.is_big, passed.is_apart) == (True, True)
+                assert (passing.is_big, passing.is_apart) == (False, True)
