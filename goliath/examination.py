@@ -15,14 +15,12 @@ import platform
 import resource
 import shutil
 import socket
-import time
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 
-from goliath.clock import wall_time
-from goliath.config import KIB, MIB, TransportConfig
+from goliath.config import TransportConfig
 from goliath.core import diagnosis
 from goliath.core.diagnosis import Check, Diagnosis, bad, doubtful, good
 from goliath.errors import (
@@ -38,19 +36,19 @@ from goliath.transport.channel import Channel
 from goliath.transport.credentials import Credentials
 from goliath.transport.handshake import Peer
 from goliath.transport.keys import fingerprint_of, tls_binding
-from goliath.transport.messages import AskStatus, AskVitals, Echo, Message, Probe, Status, Vitals
+from goliath.transport.messages import AskStatus, Status, Vitals
+from goliath.transport.questions import (
+    PIECE_BYTES,
+    Answers,
+    compared,
+    rate,
+    round_trip,
+)
 from goliath.transport.validity import valid_until
 from goliath.transport.versions import package_versions
 
 ROUND_TRIPS = 11  # the first ones wake whoever sleeps
-PIECE_BYTES = 64 * KIB
-AHEAD_S = 0.2  # so much of the measured rate is on its way at once, or four round trips of it
-BANDWIDTH_BYTES = 16 * MIB  # each way, and no longer than ...
-BANDWIDTH_S = 1.5
-
 THIS_MACHINE = "this machine"
-
-Answer = TypeVar("Answer", bound=Message)
 
 
 class _Stop(Exception):  # noqa: N818 - nothing that comes after can be looked at
@@ -210,7 +208,7 @@ class _Examination:
             connect_timeout_s=self.timeout_s,
             handshake_max_s=self.timeout_s,
         )
-        answers = _Answers(self.timeout_s)
+        answers = Answers(self.timeout_s)
         try:
             async with visiting(
                 self.address,
@@ -239,19 +237,19 @@ class _Examination:
         if not self._passed("websocket"):  # a session that has ended is begun again
             self._note(good("websocket", "open"))
 
-    async def _ask(self, channel: Channel, answers: _Answers, peer: Peer) -> None:
-        vitals, skew_s, uncertain_s = await _compared(channel, answers)
+    async def _ask(self, channel: Channel, answers: Answers, peer: Peer) -> None:
+        vitals, skew_s, uncertain_s = await compared(channel, answers)
         here = platform.python_version()
         both = f"Python {here} here, {vitals.python} there"
         self._note(good("versions", both, here=here, there=vitals.python))
         theirs = {str(name): str(version) for name, version in vitals.packages.items()}
         self._note(diagnosis.judge_packages(package_versions(), theirs))
         self._note(diagnosis.judge_clock(skew_s, uncertain_s))
-        times_s = [await _round_trip(channel, answers) for _ in range(ROUND_TRIPS)]
+        times_s = [await round_trip(channel, answers) for _ in range(ROUND_TRIPS)]
         self._note(diagnosis.judge_round_trip(times_s))
         typical_s = sorted(times_s)[ROUND_TRIPS // 2]
-        up = await _rate(channel, answers, typical_s, 0, os.urandom(PIECE_BYTES))
-        down = await _rate(channel, answers, typical_s, PIECE_BYTES, b"")
+        up = await rate(channel, answers, typical_s, 0, os.urandom(PIECE_BYTES))
+        down = await rate(channel, answers, typical_s, PIECE_BYTES, b"")
         self._note(diagnosis.judge_bandwidth(up, down))
         channel.send(AskStatus())
         status = await answers.next(Status)
@@ -288,87 +286,6 @@ _STEP_ADVICE = {
     "session": "it was there and is not any more, or is of an older release and does not know the "
     "question: see its log, and try again",
 }
-
-
-class _Answers:
-    """What the Lieutenant has said, until somebody wants it."""
-
-    def __init__(self, timeout_s: float) -> None:
-        self._timeout_s = timeout_s
-        self._heard: asyncio.Queue[Message | None] = asyncio.Queue()
-        self._error: Exception | None = None
-
-    async def next(self, kind: type[Answer]) -> Answer:
-        """The next answer of this kind.
-
-        Raises:
-            ConnectionError: there is none.
-        """
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                while (said := await self._heard.get()) is not None:
-                    if isinstance(said, kind):
-                        return said
-        except TimeoutError:
-            raise ConnectionError(f"no answer within {self._timeout_s:g} s") from None
-        self._heard.put_nowait(None)
-        raise ConnectionError(f"the Lieutenant has ended the session ({self._error or 'bye'})")
-
-    def on_message(self, message: Message) -> None:
-        """See `Receiver.on_message`."""
-        self._heard.put_nowait(message)
-
-    def on_closed(self, error: Exception | None) -> None:
-        """See `Receiver.on_closed`."""
-        self._error = error
-        self._heard.put_nowait(None)
-
-    def on_writable(self) -> None:
-        """See `Receiver.on_writable`; nothing here waits for that."""
-
-
-async def _compared(channel: Channel, answers: _Answers) -> tuple[Vitals, float, float]:
-    """What the node says of itself, how far its clock is ahead, and how sure that is."""
-    for _ in range(2):  # the first time it has to look for its packages
-        asked_at = wall_time()
-        channel.send(AskVitals())
-        vitals = await answers.next(Vitals)
-        # It has looked at its clock somewhere between the two.
-        uncertain_s = (wall_time() - asked_at) / 2
-    return vitals, vitals.time_s - asked_at - uncertain_s, uncertain_s
-
-
-async def _round_trip(channel: Channel, answers: _Answers) -> float:
-    began_at = time.perf_counter()
-    channel.send(Probe(0))
-    await answers.next(Echo)
-    return time.perf_counter() - began_at
-
-
-async def _rate(
-    channel: Channel, answers: _Answers, round_trip_s: float, size: int, payload: bytes
-) -> float:
-    """Bytes a second, of pieces that are sent (``payload``) or asked for (``size``)."""
-    pieces = BANDWIDTH_BYTES // PIECE_BYTES
-    ahead_s = max(AHEAD_S, 4 * round_trip_s)
-    began_at = time.perf_counter()
-    sent, arrived_at = 0, [began_at]
-    while True:
-        passed, elapsed_s = len(arrived_at) - 1, arrived_at[-1] - began_at
-        # As many on their way as pass in a while: enough to keep the link busy, and no more, for
-        # what is on its way at the end has to be waited for.
-        window = 2 + int(passed / elapsed_s * ahead_s) if passed else 2
-        while sent < pieces and sent - passed < window and elapsed_s < BANDWIDTH_S:
-            channel.send(Probe(sent, size, payload))
-            sent += 1
-        if sent == passed:
-            break
-        await answers.next(Echo)
-        arrived_at.append(time.perf_counter())
-    # The second half: by then there was always something on its way.
-    middle = (len(arrived_at) - 1) // 2
-    half = len(arrived_at) - 1 - middle
-    return half * PIECE_BYTES / max(arrived_at[-1] - arrived_at[middle], 1e-9)
 
 
 def _limits_of(peer: Peer) -> list[dict[str, Any]]:

@@ -444,6 +444,13 @@ MUTANTS = [
         witness=test_fairness.test_who_used_more_waits_longer,
     ),
     Mutant(
+        "lets small batches wait for big ones",
+        "goliath.core.scheduler:choose_node",
+        "bytes_max *= 2",
+        "pass",
+        witness=test_scheduler.test_a_small_call_is_placed_beside_a_job_whose_bytes_fill_the_window,
+    ),
+    Mutant(
         "forgets the bytes of a batch that is done",
         "goliath.core.placement:NodeView.drop",
         "self.held_bytes -= batch.nbytes",

@@ -442,3 +442,15 @@ def test_a_batch_goes_where_a_slot_is_free_before_where_its_arguments_are():
     scheduler = scheduler_with(JobOptions(), 1, nodes={A: 1, B: 1})
     away = assignments(scheduler.handle(ParcelSubmitted(JOB, 2, 1, 10, {A: 500}), 0.0))
     assert away == [assigned(2, 0, 1, node=B, parcel=2)]
+
+
+def test_a_small_call_is_placed_beside_a_job_whose_bytes_fill_the_window():
+    scheduler = scheduler_with(JobOptions(), nodes={A: 4})
+    big = scheduler.handle(ParcelSubmitted(JOB, 1, 1, scheduler.window_bytes), 0.0)
+    assert [type(command) for command in plain(big)] == [Assign]
+    assert plain(scheduler.handle(ParcelSubmitted(JOB, 2, 1, scheduler.window_bytes), 0.0)) == []
+    scheduler.handle(JobOpened(OTHER, JobOptions(), 1), 0.0)
+    [small] = plain(scheduler.handle(ParcelSubmitted(OTHER, 1, 1, 1000), 0.0))
+    assert isinstance(small, Assign)
+    assert (small.job, small.node) == (OTHER, A)
+    scheduler.check()

@@ -105,12 +105,14 @@ class Gateway:
         far: tuple[asyncio.StreamReader, asyncio.StreamWriter],
     ) -> None:
         """Pass bytes both ways until either end has enough."""
-        with suppress(OSError):
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._pump(near[0], far[1]))
-                tasks.create_task(self._pump(far[0], near[1]))
-        for _, writer in (near, far):
-            writer.transport.abort()
+        try:
+            with suppress(OSError):
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(self._pump(near[0], far[1]))
+                    tasks.create_task(self._pump(far[0], near[1]))
+        finally:  # also when the gateway is closed before them
+            for _, writer in (near, far):
+                writer.transport.abort()
 
     async def _pump(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
         with suppress(OSError):
