@@ -77,6 +77,11 @@ class Fence:
     paths: list[str] = field(default_factory=list)
     workers: int = 0
 
+    def stands(self) -> bool:
+        """Whether the group is there. Anybody may remove one that is empty: a service manager, or
+        a Lieutenant that cannot see this process."""
+        return bool(self.workers) or all(map(os.path.isdir, self.paths))
+
 
 class Fences:
     """Those of one node.
@@ -128,7 +133,7 @@ class Fences:
         if self._estate is None:
             return self._open
         fence = self._fences.get(session)
-        if fence is None:
+        if fence is None or not fence.stands():
             fence = self._fences[session] = self._build(self._estate)
         fence.workers += 1
         return fence

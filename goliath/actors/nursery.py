@@ -212,7 +212,7 @@ class Nursery:
 
     def _leave(self, session: str) -> None:
         left, unneeded = self._fences.leave(session), self._fences.give_up()
-        if self._link is None:
+        if self._link is None or self._link.gone:
             return
         if left:
             self._link.send({"clear": left}, [])
@@ -250,6 +250,11 @@ class _ZygoteLink:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def gone(self) -> bool:
+        """Whether the zygote is: nothing can be sent to it."""
+        return self._gone.is_set()
 
     def send(self, data: dict[str, Any], fds: list[int], *, then_close: bool = False) -> None:
         """Send a request with copies of ``fds``, which are closed then if that is asked for."""

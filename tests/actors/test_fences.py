@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from goliath.actors.fences import EMPTY_MAX, Allowance, Fences, default_allowance
-from goliath.control_groups import Estate, NoGroupsError, members
+from goliath.control_groups import Estate, NoGroupsError, members, remove
 from goliath.limits import Enforcer
 from goliath.machine import total_memory
 from tests.actors.workshop import workshop
@@ -125,6 +125,20 @@ async def test_whoever_hides_in_the_group_is_gone_with_the_last_worker():
             again = await shop.fork(session="a")
             assert await ask(shop, again, own_groups) == ["session-1"]
             assert await ask(shop, other, own_groups) == ["session-2"]
+
+
+async def test_a_group_that_somebody_has_removed_is_made_anew():
+    with fenced(Allowance()) as fences:
+        async with workshop(fences) as shop:
+            worker = await shop.fork(session="a")
+            await shop.fork(session="b")  # so that the zygote is elsewhere
+            paths = fences.enter("a").paths
+            fences.leave("a")
+            worker.kill()
+            await shop.owner.exit_of(worker)
+            until(lambda: remove(paths), 3, "the group gone")
+            again = await shop.fork(session="a")
+            assert await ask(shop, again, own_groups) == ["session-3"]
 
 
 async def test_of_groups_that_stand_empty_the_oldest_goes():
