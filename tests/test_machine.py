@@ -16,6 +16,8 @@ from goliath.machine import (
     memory_groups,
     memory_kills,
     process_exists,
+    tasks_max,
+    tasks_of_user,
     total_memory,
 )
 from tests.processes import until
@@ -126,3 +128,14 @@ def test_a_process_that_has_ended_does_not_exist_though_nobody_has_asked_how_it_
         assert not process_exists(process.pid)
     assert not process_exists(process.pid)
     assert process_exists(os.getpid())
+
+
+def test_the_tasks_of_a_user_are_his_threads_too_and_fewer_than_there_can_be():
+    before = tasks_of_user()
+    code = "import threading; threading.Thread(target=input).start(); input()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as process:
+        until(lambda: psutil.Process(process.pid).num_threads() == 2, within=5)
+        others = psutil.Process(process.pid).num_threads()
+        assert 0 < others < tasks_of_user() < tasks_max()
+        process.communicate(b"\n\n")
+    assert before > 0
