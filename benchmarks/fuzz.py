@@ -18,13 +18,17 @@ SHOWN_MAX = 5  # findings; one defect may have thousands
 WARM_SHARE = 0.02  # of the frames, before memory is weighed
 SLOW_MS = 50
 GROWTH_MAX_MIB = 64
+FAST = "/dev/shm" if os.path.isdir("/dev/shm") else None  # thousands of Lieutenants make folders
 
 
 def measure(spoiled: int, seed: int) -> Iterator[Figure]:
     """So many spoiled frames, a target after the other."""
     with tempfile.TemporaryDirectory(prefix="goliath-fuzz-") as folder:
         recording = record(Path(folder))
-    with tempfile.TemporaryDirectory(prefix="goliath-fuzz-") as folder, _in_silence(folder):
+    with (
+        tempfile.TemporaryDirectory(prefix="goliath-fuzz-", dir=FAST) as folder,
+        _in_silence(folder),
+    ):
         Campaign(recording, round(spoiled * WARM_SHARE), seed + 1).run()
         before = procs.peak_rss_mib(os.getpid())
         campaign = Campaign(recording, spoiled, seed)
