@@ -29,8 +29,9 @@ from tests.processes import look
 pytestmark = pytest.mark.slow
 
 BIG_BYTES = int(os.environ.get("GOLIATH_TEST_BIG_MIB", "96")) * MIB
-"""Of one argument. 2048 is the size of the row; that takes a minute and 8 GiB."""
+"""Of one argument, or result. 2048 is the size of the row; that takes minutes and 8 GiB."""
 TINY_CALLS = int(os.environ.get("GOLIATH_TEST_TINY_CALLS", "300000"))
+as_long_as_it_takes = pytest.mark.timeout(60 + BIG_BYTES // (8 * MIB) + TINY_CALLS // 10_000)
 
 
 class TwoArgumentsError(Exception):
@@ -159,6 +160,7 @@ def size_of(value: bytes) -> int:
     return len(value)
 
 
+@as_long_as_it_takes
 def test_a_big_argument_costs_each_side_a_few_times_its_size_and_then_nothing(lieutenant: Any):
     own = lieutenant(1)
     with Commander([own.address]) as commander:
@@ -168,6 +170,7 @@ def test_a_big_argument_costs_each_side_a_few_times_its_size_and_then_nothing(li
         peaks.stay_below({"commander": 5 * BIG_BYTES, "node": 4 * BIG_BYTES})
 
 
+@as_long_as_it_takes
 def test_a_big_result_comes_back_and_of_a_remote_function_stays_until_it_is_asked_for(
     node: Lieutenant,
 ):
@@ -203,6 +206,7 @@ def test_what_is_over_the_limit_of_its_node_is_a_typed_error_for_that_call_only(
         assert len({line.pid for line in journal.lines()}) == 1, "another worker: another session"
 
 
+@as_long_as_it_takes
 def test_many_tiny_calls_need_memory_for_their_results_only(lieutenant: Any):
     own = lieutenant(2)
     with Commander([own.address]) as commander:
