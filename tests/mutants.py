@@ -162,6 +162,7 @@ MUTANTS = [
         "goliath.core.node:Node._is_barred",
         "if not self._queues.alone:",
         "if True:",
+        witness=test_solitude.test_it_waits_for_what_runs_no_longer_than_its_patience,
     ),
     Mutant(
         "forgets unexplained deaths",
@@ -181,6 +182,7 @@ MUTANTS = [
         SCHEDULER + "_retry_failures",
         "batch.blamed >= job.options.max_retries",
         "False",
+        witness=test_scheduler.test_a_call_that_raised_what_is_retried_is_not_settled_while_it_has_tries_left,
     ),
     Mutant("ends a job too early", SCHEDULER + "_maybe_ended", "not job.live and ", ""),
     Mutant(
@@ -214,6 +216,7 @@ MUTANTS = [
         SCHEDULER + "_fail_wanted",
         "batch.take_wanted(lo, hi)",
         "[(lo, hi)]",
+        witness=test_cancelling.test_a_cancelled_call_that_kills_its_worker_is_neither_blamed_nor_run_again,
     ),
     Mutant(
         "loses what a cancelled call leaves of a range",
@@ -348,6 +351,7 @@ MUTANTS = [
         "goliath.core.surrender:Surrender.keep_time",
         "steal.awaited.clear()",
         "pass",
+        witness=test_node.test_a_steal_waits_no_longer_than_that_for_a_worker_that_is_stopped,
     ),
     Mutant(
         "keeps a slot idle for a worker that is stopped",
