@@ -488,33 +488,38 @@ class Crew:
 
     def check(self) -> None:
         """Raise `AssertionError` if the books do not agree with each other."""
-        running = [w.piece for w in self.units() if w.piece is not None]
+        # Each of them may have got one when it was starved, even if the others have left since.
+        starving: set[SessionId] = set()
+        # And whoever has waited goes on when it need not wait any more, with what is ahead too.
+        resumed = 0.0
         for device in self.devices:
             parts = sum(worker.devices.get(device, 0) for worker in self.workers.values())
             assert parts <= WHOLE, f"device {device} is given out beyond what there is of it"
         for worker in self.workers.values():
+            work = worker.work
             leaving = worker.state is WorkerState.LEAVING  # with what is ahead of it
             assert worker.ahead is None or worker.piece is not None or leaving, worker
-            assert (worker.work is not None) or worker.state is not WorkerState.BUSY, worker
-            assert worker.state is not WorkerState.IDLE or worker.work is None, worker
+            assert work is not None or worker.state is not WorkerState.BUSY, worker
+            assert worker.state is not WorkerState.IDLE or work is None, worker
             assert worker.piece is not None or not worker.waiting, worker
             if worker.actor:
                 assert self._actors[worker.session, worker.environment] is worker, worker
                 assert worker.ahead is None, worker
-            asked = worker.work is not None and worker.work.resources.get(GPU)
-            assert bool(worker.devices) or not asked, worker
-            self._check_lanes(worker)
-        # Each of them may have got one when it was starved, even if the others have left since.
-        starved = len({w.session for w in self.workers.values() if w.work is not None})
-        # And whoever has waited goes on when it need not wait any more, with what is ahead too.
-        resumed = sum(w.work.cpus for w in self.workers.values() if w.work and w.has_waited)
-        assert self.occupied() <= self.slots + resumed + starved * max(
-            (piece.work.cpus for piece in running), default=1.0
-        ), "more calls run than there are slots"
+            if work is not None:
+                assert worker.devices or not work.resources.get(GPU), worker
+                starving.add(worker.session)
+                resumed += work.cpus * worker.has_waited
+            if worker.lanes or worker.groups:
+                self._check_lanes(worker)
+            assert worker.host is None, f"worker {worker.id} is a lane of another"
+        beyond = self.occupied() - self.slots - resumed
+        if beyond > 0:
+            running = [w.piece for w in self.units() if w.piece is not None]
+            most = max((piece.work.cpus for piece in running), default=1.0)
+            assert beyond <= len(starving) * most, "more calls run than there are slots"
 
     @staticmethod
     def _check_lanes(host: Worker) -> None:
-        assert host.host is None, f"worker {host.id} is a lane of another"
         assert host.piece is None or not host.lanes, f"worker {host.id} has lanes beside a piece"
         crowds: dict[str, int] = {}
         for serial, lane in host.lanes.items():

@@ -47,6 +47,8 @@ class Quotas:
 
     def exhausted(self) -> Collection[SessionId]:
         """The sessions that may have no further worker: nothing is split for them."""
+        if not self._slots:
+            return ()
         full = {realm for realm, slots in self._slots.items() if self._held(realm) + 1 > slots}
         return [session.id for session in self.queues.sessions.values() if session.realm in full]
 

@@ -11,6 +11,7 @@ batches over the same parcel.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
@@ -617,26 +618,31 @@ class Scheduler:
             assert not batch.unwanted, batch
             assert not batch.twins, batch
         for node in self._nodes.values():
-            assert node.held_bytes == sum(batch.nbytes for batch in node.held.values()), node
-            assert node.waiting <= node.held.keys(), node
-            sharing = [
-                b for b in node.held.values() if b.concurrency > 1 and b.job not in node.actors
-            ]
-            shared = sum(b.id not in node.waiting for b in sharing)
-            assert sum(node.shared.values()) == shared, node
-            taking = sum(bool(b.resources) for b in node.held.values() if b.job not in node.actors)
-            assert sum(node.scarce.values()) == taking, node
-            loners = {b.id for b in node.held.values() if b.alone and b.id not in node.waiting}
-            assert node.loners == loners, node
+            held_bytes = shared = taking = 0
+            loners = set()
             for batch in node.held.values():
+                held_bytes += batch.nbytes
+                if batch.concurrency > 1 and batch.job not in node.actors:
+                    shared += batch.id not in node.waiting
+                taking += bool(batch.resources) and batch.job not in node.actors
+                if batch.alone and batch.id not in node.waiting:
+                    loners.add(batch.id)
                 assert batch.node == node.id, batch
                 assert batch.state in (BatchState.ASSIGNED, BatchState.CANCELLING), batch
                 assert batch.open, batch
-                assert all(map(batch.has, batch.unwanted)), batch
-                assert not batch.is_unwanted(), batch
-                self._check_twins(batch)
+                if batch.unwanted:
+                    assert all(map(batch.has, batch.unwanted)), batch
+                    assert not batch.is_unwanted(), batch
+                if batch.twins:
+                    self._check_twins(batch)
+            assert node.held_bytes == held_bytes, node
+            assert node.waiting <= node.held.keys(), node
+            assert sum(node.shared.values()) == shared, node
+            assert sum(node.scarce.values()) == taking, node
+            assert node.loners == loners, node
+        live_of = Counter(batch.job for batch in self._batches.values())
         for job in self._jobs.values():
-            live = sum(batch.job == job.id for batch in self._batches.values())
+            live = live_of[job.id]
             assert job.live == live, f"job {job.id} counts {job.live} batches and has {live}"
             assert live or not job.exhausted, f"job {job.id} is over and was not ended"
             asked = job.granted if not live else job.id in self._feeding
@@ -647,7 +653,7 @@ class Scheduler:
             assert self._batches.get(twin.id) is twin, f"{batch!r} is a twin of {twin!r}, long gone"
             assert batch in twin.twins, f"{twin!r} does not know its twin {batch!r}"
             assert (twin.job, twin.parcel) == (batch.job, batch.parcel), (batch, twin)
-        for lo, hi in batch.wanted() if batch.twins else ():
+        for lo, hi in batch.wanted():
             for call in range(lo, hi):
                 wanting = [twin for twin in batch.twins if twin.wants(call)]
                 assert len(wanting) < 2, f"call {call} of {batch!r} is copied twice: {wanting}"

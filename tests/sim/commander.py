@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import inf
+
+import orjson
 
 from goliath.actors.deposits import Deposit, Deposits, nearness
 from goliath.core import commands as cmd, events as ev
@@ -18,7 +19,7 @@ from goliath.core.observation import Journal
 from goliath.core.policy import ON_THE_WAY_MAX
 from goliath.core.scheduler import Scheduler
 from goliath.transport import messages as msg
-from tests.sim.ledger import ADOPTED, CallRecord, JobRecord, Ledger, require
+from tests.sim.ledger import ADOPTED, CallRecord, JobRecord, Ledger, Violation, require
 from tests.sim.lieutenant import Lieutenant
 from tests.sim.link import Route
 from tests.sim.peer import Peer
@@ -243,7 +244,7 @@ class Commander(Host):
     def _translate(self, node: NodeId, message: msg.Message) -> ev.Event:
         match message:
             case msg.RangeDone():
-                self._outcomes = dict(json.loads(bytes(message.payload)))
+                self._outcomes = dict(orjson.loads(bytes(message.payload)))
                 return ev.RangeFinished(
                     node,
                     BatchId(message.batch),
@@ -346,7 +347,7 @@ class Commander(Host):
                 msg.DetachActor(batch, attempt, options.function, environment, "columns", {}),
             )
             return
-        payload = json.dumps([job.record.plan.name, first]).encode()
+        payload = orjson.dumps([job.record.plan.name, first])
         self._say(
             command.node,
             msg.AssignBatch(
@@ -376,7 +377,8 @@ class Commander(Host):
     def _settle(self, command: cmd.Settle) -> None:
         job = self.jobs[command.job]
         first = job.firsts[command.parcel]
-        require(command.parcel in job.unsettled, f"{command} names a parcel that is forgotten")
+        if command.parcel not in job.unsettled:
+            raise Violation(f"{command} names a parcel that is forgotten")
         lo = command.lo
         for hi in (*sorted(command.excepted), command.hi):
             ids = [self._outcomes[call] for call in range(lo, hi)]
@@ -400,7 +402,7 @@ class Commander(Host):
         if deposit.lost:
             require(deposit.node not in self._nodes, f"the result of {call} is lost")
         else:
-            found = json.loads(bytes(deposit.payload()))
+            found = orjson.loads(bytes(deposit.payload()))
             require(found == execution, f"the result of {call} is that of execution {found}")
 
     def _drop(self, deposit: Deposit) -> None:
