@@ -25,7 +25,7 @@ from goliath.actors.gatehouse import Gatehouse
 from goliath.actors.lieutenant import LieutenantActor
 from goliath.actors.nursery import Nursery
 from goliath.actors.portal import new_event_loop
-from goliath.actors.reception import Drain, NodesJoined, SessionUp
+from goliath.actors.reception import Drain, EndWork, NodesJoined, SessionUp
 from goliath.actors.system import ActorSystem
 from goliath.actors.workshop import Workshop
 from goliath.clock import BootClock
@@ -165,6 +165,7 @@ class _Server:
         finally:
             if host_here is not None:
                 runtime.remove()
+            self._ref.tell(EndWork())
             await listener.close()
         return BROKEN if self._failure is not None else OK
 
@@ -222,6 +223,7 @@ class _Server:
                 return NOT_LET_IN
             sessions.drain()
             await self._drain()
+            self._ref.tell(EndWork())
             await sessions.send_away(lambda kid: False)
             joined.cancel()
         return BROKEN if self._failure is not None else OK

@@ -973,7 +973,7 @@ MUTANTS = [
     ),
     Mutant(
         "gives a session up before a node with a longer lease does",
-        "goliath.transport.dialer:_outlasting",
+        "goliath.transport.dialer:_agreeing",
         "max(config.session_lost_s, LOST_PER_KILL * kill_s)",
         "config.session_lost_s",
     ),

@@ -23,6 +23,7 @@ from goliath.actors.premises import Environment, Furnished, Premises
 from goliath.actors.process import ExitReport, Process
 from goliath.actors.reception import (
     Drain,
+    EndWork,
     NodesJoined,
     SessionDown,
     SessionHeard,
@@ -208,6 +209,9 @@ class LieutenantActor(Actor):
                 self.decide(message)
             case Drain():
                 self._drain()
+            case EndWork():
+                for session in list(self._sessions):
+                    self.decide(nd.SessionClosed(session))
             case _:
                 return super().receive(message)
         return None

@@ -81,5 +81,11 @@ class WorkerGone:
 
 
 @record
+class EndWork:
+    """End all that still runs. The sessions are told goodbye after that: whoever hears one gives
+    its calls to other nodes at once."""
+
+
+@record
 class Drain:
     """Finish what runs, take nothing new."""

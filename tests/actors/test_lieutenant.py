@@ -19,7 +19,7 @@ from goliath.actors.lieutenant import LieutenantActor
 from goliath.actors.mailbox import MAILBOX_MAX
 from goliath.actors.page import PageState
 from goliath.actors.process import ExitReport, ProcessEvents
-from goliath.actors.reception import Drain, SessionUp, TokenRevoked, WorkerHeard
+from goliath.actors.reception import Drain, EndWork, SessionUp, TokenRevoked, WorkerHeard
 from goliath.actors.spec import INITIALIZER, WorkerSpec
 from goliath.actors.system import ActorSystem
 from goliath.actors.vitals import PROBE_MAX_BYTES
@@ -464,6 +464,20 @@ async def test_a_draining_node_returns_its_queue_and_is_done_when_nothing_runs()
         assert not house.drained.is_set()
         worker.do()
         await until(house.drained.is_set)
+
+
+async def test_work_that_must_end_with_its_node_ends_before_the_goodbyes():
+    async with a_house(slots=1) as house:
+        commander = house.commander()
+        commander.say(FUNCTION, ENVIRONMENT, assign(1), assign(2))
+        worker = await house.worker()
+        await until(lambda: worker.heard)
+        house.ref.tell(EndWork())
+        assert worker.killed
+        assert not commander.closed
+        commander.say(assign(3), msg.StealBatches(1), msg.AskStatus())  # not knowing that yet
+        status = await commander.next(msg.Status)
+        assert status.queued == 0
 
 
 async def test_the_workers_and_directories_of_a_session_go_with_it():

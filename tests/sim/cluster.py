@@ -74,6 +74,9 @@ class Cluster:
         for node in self.lieutenants:
             node.realms = realms
         self.world.saw(Seen.SEVERAL_COMMANDERS, len(self.commanders) > 1)
+        drains = Random(f"drains of {self.world.seed}")
+        for node in self.lieutenants:
+            node.drain_max_s = drains.choice((None, None, 0.0, 0.1, 2.0))
         self._set_clocks()
         self.routes: list[Route] = []
         self._build()

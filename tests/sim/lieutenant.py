@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+import orjson
 
 from goliath.core import node_events as ev
 from goliath.core.crew import ANSWER_MAX_S
@@ -70,6 +71,8 @@ class Lieutenant(Host):
         self.lease_s = CONFIG.session_kill_s
         self.realms = ("",)  # who have a token here
         self.revoked: set[str] = set()
+        self.drain_max_s: float | None = None  # then it ends, whatever runs
+        self._exits = False
         self._realms: dict[SessionId, str] = {}
         self._quotas: dict[str, int] = {}
         self._ledger = ledger
@@ -95,6 +98,7 @@ class Lieutenant(Host):
         self.up = True
         self.node = Node(self.slots, self.resources, self._policy, self.devices)
         self.journal = Journal()
+        self._exits = False
         self._wake_at = 0.0
         self._quotas = {}
         if self.world.chance(0.2):
@@ -174,6 +178,23 @@ class Lieutenant(Host):
         if self.up and not self.asleep(self.drain):
             self.world.saw(Seen.DRAINS)
             self.tell(ev.DrainRequested())
+            if self.drain_max_s is not None:
+                self.world.at(self.drain_max_s, self._end_now, self.incarnation)
+
+    def _end_now(self, incarnation: int) -> None:
+        """It has been drained for too long, or a second SIGTERM comes."""
+        if incarnation != self.incarnation or not self.up or self._exits:
+            return
+        if self.asleep(self._end_now, incarnation):
+            return
+        self.world.note(self.name, "ends now")
+        self.world.saw(Seen.CUT_DRAINS)
+        self._exits = True
+        for session in list(self._sessions):
+            self.tell(ev.SessionClosed(session))
+        for end in self._sessions.values():
+            self.world.at(KILLED_WITHIN_S, end.leave)
+        self.world.at(LEFT_WITHIN_S, self._exit, incarnation)
 
     # -- the door ------------------------------------------------------------------------
 
@@ -219,7 +240,7 @@ class Lieutenant(Host):
         match message:
             case msg.AssignBatch(batch=batch, attempt=attempt):
                 key = (session, BatchId(batch), Attempt(attempt))
-                job, first = json.loads(bytes(message.payload))
+                job, first = orjson.loads(bytes(message.payload))
                 self._arguments[key] = (job, first)
                 self.tell(
                     ev.BatchArrived(
@@ -464,6 +485,9 @@ class Lieutenant(Host):
                 for end in self._sessions.values():
                     end.send(msg.Draining())
             case ev.Drained():
+                if self._exits:
+                    return  # it does not wait for that any more
+                self._exits = True
                 require(not self._shelf, f"{self.name} leaves with {self._shelf}")
                 for end in self._sessions.values():
                     end.leave()
@@ -519,7 +543,7 @@ class Lieutenant(Host):
         outcomes = dict(self._outcomes)
         for call, size, key in command.deposits:
             if key:
-                value = json.dumps(outcomes[call]).encode().ljust(size)
+                value = orjson.dumps(outcomes[call]).ljust(size)
                 self._shelf[command.session, key] = value
         self._say(
             command.session,
@@ -532,7 +556,7 @@ class Lieutenant(Host):
                 command.worker,
                 list(command.retryable),
                 deposits=[list(deposit) for deposit in command.deposits],
-                payload=json.dumps(self._outcomes).encode(),
+                payload=orjson.dumps(self._outcomes),
             ),
         )
 

@@ -120,7 +120,7 @@ class Peer:
             self._joined += 1
             self._session_name = session
             self.node = NodeId(f"{self.lieutenant.name}#{self._joined}")
-            config = dialer._outlasting(limits, CONFIG)
+            config = dialer._agreeing(limits, CONFIG)
             name = self.node
             self.end = Endpoint(self._host, Side.COMMANDER, name, self._route, self, config)
             self._note_skew(limits)

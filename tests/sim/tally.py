@@ -30,6 +30,7 @@ class Seen(Enum):
     UNBORN = "workers that could not be born"
     NODE_CRASHES = "nodes killed"
     DRAINS = "nodes drained"
+    CUT_DRAINS = "drains that took too long"
     COMMANDER_DEATHS = "Commanders killed"
     PAUSES = "processes or machines paused"
     CUTS = "links cut"
