@@ -38,6 +38,7 @@ def test_a_seed_is_the_same_run_every_time():
     assert first == second
 
 
+@pytest.mark.timeout(300)  # a minute of a busy machine may be ten seconds of ours
 def test_nothing_that_the_minds_must_survive_is_missing_from_these_seeds():
     seen = Tally()
     for seed in range(SEEDS):
@@ -68,6 +69,7 @@ def test_a_failing_seed_prints_one_command_that_replays_it(
     assert "BatchArrived" in replayed  # with a trace
 
 
+@pytest.mark.timeout(300)
 def test_processes_share_the_seeds_and_find_what_one_would():
     alone = run_seeds(range(30))
     command = [sys.executable, "-m", "tests.sim", "--seeds", "30", "--processes", "2"]
