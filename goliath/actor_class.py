@@ -35,6 +35,7 @@ from goliath.actors.handles import ActorHandle
 from goliath.actors.repertoire import DEFAULT_GROUP
 from goliath.actors.supervisor import Lifetime
 from goliath.actors.task import STRATEGIES, NodeAffinitySchedulingStrategy, Strategy
+from goliath.core.batch import ACTORS
 from goliath.transport import serialization
 from goliath.transport.modules import Needs
 
@@ -248,7 +249,8 @@ class Actor:
 
 
 def _resources(options: ActorOptions) -> dict[str, float]:
-    return needs(options.get("resources"), options.get("num_gpus", 0), options.get("memory"))
+    wanted = needs(options.get("resources"), options.get("num_gpus", 0), options.get("memory"))
+    return {**wanted, ACTORS: 1.0}
 
 
 def _check(options: ActorOptions) -> None:

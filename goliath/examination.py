@@ -254,7 +254,7 @@ class _Examination:
         channel.send(AskStatus())
         status = await answers.next(Status)
         # Those that are enforced on the node, if it is of a release that tells them.
-        self.diagnosis.limits += [dict(limit) for limit in getattr(status, "limits", [])]
+        self.diagnosis.limits += [dict(limit) for limit in status.limits]
         self._note(diagnosis.judge_node(_state_of(peer, status, vitals)))
 
 

@@ -18,6 +18,7 @@ from goliath.actors.fences import (
     default_allowance,
 )
 from goliath.config import NodeConfig
+from goliath.core.batch import ACTORS
 from goliath.errors import AuthenticationError, GoliathError
 from goliath.machine import gpu_ids, usable_cpus
 from goliath.transport.address import Address, host_here, is_loopback
@@ -33,7 +34,7 @@ from goliath.transport.token_file import (
 )
 
 TOKEN_VARIABLES = ("GOLIATH_TOKEN", "GOLIATH_TOKEN_FILE")
-FLAG_OF = {"CPU": "WORKERS", "GPU": "--num-gpus", "memory": "--memory"}
+FLAG_OF = {"CPU": "WORKERS", "GPU": "--num-gpus", "memory": "--memory", ACTORS: "--max-actors"}
 
 
 class RefusedConfigurationError(GoliathError):
@@ -183,6 +184,11 @@ def parser(program: str = "python -m goliath.lieutenant") -> argparse.ArgumentPa
         "--memory", type=_size, metavar="SIZE",
         help="bytes that calls with memory= may reserve together, such as 8G or 512M "
         "(default: 70 %% of the machine's)",
+    )  # fmt: skip
+    arguments.add_argument(
+        "--max-actors", type=_count, metavar="N",
+        help="actors that may live here at once, beside the slots; more wait for one to end, or go "
+        "to other nodes (default: as many as there can be processes)",
     )  # fmt: skip
     arguments.add_argument(
         "--resources", type=_resources, metavar="JSON", default={},
@@ -341,10 +347,16 @@ def _options(
         arguments.max_memory_per_worker,
         _allowance(arguments),
         NodeConfig.from_environ().drain_timeout_s if drain_s is None else drain_s,
-        node_resources(devices, arguments.memory, arguments.resources),
+        node_resources(devices, arguments.memory, _others(arguments)),
         devices,
         arguments.allow_install,
     )
+
+
+def _others(arguments: argparse.Namespace) -> dict[str, float]:
+    most = arguments.max_actors
+    limits = {} if most is None else {ACTORS: float(most)}
+    return {**arguments.resources, **limits}
 
 
 def _allowance(arguments: argparse.Namespace) -> Allowance:

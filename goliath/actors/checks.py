@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 from goliath.actors.scrutiny import are_amounts
-from goliath.core.batch import MEMORY
+from goliath.core.batch import ACTORS, MEMORY
 from goliath.core.devices import GPU, is_share
 
 RetryExceptions = bool | Iterable[type[BaseException]]
@@ -134,6 +134,8 @@ def needs(resources: Any, num_gpus: Any, memory: Any) -> dict[str, float]:
         ValueError: an option is out of range; names the option.
     """
     wanted = checked_resources(resources)
+    if ACTORS in wanted:
+        raise ValueError(f"resources={resources!r}; each actor takes one of {ACTORS}, nothing else")
     if memory is not None and type(memory) is not int:
         raise ValueError(f"memory={memory!r}; it is a number of bytes, such as 2 * 1024**3")
     for name, keyword, amount in ((GPU, "num_gpus", num_gpus), (MEMORY, "memory", memory or 0)):

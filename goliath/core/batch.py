@@ -22,6 +22,18 @@ MEMORY = "memory"
 """The resource that is counted in bytes: a reservation, which nobody enforces (as in Ray)."""
 
 
+ACTORS = "actors"
+"""The resource of which each actor takes one, as long as it lives."""
+
+MANY = 1e9
+"""As good as any number."""
+
+
+def offer(resources: Mapping[str, float], name: str) -> float:
+    """How much of a resource a node has: of actors any number, if it does not say how many."""
+    return resources.get(name, MANY if name == ACTORS else 0.0)
+
+
 CONCURRENCY_MAX = 1000
 """Calls that may run in one worker at the same time: so many have a place on its page."""
 

@@ -7,6 +7,7 @@ from dataclasses import field
 from itertools import count
 from math import inf
 
+from goliath.core.batch import offer
 from goliath.core.devices import GPU, WHOLE, Grant, choose
 from goliath.core.ids import Serial, SessionId, WorkerId
 from goliath.core.node_events import FlushRange, Inspect, Kill, NodeCommand, Retire
@@ -68,7 +69,7 @@ class Crew:
                 if self._choose_devices(work) is None:
                     return False
                 continue
-            if self.used(name) + amount > self.resources.get(name, 0.0):
+            if self.used(name) + amount > offer(self.resources, name):
                 return False
         return True
 
@@ -86,7 +87,7 @@ class Crew:
     def could_ever_run(self, work: Work) -> bool:
         """Whether the node is big enough for the batch."""
         if work.resources and any(
-            amount > self.resources.get(name, 0.0) for name, amount in work.resources.items()
+            amount > offer(self.resources, name) for name, amount in work.resources.items()
         ):
             return False
         return work.cpus <= self.slots

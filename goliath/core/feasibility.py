@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import field
 
 from goliath.core.backlog import Backlog
-from goliath.core.batch import MEMORY
+from goliath.core.batch import MEMORY, offer
 from goliath.core.devices import GPU
 from goliath.core.ids import JobId, NodeId
 from goliath.core.job import Job
@@ -99,7 +99,7 @@ class Feasibility:
 
 
 def _offer(node: NodeView, name: str) -> float:
-    return node.slots if name == CPUS else node.resources.get(name, 0.0)
+    return node.slots if name == CPUS else offer(node.resources, name)
 
 
 def _say(name: str, amount: float) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import field
 from typing import TypeVar
 
-from goliath.core.batch import Batch, JobOptions
+from goliath.core.batch import ACTORS, Batch, JobOptions, offer
 from goliath.core.devices import GPU, calls_at_once
 from goliath.core.ids import BatchId, JobId, NodeId
 from goliath.core.policy import BatchPolicy
@@ -56,7 +56,7 @@ class NodeView:
             if name == GPU and amount > 0:
                 calls = min(calls, calls_at_once(self.resources.get(GPU, 0.0), amount))
             elif amount > 0:
-                calls = min(calls, int(self.resources.get(name, 0.0) / amount))
+                calls = min(calls, int(offer(self.resources, name) / amount))
         return calls
 
     @property
@@ -168,14 +168,16 @@ def actor_window(options: JobOptions) -> int:
 
 def choose_home(nodes: Collection[NodeView], options: JobOptions) -> NodeView | None:
     """The node for a new actor: the one with the fewest actors and the most room, by share of its
-    size, and of several the one that was chosen less often; None if none can have it."""
+    size, and of several the one that was chosen less often; one that has as many as it may only
+    if all have. None if none can have it."""
     if options.node is not None:
         nodes = [n for n in nodes if n.id == options.node and n.capacity(options)] or nodes
     able = [node for node in nodes if not node.draining and node.capacity(options)]
 
-    def crowd(node: NodeView) -> tuple[float, float]:
+    def crowd(node: NodeView) -> tuple[bool, float, float]:
         size = max(node.slots, 1)
-        return (len(node.actors) + node.load) / size, node.homed / size
+        full = len(node.actors) >= offer(node.resources, ACTORS)
+        return full, (len(node.actors) + node.load) / size, node.homed / size
 
     return min(able, key=crowd, default=None)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from goliath.core.batch import Batch, JobOptions
+from goliath.core.batch import ACTORS, Batch, JobOptions
 from goliath.core.ids import BatchId, JobId, NodeId
-from goliath.core.placement import NodeView, choose_node
+from goliath.core.placement import NodeView, choose_home, choose_node
 from goliath.core.policy import BatchPolicy
 
 
@@ -175,3 +175,24 @@ def test_a_job_that_is_spread_is_spread_wherever_its_arguments_are():
     nodes = [view("a"), view("b")]
     nodes[0].spread = 1
     assert nearest(*nodes, near={"a": 10}, options=JobOptions(spread=True)) == "b"
+
+
+ONE_ACTOR = JobOptions(cpus=0.0, resources={ACTORS: 1.0}, actor=True)
+
+
+def test_an_actor_goes_to_the_node_with_the_fewest_by_share_of_its_size():
+    crowded, roomy = view("crowded", 2), view("roomy", 4)
+    crowded.actors[JobId(1)] = roomy.actors[JobId(2)] = 0
+    assert choose_home([crowded, roomy], ONE_ACTOR) is roomy
+
+
+def test_an_actor_goes_to_a_node_that_may_have_one_more_before_others():
+    full, other, none = (
+        view("full", 64, **{ACTORS: 1}),
+        view("other", 1),
+        view("none", **{ACTORS: 0}),
+    )
+    full.actors[JobId(1)] = other.actors[JobId(2)] = other.actors[JobId(3)] = 0
+    assert choose_home([full, other, none], ONE_ACTOR) is other
+    assert choose_home([full, none], ONE_ACTOR) is full, "it waits there"
+    assert choose_home([none], ONE_ACTOR) is None

@@ -18,6 +18,7 @@ from goliath import (
     PendingCallsLimitExceeded,
     WorkerCrashedError,
 )
+from tests.lieutenants import Lieutenant
 from tests.processes import until
 
 pytestmark = pytest.mark.slow
@@ -699,3 +700,18 @@ def test_a_hundred_actors_come_and_go():
     del actors
     gc.collect()
     until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 30)
+
+
+def test_a_node_has_no_more_actors_than_it_may():
+    goliath.shutdown()
+    with Lieutenant(2, "--max-actors", "1") as one, Lieutenant(1, "--max-actors", "1") as other:
+        goliath.init([one.address, other.address])
+        first, second, third = (Counter.remote() for _ in range(3))
+        assert goliath.get([first.add.remote(), second.add.remote()], timeout=20) == [1, 1]
+        waiting = third.add.remote()
+        assert goliath.wait([waiting], timeout=0.5) == ([], [waiting])
+        goliath.kill(first)
+        goliath.kill(second)
+        assert goliath.get(waiting, timeout=20) == 1
+        with pytest.raises(ValueError, match="each actor takes one of actors"):
+            Counter.options(resources={"actors": 2})

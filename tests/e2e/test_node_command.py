@@ -85,6 +85,7 @@ def test_help_is_clean_and_complete(module: str, arguments: list[str]) -> None:
             *("HOST", "PORT", "WORKERS", "--token-file", "--tls-cert", "--tls-key"),
             *("--insecure-plaintext", "--max-tasks-per-worker", "--drain-timeout"),
             *("--max-memory-per-worker", "--max-memory-per-session", "--allow-install"),
+            *("--max-actors", "--memory", "--num-gpus", "--resources"),
             *("--max-processes-per-session", "--max-files-per-session"),
             *("--log-level", "--log-format"),
         ):
