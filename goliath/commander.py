@@ -103,9 +103,9 @@ class Commander:
             must where a proxy ends the TLS; the Lieutenant is then told its ``--public-name``).
         listen: where nodes that cannot be dialed may join this Commander, ``(host, port)`` or
             ``"host:port"``: those started with ``python -m goliath.lieutenant --join``. Port 0 is
-            any free one (see `listening`). It listens from its first use on, with the tokens of
-            ``token`` or ``token_file`` (which may hold several) and, off loopback, by TLS. Without
-            ``workers``, there is then no embedded Lieutenant.
+            any free one (see `listening`). It listens from its first use on, or when `listening` is
+            looked at, with the tokens of ``token`` or ``token_file`` (which may hold several) and,
+            off loopback, by TLS. Without ``workers``, there is then no embedded Lieutenant.
         connect_timeout: seconds that the first use waits for a first Lieutenant.
         output: where worker prints go: ``"prefix"`` (this process's stdout and stderr, each line
             with function, node and worker), ``"raw"``, ``"off"``, or a callable that is given
@@ -518,18 +518,21 @@ class Commander:
 
     @property
     def listening(self) -> tuple[str, int] | None:
-        """Where nodes may join, host and port, from the first use on; before, and without
-        ``listen``: None.
+        """Where nodes may join, host and port; it is listened there from now on at the latest.
+        Without ``listen``, and when it is closed: None.
 
         Example:
             >>> from goliath import Commander
             >>> with Commander(listen="127.0.0.1:0", workers=1) as cmdr:
-            ...     cmdr.run(pow, [(2, 3)])
             ...     cmdr.listening  # for `python -m goliath.lieutenant --join ws://127.0.0.1:...`
-            [8]
             ('127.0.0.1', ...)
+
+        Raises:
+            OSError: it cannot listen there.
         """
         door = self._door
+        if door is not None and not self._cluster.closed:
+            self._cluster.begin()
         return (door.host, door.port) if door is not None and door.is_open else None
 
     def nodes(self) -> list[NodeInfo]:

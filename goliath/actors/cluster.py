@@ -117,6 +117,21 @@ class Cluster:
         """
         if self._ready and (running := self.running()) is not None:
             return running
+        self.begin()
+        self._await_first_node()
+        running = self.running()
+        if running is None:
+            raise GoliathError(f"{self._name} was closed while it connected")
+        return running
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._closed
+
+    def begin(self) -> None:
+        """Dial, and open the door, without waiting for anybody; errors as those of `start` that are
+        this process's own."""
         with self._lock:
             if self._closed:
                 raise GoliathError(f"{self._name} is closed; make a new Commander")
@@ -129,11 +144,6 @@ class Cluster:
                     self._portal = None
                     self._end_all(portal)
                     raise
-        self._await_first_node()
-        running = self.running()
-        if running is None:
-            raise GoliathError(f"{self._name} was closed while it connected")
-        return running
 
     def running(self) -> tuple[Portal, LocalRef] | None:
         """The portal and the Commander actor, if they have been started and not been closed.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -392,3 +393,15 @@ def test_sigterm_ends_a_node_that_has_not_joined_at_once(free_port: int) -> None
         assert time.monotonic() - began < 3
     finally:
         node.discard()
+
+
+def test_a_commander_listens_when_it_is_asked_where():
+    commander = Commander(listen=("127.0.0.1", 0), connect_timeout=60)
+    try:
+        where = commander.listening
+        assert where is not None
+        with socket.create_connection(where, timeout=5):
+            assert commander.listening == where
+    finally:
+        commander.close()
+    assert commander.listening is None
