@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from goliath.core.work import BatchKey
 
 CANCELLED_WITHIN_S = 5.1  # the promise is 5 s of the node's hearing of it; the rest is the pipe
-ANSWERED_WITHIN_S = ANSWER_MAX_S + 0.01  # a steal, whatever its worker does
+ANSWERED_WITHIN_S = 1.05 * ANSWER_MAX_S + 0.01  # a steal, by a slow clock, whatever a worker does
 DEAD_WITHIN_S = 1.0
 UNBORN = 0.05  # how often there is no room for another process, where any die at their start
 KILLED_WITHIN_S = 0.03
@@ -74,6 +74,7 @@ class Lieutenant(Host):
         self.drain_max_s: float | None = None  # then it ends, whatever runs
         self._exits = False
         self._realms: dict[SessionId, str] = {}
+        self._dismissed: set[SessionId] = set()  # are told goodbye, and nothing else
         self._quotas: dict[str, int] = {}
         self._ledger = ledger
         self._deaths_at_start = deaths_at_start
@@ -142,6 +143,7 @@ class Lieutenant(Host):
         self.tell(ev.RealmEnded(realm))
         for session in [each for each in self._sessions if self._realms[each] == realm]:
             end = self._sessions[session]
+            self._dismissed.add(session)
             self.world.saw(Seen.REVOKED_SESSIONS)
             self.world.at(DEAD_WITHIN_S, self._must_be_dead, session, self.slept_s)
             # The kill is a call of the kernel, and behind it when the goodbye is written.
@@ -370,7 +372,8 @@ class Lieutenant(Host):
         self.world.on(deadline, self._must_be_answered, session, self._stolen[session], before)
 
     def _must_be_answered(self, session: SessionId, steals: int, before: tuple[int, float]) -> None:
-        if (self.incarnation, self.slept_s) == before and session in self._sessions:
+        waits = session in self._sessions and session not in self._dismissed
+        if (self.incarnation, self.slept_s) == before and waits:
             answered = self._answered[session]
             require(answered >= steals, f"steal {steals} of {session} waits for its answer")
 
