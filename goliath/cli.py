@@ -13,7 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from goliath import __version__, access, doctor
-from goliath.errors import ConnectionError as NoConnectionError, GoliathError, describe
+from goliath.errors import (
+    ConnectionError as NoConnectionError,
+    GoliathError,
+    describe,
+    printable,
+)
 
 if TYPE_CHECKING:
     from goliath import ActorInfo, Commander, NodeInfo, RunningCall
@@ -132,7 +137,7 @@ def _nodes(arguments: argparse.Namespace) -> int:
     else:
         for node in nodes:
             state = f"{node.workers} workers" if node.alive else f"down: {node.error}"
-            print(f"{node.address}  {state}  python {node.python or '?'}")
+            print(printable(f"{node.address}  {state}  python {node.python or '?'}"))
     return 0 if all(node.alive for node in nodes) else FAILED
 
 
@@ -168,7 +173,7 @@ def _status(arguments: argparse.Namespace) -> int:
         print(json.dumps([asdict(node) for node in nodes]))
     else:
         for node in nodes:
-            print(f"{node.address}  {_state(node)}")
+            print(printable(f"{node.address}  {_state(node)}"))
             if node.running:
                 _print_table([("  WORKER", "PID", "CALL OF", "FOR"), *map(_call_row, node.running)])
     return 0 if all(node.alive for node in nodes) else FAILED
@@ -253,6 +258,7 @@ def _age(seconds: float) -> str:
 
 
 def _print_table(rows: Sequence[Sequence[str]]) -> None:
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))

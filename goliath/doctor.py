@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
+
+from goliath.errors import printable, size_text
 
 if TYPE_CHECKING:
     from goliath.core.diagnosis import Diagnosis
@@ -76,14 +78,22 @@ def _as_json(diagnosis: Diagnosis) -> dict[str, Any]:
     return {**asdict(diagnosis), "usable": diagnosis.usable, "verdict": diagnosis.verdict()}
 
 
+def _amount(limit: Mapping[str, Any]) -> str:
+    amount, unit = limit["amount"], limit["unit"]
+    if amount is None:
+        return "none"
+    return size_text(amount) if unit == "bytes" else f"{amount:,} {unit}"
+
+
 def _print(diagnosis: Diagnosis) -> None:
     print(diagnosis.subject)
     for check in diagnosis.checks:
-        print(f"  {check.grade:<8} {check.name:<13}  {check.said}")
+        print(f"  {check.grade:<8} {check.name:<13}  {printable(check.said)}")
         for line in textwrap.wrap(check.advice, 76):
             print(f"{'':<26}{line}")
+    width = max((len(limit["name"]) for limit in diagnosis.limits), default=0)
     for limit in diagnosis.limits:
-        amount = "none" if limit["amount"] is None else f"{limit['amount']:,} {limit['unit']}"
         why = f": {limit['why']}" if limit["why"] else ""
-        print(f"  limit    {limit['name']:<13}  {amount} ({limit['enforced_by']}{why})")
+        said = f"{_amount(limit)} ({limit['enforced_by']}{why})"
+        print(f"  limit    {printable(limit['name']):<{width}}  {printable(said)}")
     print(f"{diagnosis.verdict()}\n")

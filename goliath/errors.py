@@ -270,6 +270,13 @@ def describe(value: Any, limit: int = 200) -> str:
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
+def printable(text: str) -> str:
+    """A text that somebody else has chosen, for a terminal: what would steer that is escaped."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def size_text(size: float) -> str:
     """A number of bytes for people: ``1.5 GiB``."""
     for unit, name in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
