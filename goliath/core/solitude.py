@@ -33,32 +33,32 @@ class Solitude:
 
     def reigns(self) -> bool:
         """Whether anything is kept from beginning."""
-        return bool(self.queues.alone) and (self._runs() or bool(self._wanted()))
+        return bool(self.queues.alone) and bool(self._running() or self._wanted())
 
     def bars(self, session: Session, work: Work, now: float, *, starved: bool) -> bool:
         """Whether a batch of a session must wait; ``starved`` is whether that gets nothing else."""
         if not self.queues.alone or work.actor:
             return False
+        running = self._running()
         if work.alone:
             late = now >= work.since + self.policy.alone_patience_s
-            return self._runs() or (not late and self._anything_runs())
+            return bool(running) or (not late and self._anything_runs())
         if starved and all(other.session != session.id for other in self.queues.alone.values()):
             return False
-        if self._runs():
-            return all(work.depth <= other.depth for other in self.queues.alone.values())
-        return any(work.depth <= other.depth for other in self._wanted())
+        return any(work.depth <= other.depth for other in running or self._wanted())
 
     def next_at(self, now: float) -> float:
         """When one of them will have waited for long enough."""
         ends = (work.since + self.policy.alone_patience_s for work in self._wanted())
         return min((at for at in ends if at > now), default=inf)
 
-    def _runs(self) -> bool:
-        """Whether one of them runs, and does not wait for others."""
-        return any(
-            unit.piece is not None and unit.piece.work.alone and not unit.waiting
+    def _running(self) -> list[Work]:
+        """Those that run, and do not wait for others."""
+        return [
+            unit.piece.work
             for unit in self.crew.units()
-        )
+            if unit.piece is not None and unit.piece.work.alone and not unit.waiting
+        ]
 
     def _anything_runs(self) -> bool:
         return any(

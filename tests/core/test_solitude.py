@@ -77,6 +77,15 @@ def test_what_it_waits_for_begins_and_all_else_while_it_waits():
     assert runs(node.handle(arrive(4), 0.0)) == []
 
 
+def test_while_one_runs_it_does_not_matter_what_the_next_one_would_let_begin():
+    node = node_with(4, S, T)
+    assert runs(node.handle(arrive(1, depth=2, alone=True), 0.0)) == [1]
+    node.handle(ne.WorkerStarted(W), 0.0)
+    node.handle(arrive(2, depth=2), 0.0)
+    assert runs(node.handle(arrive(3, session=T, depth=0, alone=True), 0.0)) == []
+    assert runs(over(node, 1, 1)) == [2], "for which more calls wait than for the next one"
+
+
 def test_it_does_not_wait_for_those_that_wait():
     node = busy()
     node.handle(ne.WorkerWaits(W, Serial(1), waiting=True), 0.0)
