@@ -127,11 +127,13 @@ class Lieutenant(Host):
             self.world.saw(Seen.QUOTAS)
         self.tell(ev.RealmLimited(realm, slots))
 
-    def revoke(self, realm: str) -> None:
-        """A token is taken out of the file: as `Gatehouse` and `Listener` do."""
-        if self.asleep(self.revoke, realm):
+    def revoke(self, realm: str, until: float) -> None:
+        """A token is taken out of the file, as `Gatehouse` and `Listener` do, and put back later;
+        a host that sleeps does both when it wakes, one after the other."""
+        if self.asleep(self.revoke, realm, until):
             return
         self.revoked.add(realm)
+        self.world.on(max(until, self.world.now), self._accept, realm)
         self.world.note(self.name, f"revokes the token of {realm!r}")
         self.world.saw(Seen.REVOCATIONS)
         if not self.up:
@@ -150,9 +152,9 @@ class Lieutenant(Host):
             self.world.at(KILLED_WITHIN_S, end.leave)
             self.world.at(LEFT_WITHIN_S, end.end)
 
-    def accept(self, realm: str) -> None:
+    def _accept(self, realm: str) -> None:
         """Its holders have a token again."""
-        if not self.asleep(self.accept, realm):
+        if not self.asleep(self._accept, realm):
             self.revoked.discard(realm)
 
     def crash(self) -> None:

@@ -61,8 +61,7 @@ class Malice:
         for _ in range(tokens.choice((1, 1, 2))):
             node, realm = tokens.choice(self._lieutenants), tokens.choice(self._commanders).realm
             begin, lasts = tokens.uniform(0.0, 20.0) ** 2 / 20.0, tokens.uniform(0.1, 30.0)
-            self._world.at(begin, node.revoke, realm)
-            self._world.at(begin + lasts, node.accept, realm)
+            self._world.at(begin, node.revoke, realm, self._world.now + begin + lasts)
             over = max(over, begin + lasts)
         return over
 
