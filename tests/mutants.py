@@ -153,8 +153,8 @@ MUTANTS = [
     Mutant(
         "lets others begin where a call is to run alone",
         "goliath.core.solitude:Solitude.bars",
-        "if self._runs():",
-        "if not self._runs():\n        return False\n    if True:",
+        "in running or self._wanted()",
+        "in running",
         witness=test_solitude.test_it_begins_when_all_else_has_ended_and_nothing_else_begins_before_it_has,
     ),
     Mutant(

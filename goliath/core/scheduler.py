@@ -105,7 +105,10 @@ class Scheduler:
             commands += self._robbery.begin(now)
         if self._speculation:
             for batch, node in self._speculation.late(now):
-                commands += self._copy(batch, node, now)
+                if batch.twins:  # a copy in the wrong place: there is a better one when it is gone
+                    commands += self._make_obsolete(batch, batch.lo, batch.hi, ())
+                else:
+                    commands += self._copy(batch, node, now)
         if self._backlog or self._feasibility:
             news, hopeless = self._feasibility.stuck(now)
             left_s = self.infeasible_after_s - self.infeasible_warn_s

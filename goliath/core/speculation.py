@@ -44,12 +44,13 @@ class Speculation:
 
     def late(self, now: float) -> Iterator[tuple[Batch, NodeView]]:
         """What is late, and who could run it, too; the oldest first, and each as soon as the one
-        before it is in the books."""
+        before it is in the books. A copy that is late itself is among them, if it had to be made
+        beside its call, and need not be there any more."""
         if not any(_is_idle(node) for node in self.nodes.values()):
             return
         for batch, due in sorted(self._due(), key=lambda each: each[1]):
             node = self._elsewhere(batch)
-            if node is None:
+            if node is None or (batch.twins and node.id == batch.node):
                 continue
             if due > now:
                 self.wake(due)
@@ -70,7 +71,8 @@ class Speculation:
             # What the median of all will be, nobody knows before half of them have finished.
             if pace.finished < max(sum(batch.open_calls() for batch, _ in alone), 1):
                 continue
-            for batch, node in alone:
+            beside = [(b, n) for b, n in batches if _is_copy_beside_its_call(b)]
+            for batch, node in alone + beside:
                 if not batch.last_try:
                     yield batch, batch.heard_at + node.rtt_s + pace.late_after(batch.open_calls())
 
@@ -89,6 +91,13 @@ class Speculation:
             key=lambda node: node.load / node.slots,
             default=None,
         )
+
+
+def _is_copy_beside_its_call(batch: Batch) -> bool:
+    """Whether it shares a node with what it is a copy of: what holds up one may hold up both."""
+    return batch.state is BatchState.ASSIGNED and any(
+        twin.id < batch.id and twin.node == batch.node for twin in batch.twins
+    )
 
 
 def _is_idle(node: NodeView) -> bool:

@@ -22,6 +22,7 @@ from goliath.core.events import (
     JobCancelled,
     JobExhausted,
     NodeDraining,
+    NodeJoined,
     NodeLost,
     RangeFinished,
     RangeReturned,
@@ -127,6 +128,27 @@ def test_on_a_single_node_the_copy_is_made_beside_the_call():
     scheduler = scheduler_with(SPECULATE, 1, 1, nodes={A: 2})
     scheduler.handle(finished(2), 1.0)
     assert told(scheduler, TimerFired(), 2.0) == [copied(3, node=A)]
+
+
+def test_a_copy_beside_its_call_is_made_elsewhere_once_it_is_late_too_and_another_node_is_there():
+    scheduler = scheduler_with(SPECULATE, 1, 1, nodes={A: 2})
+    scheduler.handle(finished(2), 1.0)
+    assert told(scheduler, TimerFired(), 2.0) == [copied(3, node=A)]
+    assert told(scheduler, NodeJoined(B, 1), 3.0) == []
+    assert told(scheduler, TimerFired(), 4.0) == [CancelOn(A, batch(3), TWO, False)]
+    assert told(scheduler, TimerFired(), 4.1) == []
+    returned = RangeReturned(A, batch(3), TWO, 0, 1, "cancelled")
+    assert told(scheduler, returned, 4.2) == [copied(4, node=B)]
+    assert told(scheduler, TimerFired(), 100.0) == []
+
+
+def test_a_copy_beside_its_call_stays_there_while_no_other_node_could_run_it():
+    needy = JobOptions(speculate=True, cpus=2.0)
+    scheduler = scheduler_with(needy, 1, 1, nodes={A: 4})
+    scheduler.handle(finished(2), 1.0)
+    assert told(scheduler, TimerFired(), 2.0) == [copied(3, node=A)]
+    scheduler.handle(NodeJoined(B, 1), 3.0)
+    assert told(scheduler, TimerFired(), 100.0) == []
 
 
 @pytest.mark.parametrize(("winner", "loser", "place", "attempt"), [(1, 3, B, TWO), (3, 1, A, ONE)])
