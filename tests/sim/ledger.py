@@ -74,6 +74,7 @@ class CallRecord:
     executions: list[Execution] = field(default_factory=list)
     outcome: object = None
     cancelled: bool = False  # it alone, before it had an outcome
+    held_up: bool = False  # its worker was stopped while it ran
     sent: bool = False  # to any node
     copies: int = 0  # that were made because it was late
     group: str = ""
@@ -376,5 +377,7 @@ class Ledger:
                 quick = limit is None or call.plan.seconds < limit / 2
                 shared = limit is not None or job.plan.options.concurrency > 1
                 bystander = shared and not job.plan.options.max_retries
-                if innocent and quick and not bystander:
+                # It was over its time, though it had little to do: nobody ran it.
+                stopped = call.held_up and call.outcome is Verdict.TIMED_OUT
+                if innocent and quick and not bystander and not stopped:
                     require(isinstance(call.outcome, int), f"{call} ended as {call.outcome!r}")

@@ -224,6 +224,8 @@ class FakeProcess:
     def stop(self, seconds: float) -> None:
         """SIGSTOP, and SIGCONT after so long. It can be killed meanwhile."""
         self._goes_on_at = max(self._goes_on_at, self._world.now + seconds)
+        for execution in self.executions:
+            execution.call.held_up = True
 
     def _asleep(self, do: Callable[..., None], *args: object) -> bool:
         """Whether it is stopped, or its machine sleeps; if so, ``do(*args)`` happens afterwards."""
