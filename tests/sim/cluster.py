@@ -17,6 +17,7 @@ from tests.sim.tally import Seen, Tally
 from tests.sim.world import Host, World
 
 QUIET_S = 300.0
+FORGOTTEN_WITHIN_S = 5.0  # by a node: what nobody holds
 DRIFT_MAX = 0.02
 """By how much a clock goes wrong: 40 times as much as the worst of quartz. 60 s of one clock are
 well over before 75 s of another one are, with `LONG_SLEEP_S` between."""
@@ -160,6 +161,9 @@ class Cluster:
             node.boot()
         world.run(begin + QUIET_S, self._is_over, steps_max)
         self._verify()
+        # Whoever got a result late holds it for as long as one that came early.
+        world.run(begin + QUIET_S + self._held_s(), self._is_over, steps_max)
+        self._verify_depots()
         return Report(
             world.seed,
             world.steps,
@@ -191,11 +195,19 @@ class Cluster:
             require(not works, f"{node.name} still holds {works}")
             busy, queued, _ = node.node.load()
             require(not busy and not queued, f"{node.name} is busy with {busy}, {queued} wait")
-            require(not node.node._depot, f"{node.name} keeps {node.node._depot}")
             tombstones = len(node.node._queues.tombstones)
             require(tombstones <= TOMBSTONES_MAX, f"{node.name} keeps {tombstones} tombstones")
         self._verify_residents()
         self.ledger.verify_good_calls()
+
+    def _held_s(self) -> float:
+        """For how long any result may be held, and a node not be told that it is not any more."""
+        calls = [call for job in self.ledger.jobs.values() for call in job.calls]
+        return max((call.plan.wanted_s for call in calls), default=0.0) + FORGOTTEN_WITHIN_S
+
+    def _verify_depots(self) -> None:
+        for node in self.lieutenants:
+            require(not node.node._depot, f"{node.name} keeps {node.node._depot}")
 
     def _verify_residents(self) -> None:
         """Those that were adopted, and had no reason to end, are there, ready to be called."""
