@@ -276,9 +276,13 @@ class FakeProcess:
             return False
         if self._ranges and self._world.chance(STUCK):
             self._stuck_until = self._world.now + self._world.rng.choice((0.005, 0.3, 3.0))
-            self._world.on(self._stuck_until, self._begin_next)
+            self._world.on(self._stuck_until, self._go_on_beginning)
             return False
         return True
+
+    def _go_on_beginning(self) -> None:
+        if not self.dead and not self._asleep(self._go_on_beginning):
+            self._begin_next()
 
     def _begin_next(self) -> None:
         while self._may_begin():
