@@ -158,6 +158,13 @@ MUTANTS = [
         witness=test_solitude.test_it_begins_when_all_else_has_ended_and_nothing_else_begins_before_it_has,
     ),
     Mutant(
+        "keeps a call that is to run alone from another that may wait for it",
+        "goliath.core.solitude:Solitude.bars",
+        "any(work.depth <= other.depth for other in running)",
+        "bool(running)",
+        witness=test_solitude.test_one_that_another_may_wait_for_is_kept_away_by_it_no_longer_than_its_patience,
+    ),
+    Mutant(
         "tries what has used up the memory beside others",
         "goliath.core.node:Node._is_barred",
         "if not self._queues.alone:",

@@ -42,7 +42,8 @@ class Solitude:
         running = self._running()
         if work.alone:
             late = now >= work.since + self.policy.alone_patience_s
-            return bool(running) or (not late and self._anything_runs())
+            behind = any(work.depth <= other.depth for other in running)
+            return behind or (not late and self._anything_runs())
         if starved and all(other.session != session.id for other in self.queues.alone.values()):
             return False
         return any(work.depth <= other.depth for other in running or self._wanted())

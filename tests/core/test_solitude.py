@@ -66,6 +66,16 @@ def test_two_of_them_run_one_after_the_other_however_long_that_takes():
     assert runs(over(node, 1, 1, 2 * PATIENCE_S)) == [2]
 
 
+def test_one_that_another_may_wait_for_is_kept_away_by_it_no_longer_than_its_patience():
+    node = node_with(2)
+    node.handle(arrive(1, alone=True), 0.0)
+    node.handle(ne.WorkerStarted(W), 0.0)
+    assert runs(node.handle(arrive(2, depth=1, alone=True), 0.0)) == []
+    assert runs(node.handle(ne.NodeTimerFired(), PATIENCE_S - 0.001)) == []
+    assert runs(node.handle(ne.NodeTimerFired(), PATIENCE_S)) == [2]
+    node.check()
+
+
 def test_what_it_waits_for_begins_and_all_else_while_it_waits():
     node = node_with(4)
     node.handle(arrive(1, alone=True), 0.0)

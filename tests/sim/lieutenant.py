@@ -578,7 +578,7 @@ class Lieutenant(Host):
             other = unit.piece.work
             if other.session != work.session:
                 continue  # it may have been starved
-            require(not work.alone or (late and not other.alone), f"{order} beside {unit.piece}")
+            require(not work.alone or late, f"{order} beside {unit.piece}")
             require(not other.alone or work.depth > other.depth, f"{order} beside {unit.piece}")
 
     def _say(self, session: SessionId, message: msg.Message) -> None:
