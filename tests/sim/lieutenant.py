@@ -571,7 +571,7 @@ class Lieutenant(Host):
         work = self.node._queues.works.get((order.session, order.batch, order.attempt))
         if work is None or work.actor:
             return
-        late = self.world.now >= work.since + self._policy.alone_patience_s
+        late = self.now >= work.since + self._policy.alone_patience_s
         for unit in self.node._crew.units():
             if unit.piece is None or unit.waiting or unit.actor or unit.serial == order.serial:
                 continue
