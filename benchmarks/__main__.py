@@ -15,7 +15,7 @@ from benchmarks.node import ROOT, isolated
 
 NAMES = (
     *("batch", "latency", "remote", "chain", "actors"),
-    *("cpu", "makespan", "fairness", "footprint"),
+    *("cpu", "makespan", "fairness", "footprint", "arrays"),
 )
 SOAK = "soak"  # only when it is named: it takes as long as it is told to
 STOP_MAX_S = 30.0

@@ -79,6 +79,7 @@ class NodeConfig(_Knobs):
     waiting_max: int = 512  # calls that may wait for others at once: each holds a process
     stderr_tail_bytes: int = 4 * KIB  # of a crashed worker's last words
     depot_bytes: int = 1024 * MIB  # big results that stay on the node; more go to the Commander
+    arena_bytes: int = -1  # shared memory for big arguments and results (-1: 3/4 of all memory)
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ from goliath.actors.spec import in_worker
 from goliath.commander import Commander
 from goliath.errors import SerializationError
 from goliath.transport import serialization
+from goliath.transport.messages import Piece
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -368,7 +369,7 @@ class _Snapshot:
 
     __slots__ = ("_payload", "digest", "func")
 
-    def __init__(self, function: Callable[..., Any], payload: bytes) -> None:
+    def __init__(self, function: Callable[..., Any], payload: Piece) -> None:
         self.func = function  # as in a partial, so that messages have its name
         self._payload = payload
         self.digest = sha256(payload).digest()

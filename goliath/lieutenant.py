@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from goliath.actors.embedded import node_policy
+from goliath.actors.embedded import arena_bytes, node_policy
 from goliath.actors.gatehouse import Gatehouse
 from goliath.actors.lieutenant import LieutenantActor
 from goliath.actors.nursery import Nursery
@@ -76,6 +76,7 @@ class _Server:
             nursery,
             workshop,
             on_drained=self._ended.set,
+            arena_bytes=arena_bytes(config),
             weighs=options.bytes_per_worker_max is not None,
         )
         self._ref = system.spawn(lambda: actor, "lieutenant")

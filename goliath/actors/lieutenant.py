@@ -38,6 +38,7 @@ from goliath.actors.scrutiny import are_amounts, are_calls, are_deposits, are_nu
 from goliath.actors.shelf import Shelf
 from goliath.actors.spec import INITIALIZER, WorkerSpec
 from goliath.actors.supervisor import Child, Exit
+from goliath.actors.tenancy import Estate, Tenancy
 from goliath.actors.workshop import Workshop
 from goliath.core import node_events as nd
 from goliath.core.batch import CONCURRENCY_MAX
@@ -70,6 +71,7 @@ class _Session:
     batches: dict[tuple[BatchId, Attempt], msg.AssignBatch] = field(default_factory=dict)
     detaching: dict[tuple[BatchId, Attempt], Lodger] = field(default_factory=dict)
     shelf: Shelf = field(default_factory=Shelf)
+    estate: Estate | None = None
 
 
 @record
@@ -110,6 +112,8 @@ class LieutenantActor(Actor):
         nursery: forks the workers; started and closed by whoever made it.
         workshop: the node's directories.
         on_drained: called when nothing runs any more after `Drain`.
+        arena_bytes: what shared memory may take, for arguments as for results.
+        shares: whether the Commander lives in this process, and pickles into that memory itself.
         weighs: whether the mind wants to know how much memory workers have.
         check: whether the books are checked after every event (tests).
     """
@@ -121,10 +125,14 @@ class LieutenantActor(Actor):
         workshop: Workshop,
         *,
         on_drained: Callable[[], None] = lambda: None,
+        arena_bytes: int = 0,
+        shares: bool = False,
         weighs: bool = False,
         check: bool = False,
     ) -> None:
         self._weighs = weighs
+        self._arena_bytes = arena_bytes
+        self._shares = shares
         self._mind = mind
         self._nursery = nursery
         self._premises = Premises(workshop, self)
@@ -202,11 +210,15 @@ class LieutenantActor(Actor):
         """See `Actor.stopping`."""
         for session in self._sessions.values():
             session.ref.channel.close()
+            if session.estate is not None:
+                session.estate.close()
 
     # -- sessions ----------------------------------------------------------------------
 
     def _on_session_up(self, session_id: SessionId, channel: Channel, realm: str) -> None:
-        self._sessions[session_id] = _Session(session_id, RemoteRef(session_id, channel))
+        session = _Session(session_id, RemoteRef(session_id, channel))
+        self._sessions[session_id] = session
+        self._furnish(session)
         channel.attach(
             Inbound(
                 self.context.ref,
@@ -218,8 +230,18 @@ class LieutenantActor(Actor):
         self._premises.open(session_id)
         self.decide(nd.SessionOpened(session_id, realm))
 
+    def _furnish(self, session: _Session) -> None:
+        """Give it an arena: half of what is left for all, so that there is some for the next."""
+        taken = sum(s.estate.limit for s in self._sessions.values() if s.estate is not None)
+        session.estate = Estate.make((self._arena_bytes - taken) // 2, self._mind.slots)
+        if session.estate is not None and self._shares:
+            session.estate.share()
+
     def _on_session_down(self, session_id: SessionId) -> None:
-        if self._sessions.pop(session_id, None) is not None:
+        session = self._sessions.pop(session_id, None)
+        if session is not None:
+            if session.estate is not None:
+                session.estate.close()
             self.decide(nd.SessionClosed(session_id))
             self._premises.close(session_id)
             self._forget_patron(session_id)
@@ -252,7 +274,8 @@ class LieutenantActor(Actor):
             case msg.StealBatches(wanted):
                 self.decide(nd.StealArrived(session_id, wanted))
             case msg.DefineFunction(digest):
-                session.functions[digest] = said
+                estate = session.estate
+                session.functions[digest] = estate.settled_function(said) if estate else said
             case msg.ForgetFunction(digest):
                 self._on_forget_function(session, digest)
             case msg.DefineEnvironment():
@@ -396,6 +419,8 @@ class LieutenantActor(Actor):
             return self._accuse(session, "a batch that asks for what cannot be")
         if said.deposits and not session.shelf.take(said):
             return self._accuse(session, "a batch that takes results which are not kept")
+        if session.estate is not None:
+            said.payload = session.estate.settled(said.payload)
         session.batches[batch, attempt] = said
         self.decide(
             nd.BatchArrived(
@@ -629,10 +654,14 @@ class LieutenantActor(Actor):
     def _fork(self, command: nd.Fork) -> None:
         environment = self._premises.find(command.session, command.environment)
         assert environment is not None, f"{command} names an environment that was forgotten"
-        spec = self._spec(command, environment)
+        session = self._sessions.get(command.session)
+        tenancy = session.estate.let() if session is not None and session.estate else None
+        spec = self._spec(command, environment, tenancy)
         try:
-            process = self._nursery.fork(command.worker, spec, self)
+            process = self._nursery.fork(command.worker, spec, self, tenancy)
         except OSError as exc:
+            if tenancy is not None:
+                tenancy.end()
             # Too many open files: the mind waits until there is room, and tries again.
             _log.info("worker %d could not be started: %s", command.worker, exc)
             self.context.ref.tell(WorkerGone(command.worker, ExitReport()))
@@ -645,7 +674,9 @@ class LieutenantActor(Actor):
         if environment.message.initializer:
             process.send(msg.DefineFunction(INITIALIZER, INITIALIZER, environment.message.payload))
 
-    def _spec(self, command: nd.Fork, environment: Environment) -> WorkerSpec:
+    def _spec(
+        self, command: nd.Fork, environment: Environment, tenancy: Tenancy | None
+    ) -> WorkerSpec:
         said = environment.message
         variables: dict[str, str | None] = {
             name: None for name in os.environ if name.startswith(SECRET_PREFIX)
@@ -669,6 +700,8 @@ class LieutenantActor(Actor):
             said.node,
             command.worker,
             command.actor,
+            [] if tenancy is None else list(tenancy.arena.limits),
+            0 if tenancy is None else tenancy.region,
         )
 
     def _run(self, command: nd.Run) -> None:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from goliath.config import KIB, MIB
 from goliath.errors import ProtocolError
 from goliath.transport.blocking import LENGTH, pack_pipe_frame
-from goliath.transport.codec import from_header, unpack_frame
-from goliath.transport.messages import Message, Payload
+from goliath.transport.codec import Lender, from_wire, unpack_frame
+from goliath.transport.messages import Message, Piece
 
 READ_BYTES = 256 * KIB
 _FRAME_START_BYTES = 16 * MIB  # set aside for a bigger frame before it has arrived
@@ -32,6 +32,7 @@ class Line:
         buffer: to read into; lines of one loop may share it, it is empty between callbacks.
         on_message: called for each message, from the loop or from `drain`.
         on_end: called once when nothing more can come; with the error if there was one.
+        lender: what need not be sent because both ends can look at it.
     """
 
     def __init__(
@@ -41,7 +42,9 @@ class Line:
         buffer: bytearray,
         on_message: Callable[[Message], None],
         on_end: Callable[[Exception | None], None],
+        lender: Lender | None = None,
     ) -> None:
+        self._lender = lender
         sock.setblocking(False)
         self._loop = loop
         self._sock = sock
@@ -66,21 +69,21 @@ class Line:
         """Send a message, or queue what the socket does not take. Never blocks, never raises."""
         if self._closed:
             return
-        head, payload = pack_pipe_frame(message)
+        parts = pack_pipe_frame(message, self._lender)
         if self._unsent:
-            self._queue(head, payload, 0)
+            self._queue(parts, 0)
             return
-        sent = self._try([memoryview(head), memoryview(payload)])
-        if sent is not None and sent < len(head) + len(payload):
-            self._queue(head, payload, sent)
+        first = parts if len(parts) <= _PIECES_MAX else parts[:_PIECES_MAX]
+        sent = self._try(first)
+        if sent is not None and (parts is not first or sent < sum(map(len, parts))):
+            self._queue(parts, sent)
             self._loop.add_writer(self._sock, self._on_writable)
 
-    def _queue(self, head: bytes, payload: Payload, sent: int) -> None:
-        if sent < len(head):
-            self._unsent.append(memoryview(head)[sent:])
-        rest = memoryview(payload)[max(sent - len(head), 0) :]
-        if len(rest):
-            self._unsent.append(rest)
+    def _queue(self, parts: list[Piece], sent: int) -> None:
+        for part in parts:
+            if sent < len(part):
+                self._unsent.append(memoryview(part)[sent:])
+            sent = max(sent - len(part), 0)
 
     def _on_writable(self) -> None:
         pieces = [self._unsent[place] for place in range(min(len(self._unsent), _PIECES_MAX))]
@@ -96,7 +99,7 @@ class Line:
         if not self._unsent:
             self._loop.remove_writer(self._sock)
 
-    def _try(self, pieces: list[memoryview]) -> int | None:
+    def _try(self, pieces: Sequence[Piece]) -> int | None:
         try:
             return self._sock.sendmsg(pieces)
         except BlockingIOError:
@@ -191,8 +194,9 @@ class Line:
             self._deliver(frame)
         return True
 
-    def _deliver(self, frame: Payload) -> None:
-        self._on_message(from_header(*unpack_frame(frame, checksum=False)))
+    def _deliver(self, frame: Piece) -> None:
+        header, payload = unpack_frame(frame, checksum=False)
+        self._on_message(from_wire(header, payload, self._lender))
 
     def _end(self, error: Exception | None) -> None:
         if not self._ended:

@@ -31,6 +31,7 @@ from goliath.actors.rights import (
     send_with_fds,
 )
 from goliath.actors.spec import TAG_VARIABLE, WorkerSpec
+from goliath.actors.tenancy import Tenancy
 from goliath.config import MIB, NodeConfig
 from goliath.core.ids import WorkerId
 from goliath.machine import memory_groups, memory_kills, total_memory
@@ -100,14 +101,28 @@ class Nursery:
             if self._link is not None:
                 self._link.send({"preload": self._preloaded}, [])
 
-    def fork(self, worker: WorkerId, spec: WorkerSpec, events: ProcessEvents) -> Process:
+    def fork(
+        self,
+        worker: WorkerId,
+        spec: WorkerSpec,
+        events: ProcessEvents,
+        tenancy: Tenancy | None = None,
+    ) -> Process:
         """A new process. Returns at once; if there is no zygote now, it is never born.
+
+        Args:
+            worker: what it is called.
+            spec: what it is told.
+            events: who hears of it.
+            tenancy: its part in an arena.
 
         Raises:
             OSError: too many open files.
         """
         tag = secrets.token_hex(8)
         ends, fds = _pair_of_ends(tag)
+        if tenancy is not None:
+            fds.append(os.dup(tenancy.arena.fd))
         process = Process(
             worker,
             tag,
@@ -117,6 +132,7 @@ class Nursery:
             buffer=self._buffer,
             gauge=self._gauge,
             tail_bytes=self._config.stderr_tail_bytes,
+            tenancy=tenancy,
         )
         self._processes[worker] = process
         self._empty.clear()

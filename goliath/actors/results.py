@@ -6,12 +6,13 @@ from typing import Any
 
 from goliath.actors import passing
 from goliath.actors.failures import EVERYTHING, RefusedError, refused_result
+from goliath.transport.messages import Piece
 from goliath.transport.serialization import dump_value
 
 RESULT_MAX_BYTES = 1 << 31  # of one pickled result; a frame has a 32-bit length
 
 
-def pickled_result(value: Any) -> tuple[bytes, list[Any]]:
+def pickled_result(value: Any) -> tuple[Piece, list[Any]]:
     """The pickle of a result, and the refs in it.
 
     Raises:

@@ -39,6 +39,8 @@ class WorkerSpec:
         node, worker: what both are called.
         actor: whether it is the process of an actor, and keeps what its calls change.
         has_initializer: whether the first message is a `DefineFunction` to run once.
+        arena: the limits of the regions of the arena that it maps, if there is one.
+        region: which of them it writes.
     """
 
     cwd: str = ""
@@ -49,6 +51,8 @@ class WorkerSpec:
     node: str = ""
     worker: int = 0
     actor: bool = False
+    arena: list[int] = field(default_factory=list)
+    region: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """As JSON-able data."""

@@ -91,7 +91,7 @@ def surroundings(
     payload = b""
     if initializer is not None:
         names = Surroundings("", shipped).shipped_modules
-        payload = serialization.dump_initializer(initializer, tuple(initargs), names)
+        payload = bytes(serialization.dump_initializer(initializer, tuple(initargs), names))
     private = bool(shipped) or initializer is not None
     if private:
         key = f"job-{os.getpid()}-{next(_serial)}"

@@ -38,13 +38,16 @@ from goliath.actors.spec import INITIALIZER, WorkerSpec
 from goliath.actors.tidy import Housekeeper
 from goliath.clock import BootClock
 from goliath.record import record
+from goliath.transport.arena import Arena, open_region
 from goliath.transport.blocking import BlockingPipe
+from goliath.transport.exchange import Exchange
 from goliath.transport.messages import (
     DefineFunction,
     EndWait,
     Flush,
     ForgetFunction,
     Interrupt,
+    LetGo,
     Message,
     Origin,
     PatronLeft,
@@ -90,11 +93,15 @@ class Worker:
         page: Page,
         outputs: tuple[int, int],
         spec: WorkerSpec,
+        arena: Arena | None,
     ) -> None:
         self.node = spec.node
         self.worker = spec.worker
-        self._pipe = BlockingPipe(calls)
-        self._control = BlockingPipe(control)
+        self._exchange = None if arena is None else Exchange(arena)
+        if arena is not None:
+            open_region(arena.region(spec.region))
+        self._pipe = BlockingPipe(calls, self._exchange)
+        self._control = BlockingPipe(control, self._exchange)
         self._page = page
         self._clock = BootClock()
         self._functions: dict[str, Function] = {}
@@ -142,7 +149,17 @@ class Worker:
                     self.learn(message)
                 case _:
                     raise AssertionError(f"a worker cannot be sent {message!r}")
+            del message  # what it was lent goes with it
+            self._let_go()
         return 0
+
+    def _let_go(self) -> None:
+        """Tell of what was lent and is not looked at any more."""
+        if self._exchange is not None and self._exchange.borrowed:
+            with self._lock:
+                numbers = self._exchange.surplus()
+                if numbers:
+                    self._send_locked(LetGo(numbers))
 
     def _initialize(self) -> bool:
         message = self._pipe.receive()
@@ -423,6 +440,10 @@ class Worker:
                     continue
                 if message is None:
                     break
+                if isinstance(message, LetGo):
+                    if self._exchange is not None:
+                        self._exchange.taken_back(message.numbers)
+                    continue
                 if isinstance(message, RefEnded | PatronLeft):
                     if inside.on_told is not None:
                         inside.on_told(message)  # without the lock: it may call user code
@@ -570,9 +591,10 @@ def become_worker(
     page: Page,
     outputs: tuple[int, int],
     spec: WorkerSpec,
+    arena: Arena | None = None,
 ) -> int:
     """Be a worker until the Lieutenant has had enough; returns what to exit with."""
-    worker = Worker(calls, control, page, outputs, spec)
+    worker = Worker(calls, control, page, outputs, spec, arena)
     try:
         status = worker.serve(has_initializer=spec.has_initializer)
     except OSError:

@@ -10,7 +10,7 @@ gone, the workers live on, and its successor is told to guard them.
 
 Over `goliath.actors.rights` it is asked, and answers, with the descriptors in brackets::
 
-    {"fork": worker, "tag": ..., "spec": ...} [birth.FDS_PER_WORKER]
+    {"fork": worker, "tag": ..., "spec": ...} [birth.FDS_PER_WORKER, and the arena if it has one]
     {"preload": [module, ...]}
     {"guard": worker, "pid": ..., "tag": ..., "pidfds": 0 or 1} [pidfd]
 
@@ -137,7 +137,9 @@ class Zygote:
         self._fds.extend(fds)
         for request in self._records.feed(data):
             if "fork" in request:
-                self._fork(request, [self._fds.popleft() for _ in range(birth.FDS_PER_WORKER)])
+                spec = WorkerSpec.from_json(request["spec"])
+                count = birth.FDS_PER_WORKER + bool(spec.arena)
+                self._fork(request, spec, [self._fds.popleft() for _ in range(count)])
             elif "preload" in request:
                 for name in request["preload"]:
                     importlib.import_module(name)
@@ -145,9 +147,8 @@ class Zygote:
             else:
                 self._guard(request)
 
-    def _fork(self, request: dict[str, Any], fds: list[int]) -> None:
+    def _fork(self, request: dict[str, Any], spec: WorkerSpec, fds: list[int]) -> None:
         worker, tag = request["fork"], request["tag"]
-        spec = WorkerSpec.from_json(request["spec"])
         try:
             pid = os.fork()
         except OSError as exc:

@@ -13,13 +13,13 @@ from collections.abc import Iterator
 import orjson
 
 from goliath.errors import ProtocolError, SerializationError
-from goliath.transport.codec import Header, from_header, read_header, to_header
-from goliath.transport.messages import Lane, Message, Payload
+from goliath.transport.codec import Header, Lender, from_wire, read_header, to_wire
+from goliath.transport.messages import Lane, Message, Piece
 
 PART = "part"
 _BULK = Lane.BULK  # Python 3.11 takes 0.1 µs to find a member in its class
 
-Frame = tuple[bytes, Payload, int]
+Frame = tuple[bytes, Piece, int]
 """The JSON text of a header, without its last brace because a number and an acknowledgement
 are still to come; the payload; and how many bytes both have."""
 
@@ -30,9 +30,19 @@ class Outbox:
     Args:
         chunk_bytes: messages bigger than this are cut.
         message_max_bytes: bigger ones are refused, as the other end would.
+
+    Attributes:
+        lender: what need not be sent because the other end can look at it.
     """
 
-    __slots__ = ("_bulk", "_chunk_bytes", "_control", "_message_max_bytes", "waiting_bytes")
+    __slots__ = (
+        "_bulk",
+        "_chunk_bytes",
+        "_control",
+        "_message_max_bytes",
+        "lender",
+        "waiting_bytes",
+    )
 
     def __init__(self, *, chunk_bytes: int, message_max_bytes: int) -> None:
         self._chunk_bytes = chunk_bytes
@@ -40,6 +50,7 @@ class Outbox:
         self._control: deque[Frame] = deque()
         self._bulk: deque[Frame] = deque()
         self.waiting_bytes = 0
+        self.lender: Lender | None = None
 
     def put(self, message: Message) -> None:
         """Queue a message in its lane.
@@ -47,9 +58,9 @@ class Outbox:
         Raises:
             SerializationError: it is bigger than a message may be.
         """
-        text = orjson.dumps(to_header(message))
-        payload: Payload = getattr(message, "payload", b"")
-        size = len(text) + len(payload)
+        header, parts = to_wire(message, self.lender)
+        text = orjson.dumps(header)
+        size = len(text) + sum(map(len, parts))
         lane = self._bulk if message.lane is _BULK else self._control
         if size > self._message_max_bytes:
             raise SerializationError(
@@ -58,10 +69,10 @@ class Outbox:
                 "GOLIATH_MESSAGE_MAX_BYTES on both ends"
             )
         if size <= self._chunk_bytes:
-            lane.append((text[:-1], payload, size))
+            lane.append((text[:-1], parts[0] if len(parts) == 1 else b"".join(parts), size))
             self.waiting_bytes += size
             return
-        for part in _parts(message.lane, text, payload, self._chunk_bytes):
+        for part in _cut(message.lane, [text, *parts], self._chunk_bytes):
             lane.append(part)
             self.waiting_bytes += part[2]
 
@@ -85,23 +96,23 @@ class Outbox:
         self.drop_bulk()
 
 
-def _parts(lane: Lane, text: bytes, payload: Payload, chunk_bytes: int) -> Iterator[Frame]:
-    total = len(text) + len(payload)
-    for at in range(0, total, chunk_bytes):
-        piece = _cut(text, payload, at, min(at + chunk_bytes, total))
-        head = orjson.dumps({"t": PART, "l": lane, "h": len(text), "n": total, "at": at})
-        yield head[:-1], piece, len(head) + len(piece)
-
-
-def _cut(text: bytes, payload: Payload, start: int, end: int) -> Payload:
-    """A piece of the two, as if they were one string."""
-    border = len(text)
-    if start >= border:
-        return memoryview(payload)[start - border : end - border]
-    if end <= border:
-        return memoryview(text)[start:end]
-    # A copy of one chunk, which costs less than a frame for the header alone.
-    return b"".join((text[start:], memoryview(payload)[: end - border]))
+def _cut(lane: Lane, strings: list[Piece], chunk_bytes: int) -> Iterator[Frame]:
+    """These as if they were one string, cut into chunks. Only where two of them meet is a chunk
+    copied."""
+    total, border, at = sum(map(len, strings)), len(strings[0]), 0
+    chunk: list[memoryview] = []
+    room = min(chunk_bytes, total)
+    for string in strings:
+        view = memoryview(string)
+        while len(view):
+            chunk.append(view[:room])
+            view, room = view[room:], room - len(chunk[-1])
+            if not room:
+                piece = chunk[0] if len(chunk) == 1 else b"".join(chunk)
+                head = orjson.dumps({"t": PART, "l": lane, "h": border, "n": total, "at": at})
+                yield head[:-1], piece, len(head) + len(piece)
+                chunk, at = [], at + len(piece)
+                room = min(chunk_bytes, total - at)
 
 
 class Gatherer:
@@ -110,10 +121,11 @@ class Gatherer:
     Memory grows with what has arrived, not with what was announced: a length is only a claim.
     """
 
-    __slots__ = ("_gathered", "_header_bytes", "_limit", "_total")
+    __slots__ = ("_gathered", "_header_bytes", "_limit", "_total", "lender")
 
     def __init__(self, message_max_bytes: int) -> None:
         self._limit = message_max_bytes
+        self.lender: Lender | None = None
         self._gathered = bytearray()
         self._header_bytes = 0
         self._total = 0
@@ -153,4 +165,4 @@ class Gatherer:
         whole = memoryview(self._gathered)
         self._gathered = bytearray()
         header = read_header(whole[: self._header_bytes])
-        return from_header(header, whole[self._header_bytes :])
+        return from_wire(header, whole[self._header_bytes :], self.lender)

@@ -11,13 +11,47 @@ a batch must make sense even if the batch has not arrived yet.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import field
 from enum import IntEnum
 from typing import ClassVar
 
 from goliath.record import record
 
-Payload = bytes | bytearray | memoryview
+Piece = bytes | bytearray | memoryview
+
+
+class Bundle:
+    """A payload with big things beside it, each in memory of its own: none is copied to put them
+    behind one another.
+
+    Attributes:
+        main: what says what they mean.
+        pieces: those.
+    """
+
+    __slots__ = ("main", "pieces")
+
+    def __init__(self, main: Piece, pieces: Sequence[Piece]) -> None:
+        self.main = main
+        self.pieces = tuple(pieces)
+
+    def __len__(self) -> int:
+        return len(self.main) + sum(map(len, self.pieces))
+
+    def __repr__(self) -> str:
+        return f"<Bundle of {len(self.main)} bytes and {len(self.pieces)} pieces>"
+
+
+Payload = Piece | Bundle
+
+
+def parts_of(payload: Payload) -> tuple[Piece, tuple[Piece, ...]]:
+    """The payload without what is beside it, and that."""
+    if isinstance(payload, Bundle):
+        return payload.main, payload.pieces
+    return payload, ()
+
 
 Origin = list[int | str]
 """What a Commander calls the calls of a parcel: ``[job, parcel, task, number]``. The task id of
@@ -37,6 +71,18 @@ class Message:
 
     kind: ClassVar[str] = ""
     lane: ClassVar[Lane] = Lane.CONTROL
+    bundles: ClassVar[bool] = False  # whether there may be anything beside its payload
+
+
+# -- whoever shares memory --------------------------------------------------------------
+
+
+@record
+class LetGo(Message):
+    """The blocks of an arena that were lent under these numbers are not looked at any more."""
+
+    kind: ClassVar[str] = "let-go"
+    numbers: list[int]
 
 
 # -- Commander to Lieutenant ---------------------------------------------------------
@@ -50,7 +96,7 @@ class DefineFunction(Message):
     lane: ClassVar[Lane] = Lane.BULK
     digest: str
     name: str
-    payload: Payload = b""
+    payload: Piece = b""
 
 
 @record
@@ -85,7 +131,7 @@ class DefineEnvironment(Message):
     sys_path: list[str] = field(default_factory=list)
     initializer: bool = False
     node: str = ""
-    payload: Payload = b""
+    payload: Piece = b""
 
 
 @record
@@ -97,7 +143,7 @@ class FileData(Message):
     sha256: str
     offset: int
     size: int
-    payload: Payload = b""
+    payload: Piece = b""
 
 
 @record
@@ -134,6 +180,7 @@ class AssignBatch(Message):
     life, and its function, and what it takes of the node, are known there.
     """
 
+    bundles: ClassVar[bool] = True
     kind: ClassVar[str] = "assign"
     lane: ClassVar[Lane] = Lane.BULK
     batch: int
@@ -171,6 +218,7 @@ class DetachActor(Message):
     ``deposits`` are as in `AssignBatch`; the node keeps them for the other lives.
     """
 
+    bundles: ClassVar[bool] = True
     kind: ClassVar[str] = "detach"
     lane: ClassVar[Lane] = Lane.BULK
     batch: int
@@ -272,6 +320,7 @@ class EnvironmentFailed(Message):
     ended. The payload is then the outcome of its ``__init__``, if that has raised.
     """
 
+    bundles: ClassVar[bool] = True
     kind: ClassVar[str] = "environment-failed"
     lane: ClassVar[Lane] = Lane.BULK
     environment: str
@@ -291,6 +340,7 @@ class RangeDone(Message):
     under their keys, or, where the key is 0, their pickles are behind the outcomes in the payload.
     """
 
+    bundles: ClassVar[bool] = True
     kind: ClassVar[str] = "done"
     lane: ClassVar[Lane] = Lane.BULK
     batch: int
@@ -312,7 +362,7 @@ class DepositSent(Message):
     kind: ClassVar[str] = "deposit"
     lane: ClassVar[Lane] = Lane.BULK
     key: int
-    payload: Payload = b""
+    payload: Piece = b""
 
 
 @record
@@ -378,7 +428,7 @@ class Output(Message):
     stream: str
     function: str
     worker: int
-    payload: Payload = b""
+    payload: Piece = b""
 
 
 @record
@@ -425,6 +475,7 @@ class RunRange(Message):
     the payload; one that is lost has a size below 0. ``keep_over`` is as in `AssignBatch`.
     """
 
+    bundles: ClassVar[bool] = True
     kind: ClassVar[str] = "run"
     lane: ClassVar[Lane] = Lane.BULK
     serial: int
@@ -507,6 +558,7 @@ class Progress(Message):
     ``deposits`` are big results, ``[call, size]``, whose pickles are behind the outcomes.
     """
 
+    bundles: ClassVar[bool] = True
     kind: ClassVar[str] = "progress"
     lane: ClassVar[Lane] = Lane.BULK
     serial: int
@@ -567,7 +619,7 @@ class NestedFunction(Message):
     digest: str
     name: str
     refs: list[str]
-    payload: Payload = b""
+    payload: Piece = b""
 
 
 @record
@@ -599,7 +651,7 @@ class NestedCall(Message):
     refs: list[str]
     streaming: bool = False
     group: str = ""
-    payload: Payload = b""
+    payload: Piece = b""
 
 
 @record
@@ -617,7 +669,7 @@ class ItemMade(Message):
     index: int
     awaited: bool
     refs: list[str]
-    payload: Payload = b""
+    payload: Piece = b""
 
 
 @record
@@ -629,7 +681,7 @@ class StoreValue(Message):
     worker: int
     ref: str
     refs: list[str]
-    payload: Payload = b""
+    payload: Piece = b""
 
 
 @record
@@ -655,7 +707,7 @@ class ReportWait(Message):
     call: str
     refs: list[str]
     enough: int
-    payload: Payload = b""
+    payload: Piece = b""
 
 
 @record
@@ -718,7 +770,7 @@ class NestedActor(Message):
     spec: dict[str, object]
     arguments: list[list[str | int]]
     refs: list[str]
-    payload: Payload = b""
+    payload: Piece = b""
 
 
 @record
@@ -825,7 +877,7 @@ class RefEnded(Message):
     ref: str
     failed: bool
     deposit: int = 0
-    payload: Payload = b""
+    payload: Piece = b""
 
 
 @record

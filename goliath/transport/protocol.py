@@ -28,9 +28,9 @@ from goliath import errors
 from goliath.config import TransportConfig
 from goliath.core.session import Session
 from goliath.errors import ProtocolError
-from goliath.transport.codec import Header, from_header, pack_frame, pack_text, unpack_frame
+from goliath.transport.codec import Header, from_wire, pack_frame, pack_text, unpack_frame
 from goliath.transport.lanes import PART, Frame, Gatherer, Outbox
-from goliath.transport.messages import Message, Payload
+from goliath.transport.messages import Message, Piece
 
 VERSION = 1
 """Of this protocol; `handshake` refuses another one."""
@@ -240,7 +240,7 @@ class SessionProtocol:
 
     # -- in ----------------------------------------------------------------------------
 
-    def receive_frame(self, frame: Payload, now: float) -> Message | None:
+    def receive_frame(self, frame: Piece, now: float) -> Message | None:
         """Take a frame of the current link; the message it completes, if it does.
 
         Raises:
@@ -263,7 +263,7 @@ class SessionProtocol:
         try:
             if kind == PART:
                 return self._gatherer(header).add(header, payload)
-            return from_header(header, payload)
+            return from_wire(header, payload, self._outbox.lender)
         except ProtocolError as exc:
             # It arrived as it was sent, so sending it again would not help.
             raise SessionOver(exc) from exc

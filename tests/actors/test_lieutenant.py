@@ -18,11 +18,14 @@ from goliath.actors.process import ExitReport, ProcessEvents
 from goliath.actors.reception import Drain, SessionUp
 from goliath.actors.spec import INITIALIZER, WorkerSpec
 from goliath.actors.system import ActorSystem
+from goliath.actors.tenancy import Tenancy
 from goliath.actors.workshop import Workshop
 from goliath.config import TransportConfig
 from goliath.core.ids import SessionId, WorkerId
 from goliath.core.node import Node
 from goliath.transport import memory, messages as msg
+from goliath.transport.messages import Bundle
+from tests.actors.desks import flat
 from tests.actors.runtime import turns, until
 
 DATA = b"print('hello')\n"
@@ -101,7 +104,13 @@ class FakeNursery:
     async def start(self) -> None:
         self.starts += 1
 
-    def fork(self, worker: WorkerId, spec: WorkerSpec, events: ProcessEvents) -> FakeProcess:
+    def fork(
+        self,
+        worker: WorkerId,
+        spec: WorkerSpec,
+        events: ProcessEvents,
+        _tenancy: Tenancy | None = None,
+    ) -> FakeProcess:
         if self.fork_error is not None:
             raise self.fork_error
         self.processes.append(FakeProcess(worker, spec, events))
@@ -235,7 +244,13 @@ async def a_kept_result(commander: FakeCommander, worker: FakeProcess) -> int:
     range_ = worker.run()
     worker.say(
         msg.Progress(
-            range_.serial, 0, 1, 10, True, deposits=[[0, 5]], payload=b"outcomes" + b"value"
+            range_.serial,
+            0,
+            1,
+            10,
+            True,
+            deposits=[[0, 5]],
+            payload=Bundle(b"outcomes", [b"value"]),
         )
     )
     done = await commander.next(msg.RangeDone)
@@ -254,14 +269,14 @@ async def test_a_big_result_is_kept_given_to_calls_that_take_it_and_sent_when_it
         assert worker.run().keep_over == 4
         key = await a_kept_result(commander, worker)
         commander.say(
-            assign(2, hi=1, deposits=[[key, 5], [0, 2]], payload=b"callsab"),
+            assign(2, hi=1, deposits=[[key, 5], [0, 2]], payload=Bundle(b"calls", [b"ab"])),
             msg.FetchDeposit(key),
             msg.ForgetDeposits([key]),
         )
         assert await commander.next(msg.DepositSent) == msg.DepositSent(key, b"value")
         await until(lambda: len(worker.heard) == 3)
         range_ = worker.run()
-        assert (range_.deposits, range_.payload) == ([5, 2], b"callsvalueab")
+        assert (range_.deposits, flat(range_.payload)) == ([5, 2], b"callsvalueab")
         house.ref.tell(Drain())
         worker.do()
         await house.drained.wait()

@@ -1,0 +1,145 @@
+"""The arena of a session on its node, and the part that each of its workers has in it.
+
+Region 0 is the Lieutenant's, region 1 the Commander's if it is on this machine, and each further
+one a worker's for its results. A region is let to another worker when the one before is dead and
+nobody looks at its results any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+from goliath.transport.arena import Arena, close_region, moved, open_region
+from goliath.transport.exchange import Exchange
+from goliath.transport.messages import Bundle, DefineFunction, Payload, parts_of
+
+OURS, THEIRS, FIRST = 0, 1, 2
+"""Whose the regions are: the Lieutenant's, the Commander's, and those of workers from here on."""
+
+SPARE_REGIONS = 2  # for workers beside one for each slot: actors, and those that follow the dead
+
+
+class Estate:
+    """The arena of one session.
+
+    Args:
+        arena: it.
+    """
+
+    def __init__(self, arena: Arena) -> None:
+        self.arena = arena
+        self._region = arena.region(OURS)
+        self._vacant = list(range(FIRST, len(arena.limits)))
+
+    @classmethod
+    def make(cls, limit: int, slots: int) -> Estate | None:
+        """A new one, in which arguments may take so many bytes, and the results of all workers
+        together as many; None where that cannot be."""
+        if limit <= 0:
+            return None
+        workers = max(slots, 1) + SPARE_REGIONS
+        arena = Arena.make([limit, limit, *[limit // workers] * workers])
+        return None if arena is None else cls(arena)
+
+    @property
+    def limit(self) -> int:
+        """What it may take at most, nearly: arguments and results."""
+        return 2 * self.arena.limits[OURS]
+
+    def settled(self, payload: Payload) -> Payload:
+        """The payload, where the workers can look at what of it is big."""
+        main, pieces = parts_of(payload)
+        if not pieces:
+            return moved(main, self._region)
+        return Bundle(main, [moved(piece, self._region) for piece in pieces])
+
+    def settled_function(self, function: DefineFunction) -> DefineFunction:
+        """The same of a function with its static keywords."""
+        function.payload = moved(function.payload, self._region)
+        return function
+
+    def share(self) -> None:
+        """Let what is pickled in this process be written here at once."""
+        open_region(self._region)
+
+    def let(self) -> Tenancy | None:
+        """A part for a worker; None if there is none left."""
+        return Tenancy(self, self._vacant.pop()) if self._vacant else None
+
+    def vacate(self, region: int) -> None:
+        """Nobody looks at that part any more."""
+        self.arena.clear(region)
+        self._vacant.append(region)
+
+    def close(self) -> None:
+        """The session is over. What is looked at stays."""
+        close_region(self._region)
+        self.arena.close()
+
+
+class Tenancy:
+    """The part of one worker. It lives in the loop's thread.
+
+    Attributes:
+        arena: in which it is.
+        region: which.
+    """
+
+    def __init__(self, estate: Estate, region: int) -> None:
+        self.arena = estate.arena
+        self.region = region
+        self._estate = estate
+        self._exchange: Exchange | None = None
+        self._kicked = False
+        self._over = False
+
+    def begin(
+        self, loop: asyncio.AbstractEventLoop, let_go: Callable[[list[int]], None]
+    ) -> Exchange:
+        """The worker is being made.
+
+        Args:
+            loop: the running one.
+            let_go: tells the worker what nobody here looks at any more.
+        """
+        self._loop = loop
+        self._let_go = let_go
+        self._exchange = exchange = Exchange(self.arena, self._on_surplus)
+        return exchange
+
+    def _on_surplus(self) -> None:
+        """From a finalizer, in any thread: it takes no lock."""
+        if not self._kicked:
+            self._kicked = True
+            with suppress(RuntimeError):  # the loop is closed, and the worker gone
+                self._loop.call_soon_threadsafe(self._tell)
+
+    def _tell(self) -> None:
+        self._kicked = False
+        if self._exchange is None:
+            return
+        numbers = self._exchange.surplus()
+        if not self._over:
+            self._let_go(numbers)
+        elif not self._exchange.borrowed:
+            self._leave()
+
+    def taken_back(self, numbers: Iterable[int]) -> None:
+        """The worker does not look at these any more."""
+        if self._exchange is not None:
+            self._exchange.taken_back(numbers)
+
+    def end(self) -> None:
+        """The worker is dead."""
+        self._over = True
+        if self._exchange is not None:
+            self._exchange.close()
+            self._exchange.surplus()
+        if self._exchange is None or not self._exchange.borrowed:
+            self._leave()
+
+    def _leave(self) -> None:
+        self._exchange = None
+        self._estate.vacate(self.region)
