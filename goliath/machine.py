@@ -71,6 +71,13 @@ def _counter(file: Path, name: str) -> int | None:
     return next((int(line[len(name) :]) for line in lines if line.startswith(f"{name} ")), None)
 
 
+def boot_id() -> str:
+    """What tells this machine, as it runs now, from all others; empty if that cannot be told."""
+    with suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return ""
+
+
 def hide_memory() -> None:
     """Keep other processes of this user, and core dumps, out of this process's memory: there are
     secrets in it. What it starts is not hidden. Linux only; elsewhere nothing happens."""

@@ -20,13 +20,19 @@ from goliath.actors.deposits import DEPOSIT_BYTES, Deposit, Deposits, gathered, 
 from goliath.actors.deputies import Deputies
 from goliath.actors.filesending import Way, send_files
 from goliath.actors.glimpse import call_given
+from goliath.actors.neighbours import Guest, soon_in
 from goliath.actors.obituary import obituary
 from goliath.actors.outcomes import Setback, Where
 from goliath.actors.portal import Poster
 from goliath.actors.postmortem import Report
 from goliath.actors.ref import AskableRef
 from goliath.actors.remoting import Inbound, RemoteRef
-from goliath.actors.scrutiny import are_calls, are_deposits, are_ranges, are_strings
+from goliath.actors.scrutiny import (
+    are_calls,
+    are_deposits,
+    are_ranges,
+    are_strings,
+)
 from goliath.actors.shipping import Shipping
 from goliath.actors.sightings import Enquiries, Then
 from goliath.actors.surroundings import ShippedFile
@@ -90,6 +96,7 @@ class _Node:
     status: msg.Status | None = None
     draining: bool = False
     way: Way = field(default_factory=Way)
+    guest: Guest | None = None  # unless it is embedded
 
 
 class CommanderActor(Actor):
@@ -227,6 +234,8 @@ class CommanderActor(Actor):
         for node in self._nodes.values():
             node.ref.channel.close()
             node.deposits.lose("its Commander was closed")
+            if node.guest is not None:
+                node.guest.close()
 
     # -- nodes -------------------------------------------------------------------------
 
@@ -245,6 +254,8 @@ class CommanderActor(Actor):
                 writable=lambda: desk.NodeWritable(node_id),
             )
         )
+        if not up.embedded:
+            node.guest = Guest(up.channel, soon_in(asyncio.get_running_loop()))
         self._on_nodes(up)
         self._decide(ev.NodeJoined(node_id, up.slots, up.resources, up.rtt_s))
 
@@ -252,6 +263,8 @@ class CommanderActor(Actor):
         node = self._nodes.pop(node_id, None)
         if node is not None:
             node.way.end()
+            if node.guest is not None:
+                node.guest.close()
             self._deputies.node_left(node_id)
             self._enquiries.node_left(node_id)
             self._troubles[node.up.address] = str(down.error or "it ended the session")
@@ -395,6 +408,9 @@ class CommanderActor(Actor):
                     self._enquiries.answered(node.id, said)
                 except ProtocolError as exc:
                     return self._accuse(node, str(exc))
+            case msg.LetGo() | msg.ArenaGiven():
+                if node.guest is not None:
+                    node.guest.hear(said)
             case msg.Status():
                 node.status = said
             case msg.Draining():
@@ -543,6 +559,8 @@ class CommanderActor(Actor):
         node = self._nodes[command.node]
         job = self._jobs[command.job]
         deposits, payload = gathered(parcel.deposits, node.id, parcel.payload)
+        if node.guest is not None:
+            payload = node.guest.settled(payload)
         options: JobOptions = job.options
         if not job.resident:
             self._define(node, job)
@@ -591,12 +609,11 @@ class CommanderActor(Actor):
     def _define(node: _Node, job: desk.OpenJob) -> None:
         """Tell a node of what a job needs, if it has not heard of it."""
         if job.function.digest not in node.functions:
-            node.functions.add(job.function.digest, len(job.function.payload))
-            node.ref.tell(
-                msg.DefineFunction(
-                    job.function.digest, job.function.name, payload=job.function.payload
-                )
-            )
+            function, payload = job.function, job.function.payload
+            node.functions.add(function.digest, len(payload))
+            if node.guest is not None:
+                payload = node.guest.moved(payload)
+            node.ref.tell(msg.DefineFunction(function.digest, function.name, payload))
         if job.surroundings.key not in node.environments:
             node.environments.add(job.surroundings.key)
             node.ref.tell(job.surroundings.message(node.id, same_machine=node.up.embedded))

@@ -7,6 +7,7 @@ only the mind knows whether a dead one has to be replaced.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from collections import deque
@@ -16,6 +17,7 @@ from typing import Any, assert_never
 
 from goliath.actors.actor import Actor
 from goliath.actors.children import WorkerChild, ZygoteChild
+from goliath.actors.neighbours import Host, soon_in
 from goliath.actors.nursery import Nursery
 from goliath.actors.page import PageState
 from goliath.actors.postmortem import Report
@@ -72,6 +74,7 @@ class _Session:
     detaching: dict[tuple[BatchId, Attempt], Lodger] = field(default_factory=dict)
     shelf: Shelf = field(default_factory=Shelf)
     estate: Estate | None = None
+    host: Host | None = None
 
 
 @record
@@ -210,8 +213,7 @@ class LieutenantActor(Actor):
         """See `Actor.stopping`."""
         for session in self._sessions.values():
             session.ref.channel.close()
-            if session.estate is not None:
-                session.estate.close()
+            self._unfurnish(session)
 
     # -- sessions ----------------------------------------------------------------------
 
@@ -234,14 +236,23 @@ class LieutenantActor(Actor):
         """Give it an arena: half of what is left for all, so that there is some for the next."""
         taken = sum(s.estate.limit for s in self._sessions.values() if s.estate is not None)
         session.estate = Estate.make((self._arena_bytes - taken) // 2, self._mind.slots)
-        if session.estate is not None and self._shares:
+        if not self._shares:
+            soon = soon_in(asyncio.get_running_loop())
+            session.host = Host(session.estate, session.ref.channel, soon)
+        elif session.estate is not None:
             session.estate.share()
+
+    @staticmethod
+    def _unfurnish(session: _Session) -> None:
+        if session.estate is not None:
+            session.estate.close()  # first: what the Commander was lent is not written any more
+        if session.host is not None:
+            session.host.close()
 
     def _on_session_down(self, session_id: SessionId) -> None:
         session = self._sessions.pop(session_id, None)
         if session is not None:
-            if session.estate is not None:
-                session.estate.close()
+            self._unfurnish(session)
             self.decide(nd.SessionClosed(session_id))
             self._premises.close(session_id)
             self._forget_patron(session_id)
@@ -299,6 +310,9 @@ class LieutenantActor(Actor):
                 self.decide(nd.ResidentKillArrived(session_id, environment, restart))
             case msg.AskActors():
                 session.ref.tell(msg.Actors(said.request, self._actors(session_id, said)))
+            case msg.LetGo() | msg.ProposeArena() | msg.ArenaMapped():
+                if session.host is not None:
+                    session.host.hear(said)
             case msg.AskStatus():
                 busy, queued, processes = self._mind.load()
                 slots, used = self._mind.slots, self._mind.used()

@@ -11,9 +11,9 @@ import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-from goliath.transport.arena import Arena, close_region, moved, open_region
+from goliath.transport.arena import Arena, close_region, moved, open_region, settled
 from goliath.transport.exchange import Exchange
-from goliath.transport.messages import Bundle, DefineFunction, Payload, parts_of
+from goliath.transport.messages import DefineFunction, Payload
 
 OURS, THEIRS, FIRST = 0, 1, 2
 """Whose the regions are: the Lieutenant's, the Commander's, and those of workers from here on."""
@@ -31,6 +31,7 @@ class Estate:
     def __init__(self, arena: Arena) -> None:
         self.arena = arena
         self._region = arena.region(OURS)
+        self.closed = False
         self._vacant = list(range(FIRST, len(arena.limits)))
 
     @classmethod
@@ -50,10 +51,7 @@ class Estate:
 
     def settled(self, payload: Payload) -> Payload:
         """The payload, where the workers can look at what of it is big."""
-        main, pieces = parts_of(payload)
-        if not pieces:
-            return moved(main, self._region)
-        return Bundle(main, [moved(piece, self._region) for piece in pieces])
+        return settled(payload, self._region)
 
     def settled_function(self, function: DefineFunction) -> DefineFunction:
         """The same of a function with its static keywords."""
@@ -70,11 +68,12 @@ class Estate:
 
     def vacate(self, region: int) -> None:
         """Nobody looks at that part any more."""
-        self.arena.clear(region)
+        self.arena.clear(region)  # unless the session is over: then a Commander may look at it
         self._vacant.append(region)
 
     def close(self) -> None:
         """The session is over. What is looked at stays."""
+        self.closed = True
         close_region(self._region)
         self.arena.close()
 
@@ -121,6 +120,8 @@ class Tenancy:
         if self._exchange is None:
             return
         numbers = self._exchange.surplus()
+        if self._estate.closed:
+            return  # a Commander may look at it still, and so its worker must not write there again
         if not self._over:
             self._let_go(numbers)
         elif not self._exchange.borrowed:

@@ -28,7 +28,7 @@ from weakref import finalize
 
 from goliath.config import KIB, MIB
 from goliath.core.allotment import GRAIN, Allotment
-from goliath.transport.messages import Piece
+from goliath.transport.messages import Bundle, Payload, Piece
 
 WORTH_BYTES = 64 * KIB
 """Smaller buffers travel within the message. To copy them takes 10 µs; to lend a block and hear
@@ -87,17 +87,21 @@ class Arena:
 
     @classmethod
     def join(cls, fd: int, limits: Sequence[int]) -> Arena:
-        """One that another process has made.
+        """One that another process has made. If it is none, its descriptor is closed.
 
         Raises:
             ForeignArenaError: it could shrink beneath its readers, or has another size.
             OSError: it cannot be mapped.
         """
-        if not limits or min(limits) <= 0 or any(limit % GRAIN for limit in limits):
-            raise ForeignArenaError(f"an arena of {limits}")
-        if os.fstat(fd).st_size != sum(limits) or fcntl.fcntl(fd, _GET_SEALS) != _SEALS:
-            raise ForeignArenaError("an arena of another size, or one that may shrink")
-        return cls(fd, limits)
+        try:
+            if not limits or min(limits) <= 0 or any(limit % GRAIN for limit in limits):
+                raise ForeignArenaError(f"an arena of {limits}")
+            if os.fstat(fd).st_size != sum(limits) or fcntl.fcntl(fd, _GET_SEALS) != _SEALS:
+                raise ForeignArenaError("an arena of another size, or one that may shrink")
+            return cls(fd, limits)
+        except BaseException:
+            os.close(fd)
+            raise
 
     def borrowed(self, offset: int, size: int) -> memoryview:
         """A block in somebody else's region.
@@ -282,6 +286,13 @@ def close_region(region: Region) -> None:
     region.close()
     with suppress(ValueError):
         _regions.remove(region)
+
+
+def settled(payload: Payload, region: Region) -> Payload:
+    """The payload, what of it is big in the region, as far as there is room."""
+    if isinstance(payload, Bundle):
+        return Bundle(payload.main, [moved(piece, region) for piece in payload.pieces])
+    return moved(payload, region)
 
 
 def moved_anywhere(payload: Piece) -> Piece:

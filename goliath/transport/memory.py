@@ -14,7 +14,7 @@ from collections import deque
 from goliath.config import TransportConfig
 from goliath.errors import LocalError
 from goliath.transport.channel import Receiver
-from goliath.transport.codec import from_wire, pack_header, to_wire, unpack_frame
+from goliath.transport.codec import Lender, from_wire, pack_header, to_wire, unpack_frame
 from goliath.transport.messages import Message
 
 
@@ -79,6 +79,9 @@ class MemoryChannel:
             peer._put(message)
             if peer._inbox_bytes > self._capacity_bytes:
                 self._congested = True
+
+    def share(self, lender: Lender, *, lends: bool) -> None:
+        """See `Channel.share`. What passes by reference need not be lent."""
 
     @property
     def congested(self) -> bool:

@@ -85,6 +85,32 @@ class LetGo(Message):
     numbers: list[int]
 
 
+@record
+class ProposeArena(Message):
+    """From the Commander: if you are on this machine, put the arena of our session and the
+    ``secret`` into the letterbox of this ``name``. Answered by `ArenaGiven`."""
+
+    kind: ClassVar[str] = "propose-arena"
+    boot_id: str
+    name: str
+    secret: str
+
+
+@record
+class ArenaGiven(Message):
+    """It is in the letterbox. ``limits`` are the bytes of its regions; none: it is not."""
+
+    kind: ClassVar[str] = "arena-given"
+    limits: list[int]
+
+
+@record
+class ArenaMapped(Message):
+    """The Commander has mapped it, and can be lent what is in it."""
+
+    kind: ClassVar[str] = "arena-mapped"
+
+
 # -- Commander to Lieutenant ---------------------------------------------------------
 
 

@@ -28,7 +28,14 @@ from goliath import errors
 from goliath.config import TransportConfig
 from goliath.core.session import Session
 from goliath.errors import ProtocolError
-from goliath.transport.codec import Header, from_wire, pack_frame, pack_text, unpack_frame
+from goliath.transport.codec import (
+    Header,
+    Lender,
+    from_wire,
+    pack_frame,
+    pack_text,
+    unpack_frame,
+)
 from goliath.transport.lanes import PART, Frame, Gatherer, Outbox
 from goliath.transport.messages import Message, Piece
 
@@ -83,6 +90,7 @@ class SessionProtocol:
         self._gatherers: tuple[Gatherer, ...] = tuple(
             Gatherer(config.message_max_bytes) for _ in range(2)
         )
+        self._lender: Lender | None = None
         self._urgent: deque[Header] = deque()
         self._again: deque[tuple[int, Frame]] = deque()
         self._linked = False
@@ -174,6 +182,14 @@ class SessionProtocol:
         if self._session.unacked_bytes + self._outbox.waiting_bytes > self._unacked_max_bytes:
             self.congested = True
 
+    def share(self, lender: Lender, *, lends: bool) -> None:
+        """See `Channel.share`."""
+        self._lender = lender
+        for gatherer in self._gatherers:
+            gatherer.lender = lender
+        if lends:
+            self._outbox.lender = lender
+
     def leave(self, *, hurry: bool = False) -> None:
         """Say goodbye after what was sent; with ``hurry`` unsent bulk is dropped first."""
         self._leaving = True
@@ -263,7 +279,7 @@ class SessionProtocol:
         try:
             if kind == PART:
                 return self._gatherer(header).add(header, payload)
-            return from_wire(header, payload, self._outbox.lender)
+            return from_wire(header, payload, self._lender)
         except ProtocolError as exc:
             # It arrived as it was sent, so sending it again would not help.
             raise SessionOver(exc) from exc

@@ -167,9 +167,10 @@ async def test_a_node_is_told_of_function_and_environment_once_before_their_firs
         job, owner = house.job()
         house.submit(job, 0)
         house.submit(job, 3)
-        await until(lambda: len(node.heard) == 4)
+        await until(lambda: len(node.heard) == 5)
         kinds = [type(message) for message in node.heard]
         assert kinds == [
+            msg.ProposeArena,
             msg.DefineFunction,
             msg.DefineEnvironment,
             msg.AssignBatch,

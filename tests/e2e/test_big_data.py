@@ -6,15 +6,18 @@ import gc
 import os
 import random
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
 import goliath
+from benchmarks import procs
 from goliath import Commander, WorkerCrashedError, remote
 from goliath.actors.tenancy import Estate
+from goliath.transport import arena
+from tests.lieutenants import Lieutenant
 from tests.processes import until
 
 pytestmark = pytest.mark.slow
@@ -147,7 +150,7 @@ def test_a_worker_that_is_killed_leaves_nothing_taken(commander: Commander):
 
     with pytest.raises(WorkerCrashedError):
         commander.run(keep_and_die, [{"array": numbers(1)}], max_retries=0)
-    until(lambda: used(commander) == 0, "the dead look at nothing")
+    until(lambda: used(commander) == 0, 10.0, "the dead look at nothing")
     assert commander.run(np.sum, [(numbers(2),)]) == [int(numbers(2).sum())]
 
 
@@ -181,9 +184,9 @@ def test_what_is_put_and_dropped_leaves_nothing(commander: Commander):
 def test_what_was_put_is_there_once_however_many_calls_take_it(commander: Commander):
     ref = commander.put(np.ones(MIB))  # before there is a node: it moves when it is needed
     assert [r.result() for r in [commander.submit(np.sum, ref) for _ in range(20)]] == [MIB] * 20
-    until(lambda: 8 * MIB <= used(commander) < 9 * MIB, "one of it is there")
+    until(lambda: 8 * MIB <= used(commander) < 9 * MIB, 10.0, "one of it is there")
     del ref
-    until(lambda: used(commander) == 0, "nobody has it any more")
+    until(lambda: used(commander) == 0, 10.0, "nobody has it any more")
 
 
 def test_static_arrays_are_there_once(commander: Commander):
@@ -195,6 +198,66 @@ def test_static_arrays_are_there_once(commander: Commander):
     want = [float(n * MIB) for n in range(20)]
     assert commander.run(scaled, rows, static={"table": table}) == want
     assert used(commander) < 2 * table.nbytes
+
+
+def made(seed: int) -> Any:
+    return numbers(seed)
+
+
+@pytest.fixture
+def neighbour(node: Lieutenant) -> Iterator[Commander]:
+    """A Commander with a Lieutenant that is another process of this machine."""
+    with Commander([node.address]) as commander:
+        commander.run(len, [("warm",)])
+        until(lambda: len(arena._regions) == 1, 10.0, "the arena is shared")
+        yield commander
+
+
+def test_on_one_machine_no_array_goes_through_the_session(neighbour: Commander, node: Lieutenant):
+    before = procs.passed_bytes(node.port)
+    arrays = [numbers(n, 4 * MIB) for n in range(10)]
+    back = neighbour.run(np.sort, [(array,) for array in arrays])
+    assert all(np.array_equal(np.sort(a), b) for a, b in zip(arrays, back, strict=True))
+    assert neighbour.submit(made, 3).result().sum() == numbers(3).sum(), "nor what a node keeps"
+    assert procs.passed_bytes(node.port) - before < MIB
+    del back
+    until(lambda: arena._regions[0].used_bytes == 0, 10.0, "and nothing is left of them")
+
+
+def test_on_one_machine_a_result_outlives_its_node(neighbour: Commander, node: Lieutenant):
+    dice, held = random.Random(5), {}
+    for turn in range(4):
+        seeds = [10 * turn + n for n in range(10)]
+        held |= dict(zip(seeds, neighbour.run(made, [{"seed": s} for s in seeds]), strict=True))
+        for seed in dice.sample(sorted(held), 5):
+            del held[seed]
+    node.kill()
+    until(lambda: not arena._regions, 10.0, "the session is over")
+    assert all(np.array_equal(array, numbers(seed)) for seed, array in held.items())
+
+
+def test_two_nodes_of_one_machine_have_an_arena_each(lieutenant: Callable[..., Lieutenant]):
+    nodes = [lieutenant(1), lieutenant(1)]
+    with Commander([node.address for node in nodes]) as commander:
+        commander.run(len, [("warm",)] * 4)
+        until(lambda: len(arena._regions) == 2, 10.0, "both are shared")
+        before = procs.passed_bytes(*(node.port for node in nodes))
+        arrays = [numbers(n, 4 * MIB) for n in range(12)]
+        got = commander.run(np.sum, [(array,) for array in arrays])
+        assert got == [array.sum() for array in arrays]
+        assert procs.passed_bytes(*(node.port for node in nodes)) - before < MIB
+    assert arena._regions == []
+
+
+def test_a_node_that_shares_nothing_is_sent_all(lieutenant: Callable[..., Lieutenant]):
+    node = lieutenant(1, env={"GOLIATH_ARENA_BYTES": "0"})
+    with Commander([node.address]) as commander:
+        arrays = [numbers(n, 4 * MIB) for n in range(4)]
+        back = commander.run(np.flip, [(array,) for array in arrays])
+        assert all(np.array_equal(a[::-1], b) for a, b in zip(arrays, back, strict=True))
+        ref = commander.put(arrays[0])
+        assert commander.submit(np.sum, ref).result() == arrays[0].sum()
+    assert arena._regions == []
 
 
 @pytest.mark.parametrize("limit", ["0", str(4 * MIB)])
@@ -252,20 +315,26 @@ def total(array: Any) -> int:
     return int(array.sum())
 
 
-def test_coroutines_and_calls_of_calls_take_arrays_too(commander: Commander):
+def test_coroutines_take_arrays_too(commander: Commander):
     async def waiting(array: Any) -> int:
         import asyncio
 
         await asyncio.sleep(0)
         return int(array.sum())
 
-    def outer(array: Any) -> tuple[int, int]:
-        import goliath
+    array = numbers(9)
+    assert commander.run(waiting, [{"array": array}] * 5) == [int(array.sum())] * 5
 
+
+def test_calls_of_calls_take_arrays_too():
+    @remote
+    def outer(array: Any) -> tuple[int, int]:
         ref = goliath.put(array)
         return goliath.get(total.remote(array)), goliath.get(total.remote(ref))
 
-    array = numbers(9)
-    want = int(array.sum())
-    assert commander.run(waiting, [{"array": array}] * 5) == [want] * 5
-    assert commander.run(outer, [{"array": array}]) == [(want, want)]
+    goliath.init(workers=2)
+    try:
+        array = numbers(9)
+        assert goliath.get(outer.remote(array)) == (array.sum(), array.sum())
+    finally:
+        goliath.shutdown()

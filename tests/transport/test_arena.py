@@ -157,10 +157,10 @@ def test_an_arena_that_could_shrink_beneath_its_readers_is_not_mapped():
     os.truncate(fd, MIB)
     try:
         with pytest.raises(ForeignArenaError, match="may shrink"):
-            Arena.join(fd, [MIB])
+            Arena.join(os.dup(fd), [MIB])
         for limits in ([], [-MIB], [5], [MIB, MIB]):
             with pytest.raises(ForeignArenaError):
-                Arena.join(fd, limits)
+                Arena.join(os.dup(fd), limits)
     finally:
         os.close(fd)
 
