@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 
+from goliath.actors.cooling import Cooling
 from goliath.actors.scrutiny import are_numbers
 from goliath.actors.tenancy import THEIRS, Estate
 from goliath.machine import boot_id
@@ -124,6 +125,7 @@ class Guest(_Neighbour):
     def __init__(self, channel: Channel, soon: Soon) -> None:
         super().__init__(channel, soon)
         self._region: Region | None = None
+        self._cooling: Cooling | None = None
         self._letterbox: Letterbox | None = None
         here = boot_id()
         if here:
@@ -137,6 +139,8 @@ class Guest(_Neighbour):
         """What the Lieutenant says about it."""
         if isinstance(said, msg.LetGo):
             self.taken_back(said.numbers)
+            if self._cooling is not None:
+                self._cooling.begin()
         else:
             self._on_given(said.limits)
 
@@ -153,6 +157,7 @@ class Guest(_Neighbour):
                 self._channel.share(self._exchange, lends=True)
                 self._channel.send(msg.ArenaMapped())
                 open_region(region)
+                self._cooling = Cooling(region)
         except (ForeignArenaError, OSError, IndexError):
             return  # all goes through the session, as between machines
         finally:
@@ -173,6 +178,8 @@ class Guest(_Neighbour):
             self._letterbox = None
         if self._region is not None:
             close_region(self._region)
+            if self._cooling is not None:
+                self._cooling.end()
             self._region.arena.close()
         if self._exchange is not None:
             self._exchange.close()

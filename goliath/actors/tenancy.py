@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
+from goliath.actors.cooling import Cooling
 from goliath.transport.arena import Arena, close_region, moved, open_region, settled
 from goliath.transport.exchange import Exchange
 from goliath.transport.messages import DefineFunction, Payload
@@ -22,7 +23,7 @@ SPARE_REGIONS = 2  # for workers beside one for each slot: actors, and those tha
 
 
 class Estate:
-    """The arena of one session.
+    """The arena of one session. It lives in the loop's thread.
 
     Args:
         arena: it.
@@ -31,6 +32,7 @@ class Estate:
     def __init__(self, arena: Arena) -> None:
         self.arena = arena
         self._region = arena.region(OURS)
+        self.cooling = Cooling(self._region)
         self.closed = False
         self._vacant = list(range(FIRST, len(arena.limits)))
 
@@ -73,6 +75,7 @@ class Estate:
 
     def close(self) -> None:
         """The session is over. What is looked at stays."""
+        self.cooling.end()
         self.closed = True
         close_region(self._region)
         self.arena.close()
@@ -131,6 +134,7 @@ class Tenancy:
         """The worker does not look at these any more."""
         if self._exchange is not None:
             self._exchange.taken_back(numbers)
+            self._estate.cooling.begin()
 
     def end(self) -> None:
         """The worker is dead."""

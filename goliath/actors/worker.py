@@ -38,7 +38,7 @@ from goliath.actors.spec import INITIALIZER, WorkerSpec
 from goliath.actors.tidy import Housekeeper
 from goliath.clock import BootClock
 from goliath.record import record
-from goliath.transport.arena import Arena, open_region
+from goliath.transport.arena import WARM_S, Arena, open_region
 from goliath.transport.blocking import BlockingPipe
 from goliath.transport.exchange import Exchange
 from goliath.transport.messages import (
@@ -98,8 +98,9 @@ class Worker:
         self.node = spec.node
         self.worker = spec.worker
         self._exchange = None if arena is None else Exchange(arena)
-        if arena is not None:
-            open_region(arena.region(spec.region))
+        self._region_of_results = None if arena is None else arena.region(spec.region)
+        if self._region_of_results is not None:
+            open_region(self._region_of_results)
         self._pipe = BlockingPipe(calls, self._exchange)
         self._control = BlockingPipe(control, self._exchange)
         self._page = page
@@ -434,9 +435,10 @@ class Worker:
         try:
             while True:
                 try:
-                    message = self._control.receive(INTERRUPT_AGAIN_S if self._strike else None)
+                    message = self._control.receive(self._patience())
                 except TimeoutError:
                     self._signal()
+                    self._cool()
                     continue
                 if message is None:
                     break
@@ -456,6 +458,17 @@ class Worker:
             traceback.print_exc()
             os._exit(os.EX_SOFTWARE)
         os._exit(0)
+
+    def _patience(self) -> float | None:
+        """How long to wait for an order."""
+        if self._strike:
+            return INTERRUPT_AGAIN_S
+        region = self._region_of_results
+        return WARM_S if region is not None and region.is_warm else None
+
+    def _cool(self) -> None:
+        if self._region_of_results is not None and not self._strike:
+            self._region_of_results.cool()
 
     def _obey(self, message: Message) -> None:
         match message:

@@ -34,8 +34,15 @@ WORTH_BYTES = 64 * KIB
 """Smaller buffers travel within the message. To copy them takes 10 µs; to lend a block and hear
 that it is free again takes as long, and a message."""
 
+MOVED_BYTES = MIB
+"""Bytes that are in the heap, and not in pieces, are moved to the arena from so many on: a smaller
+frame is written to a socket in the same time."""
+
 WARM_BYTES = 1024 * MIB
 """What a region keeps of memory that nobody uses: cold memory costs ten times a copy."""
+
+WARM_S = 10.0
+"""... and for how long, once nobody takes any."""
 
 _COPIED_AT_ONCE = 4 * MIB  # other threads get the GIL in between
 _SEALS = 0x07  # F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW
@@ -150,6 +157,7 @@ class Region:
         _at_end(self, _unmap, self._address, self._limit)
         self._allotment = Allotment(self._limit)
         self._backed = 0  # bytes from the start that the kernel has set aside
+        self._idle = False  # nothing was taken since it was last looked at
         self._given: deque[int] = deque()  # by finalizers, which may take no lock
         self._lock = threading.RLock()
         self._busy = False
@@ -187,6 +195,7 @@ class Region:
 
     def _taken(self, size: int) -> int | None:
         self._collect()
+        self._idle = False
         at = self._allotment.take(size)
         if at is None or self._back(self._allotment.end_of(at)):
             return at
@@ -197,9 +206,30 @@ class Region:
         while self._given:
             self._allotment.give(self._given.popleft())
         kept = max(self._allotment.top, WARM_BYTES)
-        if self._backed > 2 * kept and not self.closed:
-            _punch(self.arena.fd, self._start + kept, self._backed - kept)
-            self._backed = kept
+        if self._backed > 2 * kept:
+            self._keep(kept)
+
+    def _keep(self, size: int) -> None:
+        """Give the memory from there on back to the system."""
+        if not self.closed:
+            _punch(self.arena.fd, self._start + size, self._backed - size)
+            self._backed = size
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether it keeps memory that nobody uses."""
+        return self._backed > self._allotment.top or bool(self._given)
+
+    def cool(self) -> None:
+        """To be called every `WARM_S` seconds while it is warm: if nobody takes anything any more,
+        it gives back what it keeps."""
+        with self._lock:
+            if self._busy:
+                return
+            self._collect()
+            if self._idle and self._backed > self._allotment.top:
+                self._keep(self._allotment.top)
+            self._idle = True
 
     def _back(self, end: int) -> bool:
         """Have the kernel set memory aside up to there; whether it does."""
@@ -292,16 +322,17 @@ def settled(payload: Payload, region: Region) -> Payload:
     """The payload, what of it is big in the region, as far as there is room."""
     if isinstance(payload, Bundle):
         return Bundle(payload.main, [moved(piece, region) for piece in payload.pieces])
-    return moved(payload, region)
+    return payload if len(payload) < MOVED_BYTES else moved(payload, region)
+
+
+def settled_anywhere(payload: Payload) -> Payload:
+    """`settled` in some region of this process, if there is any."""
+    return settled(payload, _regions[0]) if _regions else payload
 
 
 def moved_anywhere(payload: Piece) -> Piece:
     """It in some region, unless it is in one, or there is no room."""
-    for region in _regions:
-        if is_block(payload):
-            break
-        payload = moved(payload, region)
-    return payload
+    return payload if is_block(payload) or not _regions else moved(payload, _regions[0])
 
 
 def room_for(size: int) -> memoryview:

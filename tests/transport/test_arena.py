@@ -132,6 +132,26 @@ def test_what_nobody_uses_is_kept_warm_within_bounds(monkeypatch: pytest.MonkeyP
     arenas.copy_into(block, 0, memoryview(bytes(2 * MIB)))
 
 
+def test_what_was_idle_for_long_keeps_nothing():
+    region = a_region(8 * MIB)
+    held, block = region.take(MIB), region.take(2 * MIB)
+    assert not region.is_warm
+    del block
+    assert region.is_warm
+    region.cool()
+    assert os.fstat(region.arena.fd).st_blocks * 512 == 3 * MIB, "somebody has just taken some"
+    region.cool()
+    assert os.fstat(region.arena.fd).st_blocks * 512 == MIB
+    assert not region.is_warm
+    del held
+    region.cool()
+    region.cool()
+    assert os.fstat(region.arena.fd).st_blocks == 0
+    block = region.take(MIB)
+    assert block is not None
+    arenas.copy_into(block, 0, memoryview(bytes(MIB)))
+
+
 def test_what_is_closed_gives_no_block_and_keeps_those_that_it_gave():
     region = a_region()
     block = region.take(KIB)
