@@ -235,7 +235,7 @@ class LieutenantActor(Actor):
     def _furnish(self, session: _Session) -> None:
         """Give it an arena: half of what is left for all, so that there is some for the next."""
         taken = sum(s.estate.limit for s in self._sessions.values() if s.estate is not None)
-        session.estate = Estate.make((self._arena_bytes - taken) // 2, self._mind.slots)
+        session.estate = Estate.make((self._arena_bytes - taken) // 4, self._mind.slots)
         if not self._shares:
             soon = soon_in(asyncio.get_running_loop())
             session.host = Host(session.estate, session.ref.channel, soon)

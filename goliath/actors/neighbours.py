@@ -16,6 +16,7 @@ from goliath.actors.tenancy import THEIRS, Estate
 from goliath.machine import boot_id
 from goliath.transport import messages as msg
 from goliath.transport.arena import (
+    WORTH_BYTES,
     ForeignArenaError,
     Region,
     close_region,
@@ -26,6 +27,7 @@ from goliath.transport.arena import (
 from goliath.transport.channel import Channel
 from goliath.transport.exchange import Exchange
 from goliath.transport.handover import Letterbox, put_in
+from goliath.transport.malloc import keep_freed_memory
 from goliath.transport.messages import Payload, Piece
 
 Soon = Callable[[Callable[[], None]], None]
@@ -165,7 +167,11 @@ class Guest(_Neighbour):
 
     def settled(self, payload: Payload) -> Payload:
         """The payload, where the Lieutenant can look at what of it is big."""
-        return payload if self._region is None else settled(payload, self._region)
+        if self._region is not None:
+            return settled(payload, self._region)
+        if len(payload) > WORTH_BYTES:
+            keep_freed_memory()  # only here: it is the user's process
+        return payload
 
     def moved(self, payload: Piece) -> Piece:
         """The same of what is in one piece."""

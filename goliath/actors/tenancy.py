@@ -8,10 +8,11 @@ nobody looks at its results any more.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 
 from goliath.actors.cooling import Cooling
+from goliath.actors.scrutiny import are_numbers
 from goliath.transport.arena import Arena, close_region, moved, open_region, settled
 from goliath.transport.exchange import Exchange
 from goliath.transport.messages import DefineFunction, Payload
@@ -130,9 +131,9 @@ class Tenancy:
         elif not self._exchange.borrowed:
             self._leave()
 
-    def taken_back(self, numbers: Iterable[int]) -> None:
+    def taken_back(self, numbers: list[int]) -> None:
         """The worker does not look at these any more."""
-        if self._exchange is not None:
+        if self._exchange is not None and are_numbers(numbers):
             self._exchange.taken_back(numbers)
             self._estate.cooling.begin()
 

@@ -161,16 +161,17 @@ def from_wire(
     Raises:
         ProtocolError: as of `from_header`, and for pieces that are not there.
     """
-    entries = header.get("b")
-    return from_header(
-        header, payload if entries is None else _gathered(header, payload, lender, copied)
-    )
+    if "b" not in header:
+        return from_header(header, payload)
+    whole = _gathered(header, payload, lender, copied)
+    message = from_header(header, whole)
+    if type(whole) is Bundle and not message.bundles:
+        raise ProtocolError(f"a {message.kind} message has pieces and may not")
+    return message
 
 
 def _gathered(header: Header, payload: memoryview, lender: Lender | None, copied: bool) -> Payload:
     entries = header["b"]
-    if header.get("t") not in MESSAGES:
-        raise ProtocolError(f"unknown message kind {header.get('t')!r}")
     if type(entries) is not list or not all(map(_is_entry, entries)):
         raise ProtocolError(f"the pieces of a message are {entries!r:.200}")
     sent = sum(entry[0] for entry in entries if len(entry) == 1)
@@ -189,8 +190,6 @@ def _gathered(header: Header, payload: memoryview, lender: Lender | None, copied
             at += entry[0]
     if "w" in header and len(pieces) == 1:
         return pieces[0]
-    if not MESSAGES[header["t"]].bundles:
-        raise ProtocolError(f"a {header['t']} message has pieces and may not")
     return Bundle(payload[:main], pieces)
 
 
