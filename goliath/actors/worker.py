@@ -38,7 +38,7 @@ from goliath.actors.spec import INITIALIZER, WorkerSpec
 from goliath.actors.tidy import Housekeeper
 from goliath.clock import BootClock
 from goliath.record import record
-from goliath.transport.arena import WARM_S, Arena, open_region
+from goliath.transport.arena import WARM_S, Arena, Region as ResultRegion, open_region
 from goliath.transport.blocking import BlockingPipe
 from goliath.transport.exchange import Exchange
 from goliath.transport.messages import (
@@ -98,8 +98,10 @@ class Worker:
         self.node = spec.node
         self.worker = spec.worker
         self._exchange = None if arena is None else Exchange(arena)
-        self._region_of_results = None if arena is None else arena.region(spec.region)
-        if self._region_of_results is not None:
+        self._region_of_results: ResultRegion | None = None
+        if arena is not None:
+            # An interrupt must not strike while the books are half written.
+            self._region_of_results = arena.region(spec.region, self.undisturbed)
             open_region(self._region_of_results)
         self._pipe = BlockingPipe(calls, self._exchange)
         self._control = BlockingPipe(control, self._exchange)

@@ -23,7 +23,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from weakref import finalize
 
 from goliath.config import KIB, MIB
@@ -50,6 +50,9 @@ _ADD_SEALS, _GET_SEALS = 1033, 1034  # of fcntl, which names them on Linux only
 _PUNCH = 0x03  # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
 _MAP_NORESERVE = 0x4000
 _MAP_FAILED = ctypes.c_void_p(-1).value
+
+
+Shield = Callable[[], AbstractContextManager[None]]
 
 
 class ForeignArenaError(Exception):
@@ -120,9 +123,9 @@ class Arena:
             raise ForeignArenaError(f"{size} bytes at {offset} of {self.size}")
         return _block(self, self.address, offset, size)
 
-    def region(self, number: int) -> Region:
-        """One of its regions, which this process writes, and no other."""
-        return Region(self, number)
+    def region(self, number: int, shield: Shield = nullcontext) -> Region:
+        """One of its regions, which this process writes, and no other (see `Region`)."""
+        return Region(self, number, shield)
 
     def start_of(self, region: int) -> int:
         """Where a region begins."""
@@ -144,9 +147,11 @@ class Region:
     Args:
         arena: whose part it is.
         number: which.
+        shield: keeps away what may raise in this thread at any moment, where there is such a thing.
     """
 
-    def __init__(self, arena: Arena, number: int) -> None:
+    def __init__(self, arena: Arena, number: int, shield: Shield = nullcontext) -> None:
+        self._shield = shield
         self.arena = arena
         self._number = number
         self._start = arena.start_of(number)
@@ -178,7 +183,7 @@ class Region:
         """A block to be written; None if there is no room for it."""
         if self.closed or os.getpid() != self._pid:
             return None
-        with self._lock:
+        with self._shield(), self._lock:
             if self._busy:
                 return None  # a signal handler in the middle of another
             self._busy = True
@@ -186,8 +191,9 @@ class Region:
                 at = self._taken(size)
             finally:
                 self._busy = False
-        if at is None:
-            return None
+            return None if at is None else self._made(at, size)
+
+    def _made(self, at: int, size: int) -> memoryview:
         view = _block(self.arena, self._address - self._start, self._start + at, size)
         # The region lives as long as its blocks: it is what they are mapped by.
         _at_end(view.obj, _give, self, at)

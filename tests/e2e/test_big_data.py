@@ -338,3 +338,31 @@ def test_calls_of_calls_take_arrays_too():
         assert goliath.get(outer.remote(array)) == (array.sum(), array.sum())
     finally:
         goliath.shutdown()
+
+
+def test_a_call_that_is_cancelled_while_it_returns_arrays_leaves_no_half_written_books():
+    goliath.init(workers=1)
+    try:
+        for delay in range(6):
+            ref = endless.remote()
+            until(ref.sent, 10.0, "it runs")
+            ref.cancel()
+            with pytest.raises(goliath.TaskCancelledError):
+                goliath.get(ref)
+            assert goliath.get(total.remote(numbers(delay))) == numbers(delay).sum()
+            assert (goliath.get(filled.remote()) == 5).all()
+    finally:
+        goliath.shutdown()
+
+
+@remote
+def filled() -> Any:
+    return np.full(MIB, 5.0)
+
+
+@remote
+def endless() -> None:
+    from goliath.transport.arena import room_for
+
+    while True:
+        room_for(100_000)
