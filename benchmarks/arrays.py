@@ -41,11 +41,12 @@ def measure(quick: bool) -> Iterator[Figure]:
             yield _in(commander, peer, "embedded", calls, runs)
             yield _out(commander, peer, "embedded", calls, runs)
             yield _single(commander, "embedded", 5 * runs)
-        with commander_and_node() as (commander, node):
+        with commander_and_node() as (commander, _):
             yield _in(commander, peer, "real node", calls, runs)
             yield _out(commander, peer, "real node", calls, runs)
             yield _single(commander, "real node", 5 * runs)
-            yield from _memory(commander, node.pids, calls)
+    with commander_and_node() as (commander, node):  # another one: nothing of it is warm
+        yield from _memory(commander, node.pids, calls)
     yield _broadcast(calls, runs)
 
 
@@ -179,8 +180,7 @@ def _memory(commander: Commander, pids: Callable[[], list[int]], calls: int) -> 
     """What both ends grow by, at most, while results of so many bytes come and are kept."""
     payload = calls * ARRAY / procs.MIB
     with _grown(pids) as node, _grown(lambda: [os.getpid()]) as own:
-        got = commander.run(filled, [{"number": index} for index in range(calls)])
-    del got
+        _seconds_out(lambda: commander.run(filled, [{"number": n} for n in range(calls)]))
     for where, grown in (("node", node), ("Commander", own)):
         yield Figure(
             benchmark=NAME,
@@ -193,12 +193,12 @@ def _memory(commander: Commander, pids: Callable[[], list[int]], calls: int) -> 
 
 @contextmanager
 def _grown(pids: Callable[[], list[int]]) -> Iterator[list[float]]:
-    """MiB that processes have more than at the start; looked at now and then."""
+    """MiB that processes have more than at the start, shared or not; looked at now and then."""
     grown: list[float] = []
     ended = threading.Event()
 
     def look() -> float:
-        return sum(procs.pss_mib(pid) for pid in pids())
+        return sum(procs.rss_mib(pid) for pid in pids())
 
     before = look()
 
