@@ -19,7 +19,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from goliath.actors.embedded import node_installer, node_policy
+from goliath.actors.embedded import arena_bytes, node_installer, node_policy
 from goliath.actors.fences import Fences
 from goliath.actors.gatehouse import Gatehouse
 from goliath.actors.lieutenant import LieutenantActor
@@ -101,6 +101,7 @@ class _Server:
             nursery,
             workshop,
             on_drained=self._ended.set,
+            arena_bytes=arena_bytes(config),
             weighs=options.bytes_per_worker_max is not None,
             limits=[*door_limits(self._transport), *fences.limits()],
             files_max_bytes=options.allowance.session_file_bytes,
