@@ -257,6 +257,11 @@ class Submission:
                 self._closed = True
                 self._portal.post(self._pump)
 
+    def seal(self) -> None:
+        """No more calls. Its Commander ends, and tells what becomes of those on their way."""
+        with self._lock:
+            self._closed = True
+
     # -- in the loop's thread ------------------------------------------------------------
 
     def _pump(self) -> None:
