@@ -132,6 +132,15 @@ class Lender(Protocol):
             ProtocolError: there is no such thing.
         """
 
+    def taken_back(self, numbers: Iterable[int]) -> None:
+        """Nobody looks at what was lent under these numbers."""
+
+
+def withdraw(header: Header, lender: Lender | None) -> None:
+    """A message that `to_wire` has made is not sent after all: nothing is lent with it."""
+    if lender is not None:
+        lender.taken_back(entry[2] for entry in header.get("b", ()) if len(entry) == 3)
+
 
 def to_wire(message: Message, lender: Lender | None = None) -> tuple[Header, list[Piece]]:
     """The header of a message, and what follows it in the frame."""

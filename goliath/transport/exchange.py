@@ -63,7 +63,7 @@ class Exchange:
         return view
 
     def taken_back(self, numbers: Iterable[int]) -> None:
-        """The other end has let go of these."""
+        """See `codec.Lender.taken_back`: the other end has let go of these, or was sent none."""
         for number in numbers:
             self._lent.pop(number, None)
 

@@ -14,7 +14,15 @@ import orjson
 
 from goliath.config import KIB
 from goliath.errors import ProtocolError
-from goliath.transport.codec import Header, Lender, from_wire, oversize, read_header, to_wire
+from goliath.transport.codec import (
+    Header,
+    Lender,
+    from_wire,
+    oversize,
+    read_header,
+    to_wire,
+    withdraw,
+)
 from goliath.transport.malloc import room_for
 from goliath.transport.messages import AssignBatch, Lane, Message, Piece
 
@@ -80,6 +88,7 @@ class Outbox:
         text = orjson.dumps(header)
         size = len(text) + sum(map(len, parts))
         if size > self._message_max_bytes:
+            withdraw(header, self.lender)
             raise oversize(message.kind, size, self._message_max_bytes)
         small = size <= self._chunk_bytes
         lane = self._bulk_for(message, small=small) if message.lane is _BULK else self._control

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
 
@@ -146,6 +147,9 @@ class Shelf:
         if offset >= len(self._lent):
             raise ProtocolError("there is no such thing")
         return memoryview(self._lent[offset])
+
+    def taken_back(self, numbers: Iterable[int]) -> None:
+        raise AssertionError("these were sent")
 
 
 def passed(message: Message, shelf: Shelf | None) -> tuple[Message, int]:
