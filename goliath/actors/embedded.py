@@ -66,13 +66,16 @@ def node_installer(config: NodeConfig) -> Installer:
 
 
 ARENA_SHARE = 0.75
-"""Of the machine's memory, what blocks in arenas may take, if nobody says. Most of it is not used
-most of the time, and what is used would be in some heap otherwise."""
+"""Of what memory there is for workers, what blocks in arenas may take, if nobody says. Most of it
+is not used most of the time, and what is used would be in some heap otherwise."""
 
 
-def arena_bytes(config: NodeConfig) -> int:
-    """What shared memory may take on this node."""
-    return int(ARENA_SHARE * total_memory()) if config.arena_bytes < 0 else config.arena_bytes
+def arena_bytes(config: NodeConfig, *limits: int | None) -> int:
+    """What shared memory may take on this node, where ``limits`` are what its workers may have:
+    the kernel counts a result to those of its session for as long as anybody looks at it."""
+    if config.arena_bytes >= 0:
+        return config.arena_bytes
+    return int(ARENA_SHARE * min([total_memory(), *filter(None, limits)]))
 
 
 class EmbeddedLieutenant:
