@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from goliath import Commander, SerializationError, WorkerCrashedError
@@ -23,7 +24,7 @@ from goliath.errors import ProtocolError
 from goliath.machine import resident_bytes
 from goliath.transport import messages as msg
 from goliath.transport.blocking import LENGTH, pack_pipe_frame
-from goliath.transport.codec import PREFIX
+from goliath.transport.codec import PREFIX, to_header
 from tests import processes
 from tests.actors.test_lieutenant import (
     ENVIRONMENT,
@@ -70,6 +71,13 @@ def nested(depth: int) -> bytes:
     return LENGTH.pack(len(frame)) + frame
 
 
+def with_pieces(*entries: list[int]) -> bytes:
+    """A frame that says of results what is beside them."""
+    text = orjson.dumps({**to_header(msg.Progress(1, 0, 1, 10, True)), "b": entries})
+    frame = PREFIX.pack(len(text), 0) + text
+    return LENGTH.pack(len(frame)) + frame
+
+
 FORGED: dict[str, bytes] = {
     "garbage": LENGTH.pack(10) + b"garbage!!!",
     "more than any message may have": LENGTH.pack(1 << 60) + bytes(MIB),
@@ -80,6 +88,9 @@ FORGED: dict[str, bytes] = {
     "results of calls it was not given": packed(msg.Progress(1, 0, 99, 10, True)),
     "what a Lieutenant says to a Commander": packed(msg.RangeDone(1, 1, 0, 1, 10)),
     "what a Commander says to a Lieutenant": packed(assign()),
+    "a piece that is not there": with_pieces([MIB]),
+    "a piece that is in no arena": with_pieces([1 << 50, MIB, 1]),
+    "a piece that begins in an arena and ends behind it": with_pieces([0, 1 << 60, 1]),
     "what a zygote is told": b'\x20\0\0\0{"fork": 1, "tag": "x", "s": 1}\n',
 }
 
