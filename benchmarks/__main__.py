@@ -16,7 +16,7 @@ from benchmarks.node import ROOT, isolated
 NAMES = (
     *("batch", "latency", "remote", "chain", "actors"),
     *("cpu", "makespan", "stragglers", "fairness", "bandwidth"),
-    *("compression", "footprint", "attack"),
+    *("compression", "footprint", "arrays", "attack"),
 )
 # Only when they are named: they take as long as they are told to.
 SOAK, FUZZ = "soak", "fuzz"

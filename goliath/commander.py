@@ -501,8 +501,12 @@ class Commander:
     def put(self, value: T) -> ObjectRef[T]:
         """Keep a copy of a value, as it is now, to be given to any number of calls.
 
+        Big arrays in it are there once for all workers of a node, which may read and not write
+        them.
+
         Returns:
-            A ref: pass it as an argument, or ask for its ``result()``, a fresh copy.
+            A ref: pass it as an argument, or ask for its ``result()``, a fresh copy (arrays:
+            read-only).
 
         Raises:
             SerializationError: the value cannot be pickled.

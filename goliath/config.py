@@ -88,6 +88,7 @@ class NodeConfig(_Knobs):
     install_max_s: float = 900.0  # for the packages of one job; a build from source takes minutes
     venvs_kept: int = 16  # environments of packages that nobody uses
     depot_bytes: int = 1024 * MIB  # big results that stay on the node; more go to the Commander
+    arena_bytes: int = -1  # shared memory for big values (-1: 3/4 of what workers may have)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from goliath.actors.embedded import node_installer, node_policy
+from goliath.actors.embedded import arena_bytes, node_installer, node_policy
 from goliath.actors.fences import Fences
 from goliath.actors.gatehouse import Gatehouse
 from goliath.actors.lieutenant import LieutenantActor
@@ -88,7 +88,8 @@ class _Server:
             cache_directory() / "files" if kept else None,
             node_installer(config) if options.allow_install else None,
         )
-        fences = Fences(options.allowance, Estate)
+        allowed = options.allowance
+        fences = Fences(allowed, Estate)
         most = self._transport.message_max_bytes - ADDED_MAX_BYTES
         nursery = Nursery(config, lambda: actor.zygote_died(), fences, most)
         # The zygote first: it makes itself ready while aiohttp is imported.
@@ -101,9 +102,10 @@ class _Server:
             nursery,
             workshop,
             on_drained=self._ended.set,
+            arena_bytes=arena_bytes(config, allowed.node_bytes, allowed.session_bytes),
             weighs=options.bytes_per_worker_max is not None,
             limits=[*door_limits(self._transport), *fences.limits()],
-            files_max_bytes=options.allowance.session_file_bytes,
+            files_max_bytes=allowed.session_file_bytes,
         )
         self._ref = system.spawn(lambda: actor, "lieutenant")
         try:

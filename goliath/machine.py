@@ -149,13 +149,15 @@ def process_exists(pid: int) -> bool:
 
 
 def resident_bytes(pid: int) -> int:
-    """Memory that a process has, without what was swapped out; 0 if it has ended, or where there is
-    no ``/proc``."""
+    """Memory that a process has for itself, without what was swapped out, and without what it
+    shares (arguments that it looks at are not its own); 0 if it has ended, or where there is no
+    ``/proc``."""
     try:
-        pages = int(Path(f"/proc/{pid}/statm").read_bytes().split()[1])
-    except (OSError, IndexError):
+        said = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
         return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")
+    own = re.findall(r"^Rss(?:Anon|File):\s*(\d+) kB$", said, re.M)
+    return sum(map(int, own)) * 1024
 
 
 def gpu_ids(

@@ -139,8 +139,10 @@ def as_completed(
 def put(value: T) -> ObjectRef[T]:
     """Keep a copy of a value, as it is now, to be given to any number of calls.
 
+    Big arrays in it are there once for all workers of a node, which may read and not write them.
+
     Returns:
-        A ref: pass it as an argument, or `get` it, a fresh copy each time.
+        A ref: pass it as an argument, or `get` it, a fresh copy each time (arrays: read-only).
 
     Raises:
         SerializationError: the value cannot be pickled.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from goliath.machine import (
     memory_groups,
     memory_kills,
     process_exists,
+    resident_bytes,
     tasks_max,
     tasks_of_user,
     total_memory,
@@ -128,6 +130,17 @@ def test_a_process_that_has_ended_does_not_exist_though_nobody_has_asked_how_it_
         assert not process_exists(process.pid)
     assert not process_exists(process.pid)
     assert process_exists(os.getpid())
+
+
+@pytest.mark.parametrize(("flags", "counts"), [(mmap.MAP_PRIVATE, True), (mmap.MAP_SHARED, False)])
+def test_the_memory_of_a_process_is_what_it_does_not_share(flags: int, counts: bool):
+    size = 64 << 20
+    before = resident_bytes(os.getpid())
+    with mmap.mmap(-1, size, flags=flags | mmap.MAP_ANONYMOUS) as memory:
+        for page in range(0, size, mmap.PAGESIZE):
+            memory[page] = 1
+        grown = resident_bytes(os.getpid()) - before
+    assert (grown > size // 2) is counts
 
 
 def test_the_tasks_of_a_user_are_his_threads_too_and_fewer_than_there_can_be():

@@ -18,9 +18,10 @@ from typing import NoReturn
 from goliath.actors.page import Page
 from goliath.actors.spec import TAG_VARIABLE, WorkerSpec, mark_worker
 from goliath.actors.worker import become_worker
+from goliath.transport.arena import Arena
 
 FDS_PER_WORKER = 5
-"""Call socket, control socket, stdout, stderr, page: in this order."""
+"""Call socket, control socket, stdout, stderr, page: in this order. And the arena, if any."""
 
 _HIGH_FD = 100  # out of the way of user code that closes "all" low descriptors
 _HEADROOM = 16  # above that, where there may be so few descriptors that it has to be lower
@@ -41,7 +42,7 @@ def live(
         _default_signals()
         for fd in zygotes_fds:
             os.close(fd)
-        calls, control, stdout, stderr, page = _moved_up(fds)
+        calls, control, stdout, stderr, page, *arena = _moved_up(fds)
         _attach_stdio(stdout, stderr)
         name_process("goliath-worker")
         _write_about_self("oom_score_adj", _OOM_SCORE)
@@ -58,6 +59,7 @@ def live(
             shared,
             (stdout, stderr),
             spec,
+            Arena.join(arena[0], spec.arena) if arena else None,
         )
         os._exit(status)
     except BaseException:  # noqa: BLE001 - nothing may climb back into the zygote's loop

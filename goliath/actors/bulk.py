@@ -15,6 +15,7 @@ from goliath.actors.endings import Arrived, Kept, Made, Outcome
 from goliath.actors.gathering import Canceller, Gathering
 from goliath.actors.object_ref import ObjectRef, fetch_all
 from goliath.actors.tables import Table
+from goliath.transport.messages import Payload
 
 _NOT_YET = Made(None)
 
@@ -143,7 +144,7 @@ class Bulk(Gathering):
             self._withdrawn.add(index)
         return waits
 
-    def encode(self, rows: Sequence[Any]) -> tuple[str, bytes]:
+    def encode(self, rows: Sequence[Any]) -> tuple[str, Payload]:
         """See `Gathering.encode`."""
         assert self._table is not None
         parcel = self._table.cut(rows[0], rows[-1] + 1)

@@ -10,8 +10,8 @@ from goliath.actors import loops
 from goliath.actors.failures import CallInterrupted, RefusedError, call_text
 from goliath.errors import ObjectLostError
 from goliath.transport import serialization
-from goliath.transport.messages import DefineFunction, Payload
-from goliath.transport.serialization import LoadedFunction
+from goliath.transport.messages import DefineFunction, Payload, Piece
+from goliath.transport.serialization import LoadedFunction, kept
 
 Sink = Callable[[Any], None]
 Plan = tuple[list[int], loops.Loop, loops.Loop]
@@ -54,7 +54,7 @@ class Function:
         self.name = message.name
         self.untidy = False
         self.vetted = False  # whether a call of it was looked at for what it left behind
-        self._payload = bytes(message.payload)
+        self._payload = kept(message.payload)
         self.callee: Callee | None = None
 
     def load(self) -> Callee:
@@ -148,7 +148,7 @@ class RowCalls:
     __slots__ = ("_beside", "_current", "column", "iterator", "one", "whole")
 
     def __init__(
-        self, payload: Payload, lo: int, hi: int, beside: Sequence[Payload | None] = ()
+        self, payload: Payload, lo: int, hi: int, beside: Sequence[Piece | None] = ()
     ) -> None:
         self.whole: loops.Loop = loops.rows_loop
         self.one: loops.Loop = _ONE_ROW
@@ -167,7 +167,7 @@ class RowCalls:
     def text(self, name: str, place: int) -> str:
         return call_text(name, *self._current) if self._current else f"{name}(…)"
 
-    def _load(self, row: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def _load(self, row: Piece) -> tuple[tuple[Any, ...], dict[str, Any]]:
         self._current = None
         try:
             self._current = serialization.load_row(row, self._beside)

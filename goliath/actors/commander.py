@@ -21,6 +21,7 @@ from goliath.actors.deputies import Deputies
 from goliath.actors.filesending import Way, send_files
 from goliath.actors.glimpse import call_given
 from goliath.actors.link import Place
+from goliath.actors.neighbours import Guest, soon_in
 from goliath.actors.obituary import obituary
 from goliath.actors.outcomes import Setback, Where
 from goliath.actors.portal import Poster
@@ -127,6 +128,7 @@ class _Node:
     heard_at: float = 0.0
     draining: bool = False
     way: Way = field(default_factory=Way)
+    guest: Guest | None = None  # unless it is embedded
 
 
 def _described(node: _Node, now: float) -> NodeInfo:
@@ -300,6 +302,8 @@ class CommanderActor(Actor):
         for node in self._nodes.values():
             node.ref.channel.close()
             node.deposits.lose("its Commander was closed")
+            if node.guest is not None:
+                node.guest.close()
 
     # -- nodes -------------------------------------------------------------------------
 
@@ -318,6 +322,8 @@ class CommanderActor(Actor):
                 writable=lambda: desk.NodeWritable(node_id),
             )
         )
+        if not up.embedded:
+            node.guest = Guest(up.channel, soon_in(asyncio.get_running_loop()))
         self._on_nodes(up)
         self._decide(ev.NodeJoined(node_id, up.slots, up.resources, up.rtt_s))
 
@@ -325,6 +331,8 @@ class CommanderActor(Actor):
         node = self._nodes.pop(node_id, None)
         if node is not None:
             node.way.end()
+            if node.guest is not None:
+                node.guest.close()
             self._deputies.node_left(node_id)
             self._enquiries.node_left(node_id)
             self._troubles[node.up.address] = str(down.error or "it ended the session")
@@ -473,6 +481,9 @@ class CommanderActor(Actor):
                     self._enquiries.answered(node.id, said)
                 except ProtocolError as exc:
                     return self._accuse(node, str(exc))
+            case msg.LetGo() | msg.ArenaGiven():
+                if node.guest is not None:
+                    node.guest.hear(said)
             case msg.Status():
                 try:
                     node.limits = [Limit.from_json(limit) for limit in said.limits]
@@ -627,6 +638,8 @@ class CommanderActor(Actor):
         node = self._nodes[command.node]
         job = self._jobs[command.job]
         deposits, payload = gathered(parcel.deposits, node.id, parcel.payload)
+        if node.guest is not None:
+            payload = node.guest.settled(payload)
         options: JobOptions = job.options
         if not job.resident:
             self._define(node, job)
@@ -676,12 +689,11 @@ class CommanderActor(Actor):
     def _define(node: _Node, job: desk.OpenJob) -> None:
         """Tell a node of what a job needs, if it has not heard of it."""
         if job.function.digest not in node.functions:
-            node.ref.tell(
-                msg.DefineFunction(
-                    job.function.digest, job.function.name, payload=job.function.payload
-                )
-            )
-            node.functions.add(job.function.digest, len(job.function.payload))
+            function, payload = job.function, job.function.payload
+            if node.guest is not None:
+                payload = node.guest.moved(payload)
+            node.ref.tell(msg.DefineFunction(function.digest, function.name, payload))
+            node.functions.add(function.digest, len(payload))
         if job.surroundings.key not in node.environments:
             node.ref.tell(job.surroundings.message(node.id, embedded=node.up.embedded))
             node.environments.add(job.surroundings.key)

@@ -6,10 +6,12 @@ import threading
 from collections.abc import Callable, Container, Mapping
 from typing import Any
 
-from goliath.actors.deposits import Deposit
+from goliath.actors.deposits import Along, Deposit, Taken
 from goliath.actors.endings import Inherited, NoValueError, Outcome, held_in
 from goliath.actors.object_ref import ObjectRef
 from goliath.transport import serialization
+from goliath.transport.messages import Piece
+from goliath.transport.serialization import Pickled
 
 
 def takes_refs(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
@@ -35,18 +37,18 @@ def frozen_call(
 
 
 class FarRow:
-    """The row of a call that takes results which are kept on nodes: it keeps them there."""
+    """The row of a call that takes big values, and these: they go beside it, or are on nodes."""
 
     __slots__ = ("deposits", "row")
 
-    def __init__(self, row: bytes, deposits: list[Deposit]) -> None:
+    def __init__(self, row: Piece, deposits: list[Taken]) -> None:
         self.row = row
         self.deposits = deposits
 
 
 def laid_out(
     args: tuple[Any, ...], kwargs: dict[str, Any], shipped: Container[str]
-) -> bytes | Dependencies:
+) -> Piece | Dependencies:
     """One call as a row, or what it waits for to become one; ``shipped``: modules that go by name.
 
     Raises:
@@ -86,10 +88,10 @@ class Dependencies:
         for ref in self.refs:
             ref.when_done(one_more)
 
-    def row(self) -> bytes | FarRow | Outcome:
+    def row(self) -> Piece | FarRow | Outcome:
         """The call as a row; or why it cannot be made: what became of a call that it needs."""
         known: dict[ObjectRef[Any], Any] = {}
-        deposits: list[Deposit] = []
+        deposits: list[Taken] = []
         for ref in self.refs:
             outcome, number = ref.ending()
             try:
@@ -97,17 +99,28 @@ class Dependencies:
             except NoValueError:
                 return Inherited(outcome, number)
             self.held += held_in(outcome)
-            if type(frozen) is Deposit:
-                deposits.append(frozen)
-                frozen = serialization.Elsewhere(len(deposits) - 1)
-            known[ref] = frozen
-        args = [known[arg] if type(arg) is ObjectRef else arg for arg in self._args]
+            known[ref] = _beside(frozen, deposits)
+        args = [
+            known[arg] if type(arg) is ObjectRef else _beside(arg, deposits) for arg in self._args
+        ]
         kwargs = {
-            name: known[arg] if type(arg) is ObjectRef else arg
+            name: known[arg] if type(arg) is ObjectRef else _beside(arg, deposits)
             for name, arg in self._kwargs.items()
         }
         row = serialization.encode_frozen(args, kwargs, far=bool(deposits))
         return FarRow(row, deposits) if deposits else row
+
+
+def _beside(frozen: Any, deposits: list[Taken]) -> Any:
+    """What stands in the row for a value: itself, unless it is big."""
+    if type(frozen) is Deposit:
+        deposits.append(frozen)
+    elif type(frozen) is Pickled and frozen.is_apart:
+        frozen.share()
+        deposits.append(Along(frozen))
+    else:
+        return frozen
+    return serialization.Elsewhere(len(deposits) - 1)
 
 
 def _frozen(name: str, value: Any, shipped: Container[str]) -> Any:

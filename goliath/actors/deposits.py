@@ -23,7 +23,8 @@ from goliath.config import KIB
 from goliath.core.ids import NodeId
 from goliath.errors import ObjectLostError
 from goliath.transport import messages as msg
-from goliath.transport.messages import Message, Payload
+from goliath.transport.messages import Message, Payload, Piece
+from goliath.transport.serialization import Pickled
 
 DEPOSIT_BYTES = 100 * KIB
 """A result of a single call whose pickle is bigger stays on its node (the limit is Ray's). A round
@@ -60,7 +61,7 @@ class Deposit:
         self.size = size
         self.held = held
         self.kept = True
-        self._payload: Payload | None = None
+        self._payload: Piece | None = None
         self._error = ""
         self._waiters: list[Callable[[], None]] | None = None  # None: nobody has asked yet
 
@@ -118,7 +119,7 @@ class Deposit:
             if self._waiters is not None:
                 self._waiters.remove(waiter)
 
-    def payload(self) -> Payload:
+    def payload(self) -> Piece:
         """The pickle of the value; waits for it.
 
         Raises:
@@ -146,7 +147,7 @@ class Deposit:
                 "would do it: hand the work to a thread of yours"
             )
 
-    def arrive(self, payload: Payload) -> None:
+    def arrive(self, payload: Piece) -> None:
         """The value is here."""
         self._payload = payload
         self._tell()
@@ -166,6 +167,39 @@ class Deposit:
             waiters, self._waiters = self._waiters or (), []
         for waiter in waiters:
             waiter()
+
+
+class Along:
+    """A big value that stands for a deposit among what a call takes: it is here, on no node, and
+    goes along with the call, beside its row.
+
+    Args:
+        pickled: the value.
+    """
+
+    __slots__ = ("_pickled",)
+
+    known, kept, lost = True, False, False
+
+    def __init__(self, pickled: Pickled) -> None:
+        self._pickled = pickled
+
+    @property
+    def size(self) -> int:
+        """See `Deposit`."""
+        return len(self._pickled)
+
+    def is_on(self, _node: NodeId) -> bool:
+        """See `Deposit.is_on`."""
+        return False
+
+    def payload(self) -> Piece:
+        """See `Deposit.payload`."""
+        return self._pickled.payload
+
+
+Taken = Deposit | Along
+"""What a call takes beside its row."""
 
 
 class Deposits:
@@ -195,7 +229,7 @@ class Deposits:
             self.fetch(deposit)  # it was reported before the node knew
         return deposit
 
-    def add_here(self, payload: Payload, held: Sequence[object] = ()) -> Deposit:
+    def add_here(self, payload: Piece, held: Sequence[object] = ()) -> Deposit:
         """One that the node had no room for: it has come along."""
         deposit = Deposit(self, 0, len(payload), held)
         deposit.kept = False
@@ -259,26 +293,26 @@ class Deposits:
             self._tell(msg.ForgetDeposits(keys))
 
 
-def nearness(deposits: Iterable[Deposit]) -> Mapping[NodeId, int]:
+def nearness(deposits: Iterable[Taken]) -> Mapping[NodeId, int]:
     """Which nodes keep how many bytes of these."""
     near: dict[NodeId, int] = {}
     for deposit in deposits:
-        if deposit.kept:
+        if isinstance(deposit, Deposit) and deposit.kept:
             near[deposit.node] = near.get(deposit.node, 0) + deposit.size
     return near
 
 
 def gathered(
-    deposits: Sequence[Deposit], node: NodeId, calls: Payload
+    deposits: Sequence[Taken], node: NodeId, calls: Payload
 ) -> tuple[list[list[int]], Payload]:
     """Calls that take deposits, as a node is sent them: what `msg.AssignBatch.deposits` says of
     these, and the payload. All that the node does not keep are known."""
     if not deposits:
         return [], calls
     entries: list[list[int]] = []
-    pieces: list[Payload] = []
+    pieces: list[Piece] = []
     for deposit in deposits:
-        if deposit.is_on(node):
+        if isinstance(deposit, Deposit) and deposit.is_on(node):
             entries.append([deposit.key, deposit.size])
         elif deposit.lost:
             entries.append([-1, 0])

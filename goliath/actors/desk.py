@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from typing import Any, Protocol
 
-from goliath.actors.deposits import Deposit
+from goliath.actors.deposits import Deposit, Taken
 from goliath.actors.link import Place
 from goliath.actors.obituary import obituary
 from goliath.actors.outcomes import Setback, Where
@@ -126,11 +126,11 @@ class Parcel:
     first: int
     calls: int
     form: str
-    payload: bytes
+    payload: Payload
     origin: Origin = field(default_factory=list)
     group: str = ""  # of an actor's calls
     open_calls: int = 0
-    deposits: Sequence[Deposit] = ()  # results that its calls take, kept on nodes
+    deposits: Sequence[Taken] = ()  # what its calls take beside their rows
 
 
 @record

@@ -28,6 +28,7 @@ from goliath.core.batch import JobOptions
 from goliath.core.ids import NodeId
 from goliath.core.residents import id_of
 from goliath.errors import KILLED, LEFT, ActorUnavailableError
+from goliath.transport.messages import Piece
 from goliath.transport.serialization import Function
 
 
@@ -43,7 +44,7 @@ class DetachedActor(UserActor):
         self,
         actor_id: str,
         blueprint: Blueprint,
-        creation: bytes | Dependencies | None,
+        creation: Piece | Dependencies | None,
         held: list[Any],
         surroundings: Surroundings,
         portal: Poster,

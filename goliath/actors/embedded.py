@@ -65,6 +65,19 @@ def node_installer(config: NodeConfig) -> Installer:
     return Installer(cache_directory() / "venvs", config.install_max_s, config.venvs_kept)
 
 
+ARENA_SHARE = 0.75
+"""Of what memory there is for workers, what blocks in arenas may take, if nobody says. Most of it
+is not used most of the time, and what is used would be in some heap otherwise."""
+
+
+def arena_bytes(config: NodeConfig, *limits: int | None) -> int:
+    """What shared memory may take on this node, where ``limits`` are what its workers may have:
+    the kernel counts a result to those of its session for as long as anybody looks at it."""
+    if config.arena_bytes >= 0:
+        return config.arena_bytes
+    return int(ARENA_SHARE * min([total_memory(), *filter(None, limits)]))
+
+
 class EmbeddedLieutenant:
     """Made and closed in the loop's thread.
 
@@ -78,7 +91,9 @@ class EmbeddedLieutenant:
         devices = gpu_ids()
         self.resources = node_resources(devices)
         mind = Node(slots, self.resources, node_policy(config), devices)
-        self._actor = LieutenantActor(mind, self._nursery, self._workshop)
+        self._actor = LieutenantActor(
+            mind, self._nursery, self._workshop, arena_bytes=arena_bytes(config), shares=True
+        )
         self._ref: LocalRef | None = None
 
     async def start(self, system: ActorSystem) -> Channel:

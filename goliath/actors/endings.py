@@ -14,7 +14,7 @@ from goliath.actors.deposits import Deposit
 from goliath.actors.outcomes import Setback, Where, explain, rebuild
 from goliath.errors import ObjectLostError, SerializationError, named
 from goliath.transport import serialization
-from goliath.transport.messages import Payload
+from goliath.transport.messages import Payload, Piece
 from goliath.transport.serialization import FailureRecord, Pickled
 
 BIG_BYTES = 4096
@@ -43,13 +43,13 @@ class Outcome(Protocol):
         """
 
 
-def packed(outcome: Outcome, call: int) -> tuple[bool, bytes]:
+def packed(outcome: Outcome, call: int) -> tuple[bool, Piece]:
     """What has become of a call, for another process: whether it failed, and the pickle of its
     value, or what `serialization.load_error` reads."""
     try:
         frozen = outcome.frozen(call)
         if type(frozen) is Deposit:
-            return False, bytes(frozen.payload())
+            return False, frozen.payload()
         return False, serialization.pickle_of(frozen)
     except NoValueError:
         pass
@@ -111,7 +111,7 @@ class Arrived:
         where: Where,
         held: Sequence[object],
         value: Any = None,
-        boxed: Payload | None = None,
+        boxed: Piece | None = None,
     ) -> Self:
         """The outcome of one call: its value, or the pickle of it."""
         one = cls(b"", call, where, held)
@@ -149,7 +149,7 @@ class Arrived:
         taken: dict[int, Outcome] = {}
         for place, value in enumerate(self._values[:calls]):
             whole = self._boxed.get(place, value)
-            if type(whole) in (bytes, str) and len(whole) >= BIG_BYTES:
+            if type(whole) in (bytes, str, memoryview) and len(whole) >= BIG_BYTES:
                 boxed = self._boxed.pop(place, None)
                 taken[place] = Arrived.alone(
                     self._first + place, self._where, self.held, value, boxed
@@ -337,8 +337,8 @@ class Delivered:
 
     __slots__ = ("_failed", "_payload", "_value")
 
-    def __init__(self, payload: bytes, *, failed: bool) -> None:
-        self._payload: bytes | None = payload
+    def __init__(self, payload: Piece, *, failed: bool) -> None:
+        self._payload: Piece | None = payload
         self._failed = failed
         self._value: Any = None
 

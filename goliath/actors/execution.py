@@ -24,7 +24,8 @@ from goliath.actors.cargo import packed, unpacked
 from goliath.actors.coroutines import GENERATORS, CoroutineRunner, must_be_awaited
 from goliath.actors.failures import CallInterrupted, RefusedError, failure_record
 from goliath.actors.loops import Loop
-from goliath.transport.messages import Payload, Progress, RunRange
+from goliath.transport.arena import WORTH_BYTES, settled_anywhere
+from goliath.transport.messages import Payload, Piece, Progress, RunRange
 from goliath.transport.serialization import (
     COLUMNS,
     SCALARS,
@@ -84,7 +85,7 @@ class Range:
         self.lo = message.lo
         self.end = message.hi
         self.values: list[Any] = []
-        self.boxed: dict[int, bytes] = {}
+        self.boxed: dict[int, Piece] = {}
         self.failures: dict[int, FailureRecord] = {}
         self.held: dict[int, list[Any]] = {}  # the refs in a result, until it has been reported
         self._keep_over = message.keep_over
@@ -189,6 +190,8 @@ class Range:
             payload = packed(payload, apart.values())
         if len(payload) > results.OUTCOMES_MAX_BYTES:
             payload, deposits = _too_large(last - first, len(payload)), []
+        elif len(payload) > WORTH_BYTES:
+            payload = settled_anywhere(payload)
         # By position: with keywords it takes 0.9 µs instead of 0.4.
         return Progress(
             self.serial,
@@ -256,7 +259,7 @@ class Range:
         return self._waiting_bytes > results.SPILL_BYTES
 
 
-def _too_large(count: int, size: int) -> bytes:
+def _too_large(count: int, size: int) -> Payload:
     """Instead of outcomes that do not fit a frame: that they do not."""
     record = serialization_record(results.size_complaint(size))
     return encode_outcomes([None] * count, {}, dict.fromkeys(range(count), record))

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from goliath.actors.endings import Outcome
 from goliath.transport import serialization
+from goliath.transport.messages import Payload
 
 if TYPE_CHECKING:
     from goliath.actors.object_ref import ObjectRef
@@ -161,7 +162,7 @@ class Gathering:
         """Take back a call that was not sent yet; whether that was so."""
         return self._rows.pop(index, self) is not self
 
-    def encode(self, rows: Sequence[Any]) -> tuple[str, bytes]:
+    def encode(self, rows: Sequence[Any]) -> tuple[str, Payload]:
         """Calls as a parcel: its form and its payload."""
         return serialization.encode_gathered(self.shape, rows)
 

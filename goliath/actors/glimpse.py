@@ -22,6 +22,7 @@ _PLAIN_BUILTINS = frozenset(
     {"bytearray", "complex", "dict", "frozenset", "list", "object", "range", "set", "slice"}
 )
 _OPAQUE = {"_make_function": "function", "_frombuffer": "ndarray"}  # cloudpickle's and NumPy's
+_LOADERS = {("_pickle", "loads"), (serialization.__name__, "load_value")}  # of `Pickled`
 _SKELETONS = frozenset({"_make_skeleton_class", "_make_skeleton_enum"})  # cloudpickle's
 
 
@@ -97,7 +98,7 @@ def _find(module: str, name: str) -> Any:
         return getattr(importlib.import_module(module), name)
     if name in _SKELETONS:
         return lambda _kind, own, *_: _stand_in(own)
-    if (module, name) == ("_pickle", "loads"):
+    if (module, name) in _LOADERS:
         return lambda payload: serialization.load_inert(payload, _find)
     if module.startswith("goliath.actors.") and name == "_restored":
         return lambda task_id, *_: _stand_in(f"<{task_id}>")  # of a ref, or of a handle

@@ -26,7 +26,7 @@ from goliath.core.commands import Verdict
 from goliath.core.ids import JobId
 from goliath.errors import DeadlineExceededError, SerializationError
 from goliath.transport import serialization
-from goliath.transport.messages import Origin
+from goliath.transport.messages import Origin, Payload
 from goliath.transport.serialization import Function, Row, UnpicklableRowError
 
 if TYPE_CHECKING:
@@ -198,9 +198,9 @@ class Job:
         """Send rows that fit the function; how many, and why the next one cannot be pickled."""
         if not rows:
             return 0, None
-        payload = serialization.encode_columns(rows) if try_columns else None
-        if payload is not None:
-            self._send(rows, serialization.COLUMNS, payload)
+        columns = serialization.encode_columns(rows) if try_columns else None
+        if columns is not None:
+            self._send(rows, serialization.COLUMNS, columns)
             return len(rows), None
         try:
             payload = serialization.encode_rows(rows, self._shipped)
@@ -215,7 +215,7 @@ class Job:
         self._send(rows, serialization.ROWS, payload)
         return len(rows), None
 
-    def _send(self, rows: list[Row], form: str, payload: bytes) -> None:
+    def _send(self, rows: list[Row], form: str, payload: Payload) -> None:
         # What was granted are parcels: rows that cannot be sent leave the scheduler waiting for
         # one, and rows that take several parcels are no debt.
         self._granted = max(self._granted - 1, 0)

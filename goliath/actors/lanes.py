@@ -21,7 +21,13 @@ from goliath.actors.calls import Function
 from goliath.actors.coroutines import must_be_awaited
 from goliath.actors.execution import Range
 from goliath.transport.blocking import BlockingPipe
-from goliath.transport.messages import DefineFunction, ForgetFunction, RunRange
+from goliath.transport.messages import (
+    Bundle,
+    DefineFunction,
+    ForgetFunction,
+    RunRange,
+    parts_of,
+)
 from goliath.transport.serialization import SCALARS
 
 WAIT_REFUSED = (
@@ -257,7 +263,9 @@ class Lanes:
         self._idle.set()
 
     def _start(self, message: RunRange) -> None:
-        message.payload = bytes(message.payload)  # it is a view of a buffer that is used again
+        main, pieces = parts_of(message.payload)
+        # What is beside it stays; itself may be a view of a buffer that is used again.
+        message.payload = Bundle(bytes(main), pieces) if pieces else bytes(main)
         lane = Lane(message, self._ward.function(message.function), self._ward)
         self._active += 1
         self._idle.clear()

@@ -7,6 +7,7 @@ only the mind knows whether a dead one has to be replaced.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from collections import deque
@@ -16,6 +17,7 @@ from typing import Any, assert_never
 
 from goliath.actors.actor import Actor
 from goliath.actors.children import WorkerChild, ZygoteChild
+from goliath.actors.neighbours import Host, soon_in
 from goliath.actors.nursery import Nursery
 from goliath.actors.page import NOBODY, PageState
 from goliath.actors.postmortem import Report
@@ -46,6 +48,7 @@ from goliath.actors.scrutiny import (
 from goliath.actors.shelf import Shelf
 from goliath.actors.spec import INITIALIZER, WorkerSpec
 from goliath.actors.supervisor import Child, Exit
+from goliath.actors.tenancy import Holding, Tenancy
 from goliath.actors.vitals import PROBE_MAX_BYTES, vitals
 from goliath.actors.workshop import Workshop
 from goliath.core import node_events as nd
@@ -85,6 +88,8 @@ class _Session:
     batches: dict[tuple[BatchId, Attempt], msg.AssignBatch] = field(default_factory=dict)
     detaching: dict[tuple[BatchId, Attempt], Lodger] = field(default_factory=dict)
     shelf: Shelf = field(default_factory=Shelf)
+    holding: Holding | None = None
+    host: Host | None = None
 
 
 @record
@@ -129,6 +134,8 @@ class LieutenantActor(Actor):
         nursery: forks the workers; started and closed by whoever made it.
         workshop: the node's directories.
         on_drained: called when nothing runs any more after `Drain`.
+        arena_bytes: what shared memory may take, for arguments as for results.
+        shares: whether the Commander lives in this process, and pickles into that memory itself.
         weighs: whether the mind wants to know how much memory workers have.
         limits: those in force on the node, as whoever asks for its status is told.
         files_max_bytes: what the files of a session may have together; None: no limit.
@@ -142,6 +149,8 @@ class LieutenantActor(Actor):
         workshop: Workshop,
         *,
         on_drained: Callable[[], None] = lambda: None,
+        arena_bytes: int = 0,
+        shares: bool = False,
         weighs: bool = False,
         limits: Iterable[Limit] = (),
         files_max_bytes: int | None = None,
@@ -149,6 +158,8 @@ class LieutenantActor(Actor):
     ) -> None:
         self._weighs = weighs
         self._limits = [limit.to_json() for limit in limits]
+        self._arena_bytes = arena_bytes
+        self._shares = shares
         self._mind = mind
         self._nursery = nursery
         self._premises = Premises(workshop, self, files_max_bytes)
@@ -239,12 +250,14 @@ class LieutenantActor(Actor):
         """See `Actor.stopping`."""
         for session in self._sessions.values():
             session.ref.channel.close()
+            self._unfurnish(session)
 
     # -- sessions ----------------------------------------------------------------------
 
     def _on_session_up(self, session_id: SessionId, channel: Channel, realm: str) -> None:
         session = _Session(session_id, RemoteRef(session_id, channel), realm)
         self._sessions[session_id] = session
+        self._furnish(session)
         channel.attach(
             Inbound(
                 self.context.ref,
@@ -264,8 +277,27 @@ class LieutenantActor(Actor):
             if session.realm == realm:
                 session.ref.tell(msg.JoinedNodes(nodes))
 
+    def _furnish(self, session: _Session) -> None:
+        """Give it an arena: half of what is left for all, so that there is some for the next."""
+        taken = sum(s.holding.limit for s in self._sessions.values() if s.holding is not None)
+        session.holding = Holding.make((self._arena_bytes - taken) // 4, self._mind.slots)
+        if not self._shares:
+            soon = soon_in(asyncio.get_running_loop())
+            session.host = Host(session.holding, session.ref.channel, soon)
+        elif session.holding is not None:
+            session.holding.share()
+
+    @staticmethod
+    def _unfurnish(session: _Session) -> None:
+        if session.holding is not None:
+            session.holding.close()  # first: what the Commander was lent is not written any more
+        if session.host is not None:
+            session.host.close()
+
     def _on_session_down(self, session_id: SessionId) -> None:
-        if self._sessions.pop(session_id, None) is not None:
+        session = self._sessions.pop(session_id, None)
+        if session is not None:
+            self._unfurnish(session)
             self.decide(nd.SessionClosed(session_id))
             self._premises.close(session_id)
             self._forget_patron(session_id)
@@ -299,7 +331,8 @@ class LieutenantActor(Actor):
             case msg.StealBatches(wanted):
                 self.decide(nd.StealArrived(session_id, wanted))
             case msg.DefineFunction(digest):
-                session.functions[digest] = said
+                holding = session.holding
+                session.functions[digest] = holding.settled_function(said) if holding else said
             case msg.ForgetFunction(digest):
                 self._on_forget_function(session, digest)
             case msg.DefineEnvironment():
@@ -323,6 +356,9 @@ class LieutenantActor(Actor):
                 self.decide(nd.ResidentKillArrived(session_id, environment, restart))
             case msg.AskActors():
                 session.ref.tell(msg.Actors(said.request, self._actors(session_id, said)))
+            case msg.LetGo() | msg.ProposeArena() | msg.ArenaMapped():
+                if session.host is not None:
+                    session.host.hear(said)
             case msg.AskStatus():
                 busy, queued, processes = self._mind.load()
                 slots, used = self._mind.slots, self._mind.used()
@@ -487,6 +523,8 @@ class LieutenantActor(Actor):
             return self._accuse(session, "a batch that asks for what cannot be")
         if said.deposits and not session.shelf.take(said):
             return self._accuse(session, "a batch that takes results which are not kept")
+        if session.holding is not None:
+            said.payload = session.holding.settled(said.payload)
         session.batches[batch, attempt] = said
         self.decide(
             nd.BatchArrived(
@@ -747,12 +785,16 @@ class LieutenantActor(Actor):
     def _fork(self, command: nd.Fork) -> None:
         environment = self._premises.find(command.session, command.environment)
         assert environment is not None, f"{command} names an environment that was forgotten"
-        spec = self._spec(command, environment)
+        session = self._sessions.get(command.session)
+        tenancy = session.holding.let() if session is not None and session.holding else None
+        spec = self._spec(command, environment, tenancy)
         # A detached actor is limited by itself: all of them are of one session, the house.
         fence = command.environment if command.session == HOUSE else command.session
         try:
-            process = self._nursery.fork(command.worker, spec, self, fence)
+            process = self._nursery.fork(command.worker, spec, self, fence, tenancy)
         except OSError as exc:
+            if tenancy is not None:
+                tenancy.end()
             # Too many open files: the mind waits until there is room, and tries again.
             _log.info("worker %d could not be started: %s", command.worker, exc)
             self.context.ref.tell(WorkerGone(command.worker, ExitReport()))
@@ -765,7 +807,9 @@ class LieutenantActor(Actor):
         if environment.message.initializer:
             process.send(msg.DefineFunction(INITIALIZER, INITIALIZER, environment.message.payload))
 
-    def _spec(self, command: nd.Fork, environment: Environment) -> WorkerSpec:
+    def _spec(
+        self, command: nd.Fork, environment: Environment, tenancy: Tenancy | None
+    ) -> WorkerSpec:
         said = environment.message
         variables: dict[str, str | None] = {
             name: None for name in os.environ if name.startswith(SECRET_PREFIX)
@@ -796,6 +840,8 @@ class LieutenantActor(Actor):
             command.actor,
             str(environment.library or ""),
             site=list(packages.site) if packages is not None else [],
+            arena=[] if tenancy is None else list(tenancy.arena.limits),
+            region=0 if tenancy is None else tenancy.region,
         )
 
     def _run(self, command: nd.Run) -> None:

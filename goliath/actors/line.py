@@ -9,15 +9,15 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import islice
 
 from goliath.config import KIB, MIB
 from goliath.errors import ProtocolError
 from goliath.transport.blocking import FRAME_MAX_BYTES, LENGTH, pack_pipe_frame
-from goliath.transport.codec import PREFIX, PREFIX_BYTES, from_header, unpack_frame
+from goliath.transport.codec import PREFIX, PREFIX_BYTES, Lender, from_wire, unpack_frame
 from goliath.transport.malloc import room_for
-from goliath.transport.messages import Message, Payload
+from goliath.transport.messages import Message, Piece
 
 READ_BYTES = 256 * KIB
 TURN_BYTES = 512 * KIB  # sent or read at once: while the worker's core takes what this one gives,
@@ -37,6 +37,7 @@ class Line:
         on_message: called for each message, from the loop or from `drain`.
         on_end: called once when nothing more can come; with the error if there was one.
         frame_max_bytes: of what comes in; who announces more is not listened to any longer.
+        lender: what need not be sent because both ends can look at it.
     """
 
     def __init__(
@@ -47,7 +48,9 @@ class Line:
         on_message: Callable[[Message], None],
         on_end: Callable[[Exception | None], None],
         frame_max_bytes: int = FRAME_MAX_BYTES,
+        lender: Lender | None = None,
     ) -> None:
+        self._lender = lender
         sock.setblocking(False)
         self._frame_max_bytes = frame_max_bytes
         self._loop = loop
@@ -73,24 +76,23 @@ class Line:
         """Send a message, or queue what the socket does not take. Never blocks, never raises."""
         if self._closed:
             return
-        head, payload = pack_pipe_frame(message)
+        parts = pack_pipe_frame(message, self._lender)
         if self._unsent:
-            self._queue(head, payload, 0)
+            self._queue(parts, 0)
             return
-        sent = self._try([memoryview(head), memoryview(payload)[:TURN_BYTES]])
-        if sent is not None and sent < len(head) + len(payload):
-            self._queue(head, payload, sent)
+        sent = self._try(_one_turn(parts))
+        if sent is not None and sent < sum(map(len, parts)):
+            self._queue(parts, sent)
             self._loop.add_writer(self._sock, self._on_writable)
 
-    def _queue(self, head: bytes, payload: Payload, sent: int) -> None:
-        if sent < len(head):
-            self._unsent.append(memoryview(head)[sent:])
-        rest = memoryview(payload)[max(sent - len(head), 0) :]
-        if len(rest):
-            self._unsent.append(rest)
+    def _queue(self, parts: list[Piece], sent: int) -> None:
+        for part in parts:
+            if sent < len(part):
+                self._unsent.append(memoryview(part)[sent:])
+            sent = max(sent - len(part), 0)
 
     def _on_writable(self) -> None:
-        sent = self._try(self._next_pieces())
+        sent = self._try(_one_turn(self._unsent))
         if sent is None:
             self._unsent.clear()  # nobody will ever read it; `on_end` says so
         while sent:
@@ -101,16 +103,6 @@ class Line:
             sent -= len(piece)
         if not self._unsent:
             self._loop.remove_writer(self._sock)
-
-    def _next_pieces(self) -> list[memoryview]:
-        """What is sent in one turn of the loop."""
-        pieces, room = [], TURN_BYTES
-        for piece in islice(self._unsent, _PIECES_MAX):
-            pieces.append(piece[:room])
-            room -= len(piece)
-            if room <= 0:
-                break
-        return pieces
 
     def _try(self, pieces: list[memoryview]) -> int | None:
         try:
@@ -218,12 +210,13 @@ class Line:
             self._deliver(frame)
         return True
 
-    def _deliver(self, frame: Payload) -> None:
+    def _deliver(self, frame: Piece) -> None:
         self._check_header(frame)
-        self._on_message(from_header(*unpack_frame(frame, checksum=False)))
+        header, payload = unpack_frame(frame, checksum=False)
+        self._on_message(from_wire(header, payload, self._lender))
 
     @staticmethod
-    def _check_header(frame: Payload) -> None:
+    def _check_header(frame: Piece) -> None:
         """Raise `ProtocolError` for one that would keep the loop busy, if it is there already."""
         if len(frame) >= PREFIX_BYTES and PREFIX.unpack_from(frame)[0] > _HEADER_MAX_BYTES:
             raise ProtocolError(f"a header of more than {_HEADER_MAX_BYTES} bytes")
@@ -233,3 +226,14 @@ class Line:
             self._ended = True
             self._loop.remove_reader(self._sock)
             self._on_end(error)
+
+
+def _one_turn(parts: Iterable[Piece]) -> list[memoryview]:
+    """What of these is sent in one turn of the loop."""
+    pieces, room = [], TURN_BYTES
+    for part in islice(parts, _PIECES_MAX):
+        pieces.append(memoryview(part)[:room])
+        room -= len(part)
+        if room <= 0:
+            break
+    return pieces

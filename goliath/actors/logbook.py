@@ -109,7 +109,7 @@ class Logbook:
         """Outcomes have come for the calls from ``first`` on, those at ``without`` no results."""
         results = serialization.results_of(payload)
         self._mind.finish(
-            [(first + place, value) for place, value in results if place not in without],
+            [(first + place, bytes(value)) for place, value in results if place not in without],
             time.monotonic(),
         )
         for place in without:

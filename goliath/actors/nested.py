@@ -545,7 +545,7 @@ def _laid_out(
     """Arguments as a `NestedCall` has them."""
     named = [*(("", value) for value in args), *kwargs.items()]
     if not any(type(value) is ObjectRef for _, value in named):
-        return [], serialization.encode_single(args, dict(kwargs), EVERYTHING)
+        return [], bytes(serialization.encode_single(args, dict(kwargs), EVERYTHING))
     arguments: list[list[str | int]] = []
     pieces = []
     for place, (name, value) in enumerate(named):

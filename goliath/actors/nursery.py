@@ -34,6 +34,7 @@ from goliath.actors.rights import (
     send_with_fds,
 )
 from goliath.actors.spec import TAG_VARIABLE, WorkerSpec
+from goliath.actors.tenancy import Tenancy
 from goliath.config import MIB, NodeConfig
 from goliath.core.ids import WorkerId
 from goliath.record import record
@@ -114,10 +115,21 @@ class Nursery:
                 self._link.send({"preload": self._preloaded}, [])
 
     def fork(
-        self, worker: WorkerId, spec: WorkerSpec, events: ProcessEvents, session: str
+        self,
+        worker: WorkerId,
+        spec: WorkerSpec,
+        events: ProcessEvents,
+        session: str,
+        tenancy: Tenancy | None = None,
     ) -> Process:
         """A new process, within the fence of a session. Returns at once; if there is no zygote
         now, it is never born.
+
+        Args:
+            worker: what it is called.
+            spec: what it is told.
+            events: who hears of it.
+            tenancy: its part in an arena.
 
         Raises:
             OSError: too many open files, or there can be no fence.
@@ -125,7 +137,7 @@ class Nursery:
         tag = secrets.token_hex(8)
         fence = self._fences.enter(session)
         try:
-            ends, fds = _pair_of_ends(tag)
+            ends, fds = _pair_of_ends(tag, tenancy)
         except OSError:
             self._leave(session)
             raise
@@ -139,6 +151,7 @@ class Nursery:
             gauge=fence.gauge,
             tail_bytes=self._config.stderr_tail_bytes,
             frame_max_bytes=self._frame_max_bytes,
+            tenancy=tenancy,
         )
         self._processes[worker] = process
         self._empty.clear()
@@ -359,7 +372,7 @@ def _widen(sock: socket.socket) -> None:
         sock.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER_BYTES)
 
 
-def _pair_of_ends(tag: str) -> tuple[ParentEnds, list[int]]:
+def _pair_of_ends(tag: str, tenancy: Tenancy | None) -> tuple[ParentEnds, list[int]]:
     """What the parent keeps, and what the worker is born with, in the order of `birth`."""
     opened: list[int] = []
     try:
@@ -367,14 +380,17 @@ def _pair_of_ends(tag: str) -> tuple[ParentEnds, list[int]]:
             opened += (sock.detach() for sock in socket.socketpair())
         for _ in range(2):
             opened += os.pipe()
-        opened.append(create_page_file(tag))
-        page = Page(opened[-1])
+        page_w = create_page_file(tag)
+        opened.append(page_w)
+        if tenancy is not None:
+            opened.append(os.dup(tenancy.arena.fd))
+        page = Page(page_w)
     except OSError:
         close_all(opened)
         raise
-    calls, calls_w, control, control_w, stdout, stdout_w, stderr, stderr_w, page_w = opened
+    calls, calls_w, control, control_w, stdout, stdout_w, stderr, stderr_w, *rest = opened
     ends = ParentEnds(
         socket.socket(fileno=calls), socket.socket(fileno=control), stdout, stderr, page
     )
     _widen(ends.calls)
-    return ends, [calls_w, control_w, stdout_w, stderr_w, page_w]
+    return ends, [calls_w, control_w, stdout_w, stderr_w, *rest]

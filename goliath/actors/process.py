@@ -19,9 +19,10 @@ from typing import Protocol
 from goliath.actors.line import Line
 from goliath.actors.output import OutputPipe
 from goliath.actors.page import Page, PageState
+from goliath.actors.tenancy import Tenancy
 from goliath.core.ids import WorkerId
 from goliath.machine import resident_bytes
-from goliath.transport.messages import Message
+from goliath.transport.messages import LetGo, Message
 
 STATUS_WAIT_S = 0.2  # for the zygote's word on how it ended, once the process is dead
 LEAVE_MAX_S = 2.0  # for a worker to end by itself when it was asked to
@@ -106,6 +107,7 @@ class Process:
         gauge: MemoryGauge,
         tail_bytes: int,
         frame_max_bytes: int,
+        tenancy: Tenancy | None = None,
     ) -> None:
         self.worker = worker
         self.tag = tag
@@ -116,10 +118,14 @@ class Process:
         self._on_concluded = on_concluded
         self._gauge = gauge
         self._page = ends.page
+        self._tenancy = tenancy
+        lender = None if tenancy is None else tenancy.begin(loop, self._let_go)
         most = frame_max_bytes
-        self._calls = Line(loop, ends.calls, buffer, self._on_message, self._on_line_end, most)
+        self._calls = Line(
+            loop, ends.calls, buffer, self._on_message, self._on_line_end, most, lender
+        )
         self._control = Line(
-            loop, ends.control, buffer, self._on_message, self._on_control_end, most
+            loop, ends.control, buffer, self._on_message, self._on_control_end, most, lender
         )
         self._stdout = OutputPipe(loop, ends.stdout, self._printer("stdout"))
         self._stderr = OutputPipe(loop, ends.stderr, self._printer("stderr"), tail_bytes)
@@ -284,6 +290,8 @@ class Process:
             end.close()
         report = self._report()
         self._page.close()
+        if self._tenancy is not None:
+            self._tenancy.end()
         self._on_concluded(self)
         self._events.on_worker_exit(self.worker, report)
 
@@ -317,7 +325,14 @@ class Process:
 
     # -- what it says ---------------------------------------------------------------------------
 
+    def _let_go(self, numbers: list[int]) -> None:
+        self._control.send(LetGo(numbers))
+
     def _on_message(self, message: Message) -> None:
+        if type(message) is LetGo:
+            if self._tenancy is not None:
+                self._tenancy.taken_back(message.numbers)
+            return
         # A poll takes 0.7 µs, where two reads that find nothing take 8.
         if self._printed.poll(0) or self._stdout.unfinished or self._stderr.unfinished:
             self.drain_output()

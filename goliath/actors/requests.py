@@ -16,6 +16,7 @@ from goliath.actors.scrutiny import are_amounts, are_strings
 from goliath.core.batch import CONCURRENCY_MAX, JobOptions
 from goliath.errors import ObjectLostError, ProtocolError
 from goliath.transport import messages as msg
+from goliath.transport.messages import Piece
 from goliath.transport.serialization import Pickled
 
 DIGITS_MAX = 16
@@ -25,7 +26,7 @@ Find = Callable[[str], Any]
 """The ref with a task id; None if nobody holds it."""
 
 
-def row_of(said: msg.NestedCall | msg.NestedActor, find: Find) -> bytes | Dependencies:
+def row_of(said: msg.NestedCall | msg.NestedActor, find: Find) -> Piece | Dependencies:
     """The arguments of a call, to be sent; or what they depend on."""
     if not said.arguments:
         return bytes(said.payload)

@@ -7,6 +7,7 @@ from typing import Any
 from goliath.actors import passing
 from goliath.actors.failures import EVERYTHING, RefusedError, refused_result
 from goliath.config import MIB
+from goliath.transport.messages import Piece
 from goliath.transport.serialization import dump_value
 
 RESULT_MAX_BYTES = 1 << 39  # of one pickled result, with room for its header in a frame
@@ -22,7 +23,7 @@ def fit_into(frame_max_bytes: int) -> None:
     RESULT_MAX_BYTES = OUTCOMES_MAX_BYTES - SPILL_BYTES
 
 
-def pickled_result(value: Any) -> tuple[bytes, list[Any]]:
+def pickled_result(value: Any) -> tuple[Piece, list[Any]]:
     """The pickle of a result, and the refs in it.
 
     Raises:

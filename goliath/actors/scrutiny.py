@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from goliath.actors.cargo import are_behind
 from goliath.transport.messages import Payload
 
 NODES_MAX = 4096
@@ -55,7 +56,7 @@ def are_deposits(
         are_calls([d[0] for d in deposits], lo, hi)
         and all(d[1] > 0 for d in deposits)
         and all(d[2] >= 0 for d in deposits if keyed)
-        and sum(behind) <= len(payload)
+        and are_behind(payload, behind)
     )
 
 

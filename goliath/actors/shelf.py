@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from goliath.actors.cargo import packed, unpacked
+from goliath.actors.cargo import are_behind, packed, unpacked
 from goliath.actors.scrutiny import are_numbers
 from goliath.core.depot import REFUSED
 from goliath.core.ids import Attempt, BatchId
-from goliath.transport.messages import AssignBatch, DetachActor, Payload
+from goliath.transport.arena import is_block
+from goliath.transport.messages import AssignBatch, DetachActor, Payload, Piece
 
 
 class Shelf:
@@ -21,11 +22,11 @@ class Shelf:
     __slots__ = ("_kept", "_taken")
 
     def __init__(self) -> None:
-        self._kept: dict[int, Payload] = {}
+        self._kept: dict[int, Piece] = {}
         # What the calls of a batch take: kept for it, whatever is forgotten meanwhile.
-        self._taken: dict[tuple[BatchId, Attempt], list[Payload | None]] = {}
+        self._taken: dict[tuple[BatchId, Attempt], list[Piece | None]] = {}
 
-    def find(self, key: int) -> Payload | None:
+    def find(self, key: int) -> Piece | None:
         """The result with this key, if it is kept."""
         return self._kept.get(key)
 
@@ -37,8 +38,9 @@ class Shelf:
             assert piece is not None, "sizes were looked at"
             if key == REFUSED:
                 others.append(piece)
-            else:  # a view would keep all that came with it
-                self._kept[key] = piece if len(payload) < 2 * len(piece) else bytes(piece)
+            else:  # a view of the frame would keep all that came with it
+                alone = is_block(piece) or len(payload) < 2 * len(piece)
+                self._kept[key] = piece if alone else bytes(piece)
         return payload if len(others) == len(pieces) else packed(outcomes, others)
 
     def forget(self, keys: Iterable[int]) -> None:
@@ -51,10 +53,10 @@ class Shelf:
         entries = batch.deposits
         if not all(type(e) is list and len(e) == 2 and are_numbers(e) for e in entries):
             return False
-        sizes = [size if key == 0 else 0 for key, size in entries]
         known = all(key <= 0 or key in self._kept for key, _ in entries)
-        if not known or min(sizes) < 0 or sum(sizes) > len(batch.payload):
+        if not known or not are_behind(batch.payload, [size for key, size in entries if key == 0]):
             return False
+        sizes = [size if key == 0 else -1 for key, size in entries]
         batch.payload, along = unpacked(batch.payload, sizes)
         self._taken[BatchId(batch.batch), Attempt(batch.attempt)] = [
             self._kept[key] if key > 0 else piece if key == 0 else None

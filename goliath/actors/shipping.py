@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from goliath.actors.deposits import Deposit
 from goliath.actors.desk import Parcel
 from goliath.core.commands import Assign
 from goliath.core.ids import Attempt, BatchId, JobId, NodeId
@@ -52,6 +53,7 @@ class Shipping:
         key = order.node, order.batch, order.attempt
         self._waiting[key] = _Waiting(order, parcel, in_order, len(far))
         for deposit in far:
+            assert isinstance(deposit, Deposit), "what goes along is known"
             deposit.when_known(partial(self._on_known, key))
 
     def _is_behind(self, job: JobId, group: str) -> bool:

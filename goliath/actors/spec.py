@@ -45,6 +45,8 @@ class WorkerSpec:
         library: a directory whose modules come before all others: none has the name of one of the
             standard library.
         site: directories of packages that come before those that are installed here.
+        arena: the limits of the regions of the arena that it maps, if there is one.
+        region: which of them it writes.
     """
 
     cwd: str = ""
@@ -58,6 +60,8 @@ class WorkerSpec:
     library: str = ""
     frame_max_bytes: int = FRAME_MAX_BYTES
     site: list[str] = field(default_factory=list)
+    arena: list[int] = field(default_factory=list)
+    region: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """As JSON-able data."""

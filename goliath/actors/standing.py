@@ -149,5 +149,9 @@ class StandingJobs:
                     submission.close()
 
     def forget(self) -> None:
-        """Their Commander is closed, and they with it."""
-        self._kept.clear()
+        """Their Commander is closed, and they with it: whoever still has one finds another."""
+        with self._lock:
+            submissions = list(self._kept.values())
+            self._kept.clear()
+        for submission in submissions:
+            submission.seal()

@@ -15,7 +15,7 @@ from typing import Any
 from goliath.actors import desk, passing
 from goliath.actors.bulk import BulkRefs
 from goliath.actors.dependencies import Dependencies, FarRow, frozen_call, takes_refs
-from goliath.actors.deposits import Deposit
+from goliath.actors.deposits import Taken
 from goliath.actors.endings import Arrived, Broken, Kept, Outcome, Refused
 from goliath.actors.gathering import Gathering, Shape
 from goliath.actors.job import job_ids
@@ -30,7 +30,7 @@ from goliath.core.batch import JobOptions
 from goliath.core.commands import Verdict
 from goliath.core.ids import JobId
 from goliath.transport import serialization
-from goliath.transport.messages import Origin
+from goliath.transport.messages import Origin, Piece
 from goliath.transport.serialization import SCALARS, Function
 
 GATHERED_MAX = 8192
@@ -150,7 +150,7 @@ class Submission:
         return refs
 
     def submit_as(
-        self, task_id: str, row: bytes | Dependencies, held: list[Any], group: str = ""
+        self, task_id: str, row: Piece | Dependencies, held: list[Any], group: str = ""
     ) -> ObjectRef[Any] | None:
         """Make one call that is laid out already, under a name that was given to it; None if the
         submission was closed before."""
@@ -200,14 +200,14 @@ class Submission:
         with self._lock:
             # Else it was cancelled, or all is broken.
             wanted = self._dependent.pop(calls, None) is not None
-            if wanted and isinstance(row, bytes | FarRow):
+            if wanted and isinstance(row, Piece | FarRow):
                 calls.hold(index, dependencies.held)
                 calls.put(index, row)
                 if not self.IN_ORDER:
                     self._waiting.append(calls)
             with suppress(PortalClosedError):  # then all calls are ended
                 self._kick()
-        if wanted and not isinstance(row, bytes | FarRow):
+        if wanted and not isinstance(row, Piece | FarRow):
             calls.settle(index, index + 1, row)
 
     def _kick(self) -> None:
@@ -257,6 +257,11 @@ class Submission:
                 self._closed = True
                 self._portal.post(self._pump)
 
+    def seal(self) -> None:
+        """No more calls. Its Commander ends, and tells what becomes of those on their way."""
+        with self._lock:
+            self._closed = True
+
     # -- in the loop's thread ------------------------------------------------------------
 
     def _pump(self) -> None:
@@ -264,7 +269,7 @@ class Submission:
         self._kicked = False
         while (taken := self._take()) is not None:
             calls, offset, rows = taken
-            deposits: Sequence[Deposit] = ()
+            deposits: Sequence[Taken] = ()
             if type(rows[0]) is FarRow:  # it is the only one of its gathering
                 deposits = rows[0].deposits
                 form, payload = calls.encode([rows[0].row])

@@ -158,7 +158,7 @@ def surroundings(
     payload, around = pack(
         around, partial(serialization.dump_initializer, initializer, tuple(initargs))
     )
-    return replace(around, initializer=payload)
+    return replace(around, initializer=bytes(payload))
 
 
 def _digest(parts: object) -> str:

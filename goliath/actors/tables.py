@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from goliath.actors.driving import rows_of
 from goliath.transport import serialization
+from goliath.transport.messages import Payload
 
 CHUNK_MIN, CHUNK_MAX = 4096, 32_768
 """Calls that are looked at together: few at first, because until they are, all workers wait."""
@@ -25,7 +26,7 @@ class Table(Protocol):
     def calls(self) -> int:
         """How many."""
 
-    def cut(self, lo: int, hi: int) -> tuple[str, bytes]:
+    def cut(self, lo: int, hi: int) -> tuple[str, Payload]:
         """Calls ``lo <= i < hi`` as a parcel: its form and its payload."""
 
 
@@ -39,7 +40,7 @@ class ColumnTable:
         self._columns = columns
         self._kinds = kinds
 
-    def cut(self, lo: int, hi: int) -> tuple[str, bytes]:
+    def cut(self, lo: int, hi: int) -> tuple[str, Payload]:
         """See `Table.cut`."""
         part = [column[lo:hi] for column in self._columns]
         return serialization.COLUMNS, serialization.encode_positional(part, self._kinds)
@@ -54,7 +55,7 @@ class RowTable:
         self.calls = len(rows)
         self._rows = rows
 
-    def cut(self, lo: int, hi: int) -> tuple[str, bytes]:
+    def cut(self, lo: int, hi: int) -> tuple[str, Payload]:
         """See `Table.cut`."""
         return serialization.encode_gathered(None, self._rows[lo:hi])
 

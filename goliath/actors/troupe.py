@@ -21,6 +21,7 @@ from goliath.actors.supervisor import Lifetime
 from goliath.actors.surroundings import Surroundings
 from goliath.actors.user_actor import UserActor
 from goliath.errors import GoliathError
+from goliath.transport.messages import Piece
 
 _numbers = count(1)
 
@@ -46,7 +47,7 @@ class Troupe:
         self,
         actor_id: str,
         blueprint: Blueprint,
-        creation: bytes | Dependencies,
+        creation: Piece | Dependencies,
         held: list[Any],
         surroundings: Surroundings,
         portal: Poster,

@@ -47,6 +47,7 @@ from goliath.errors import (
     LocalError,
     PendingCallsLimitExceeded,
 )
+from goliath.transport.messages import Piece
 from goliath.transport.serialization import Function
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class UserActor(Submission):
         self,
         actor_id: str,
         blueprint: Blueprint,
-        creation: bytes | Dependencies | None,
+        creation: Piece | Dependencies | None,
         held: list[Any],
         surroundings: Surroundings,
         portal: Poster,
@@ -98,7 +99,7 @@ class UserActor(Submission):
         self.blueprint = blueprint
         self.around = surroundings
         self._on_end = on_end
-        self._creation: bytes | FarRow | None = None
+        self._creation: Piece | FarRow | None = None
         self._creating: ObjectRef[Any] | None = None
         self._lives = 0
         self._struck: list[desk.Failed] = []
@@ -208,7 +209,7 @@ class UserActor(Submission):
         return self.call_as(self._next_task_id(), row, held, group)
 
     def call_as(
-        self, task_id: str, row: bytes | Dependencies, held: list[Any], group: str = ""
+        self, task_id: str, row: Piece | Dependencies, held: list[Any], group: str = ""
     ) -> ObjectRef[Any]:
         """Make a call that is laid out already, for a worker, too."""
         ref = self._counted(lambda: self.submit_as(task_id, row, held, group))
@@ -293,7 +294,7 @@ class UserActor(Submission):
 
     # -- its lives, in the loop's thread -----------------------------------------------------
 
-    def _begin_life(self, creation: bytes | FarRow | Dependencies, held: list[Any]) -> None:
+    def _begin_life(self, creation: Piece | FarRow | Dependencies, held: list[Any]) -> None:
         with self._lock:
             calls = Gathering(self._name, f"{self._task}.life", self._lives, None, self)
             if isinstance(creation, Dependencies):

@@ -38,13 +38,16 @@ from goliath.actors.spec import INITIALIZER, WorkerSpec
 from goliath.actors.tidy import Housekeeper
 from goliath.clock import BootClock
 from goliath.record import record
+from goliath.transport.arena import WARM_S, Arena, Region as ResultRegion, open_region
 from goliath.transport.blocking import BlockingPipe
+from goliath.transport.exchange import Exchange
 from goliath.transport.messages import (
     DefineFunction,
     EndWait,
     Flush,
     ForgetFunction,
     Interrupt,
+    LetGo,
     Message,
     Origin,
     PatronLeft,
@@ -90,11 +93,18 @@ class Worker:
         page: Page,
         outputs: tuple[int, int],
         spec: WorkerSpec,
+        arena: Arena | None,
     ) -> None:
         self.node = spec.node
         self.worker = spec.worker
-        self._pipe = BlockingPipe(calls, spec.frame_max_bytes)
-        self._control = BlockingPipe(control, spec.frame_max_bytes)
+        self._exchange = None if arena is None else Exchange(arena)
+        self._region_of_results: ResultRegion | None = None
+        if arena is not None:
+            # An interrupt must not strike while the books are half written.
+            self._region_of_results = arena.region(spec.region, self.undisturbed)
+            open_region(self._region_of_results)
+        self._pipe = BlockingPipe(calls, spec.frame_max_bytes, self._exchange)
+        self._control = BlockingPipe(control, spec.frame_max_bytes, self._exchange)
         results.fit_into(spec.frame_max_bytes)
         self._page = page
         self._clock = BootClock()
@@ -143,7 +153,17 @@ class Worker:
                     self.learn(message)
                 case _:
                     raise AssertionError(f"a worker cannot be sent {message!r}")
+            del message  # what it was lent goes with it
+            self._let_go()
         return 0
+
+    def _let_go(self) -> None:
+        """Tell of what was lent and is not looked at any more."""
+        if self._exchange is not None and self._exchange.borrowed:
+            with self._lock:
+                numbers = self._exchange.surplus()
+                if numbers:
+                    self._send_locked(LetGo(numbers))
 
     def _initialize(self) -> bool:
         message = self._pipe.receive()
@@ -418,12 +438,17 @@ class Worker:
         try:
             while True:
                 try:
-                    message = self._control.receive(INTERRUPT_AGAIN_S if self._strike else None)
+                    message = self._control.receive(self._patience())
                 except TimeoutError:
                     self._signal()
+                    self._cool()
                     continue
                 if message is None:
                     break
+                if isinstance(message, LetGo):
+                    if self._exchange is not None:
+                        self._exchange.taken_back(message.numbers)
+                    continue
                 if isinstance(message, RefEnded | PatronLeft):
                     if inside.on_told is not None:
                         inside.on_told(message)  # without the lock: it may call user code
@@ -436,6 +461,17 @@ class Worker:
             traceback.print_exc()
             os._exit(os.EX_SOFTWARE)
         os._exit(0)
+
+    def _patience(self) -> float | None:
+        """How long to wait for an order."""
+        if self._strike:
+            return INTERRUPT_AGAIN_S
+        region = self._region_of_results
+        return WARM_S if region is not None and region.is_warm else None
+
+    def _cool(self) -> None:
+        if self._region_of_results is not None and not self._strike:
+            self._region_of_results.cool()
 
     def _obey(self, message: Message) -> None:
         match message:
@@ -571,9 +607,10 @@ def become_worker(
     page: Page,
     outputs: tuple[int, int],
     spec: WorkerSpec,
+    arena: Arena | None = None,
 ) -> int:
     """Be a worker until the Lieutenant has had enough; returns what to exit with."""
-    worker = Worker(calls, control, page, outputs, spec)
+    worker = Worker(calls, control, page, outputs, spec, arena)
     try:
         status = worker.serve(has_initializer=spec.has_initializer)
     except OSError:

@@ -14,7 +14,7 @@ A worker is born into the control group of its session. To have the kernel move 
 Over `goliath.actors.rights` it is asked, and answers, with the descriptors in brackets::
 
     {"fork": worker, "tag": ..., "spec": ..., "group": [path, ...], "rlimits": {...}}
-        [birth.FDS_PER_WORKER]
+        [birth.FDS_PER_WORKER, and the arena if it has one]
     {"clear": [path, ...]}
     {"disband": [path, ...], "home": [path, ...]}
     {"preload": [module, ...]}
@@ -147,7 +147,9 @@ class Zygote:
         self._fds.extend(fds)
         for request in self._records.feed(data):
             if "fork" in request:
-                self._fork(request, [self._fds.popleft() for _ in range(birth.FDS_PER_WORKER)])
+                spec = WorkerSpec.from_json(request["spec"])
+                count = birth.FDS_PER_WORKER + bool(spec.arena)
+                self._fork(request, spec, [self._fds.popleft() for _ in range(count)])
             elif "clear" in request:
                 self._clearing.append(request["clear"])
                 self._clear_groups()
@@ -160,9 +162,8 @@ class Zygote:
             else:
                 self._guard(request)
 
-    def _fork(self, request: dict[str, Any], fds: list[int]) -> None:
+    def _fork(self, request: dict[str, Any], spec: WorkerSpec, fds: list[int]) -> None:
         worker, tag = request["fork"], request["tag"]
-        spec = WorkerSpec.from_json(request["spec"])
         try:
             self._enter(request["group"])
             pid = os.fork()

@@ -11,8 +11,15 @@ import mmap
 import socket
 import struct
 
-from goliath.transport.codec import from_header, oversize, pack_header, to_header, unpack_frame
-from goliath.transport.messages import Message, Payload
+from goliath.transport.codec import (
+    Lender,
+    from_wire,
+    oversize,
+    pack_header,
+    to_wire,
+    unpack_frame,
+)
+from goliath.transport.messages import Message, Piece
 from goliath.transport.vigil import Vigil
 
 LENGTH = struct.Struct("<Q")
@@ -21,28 +28,49 @@ _USUAL_BYTES = 1 << 20
 _KEPT_BYTES = 1 << 24  # a bigger buffer is let go, or one huge frame would cost memory for ever
 
 
-def pack_pipe_frame(message: Message) -> tuple[bytes, Payload]:
-    """Everything before the payload, and the payload (not copied).
+def pack_pipe_frame(message: Message, lender: Lender | None = None) -> list[Piece]:
+    """Everything before the payload, and the payload with what is beside it (not copied).
 
     Raises:
         OverflowError: the payload does not fit a frame.
     """
-    payload: Payload = getattr(message, "payload", b"")
-    head = pack_header(to_header(message), payload, checksum=False)
-    total = len(head) + len(payload)
+    header, parts = to_wire(message, lender)
+    head = pack_header(header, checksum=False)
+    total = len(head) + (len(parts[0]) if len(parts) == 1 else sum(map(len, parts)))
     if total > FRAME_MAX_BYTES:
         raise OverflowError(f"a {message.kind} message of {total} bytes; 1 TiB is the limit")
-    return LENGTH.pack(total) + head, payload
+    return [LENGTH.pack(total) + head, *parts]
 
 
 class BlockingPipe:
-    """Messages over a blocking stream socket. One thread receives, one at a time sends."""
+    """Messages over a blocking stream socket. One thread receives, one at a time sends.
 
-    __slots__ = ("_begin", "_end", "_send_max", "_sock", "_timeout", "_view", "_vigil")
+    Args:
+        sock: the socket.
+        send_max_bytes: bigger messages are refused, as the other end would.
+        lender: what need not be sent because both ends can look at it.
+    """
 
-    def __init__(self, sock: socket.socket, send_max_bytes: int = FRAME_MAX_BYTES) -> None:
+    __slots__ = (
+        "_begin",
+        "_end",
+        "_lender",
+        "_send_max",
+        "_sock",
+        "_timeout",
+        "_view",
+        "_vigil",
+    )
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        send_max_bytes: int = FRAME_MAX_BYTES,
+        lender: Lender | None = None,
+    ) -> None:
         self._sock = sock
         self._send_max = send_max_bytes
+        self._lender = lender
         # Anonymous memory costs nothing until it is touched; a bytearray is zeroed at once.
         self._view = memoryview(_memory(_USUAL_BYTES))
         self._begin = self._end = 0
@@ -61,7 +89,8 @@ class BlockingPipe:
     def receive(self, timeout: float | None = None) -> Message | None:
         """The next message; None when the other end has closed.
 
-        The payload is a view of the reused buffer: it is good until the next `receive`.
+        The payload is a view of the reused buffer: it is good until the next `receive`. What is
+        beside it, or was lent, stays as long as it is looked at.
 
         Raises:
             TimeoutError: ``timeout`` seconds passed; what has arrived so far is kept.
@@ -101,7 +130,8 @@ class BlockingPipe:
             if not self._read(wanted, flags):
                 return None
         self._begin = start + length
-        return from_header(*unpack_frame(self._view[start : self._begin], checksum=False))
+        header, payload = unpack_frame(self._view[start : self._begin], checksum=False)
+        return from_wire(header, payload, self._lender, copied=True)
 
     def send(self, message: Message) -> None:
         """Write a message; blocks while the other end does not read (that is the back-pressure).
@@ -110,15 +140,15 @@ class BlockingPipe:
             OSError: the other end is gone.
             SerializationError: it is bigger than the other end takes.
         """
-        head, payload = pack_pipe_frame(message)
-        if len(head) + len(payload) > self._send_max:
-            raise oversize(message.kind, len(head) + len(payload), self._send_max)
-        sent = self._sock.sendmsg((head, payload))
-        if sent < len(head):
-            self._sock.sendall(head[sent:])
-            sent = len(head)
-        if sent < len(head) + len(payload):
-            self._sock.sendall(memoryview(payload)[sent - len(head) :])
+        parts = pack_pipe_frame(message, self._lender)
+        size = sum(map(len, parts))
+        if size > self._send_max:
+            raise oversize(message.kind, size, self._send_max)
+        sent = self._sock.sendmsg(parts)
+        for part in parts:
+            if sent < len(part):
+                self._sock.sendall(memoryview(part)[sent:])
+            sent = max(sent - len(part), 0)
 
     def _read(self, wanted: int, flags: int) -> bool:
         """Read what is there, with room for ``wanted`` bytes of this frame; False at the end."""

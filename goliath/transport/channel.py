@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from goliath.transport.codec import Lender
 from goliath.transport.messages import Message
 
 
@@ -39,6 +40,9 @@ class Channel(Protocol):
     @property
     def congested(self) -> bool:
         """Whether too many bytes wait; producers should pause until `on_writable`."""
+
+    def share(self, lender: Lender, *, lends: bool) -> None:
+        """Look there for what the other end lends; with ``lends``, lend instead of sending, too."""
 
     def close(self) -> None:
         """End the channel after what was sent has left, as far as the other end still listens."""

@@ -19,13 +19,13 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, fields
-from typing import Any
+from typing import Any, Protocol
 from zlib import crc32
 
 import orjson
 
 from goliath.errors import ProtocolError, SerializationError
-from goliath.transport.messages import MESSAGES, Message, Payload
+from goliath.transport.messages import MESSAGES, Bundle, Message, Payload, Piece
 
 PREFIX = struct.Struct("<II")
 PREFIX_BYTES = PREFIX.size
@@ -33,24 +33,24 @@ _pack_prefix, _unpack_prefix = PREFIX.pack, PREFIX.unpack_from
 Header = dict[str, Any]
 
 
-def pack_header(header: Mapping[str, Any], payload: Payload = b"", *, checksum: bool) -> bytes:
+def pack_header(header: Mapping[str, Any], payload: Piece = b"", *, checksum: bool) -> bytes:
     """The prefix and the header; the frame is this followed by the payload."""
     return pack_text(orjson.dumps(header), payload, checksum=checksum)
 
 
-def pack_text(text: bytes, payload: Payload = b"", *, checksum: bool) -> bytes:
+def pack_text(text: bytes, payload: Piece = b"", *, checksum: bool) -> bytes:
     """The same for a header that is JSON already."""
     crc = (crc32(payload, crc32(text)) or 1) if checksum else 0
     return _pack_prefix(len(text), crc) + text
 
 
-def pack_frame(text: bytes, payload: Payload, *, checksum: bool) -> bytes:
+def pack_frame(text: bytes, payload: Piece, *, checksum: bool) -> bytes:
     """A whole frame: its payload is copied once."""
     crc = (crc32(payload, crc32(text)) or 1) if checksum else 0
     return b"".join((_pack_prefix(len(text), crc), text, payload))
 
 
-def unpack_frame(frame: Payload, *, checksum: bool) -> tuple[Header, memoryview]:
+def unpack_frame(frame: Piece, *, checksum: bool) -> tuple[Header, memoryview]:
     """The header and the payload of one frame (the payload is a view, nothing is copied).
 
     Raises:
@@ -70,7 +70,7 @@ def unpack_frame(frame: Payload, *, checksum: bool) -> tuple[Header, memoryview]
     return read_header(text), payload
 
 
-def read_header(text: Payload) -> Header:
+def read_header(text: Piece) -> Header:
     """The object that the text of a header means.
 
     Raises:
@@ -109,6 +109,113 @@ def from_header(header: Header, payload: Payload) -> Message:
     except (KeyError, TypeError):
         raise ProtocolError(f"unknown message kind {header.get('t')!r}") from None
     return schema.build(header, payload)
+
+
+# -- payloads with pieces ---------------------------------------------------------------
+#
+# What is beside a payload follows it in the frame, and is named in the header: ``"b"`` is a list of
+# ``[size]`` for each piece, or ``[offset, size, number]`` for one that the other end finds in the
+# arena (see `goliath.transport.exchange`), and is not in the frame. With ``"w": 1``, the only piece
+# is the payload itself.
+
+
+class Lender(Protocol):
+    """What both ends can look at."""
+
+    def lend(self, piece: Piece) -> list[int] | None:
+        """The entry of a piece that need not be sent; None if it must be."""
+
+    def borrow(self, offset: int, size: int, number: int) -> memoryview:
+        """A piece that was not sent.
+
+        Raises:
+            ProtocolError: there is no such thing.
+        """
+
+    def taken_back(self, numbers: Iterable[int]) -> None:
+        """Nobody looks at what was lent under these numbers."""
+
+
+def withdraw(header: Header, lender: Lender | None) -> None:
+    """A message that `to_wire` has made is not sent after all: nothing is lent with it."""
+    if lender is not None:
+        lender.taken_back(entry[2] for entry in header.get("b", ()) if len(entry) == 3)
+
+
+def to_wire(message: Message, lender: Lender | None = None) -> tuple[Header, list[Piece]]:
+    """The header of a message, and what follows it in the frame."""
+    header = to_header(message)
+    payload: Payload = getattr(message, "payload", b"")
+    if not isinstance(payload, Bundle):
+        entry = None if type(payload) is bytes or lender is None else lender.lend(payload)
+        if entry is None:
+            return header, [payload]
+        header["b"], header["w"] = [entry], 1
+        return header, [b""]
+    entries: list[list[int]] = []
+    parts = [payload.main]
+    for piece in payload.pieces:
+        entry = None if lender is None else lender.lend(piece)
+        if entry is None:
+            entry = [len(piece)]
+            parts.append(piece)
+        entries.append(entry)
+    header["b"] = entries
+    return header, parts
+
+
+def from_wire(
+    header: Header, payload: memoryview, lender: Lender | None = None, *, copied: bool = False
+) -> Message:
+    """The message that a header and what follows it mean.
+
+    Args:
+        header: its header.
+        payload: what follows.
+        lender: where to look for pieces that were not sent.
+        copied: whether pieces that were sent are copied, as the frame's memory is used again.
+
+    Raises:
+        ProtocolError: as of `from_header`, and for pieces that are not there.
+    """
+    if "b" not in header:
+        return from_header(header, payload)
+    whole = _gathered(header, payload, lender, copied)
+    message = from_header(header, whole)
+    if type(whole) is Bundle and not message.bundles:
+        raise ProtocolError(f"a {message.kind} message has pieces and may not")
+    return message
+
+
+def _gathered(header: Header, payload: memoryview, lender: Lender | None, copied: bool) -> Payload:
+    entries = header["b"]
+    if type(entries) is not list or not all(map(_is_entry, entries)):
+        raise ProtocolError(f"the pieces of a message are {entries!r:.200}")
+    sent = sum(entry[0] for entry in entries if len(entry) == 1)
+    at = main = len(payload) - sent
+    if main < 0:
+        raise ProtocolError(f"pieces of {sent} bytes in a frame with {len(payload)}")
+    pieces: list[Piece] = []
+    for entry in entries:
+        if len(entry) == 3:
+            if lender is None:
+                raise ProtocolError("a piece was lent over a link without an arena")
+            pieces.append(lender.borrow(*entry))
+        else:
+            piece = payload[at : at + entry[0]]
+            pieces.append(bytes(piece) if copied else piece)
+            at += entry[0]
+    if "w" in header and len(pieces) == 1:
+        return pieces[0]
+    return Bundle(payload[:main], pieces)
+
+
+def _is_entry(entry: Any) -> bool:
+    return (
+        type(entry) is list
+        and len(entry) in (1, 3)
+        and all(type(number) is int and number >= 0 for number in entry)
+    )
 
 
 class _Schema:

@@ -22,6 +22,7 @@ from typing import Any, Protocol
 from goliath.clock import Clock
 from goliath.errors import LocalError, ProtocolError
 from goliath.transport.channel import Receiver
+from goliath.transport.codec import Lender
 from goliath.transport.messages import Message
 from goliath.transport.protocol import SessionOver, SessionProtocol
 
@@ -106,6 +107,10 @@ class SessionChannel:
             return
         self._protocol.send(message)
         self._flush()
+
+    def share(self, lender: Lender, *, lends: bool) -> None:
+        """See `Channel.share`."""
+        self._protocol.share(lender, lends=lends)
 
     @property
     def congested(self) -> bool:

@@ -301,7 +301,7 @@ class _Walk:
         or cannot be sent; as an argument it is something of which cloudpickle knows more."""
         self._text("strange", type(value).__qualname__)
         if not self._inside:
-            self._put("pickle", dump_value(value, self._prints.shipped))
+            self._put("pickle", bytes(dump_value(value, self._prints.shipped)))
 
 
 def _shown(value: Any) -> str:

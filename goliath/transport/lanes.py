@@ -14,16 +14,24 @@ import orjson
 
 from goliath.config import KIB
 from goliath.errors import ProtocolError
-from goliath.transport.codec import Header, from_header, oversize, read_header, to_header
+from goliath.transport.codec import (
+    Header,
+    Lender,
+    from_wire,
+    oversize,
+    read_header,
+    to_wire,
+    withdraw,
+)
 from goliath.transport.malloc import room_for
-from goliath.transport.messages import AssignBatch, Lane, Message, Payload
+from goliath.transport.messages import AssignBatch, Lane, Message, Piece
 
 PART = "part"
 PASSING_MAX = 8  # small batches that may pass a chunk of a big one
 HEADER_ROOM_BYTES = 64 * KIB  # beside a chunk: its header, for the limit of a frame
 _BULK = Lane.BULK  # Python 3.11 takes 0.1 µs to find a member in its class
 
-Frame = tuple[bytes, Payload, int]
+Frame = tuple[bytes, Piece, int]
 """The JSON text of a header, without its last brace because a number and an acknowledgement
 are still to come; the payload; and how many bytes both have."""
 
@@ -40,6 +48,9 @@ class Outbox:
     Args:
         chunk_bytes: messages bigger than this are cut.
         message_max_bytes: bigger ones are refused, as the other end would.
+
+    Attributes:
+        lender: what need not be sent because the other end can look at it.
     """
 
     __slots__ = (
@@ -51,6 +62,7 @@ class Outbox:
         "_message_max_bytes",
         "_passed",
         "_sealed",
+        "lender",
         "waiting_bytes",
     )
 
@@ -64,6 +76,7 @@ class Outbox:
         self._before_big = 0  # how many of the bulk have to go before any of them
         self._passed = 0
         self.waiting_bytes = 0
+        self.lender: Lender | None = None
 
     def put(self, message: Message) -> None:
         """Queue a message in its lane.
@@ -71,18 +84,19 @@ class Outbox:
         Raises:
             SerializationError: it is bigger than a message may be.
         """
-        text = orjson.dumps(to_header(message))
-        payload: Payload = getattr(message, "payload", b"")
-        size = len(text) + len(payload)
+        header, parts = to_wire(message, self.lender)
+        text = orjson.dumps(header)
+        size = len(text) + sum(map(len, parts))
         if size > self._message_max_bytes:
+            withdraw(header, self.lender)
             raise oversize(message.kind, size, self._message_max_bytes)
         small = size <= self._chunk_bytes
         lane = self._bulk_for(message, small=small) if message.lane is _BULK else self._control
         if small:
-            lane.append((text[:-1], payload, size))
+            lane.append((text[:-1], parts[0] if len(parts) == 1 else b"".join(parts), size))
             self.waiting_bytes += size
             return
-        for part in _parts(message.lane, text, payload, self._chunk_bytes):
+        for part in _cut(message.lane, [text, *parts], self._chunk_bytes):
             lane.append(part)
             self.waiting_bytes += part[2]
 
@@ -137,23 +151,23 @@ def _is_apart(message: Message) -> bool:
     return type(message) is AssignBatch and not (message.actor or message.resident)
 
 
-def _parts(lane: Lane, text: bytes, payload: Payload, chunk_bytes: int) -> Iterator[Frame]:
-    total = len(text) + len(payload)
-    for at in range(0, total, chunk_bytes):
-        piece = _cut(text, payload, at, min(at + chunk_bytes, total))
-        head = orjson.dumps({"t": PART, "l": lane, "h": len(text), "n": total, "at": at})
-        yield head[:-1], piece, len(head) + len(piece)
-
-
-def _cut(text: bytes, payload: Payload, start: int, end: int) -> Payload:
-    """A piece of the two, as if they were one string."""
-    border = len(text)
-    if start >= border:
-        return memoryview(payload)[start - border : end - border]
-    if end <= border:
-        return memoryview(text)[start:end]
-    # A copy of one chunk, which costs less than a frame for the header alone.
-    return b"".join((text[start:], memoryview(payload)[: end - border]))
+def _cut(lane: Lane, strings: list[Piece], chunk_bytes: int) -> Iterator[Frame]:
+    """These as if they were one string, cut into chunks. Only where two of them meet is a chunk
+    copied."""
+    total, border, at = sum(map(len, strings)), len(strings[0]), 0
+    chunk: list[memoryview] = []
+    room = min(chunk_bytes, total)
+    for string in strings:
+        view = memoryview(string)
+        while len(view):
+            chunk.append(view[:room])
+            view, room = view[room:], room - len(chunk[-1])
+            if not room:
+                piece = chunk[0] if len(chunk) == 1 else b"".join(chunk)
+                head = orjson.dumps({"t": PART, "l": lane, "h": border, "n": total, "at": at})
+                yield head[:-1], piece, len(head) + len(piece)
+                chunk, at = [], at + len(piece)
+                room = min(chunk_bytes, total - at)
 
 
 class Gatherer:
@@ -162,10 +176,11 @@ class Gatherer:
     Memory grows with what has arrived, not with what was announced: a length is only a claim.
     """
 
-    __slots__ = ("_filled", "_gathered", "_header_bytes", "_limit")
+    __slots__ = ("_filled", "_gathered", "_header_bytes", "_limit", "lender")
 
     def __init__(self, message_max_bytes: int) -> None:
         self._limit = message_max_bytes
+        self.lender: Lender | None = None
         self._gathered: memoryview | None = None
         self._filled = 0
         self._header_bytes = 0
@@ -206,4 +221,4 @@ class Gatherer:
     def _finish(self, whole: memoryview) -> Message:
         self._gathered = None
         header = read_header(whole[: self._header_bytes])
-        return from_header(header, whole[self._header_bytes :])
+        return from_wire(header, whole[self._header_bytes :], self.lender)

@@ -14,7 +14,7 @@ from collections import deque
 from goliath.config import TransportConfig
 from goliath.errors import LocalError
 from goliath.transport.channel import Receiver
-from goliath.transport.codec import from_header, pack_header, to_header, unpack_frame
+from goliath.transport.codec import Lender, from_wire, pack_header, to_wire, unpack_frame
 from goliath.transport.messages import Message
 
 
@@ -79,6 +79,9 @@ class MemoryChannel:
             peer._put(message)
             if peer._inbox_bytes > self._capacity_bytes:
                 self._congested = True
+
+    def share(self, lender: Lender, *, lends: bool) -> None:
+        """See `Channel.share`. What passes by reference need not be lent."""
 
     @property
     def congested(self) -> bool:
@@ -162,7 +165,8 @@ def _size(message: Message) -> int:
 
 
 def _round_trip(message: Message) -> Message:
-    payload = getattr(message, "payload", b"")
-    frame = pack_header(to_header(message), payload, checksum=True) + bytes(payload)
-    header, view = unpack_frame(frame, checksum=True)
-    return from_header(header, view)
+    header, parts = to_wire(message)
+    payload = b"".join(parts)
+    frame = pack_header(header, payload, checksum=True) + payload
+    received, view = unpack_frame(frame, checksum=True)
+    return from_wire(received, view)

@@ -11,13 +11,47 @@ a batch must make sense even if the batch has not arrived yet.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import field
 from enum import IntEnum
 from typing import ClassVar
 
 from goliath.record import record
 
-Payload = bytes | bytearray | memoryview
+Piece = bytes | bytearray | memoryview
+
+
+class Bundle:
+    """A payload with big things beside it, each in memory of its own: none is copied to put them
+    behind one another.
+
+    Attributes:
+        main: what says what they mean.
+        pieces: those.
+    """
+
+    __slots__ = ("main", "pieces")
+
+    def __init__(self, main: Piece, pieces: Sequence[Piece]) -> None:
+        self.main = main
+        self.pieces = tuple(pieces)
+
+    def __len__(self) -> int:
+        return len(self.main) + sum(map(len, self.pieces))
+
+    def __repr__(self) -> str:
+        return f"<Bundle of {len(self.main)} bytes and {len(self.pieces)} pieces>"
+
+
+Payload = Piece | Bundle
+
+
+def parts_of(payload: Payload) -> tuple[Piece, tuple[Piece, ...]]:
+    """The payload without what is beside it, and that."""
+    if isinstance(payload, Bundle):
+        return payload.main, payload.pieces
+    return payload, ()
+
 
 Origin = list[int | str]
 """What a Commander calls the calls of a parcel: ``[job, parcel, task, number]``. The task id of
@@ -38,6 +72,44 @@ class Message:
 
     kind: ClassVar[str] = ""
     lane: ClassVar[Lane] = Lane.CONTROL
+    bundles: ClassVar[bool] = False  # whether there may be anything beside its payload
+
+
+# -- whoever shares memory --------------------------------------------------------------
+
+
+@record
+class LetGo(Message):
+    """The blocks of an arena that were lent under these numbers are not looked at any more."""
+
+    kind: ClassVar[str] = "let-go"
+    numbers: list[int]
+
+
+@record
+class ProposeArena(Message):
+    """From the Commander: if you are on this machine, put the arena of our session and the
+    ``secret`` into the letterbox of this ``name``. Answered by `ArenaGiven`."""
+
+    kind: ClassVar[str] = "propose-arena"
+    boot_id: str
+    name: str
+    secret: str
+
+
+@record
+class ArenaGiven(Message):
+    """It is in the letterbox. ``limits`` are the bytes of its regions; none: it is not."""
+
+    kind: ClassVar[str] = "arena-given"
+    limits: list[int]
+
+
+@record
+class ArenaMapped(Message):
+    """The Commander has mapped it, and can be lent what is in it."""
+
+    kind: ClassVar[str] = "arena-mapped"
 
 
 # -- Commander to Lieutenant ---------------------------------------------------------
@@ -51,7 +123,7 @@ class DefineFunction(Message):
     lane: ClassVar[Lane] = Lane.BULK
     digest: str
     name: str
-    payload: Payload = b""
+    payload: Piece = b""
 
 
 @record
@@ -89,7 +161,7 @@ class DefineEnvironment(Message):
     node: str = ""
     modules: list[list[str | int]] = field(default_factory=list)
     requirements: list[str] = field(default_factory=list)
-    payload: Payload = b""
+    payload: Piece = b""
 
 
 @record
@@ -101,7 +173,7 @@ class FileData(Message):
     sha256: str
     offset: int
     size: int
-    payload: Payload = b""
+    payload: Piece = b""
 
 
 @record
@@ -141,6 +213,7 @@ class AssignBatch(Message):
     life, and its function, and what it takes of the node, are known there.
     """
 
+    bundles: ClassVar[bool] = True
     kind: ClassVar[str] = "assign"
     lane: ClassVar[Lane] = Lane.BULK
     batch: int
@@ -179,6 +252,7 @@ class DetachActor(Message):
     ``deposits`` are as in `AssignBatch`; the node keeps them for the other lives.
     """
 
+    bundles: ClassVar[bool] = True
     kind: ClassVar[str] = "detach"
     lane: ClassVar[Lane] = Lane.BULK
     batch: int
@@ -299,6 +373,7 @@ class EnvironmentFailed(Message):
     ended. The payload is then the outcome of its ``__init__``, if that has raised.
     """
 
+    bundles: ClassVar[bool] = True
     kind: ClassVar[str] = "environment-failed"
     lane: ClassVar[Lane] = Lane.BULK
     environment: str
@@ -318,6 +393,7 @@ class RangeDone(Message):
     under their keys, or, where the key is 0, their pickles are behind the outcomes in the payload.
     """
 
+    bundles: ClassVar[bool] = True
     kind: ClassVar[str] = "done"
     lane: ClassVar[Lane] = Lane.BULK
     batch: int
@@ -339,7 +415,7 @@ class DepositSent(Message):
     kind: ClassVar[str] = "deposit"
     lane: ClassVar[Lane] = Lane.BULK
     key: int
-    payload: Payload = b""
+    payload: Piece = b""
 
 
 @record
@@ -406,7 +482,7 @@ class Output(Message):
     stream: str
     function: str
     worker: int
-    payload: Payload = b""
+    payload: Piece = b""
 
 
 @record
@@ -490,6 +566,7 @@ class RunRange(Message):
     the payload; one that is lost has a size below 0. ``keep_over`` is as in `AssignBatch`.
     """
 
+    bundles: ClassVar[bool] = True
     kind: ClassVar[str] = "run"
     lane: ClassVar[Lane] = Lane.BULK
     serial: int
@@ -572,6 +649,7 @@ class Progress(Message):
     ``deposits`` are big results, ``[call, size]``, whose pickles are behind the outcomes.
     """
 
+    bundles: ClassVar[bool] = True
     kind: ClassVar[str] = "progress"
     lane: ClassVar[Lane] = Lane.BULK
     serial: int
@@ -632,7 +710,7 @@ class NestedFunction(Message):
     digest: str
     name: str
     refs: list[str]
-    payload: Payload = b""
+    payload: Piece = b""
 
 
 @record
@@ -664,7 +742,7 @@ class NestedCall(Message):
     refs: list[str]
     streaming: bool = False
     group: str = ""
-    payload: Payload = b""
+    payload: Piece = b""
 
 
 @record
@@ -682,7 +760,7 @@ class ItemMade(Message):
     index: int
     awaited: bool
     refs: list[str]
-    payload: Payload = b""
+    payload: Piece = b""
 
 
 @record
@@ -694,7 +772,7 @@ class StoreValue(Message):
     worker: int
     ref: str
     refs: list[str]
-    payload: Payload = b""
+    payload: Piece = b""
 
 
 @record
@@ -720,7 +798,7 @@ class ReportWait(Message):
     call: str
     refs: list[str]
     enough: int
-    payload: Payload = b""
+    payload: Piece = b""
 
 
 @record
@@ -783,7 +861,7 @@ class NestedActor(Message):
     spec: dict[str, object]
     arguments: list[list[str | int]]
     refs: list[str]
-    payload: Payload = b""
+    payload: Piece = b""
 
 
 @record
@@ -890,7 +968,7 @@ class RefEnded(Message):
     ref: str
     failed: bool
     deposit: int = 0
-    payload: Payload = b""
+    payload: Piece = b""
 
 
 @record

@@ -18,7 +18,7 @@ from typing import cast
 from goliath.config import KIB, MIB
 from goliath.errors import LocalError, ProtocolError
 from goliath.transport.channel import Receiver
-from goliath.transport.codec import PREFIX, from_header, pack_header, to_header, unpack_frame
+from goliath.transport.codec import PREFIX, Lender, from_wire, pack_header, to_wire, unpack_frame
 from goliath.transport.malloc import room_for
 from goliath.transport.messages import Message
 
@@ -51,6 +51,8 @@ class PipeChannel(asyncio.BufferedProtocol):
         self._congested = False
         self._closing = False
         self._error: Exception | None = None
+        self._borrows: Lender | None = None
+        self._lends: Lender | None = None
         self._buffer = memoryview(bytearray(BUFFER_BYTES))
         self._filled = 0
         self._big: memoryview | None = None
@@ -96,14 +98,22 @@ class PipeChannel(asyncio.BufferedProtocol):
         transport = self._transport
         if transport is None or self._closing or transport.is_closing():
             return
-        payload = getattr(message, "payload", b"")
-        head = pack_header(to_header(message), checksum=False)
-        length = LENGTH.pack(len(head) + len(payload))
-        if len(payload) < BIG_BYTES:
-            transport.write(b"".join((length, head, payload)))
+        header, parts = to_wire(message, self._lends)
+        head = pack_header(header, checksum=False)
+        size = sum(map(len, parts))
+        length = LENGTH.pack(len(head) + size)
+        if size < BIG_BYTES:
+            transport.write(b"".join((length, head, *parts)))
         else:
             transport.write(length + head)
-            transport.write(payload)
+            for part in parts:
+                transport.write(part)
+
+    def share(self, lender: Lender, *, lends: bool) -> None:
+        """See `Channel.share`."""
+        self._borrows = lender
+        if lends:
+            self._lends = lender
 
     @property
     def congested(self) -> bool:
@@ -225,7 +235,7 @@ class PipeChannel(asyncio.BufferedProtocol):
 
     def _take(self, frame: memoryview) -> None:
         header, payload = unpack_frame(frame, checksum=False)
-        message = from_header(header, payload)
+        message = from_wire(header, payload, self._borrows)
         if self._receiver is not None and not self._closing:
             self._receiver.on_message(message)
 

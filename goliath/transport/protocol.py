@@ -31,10 +31,17 @@ from goliath.config import TransportConfig
 from goliath.core.session import Session
 from goliath.core.throughput import Throughput
 from goliath.errors import ProtocolError
-from goliath.transport.codec import Header, from_header, pack_frame, pack_text, unpack_frame
+from goliath.transport.codec import (
+    Header,
+    Lender,
+    from_wire,
+    pack_frame,
+    pack_text,
+    unpack_frame,
+)
 from goliath.transport.compression import Compressor, expanded
 from goliath.transport.lanes import HEADER_ROOM_BYTES, PART, Frame, Gatherer, Outbox
-from goliath.transport.messages import Message, Payload
+from goliath.transport.messages import Message, Piece
 
 VERSION = 1
 """Of this protocol; `handshake` refuses another one."""
@@ -90,6 +97,7 @@ class SessionProtocol:
         self._throughput = Throughput(config.compress_below_bytes_s)
         self._compressor: Compressor | None = None
         self._compress = False
+        self._lender: Lender | None = None
         self._urgent: deque[Header] = deque()
         self._again: deque[tuple[int, Frame]] = deque()
         self._linked = False
@@ -194,6 +202,14 @@ class SessionProtocol:
         if self._session.unacked_bytes + self._outbox.waiting_bytes > self._unacked_max_bytes:
             self.congested = True
 
+    def share(self, lender: Lender, *, lends: bool) -> None:
+        """See `Channel.share`."""
+        self._lender = lender
+        for gatherer in self._gatherers:
+            gatherer.lender = lender
+        if lends:
+            self._outbox.lender = lender
+
     def leave(self, *, hurry: bool = False) -> None:
         """Say goodbye after what was sent; with ``hurry`` unsent bulk is dropped first."""
         self._leaving = True
@@ -271,7 +287,7 @@ class SessionProtocol:
 
     # -- in ----------------------------------------------------------------------------
 
-    def receive_frame(self, frame: Payload, now: float) -> Message | None:
+    def receive_frame(self, frame: Piece, now: float) -> Message | None:
         """Take a frame of the current link; the message it completes, if it does.
 
         Raises:
@@ -296,7 +312,7 @@ class SessionProtocol:
                 payload = self._expanded(header, payload)
             if kind == PART:
                 return self._gatherer(header).add(header, payload)
-            return from_header(header, payload)
+            return from_wire(header, payload, self._lender)
         except ProtocolError as exc:
             # It arrived as it was sent, so sending it again would not help.
             raise SessionOver(exc) from exc

@@ -10,6 +10,10 @@ shipped with the job, travels by value: a node has no copy of the user's own mod
 Installed and shipped modules travel by reference, and the node imports them. Which modules
 a pickle needs by name is noted for whoever ships them (`Needs`).
 
+**Buffers.** What numpy, Arrow and others hold in one piece of memory stays out of the pickle: it
+is copied once, behind it (`envelope`), and looked at where it arrives. So whoever gets such a value
+may read it and not write it, however small it is.
+
 **Outcomes.** Exact scalars share one pickle. Any other value was pickled right after its
 call returned, before the next call could change it.
 """
@@ -19,13 +23,14 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
+import secrets
 import sys
 import threading
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
-from itertools import repeat
+from itertools import count, repeat
 from operator import itemgetter
 from types import FunctionType, ModuleType, NoneType
 from typing import Any
@@ -39,7 +44,8 @@ from goliath.errors import (
     TaskError,
     describe,
 )
-from goliath.transport.messages import Payload
+from goliath.transport.envelope import APART_BYTES, enclosed, opened, shared
+from goliath.transport.messages import Bundle, Payload, Piece, parts_of
 from goliath.transport.modules import Needs, is_users_own
 
 SCALARS = frozenset((int, float, str, bytes, bool, NoneType, complex))
@@ -47,6 +53,7 @@ SCALARS = frozenset((int, float, str, bytes, bool, NoneType, complex))
 
 COLUMNS, ROWS = "columns", "rows"
 PROTOCOL = 5
+_PLAIN = pickle.PROTO  # what every pickle begins with
 
 Row = Mapping[str, Any] | tuple[Any, ...]
 Columns = tuple[int, tuple[str, ...], tuple[list[Any], ...]]
@@ -81,7 +88,8 @@ class _ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
     def __init__(
         self, file: io.BytesIO, shipped: Container[str], needs: Needs | None = None
     ) -> None:
-        super().__init__(file, protocol=PROTOCOL)
+        self.buffers: list[pickle.PickleBuffer] = []
+        super().__init__(file, protocol=PROTOCOL, buffer_callback=self.buffers.append)
         self._shipped = shipped
         self._needs = needs
         self._registered: list[Any] = []
@@ -94,6 +102,10 @@ class _ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
                 self._note(self._needs, obj, name)
         elif self._needs is not None and isinstance(obj, ModuleType):
             self._needs.names.add(obj.__name__)
+        elif type(obj) is memoryview:
+            return _reduced_view(obj)
+        elif _has_gaps(obj):
+            return obj.copy().__reduce_ex__(PROTOCOL)
         return super().reducer_override(obj)
 
     def _send_by_value(self, name: str | None) -> None:
@@ -124,8 +136,48 @@ class _ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
                     cloudpickle.unregister_pickle_by_value(module)
 
 
-def dump_value(value: Any, shipped: Container[str] = (), needs: Needs | None = None) -> bytes:
-    """One value as bytes; ``needs`` is told what must be importable where it is read.
+def _reduced_view(view: memoryview) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    if not view.c_contiguous:
+        return _restored_view, (view.tobytes(), view.format, view.shape)
+    return _restored_view, (pickle.PickleBuffer(view), view.format, view.shape)
+
+
+def _has_gaps(obj: Any) -> bool:
+    """Whether it is a numpy array whose memory is not in one piece. numpy would put it into the
+    pickle: copied more often, and to be written by whoever gets it, as no other array is."""
+    kind = type(obj)
+    if kind.__name__ != "ndarray" or kind.__module__ != "numpy":
+        return False
+    return not (obj.flags.c_contiguous or obj.flags.f_contiguous)
+
+
+def _restored_view(data: Piece, format_: str, shape: tuple[int, ...]) -> memoryview:
+    view = memoryview(data)
+    if 0 in shape or (format_, len(shape)) == ("B", 1):
+        return view
+    shaped: Any = view.cast("B")
+    return shaped.cast(format_, shape)  # type: ignore[no-any-return]  # to what it was
+
+
+def _dumped(value: Any, shipped: Container[str], needs: Needs | None = None) -> Piece:
+    """By cloudpickle: a pickle, in an envelope if there are buffers."""
+    file = io.BytesIO()
+    pickler = _ByValuePickler(file, shipped, needs)
+    pickler.dump(value)
+    return _enclosed(file, pickler.buffers)
+
+
+def _enclosed(file: io.BytesIO, buffers: Sequence[pickle.PickleBuffer]) -> Piece:
+    """What was pickled, with what was kept out of it."""
+    if not buffers:
+        return file.getvalue()
+    return enclosed(file.getbuffer(), [buffer.raw() for buffer in buffers])
+
+
+def dump_value(value: Any, shipped: Container[str] = (), needs: Needs | None = None) -> Piece:
+    """One value as bytes. If it has big buffers, as a `memoryview` of shared memory.
+
+    ``needs`` is told what must be importable where it is read.
 
     Raises:
         Exception: whatever pickling raises; the caller knows what the value is for.
@@ -136,8 +188,7 @@ def dump_value(value: Any, shipped: Container[str] = (), needs: Needs | None = N
     try:
         _PlainPickler(buffer, PROTOCOL).dump(value)
     except _NotPlainError:
-        buffer = io.BytesIO()
-        _ByValuePickler(buffer, shipped, needs).dump(value)
+        return _dumped(value, shipped, needs)
     return buffer.getvalue()
 
 
@@ -156,9 +207,22 @@ def _is_flat(value: Any) -> bool:
     return False
 
 
-def load_value(payload: Payload) -> Any:
-    """The value that `dump_value` wrote."""
-    return pickle.loads(payload)
+def load_value(payload: Piece) -> Any:
+    """The value that `dump_value` wrote. Its buffers are looked at where they are."""
+    if payload[:1] == _PLAIN:  # as most are: to open it would take 0.4 µs
+        return pickle.loads(payload)
+    pickled, buffers = opened(payload)
+    return pickle.loads(pickled, buffers=buffers)
+
+
+def _is_apart(payload: Piece) -> bool:
+    """Whether it is worth the while not to pickle it with others."""
+    return type(payload) is memoryview and len(payload) >= APART_BYTES
+
+
+def kept(payload: Piece) -> Piece:
+    """A value as it can be kept: copied, unless it has memory of its own."""
+    return payload if type(payload) is bytes or _is_apart(payload) else bytes(payload)
 
 
 # -- functions ------------------------------------------------------------------------
@@ -170,7 +234,7 @@ class Function:
 
     digest: str
     name: str
-    payload: bytes
+    payload: Piece
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,14 +280,19 @@ def dump_function(
             f"{name} cannot be sent to a worker: {culprit or 'it'} cannot be pickled "
             f"({type(exc).__name__}: {exc}); create it inside the function instead"
         ) from exc
-    return Function(hashlib.sha256(payload).hexdigest(), name, payload)
+    return Function(_digest(payload), name, payload)
 
 
-def _dump_parts(parts: tuple[Any, ...], shipped: Container[str], needs: Needs | None) -> bytes:
-    buffer = io.BytesIO()
+def _digest(payload: Piece) -> str:
+    """A name for it. To read what is big for that takes five times as long as to copy it."""
+    if _is_apart(payload):
+        return secrets.token_hex(hashlib.sha256().digest_size)
+    return hashlib.sha256(payload).hexdigest()
+
+
+def _dump_parts(parts: tuple[Any, ...], shipped: Container[str], needs: Needs | None) -> Piece:
     try:
-        _ByValuePickler(buffer, shipped, needs).dump(parts)
-        return buffer.getvalue()
+        return _dumped(parts, shipped, needs)
     except Exception:
         # By value, a function takes the globals it names along. One of them may not be
         # picklable, in a module that the node can import all the same, once it is there.
@@ -236,9 +305,9 @@ def _dump_parts(parts: tuple[Any, ...], shipped: Container[str], needs: Needs | 
         return bytes(cloudpickle.dumps(parts, PROTOCOL))
 
 
-def load_function(payload: Payload) -> LoadedFunction:
+def load_function(payload: Piece) -> LoadedFunction:
     """The function that `dump_function` wrote."""
-    call, static, retry_on = pickle.loads(payload)
+    call, static, retry_on = load_value(payload)
     return LoadedFunction(call, static, retry_on)
 
 
@@ -247,7 +316,7 @@ def dump_initializer(
     initargs: tuple[Any, ...],
     shipped: Container[str] = (),
     needs: Needs | None = None,
-) -> bytes:
+) -> Piece:
     """Pickle what runs once in each worker of a job; errors as in `dump_function`."""
     try:
         return _dump_parts((initializer, tuple(initargs)), shipped, needs)
@@ -259,9 +328,9 @@ def dump_initializer(
         ) from exc
 
 
-def load_initializer(payload: Payload) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+def load_initializer(payload: Piece) -> tuple[Callable[..., Any], tuple[Any, ...]]:
     """The function and its arguments that `dump_initializer` wrote."""
-    initializer, initargs = pickle.loads(payload)
+    initializer, initargs = load_value(payload)
     return initializer, initargs
 
 
@@ -317,7 +386,7 @@ def encode_columns(rows: Sequence[Row]) -> bytes | None:
     return None if columns is None else _dump_lists(columns, columns[2], kinds)
 
 
-def encode_rows(rows: Sequence[Row], shipped: Container[str] = ()) -> bytes:
+def encode_rows(rows: Sequence[Row], shipped: Container[str] = ()) -> Payload:
     """A chunk of calls with a pickle each.
 
     Args:
@@ -327,14 +396,22 @@ def encode_rows(rows: Sequence[Row], shipped: Container[str] = ()) -> bytes:
     Raises:
         UnpicklableRowError: tells which row, and names the argument.
     """
-    return pickle.dumps(
-        [_dump_row(row, position, shipped) for position, row in enumerate(rows)], PROTOCOL
-    )
+    return _bundled([_dump_row(row, position, shipped) for position, row in enumerate(rows)])
+
+
+def _bundled(rows: list[Piece]) -> Payload:
+    """Calls with a pickle each; in the place of one that travels beside them is its number."""
+    pieces = [row for row in rows if _is_apart(row)]
+    if not pieces:
+        return pickle.dumps(rows, PROTOCOL)
+    numbers = count()
+    main = [next(numbers) if _is_apart(row) else row for row in rows]
+    return Bundle(pickle.dumps(main, PROTOCOL), pieces)
 
 
 def encode_single(
     args: tuple[Any, ...], kwargs: dict[str, Any], shipped: Container[str] = ()
-) -> bytes:
+) -> Piece:
     """One call with any mixture of arguments, as it is now.
 
     Raises:
@@ -368,16 +445,31 @@ class Pickled:
 
     __slots__ = ("payload",)
 
-    def __init__(self, payload: Payload) -> None:
-        self.payload = bytes(payload)
+    def __init__(self, payload: Piece) -> None:
+        self.payload = kept(payload)
+
+    def __len__(self) -> int:
+        return len(self.payload)
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether it is so big that it should not be copied."""
+        return _is_apart(self.payload)
 
     @classmethod
     def of(cls, value: Any) -> Pickled:
         """A plain value, pickled now."""
         return cls(pickle.dumps(value, PROTOCOL))
 
-    def __reduce__(self) -> tuple[Callable[[bytes], Any], tuple[bytes]]:
-        return pickle.loads, (self.payload,)
+    def share(self) -> None:
+        """Move it to where nodes can look at it, if there was no such place when it was made."""
+        self.payload = shared(self.payload)
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any]]:
+        pickled, buffers = opened(self.payload)
+        if not buffers:
+            return pickle.loads, (bytes(pickled),)
+        return load_value, (pickle.PickleBuffer(self.payload),)
 
 
 def freeze(name: str, value: Any, shipped: Container[str] = ()) -> Any:
@@ -396,10 +488,10 @@ def freeze(name: str, value: Any, shipped: Container[str] = ()) -> Any:
 
 def thaw(frozen: Any) -> Any:
     """What was frozen: a copy, unless it is a scalar."""
-    return pickle.loads(frozen.payload) if type(frozen) is Pickled else frozen
+    return load_value(frozen.payload) if type(frozen) is Pickled else frozen
 
 
-def pickle_of(frozen: Any) -> bytes:
+def pickle_of(frozen: Any) -> Piece:
     """The pickle of what was frozen."""
     return frozen.payload if type(frozen) is Pickled else pickle.dumps(frozen, PROTOCOL)
 
@@ -423,8 +515,9 @@ class _FarPickler(pickle.Pickler):
 
 
 class _FarUnpickler(pickle.Unpickler):
-    def __init__(self, row: bytes, beside: Sequence[Payload | None]) -> None:
-        super().__init__(io.BytesIO(row))
+    def __init__(self, row: Piece, beside: Sequence[Piece | None]) -> None:
+        pickled, buffers = opened(row)
+        super().__init__(io.BytesIO(pickled), buffers=buffers)
         self._beside = beside
         self._values: dict[int, Any] = {}  # who passes a value twice passes one object
 
@@ -436,23 +529,23 @@ class _FarUnpickler(pickle.Unpickler):
                     "a result that this call takes was lost with the node that kept it; make the "
                     "call that had it again, and then this one"
                 )
-            self._values[place] = pickle.loads(payload)
+            self._values[place] = load_value(payload)
         return self._values[place]
 
 
-def encode_frozen(args: Sequence[Any], kwargs: Mapping[str, Any], *, far: bool = False) -> bytes:
+def encode_frozen(args: Sequence[Any], kwargs: Mapping[str, Any], *, far: bool = False) -> Piece:
     """The row of one call whose arguments are `freeze`-d; ``far``: some of them `Elsewhere`."""
     row = (tuple(args), dict(kwargs))
-    if not far:
-        return pickle.dumps(row, PROTOCOL)
-    buffer = io.BytesIO()
-    _FarPickler(buffer, PROTOCOL).dump(row)
-    return buffer.getvalue()
+    file = io.BytesIO()
+    buffers: list[pickle.PickleBuffer] = []
+    kind = _FarPickler if far else pickle.Pickler
+    kind(file, PROTOCOL, buffer_callback=buffers.append).dump(row)
+    return _enclosed(file, buffers)
 
 
 def encode_gathered(
     shape: tuple[int, tuple[str, ...]] | None, rows: Sequence[Any]
-) -> tuple[str, bytes]:
+) -> tuple[str, Payload]:
     """Single calls of one shape: the form of the chunk, and its bytes.
 
     Args:
@@ -461,7 +554,7 @@ def encode_gathered(
         rows: else what `encode_single` gave for each call.
     """
     if shape is None:
-        return ROWS, pickle.dumps(rows, PROTOCOL)
+        return ROWS, _bundled(list(rows))
     columns = tuple(map(list, zip(*rows, strict=True)))
     return COLUMNS, pickle.dumps((*shape, columns), PROTOCOL)
 
@@ -559,7 +652,7 @@ def _all_are(wanted: object, found: Iterable[object], count: int) -> bool:
     return list(found).count(wanted) == count
 
 
-def _dump_row(row: Row, position: int, shipped: Container[str]) -> bytes:
+def _dump_row(row: Row, position: int, shipped: Container[str]) -> Piece:
     # A plain tuple even of a named one: its class may be unknown to the node.
     args, kwargs = (tuple(row), {}) if isinstance(row, tuple) else ((), dict(row))
     try:
@@ -582,18 +675,20 @@ def _row_error(
 
 def decode_columns(payload: Payload) -> Columns:
     """The columns of a chunk of form ``columns``."""
-    columns: Columns = pickle.loads(payload)
+    main, _ = parts_of(payload)
+    columns: Columns = pickle.loads(main)
     return columns
 
 
-def decode_rows(payload: Payload) -> list[bytes]:
+def decode_rows(payload: Payload) -> list[Piece]:
     """The calls of a chunk of form ``rows``, each still pickled."""
-    rows: list[bytes] = pickle.loads(payload)
-    return rows
+    main, pieces = parts_of(payload)
+    rows: list[Any] = pickle.loads(main)
+    return [pieces[row] if type(row) is int else row for row in rows] if pieces else rows
 
 
 def load_row(
-    row: bytes, beside: Sequence[Payload | None] = ()
+    row: Piece, beside: Sequence[Piece | None] = ()
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The positional and keyword arguments of one call.
 
@@ -604,13 +699,17 @@ def load_row(
     Raises:
         ObjectLostError: it takes one that is lost.
     """
-    args, kwargs = _FarUnpickler(row, beside).load() if beside else pickle.loads(row)
+    if not beside and row[:1] == _PLAIN:
+        args, kwargs = pickle.loads(row)
+    else:
+        args, kwargs = _FarUnpickler(row, beside).load()
     return args, kwargs
 
 
 class _InertUnpickler(pickle.Unpickler):
-    def __init__(self, row: bytes, find: Callable[[str, str], Any]) -> None:
-        super().__init__(io.BytesIO(row))
+    def __init__(self, row: Piece, find: Callable[[str, str], Any]) -> None:
+        pickled, buffers = opened(row)
+        super().__init__(io.BytesIO(pickled), buffers=buffers)
         self._find = find
 
     def find_class(self, module: str, name: str) -> Any:
@@ -620,7 +719,7 @@ class _InertUnpickler(pickle.Unpickler):
         return self._find("", "result of another call")
 
 
-def load_inert(row: bytes, find: Callable[[str, str], Any]) -> Any:
+def load_inert(row: Piece, find: Callable[[str, str], Any]) -> Any:
     """A value as `dump_value` wrote it, or a row, in which ``find(module, name)`` stands for each
     class or function: nothing is imported, and none of the user's code runs.
 
@@ -638,12 +737,20 @@ FailureRecord = dict[str, Any]
 
 
 def encode_outcomes(
-    values: list[Any], boxed: dict[int, bytes], failures: dict[int, FailureRecord]
-) -> bytes:
+    values: list[Any], boxed: dict[int, Piece], failures: dict[int, FailureRecord]
+) -> Payload:
     """Outcomes of consecutive calls. ``values`` has exact scalars, and None where a key of
     ``boxed`` (a pickle of its own) or ``failures`` stands; keys count from 0 in ``values``."""
     if boxed or failures:
-        return pickle.dumps((values, boxed, failures), PROTOCOL)
+        pieces = [pickled for pickled in boxed.values() if _is_apart(pickled)]
+        if not pieces:
+            return pickle.dumps((values, boxed, failures), PROTOCOL)
+        numbers = count()
+        inside = {
+            place: next(numbers) if _is_apart(pickled) else pickled
+            for place, pickled in boxed.items()
+        }
+        return Bundle(pickle.dumps((values, inside, failures), PROTOCOL), pieces)
     kind = type(values[0]) if values else None
     if kind in _TEXTS and _all_are(kind, map(type, values), len(values)):
         return _dump_lists(values, (values,), (kind,))
@@ -660,7 +767,7 @@ def decode_outcomes(payload: Payload) -> tuple[list[Any], dict[int, FailureRecor
     return values, failures
 
 
-def results_of(payload: Payload) -> Iterator[tuple[int, bytes]]:
+def results_of(payload: Payload) -> Iterator[tuple[int, Piece]]:
     """The pickle of each result among outcomes, with its place there."""
     values, boxed, failures = read_outcomes(payload)
     for place, value in enumerate(values):
@@ -675,7 +782,7 @@ def is_long(value: Any, over: int) -> bool:
     return type(value) in _TEXTS and len(value) > over
 
 
-def set_apart(values: list[Any], boxed: dict[int, bytes], over: int) -> dict[int, bytes]:
+def set_apart(values: list[Any], boxed: dict[int, Piece], over: int) -> dict[int, Piece]:
     """Take the pickles of results of more than ``over`` bytes out of what is to be encoded.
 
     Returns:
@@ -690,17 +797,26 @@ def set_apart(values: list[Any], boxed: dict[int, bytes], over: int) -> dict[int
 
 def read_outcomes(
     payload: Payload,
-) -> tuple[list[Any], dict[int, bytes], dict[int, FailureRecord]]:
+) -> tuple[list[Any], dict[int, Piece], dict[int, FailureRecord]]:
     """The same with the results that are no scalars still in their boxes: nothing in this can
     run code of the user's."""
-    decoded = pickle.loads(payload)
-    return (decoded, {}, {}) if type(decoded) is list else decoded
+    main, pieces = parts_of(payload)
+    decoded = pickle.loads(main)
+    if type(decoded) is list:
+        return decoded, {}, {}
+    values, boxed, failures = decoded
+    if pieces:
+        boxed = {
+            place: pieces[pickled] if type(pickled) is int else pickled
+            for place, pickled in boxed.items()
+        }
+    return values, boxed, failures
 
 
-def unbox(pickled: Payload) -> tuple[Any, FailureRecord | None]:
+def unbox(pickled: Piece) -> tuple[Any, FailureRecord | None]:
     """A result; or None and what is to be told instead, if it cannot be rebuilt here."""
     try:
-        return pickle.loads(pickled), None
+        return (pickle.loads if pickled[:1] == _PLAIN else load_value)(pickled), None
     except Exception as exc:  # noqa: BLE001 - a user's __setstate__ may raise anything
         return None, serialization_record(
             f"its result cannot be rebuilt here ({type(exc).__name__}: {exc}); "
@@ -727,8 +843,8 @@ def dump_exception(exc: BaseException, shipped: Container[str] = ()) -> bytes | 
     (``multiprocessing.Pool`` hangs on them): so the way back is tried here.
     """
     try:
-        payload = dump_value(exc, shipped)
-        back = pickle.loads(payload)
+        payload = bytes(dump_value(exc, shipped))
+        back = load_value(payload)
     except Exception:  # noqa: BLE001 - a user's __reduce__ may raise anything
         return None
     return payload if type(back).__qualname__ == type(exc).__qualname__ else None
@@ -737,7 +853,7 @@ def dump_exception(exc: BaseException, shipped: Container[str] = ()) -> bytes | 
 def load_exception(payload: bytes) -> BaseException | None:
     """The exception that `dump_exception` wrote; None if it cannot be rebuilt here."""
     try:
-        exc = pickle.loads(payload)
+        exc = load_value(payload)
     except Exception:  # noqa: BLE001 - its class may be missing here, or raise anything
         return None
     return exc if isinstance(exc, BaseException) else None
@@ -750,7 +866,7 @@ def dump_error(exc: BaseException) -> bytes:
     return pickle.dumps(record, PROTOCOL)
 
 
-def load_error(payload: Payload) -> BaseException:
+def load_error(payload: Piece) -> BaseException:
     """The exception that `dump_error` wrote; a `TaskError` if it cannot be rebuilt here."""
     pickled, name, message, text = pickle.loads(payload)
     exc = None if pickled is None else load_exception(pickled)

@@ -15,6 +15,13 @@ from goliath.actors.outcomes import Setback, Where
 from goliath.actors.portal import PortalClosedError
 from goliath.core.commands import Verdict
 from goliath.transport import serialization
+from goliath.transport.messages import Payload, parts_of
+
+
+def flat(payload: Payload) -> bytes:
+    """A payload with what is beside it behind it."""
+    main, pieces = parts_of(payload)
+    return b"".join((main, *pieces))
 
 
 class FakePortal:

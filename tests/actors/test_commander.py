@@ -28,6 +28,7 @@ from goliath.core.scheduler import Scheduler
 from goliath.errors import GoliathError, LocalError, TaskCancelledError
 from goliath.limits import Limit
 from goliath.transport import memory, messages as msg
+from goliath.transport.messages import Bundle, parts_of
 from goliath.transport.serialization import Function
 from tests.actors.desks import FakePortal
 from tests.actors.runtime import turns, until
@@ -167,9 +168,10 @@ async def test_a_node_is_told_of_function_and_environment_once_before_their_firs
         job, owner = house.job()
         house.submit(job, 0)
         house.submit(job, 3)
-        await until(lambda: len(node.heard) == 4)
+        await until(lambda: len(node.heard) == 5)
         kinds = [type(message) for message in node.heard]
         assert kinds == [
+            msg.ProposeArena,
             msg.DefineFunction,
             msg.DefineEnvironment,
             msg.AssignBatch,
@@ -462,7 +464,7 @@ async def test_a_report_tells_which_results_were_kept_and_brings_the_others_alon
         node = house.node()
         job, owner = keeping(house)
         house.submit(job, 0, 3)
-        await node.finish(deposits=[[0, 9, 7], [2, 3, 0]], payload=b"outcomesabc")
+        await node.finish(deposits=[[0, 9, 7], [2, 3, 0]], payload=Bundle(b"outcomes", [b"abc"]))
         await until(lambda: owner.settled)
         assert owner.settled == [(0, 0, 3, b"outcomes", ())]
         kept, along = owner.deposits[0], owner.deposits[2]
@@ -511,7 +513,9 @@ async def test_a_call_on_another_node_is_sent_when_what_it_takes_has_come():
         assert not any(isinstance(message, msg.AssignBatch) for message in other.heard)
         keeper.say(msg.DepositSent(7, b"value"))
         batch = await other.next(msg.AssignBatch)
-        assert (batch.deposits, bytes(batch.payload)) == ([[0, 5]], b"callsvalue")
+        assert batch.deposits == [[0, 5]]
+        main, along = parts_of(batch.payload)
+        assert (bytes(main), [*map(bytes, along)]) == (b"calls", [b"value"])
 
 
 @pytest.mark.parametrize("end", ["cancelled", "drained", "lost", "keeper lost"])

@@ -22,6 +22,7 @@ from goliath.core.commands import Assign
 from goliath.core.ids import Attempt, BatchId, JobId, NodeId
 from goliath.errors import GetTimeoutError, ObjectLostError, SerializationError
 from goliath.transport import messages as msg
+from goliath.transport.messages import Bundle, Payload, parts_of
 from tests.actors.desks import FakePortal
 
 A, B = NodeId("a#1"), NodeId("b#1")
@@ -208,7 +209,7 @@ def test_what_a_node_keeps_is_named_to_it_and_the_rest_goes_along():
     there.deposits.lose("the node was lost")
     entries, payload = gathered([kept, moved, lost], A, b"calls")
     assert entries == [[7, kept.size], [0, moved.size], [-1, 0]]
-    assert payload == b"calls" + pickle.dumps("value")
+    assert parts_of(payload) == (b"calls", (pickle.dumps("value"),))
     assert gathered([], A, b"calls") == ([], b"calls")
 
 
@@ -227,7 +228,7 @@ def test_what_is_packed_behind_a_payload_comes_out_again(pieces: list[bytes | No
 # -- the shelf ---------------------------------------------------------------------------
 
 
-def assign(*deposits: list[int], payload: bytes = b"calls", batch: int = 1) -> msg.AssignBatch:
+def assign(*deposits: list[int], payload: Payload = b"calls", batch: int = 1) -> msg.AssignBatch:
     return msg.AssignBatch(
         batch, 1, 0, 1, "f", "e", "rows", deposits=list(deposits), payload=payload
     )
@@ -236,14 +237,15 @@ def assign(*deposits: list[int], payload: bytes = b"calls", batch: int = 1) -> m
 def shelf_with(**kept: bytes) -> Shelf:
     shelf = Shelf()
     for key, value in kept.items():
-        shelf.keep([(0, len(value), int(key[1:]))], b"outcomes" + value)
+        shelf.keep([(0, len(value), int(key[1:]))], Bundle(b"outcomes", [value]))
     return shelf
 
 
 def test_a_shelf_keeps_what_has_a_key_and_gives_back_the_rest():
     shelf = Shelf()
     deposits = [(0, 3, 5), (1, 2, 0), (3, 4, 6)]
-    assert shelf.keep(deposits, b"outcomes" + b"aaabbcccc") == b"outcomesbb"
+    kept = shelf.keep(deposits, Bundle(b"outcomes", [b"aaa", b"bb", b"cccc"]))
+    assert parts_of(kept) == (b"outcomes", (b"bb",))
     assert bytes(shelf.find(5) or b"") == b"aaa"
     assert bytes(shelf.find(6) or b"") == b"cccc"
     assert shelf.find(0) is None
@@ -253,19 +255,22 @@ def test_a_shelf_keeps_what_has_a_key_and_gives_back_the_rest():
 
 def test_one_of_many_results_that_came_together_does_not_keep_the_others():
     shelf = Shelf()
-    shelf.keep([(0, 500, 1), (1, 500, 2)], bytes(1100))
+    frame = memoryview(bytearray(1100))
+    shelf.keep([(0, 500, 1), (1, 500, 2)], Bundle(frame[:100], [frame[100:600], frame[600:]]))
     assert all(type(shelf.find(key)) is bytes for key in (1, 2)), "copies of their own"
-    whole = bytearray(1100)
-    shelf.keep([(0, 1000, 3)], whole)
-    assert shelf.find(3).obj is whole  # type: ignore[union-attr]  # not copied
+    frame = memoryview(bytearray(1100))
+    shelf.keep([(0, 1000, 3)], Bundle(frame[:100], [frame[100:]]))
+    assert shelf.find(3).obj is frame.obj  # type: ignore[union-attr]  # not copied
 
 
 def test_what_a_batch_takes_is_kept_for_it_until_it_is_over():
     shelf = shelf_with(k7=b"seven")
-    batch = assign([7, 5], [0, 3], [-1, 0], payload=b"callsabc")
+    batch = assign([7, 5], [0, 3], [-1, 0], payload=Bundle(b"calls", [b"abc"]))
     assert shelf.take(batch)
     shelf.forget([7])
-    assert shelf.cargo(batch) == ([5, 3, -1], b"callssevenabc")
+    sizes, payload = shelf.cargo(batch)
+    assert sizes == [5, 3, -1]
+    assert parts_of(payload) == (b"calls", (b"seven", b"abc"))
     shelf.release(BatchId(1), Attempt(1))
     assert shelf._taken == {}
     assert shelf.cargo(assign()) == ([], b"calls")

@@ -15,7 +15,9 @@ from goliath.actors.repertoire import Method, Repertoire
 from goliath.actors.stage import LIFE_VARIABLE
 from goliath.core.ids import HOUSE
 from goliath.transport import messages as msg
+from goliath.transport.messages import Bundle
 from goliath.transport.serialization import Function
+from tests.actors.desks import flat
 from tests.actors.runtime import until
 from tests.actors.test_lieutenant import (
     ENVIRONMENT,
@@ -88,7 +90,7 @@ async def seen_by(commander: FakeCommander, **asked: str) -> list[dict[str, Any]
 
 async def last_run(process: FakeProcess, payload: bytes) -> msg.RunRange:
     """The range that it was given last, when it is this one."""
-    await until(lambda: bytes(process.run().payload) == payload)
+    await until(lambda: flat(process.run().payload) == payload)
     return process.run()
 
 
@@ -241,14 +243,14 @@ async def test_what_its_making_takes_is_there_in_all_its_lives_though_its_maker_
         maker = house.commander()
         maker.say(FUNCTION, ENVIRONMENT, assign(5, hi=1, keep_over=4))
         key = await a_kept_result(maker, await begun(house))
-        taken = detach(deposits=[[key, 5], [0, 2], [-1, 0]], payload=b"initab")
+        taken = detach(deposits=[[key, 5], [0, 2], [-1, 0]], payload=Bundle(b"init", [b"ab"]))
         maker.say(CLASS, AROUND, taken, msg.ForgetDeposits([key]))
         assert (await maker.next(msg.RangeReturned)).why == "adopted"
         for life in (1, 2):
             process = await house.worker(life)
             await until(lambda process=process: len(process.heard) == 2)
             range_ = process.run()
-            assert (range_.deposits, range_.payload) == ([5, 2, -1], b"initvalueab")
+            assert (range_.deposits, flat(range_.payload)) == ([5, 2, -1], b"initvalueab")
             process.do()
             process.end(signal=9)
 

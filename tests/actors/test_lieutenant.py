@@ -22,13 +22,16 @@ from goliath.actors.process import ExitReport, ProcessEvents
 from goliath.actors.reception import Drain, EndWork, SessionUp, TokenRevoked, WorkerHeard
 from goliath.actors.spec import INITIALIZER, WorkerSpec
 from goliath.actors.system import ActorSystem
+from goliath.actors.tenancy import Tenancy
 from goliath.actors.vitals import PROBE_MAX_BYTES
 from goliath.actors.workshop import Workshop
 from goliath.config import TransportConfig
 from goliath.core.ids import SessionId, WorkerId
 from goliath.core.node import Node
 from goliath.transport import memory, messages as msg
+from goliath.transport.messages import Bundle
 from goliath.transport.versions import package_versions
+from tests.actors.desks import flat
 from tests.actors.runtime import turns, until
 
 DATA = b"print('hello')\n"
@@ -117,7 +120,12 @@ class FakeNursery:
         self.starts += 1
 
     def fork(
-        self, worker: WorkerId, spec: WorkerSpec, events: ProcessEvents, session: str
+        self,
+        worker: WorkerId,
+        spec: WorkerSpec,
+        events: ProcessEvents,
+        session: str,
+        _tenancy: Tenancy | None = None,
     ) -> FakeProcess:
         self.fences.append(session)
         if self.fork_error is not None:
@@ -257,7 +265,13 @@ async def a_kept_result(commander: FakeCommander, worker: FakeProcess) -> int:
     range_ = worker.run()
     worker.say(
         msg.Progress(
-            range_.serial, 0, 1, 10, True, deposits=[[0, 5]], payload=b"outcomes" + b"value"
+            range_.serial,
+            0,
+            1,
+            10,
+            True,
+            deposits=[[0, 5]],
+            payload=Bundle(b"outcomes", [b"value"]),
         )
     )
     done = await commander.next(msg.RangeDone)
@@ -276,14 +290,14 @@ async def test_a_big_result_is_kept_given_to_calls_that_take_it_and_sent_when_it
         assert worker.run().keep_over == 4
         key = await a_kept_result(commander, worker)
         commander.say(
-            assign(2, hi=1, deposits=[[key, 5], [0, 2]], payload=b"callsab"),
+            assign(2, hi=1, deposits=[[key, 5], [0, 2]], payload=Bundle(b"calls", [b"ab"])),
             msg.FetchDeposit(key),
             msg.ForgetDeposits([key]),
         )
         assert await commander.next(msg.DepositSent) == msg.DepositSent(key, b"value")
         await until(lambda: len(worker.heard) == 3)
         range_ = worker.run()
-        assert (range_.deposits, range_.payload) == ([5, 2], b"callsvalueab")
+        assert (range_.deposits, flat(range_.payload)) == ([5, 2], b"callsvalueab")
         house.ref.tell(Drain())
         worker.do()
         await house.drained.wait()

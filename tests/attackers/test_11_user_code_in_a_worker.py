@@ -10,11 +10,11 @@ import os
 import random
 import signal
 import socket
-import struct
 import time
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from goliath import Commander, SerializationError, WorkerCrashedError
@@ -23,8 +23,8 @@ from goliath.actors.page import PageState
 from goliath.errors import ProtocolError
 from goliath.machine import resident_bytes
 from goliath.transport import messages as msg
-from goliath.transport.blocking import pack_pipe_frame
-from goliath.transport.codec import PREFIX
+from goliath.transport.blocking import LENGTH, pack_pipe_frame
+from goliath.transport.codec import PREFIX, to_header
 from tests import processes
 from tests.actors.test_lieutenant import (
     ENVIRONMENT,
@@ -68,19 +68,29 @@ def nested(depth: int) -> bytes:
     """A frame whose header is lists within lists."""
     text = b'{"t":"ready","error":' + b"[" * depth + b"]" * depth + b"}"
     frame = PREFIX.pack(len(text), 0) + text
-    return struct.pack("<I", len(frame)) + frame
+    return LENGTH.pack(len(frame)) + frame
+
+
+def with_pieces(*entries: list[int]) -> bytes:
+    """A frame that says of results what is beside them."""
+    text = orjson.dumps({**to_header(msg.Progress(1, 0, 1, 10, True)), "b": entries})
+    frame = PREFIX.pack(len(text), 0) + text
+    return LENGTH.pack(len(frame)) + frame
 
 
 FORGED: dict[str, bytes] = {
-    "garbage": b"\x0a\0\0\0garbage!!!",
-    "more than any message may have": struct.pack("<I", 0xFFFFFFFF) + bytes(MIB),
-    "a header longer than its frame": struct.pack("<I", 8) + PREFIX.pack(1 << 31, 0),
-    "a header of many megabytes": struct.pack("<I", 300 * MIB) + PREFIX.pack(290 * MIB, 0),
+    "garbage": LENGTH.pack(10) + b"garbage!!!",
+    "more than any message may have": LENGTH.pack(1 << 60) + bytes(MIB),
+    "a header longer than its frame": LENGTH.pack(8) + PREFIX.pack(1 << 31, 0),
+    "a header of many megabytes": LENGTH.pack(300 * MIB) + PREFIX.pack(290 * MIB, 0),
     "lists within lists": nested(100_000),
     "results of a range it does not run": packed(msg.Progress(99, 0, 1, 10, True)),
     "results of calls it was not given": packed(msg.Progress(1, 0, 99, 10, True)),
     "what a Lieutenant says to a Commander": packed(msg.RangeDone(1, 1, 0, 1, 10)),
     "what a Commander says to a Lieutenant": packed(assign()),
+    "a piece that is not there": with_pieces([MIB]),
+    "a piece that is in no arena": with_pieces([1 << 50, MIB, 1]),
+    "a piece that begins in an arena and ends behind it": with_pieces([0, 1 << 60, 1]),
     "what a zygote is told": b'\x20\0\0\0{"fork": 1, "tag": "x", "s": 1}\n',
 }
 
@@ -126,7 +136,7 @@ def test_a_result_bigger_than_a_message_is_a_typed_error_and_the_node_lives(
         ):
             with pytest.raises(SerializationError, match="the most that can be returned at a time"):
                 ask()
-        with pytest.raises(SerializationError, match="is over the limit of"):
+        with pytest.raises(SerializationError, match="over the limit of"):
             commander.submit(put, 8 * MIB).result()
         # Many that fit one by one are not taken for one that does not.
         assert len(commander.run(many, [(MIB,)] * 20)) == 20

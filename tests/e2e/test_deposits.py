@@ -27,6 +27,17 @@ KIB, MIB = 1 << 10, 1 << 20
 SIZE = 200 * KIB
 
 
+SENT = {"GOLIATH_ARENA_BYTES": "0"}
+"""In the environment of a node that shares no memory, as if it were on another machine: what it is
+asked for can be counted on its way."""
+
+
+@pytest.fixture(scope="module")
+def node(private_home: Path) -> Iterator[Lieutenant]:
+    with Lieutenant(2, env=SENT) as shared:
+        yield shared
+
+
 @pytest.fixture
 def cluster(node: Lieutenant) -> Iterator[Commander]:
     commander = goliath.init(node.address)
@@ -320,7 +331,7 @@ def test_results_that_are_made_while_a_node_drains_come_to_the_commander(
 def test_a_node_keeps_no_more_than_it_may_and_the_rest_comes_at_once(
     lieutenant: Callable[..., Lieutenant],
 ):
-    node = lieutenant(2, env={"GOLIATH_DEPOT_BYTES": str(MIB)})
+    node = lieutenant(2, env={"GOLIATH_DEPOT_BYTES": str(MIB), **SENT})
     with Commander([node.address]) as commander:
         refs = [commander.submit(bytes, 300 * KIB) for _ in range(20)]
         goliath.wait(refs, num_returns=20)
@@ -329,7 +340,7 @@ def test_a_node_keeps_no_more_than_it_may_and_the_rest_comes_at_once(
 
 
 def test_a_node_forgets_what_nobody_holds_any_more(lieutenant: Callable[..., Lieutenant]):
-    node = lieutenant(2, env={"GOLIATH_DEPOT_BYTES": str(MIB)})
+    node = lieutenant(2, env={"GOLIATH_DEPOT_BYTES": str(MIB), **SENT})
     with Commander([node.address]) as commander:
         for _ in range(3):
             refs = [commander.submit(bytes, 300 * KIB) for _ in range(3)]

@@ -352,6 +352,17 @@ def test_a_running_call_is_interrupted_and_the_next_one_runs():
     assert time.monotonic() - start < 3
 
 
+def test_a_function_that_was_called_before_a_shutdown_is_called_in_the_next_runtime(
+    node: Lieutenant,
+):
+    assert goliath.get(square.remote(1)) == 1
+    line = square._line()  # as whatever still refers to it would keep it, until it is collected
+    assert line is not None
+    goliath.shutdown()
+    goliath.init(node.address)
+    assert goliath.get(square.remote(3)) == 9
+
+
 async def test_refs_are_awaited_in_any_loop_and_gathered_in_thousands():
     refs = [square.remote(n) for n in range(3000)]
     assert await asyncio.gather(*refs) == [n * n for n in range(3000)]

@@ -263,7 +263,7 @@ def test_the_one_retry_of_a_call_out_of_memory_runs_alone_on_its_node(journal: J
     with in_a_memory_group(LIMIT) as (node, group), Commander([node.address]) as commander:
         calls = [(journal.path, n) for n in range(20)]
         outcomes = commander.run(swell_once, calls, batch_size=1)
-        assert oom_kills(group) == 1
+        assert oom_kills(group) == 0, "somebody died beside the workers"
     every_call_has_one_outcome(outcomes, 20)
     values_are_true(outcomes, journal)
     assert journal.unfinished() == {0: 1}

@@ -20,7 +20,7 @@ from goliath.config import TransportConfig
 from goliath.errors import AuthenticationError, GoliathError, ProtocolError, VersionMismatchError
 from goliath.transport import messages as msg
 from goliath.transport.blocking import LENGTH, BlockingPipe
-from goliath.transport.codec import from_header, pack_frame, unpack_frame
+from goliath.transport.codec import from_wire, pack_frame, unpack_frame
 from goliath.transport.handshake import ServerHandshake
 from goliath.transport.messages import Message
 from goliath.transport.protocol import SessionOver, SessionProtocol, Side
@@ -56,7 +56,7 @@ async def decoder(case: Case) -> int:
     for frame in case:
         for checksum in (True, False):
             try:
-                from_header(*unpack_frame(frame, checksum=checksum))
+                from_wire(*unpack_frame(frame, checksum=checksum))
             except ProtocolError:
                 refused += not checksum
     return refused
@@ -171,7 +171,7 @@ def _messages(case: Case) -> Iterator[Message | None]:
     for frame in case:
         try:
             header, payload = unpack_frame(frame, checksum=False)
-            yield from_header(header, payload)
+            yield from_wire(header, payload)
         except ProtocolError:
             yield None
 

@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import fields
+from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
 
 from goliath.errors import ProtocolError
-from goliath.transport.codec import PREFIX, from_header, pack_header, to_header, unpack_frame
-from goliath.transport.messages import MESSAGES, AssignBatch, CancelBatch, Message, RangeDone
+from goliath.transport.codec import (
+    PREFIX,
+    from_header,
+    from_wire,
+    pack_header,
+    to_header,
+    to_wire,
+    unpack_frame,
+)
+from goliath.transport.messages import (
+    MESSAGES,
+    AssignBatch,
+    Bundle,
+    CancelBatch,
+    DefineFunction,
+    Message,
+    Output,
+    Piece,
+    RangeDone,
+)
 
 EXAMPLES = {
     "str": "text",
@@ -105,3 +125,73 @@ def test_damage_anywhere_is_noticed(where: int, flip: int):
     frame[where % len(frame)] ^= flip
     with pytest.raises(ProtocolError):
         unpack_frame(bytes(frame), checksum=True)
+
+
+# -- payloads with pieces ---------------------------------------------------------------
+
+
+class Shelf:
+    """Lends what is at least as long as that."""
+
+    def __init__(self, over: int) -> None:
+        self._over = over
+        self._lent: list[bytes] = []
+
+    def lend(self, piece: Piece) -> list[int] | None:
+        if len(piece) < self._over:
+            return None
+        self._lent.append(bytes(piece))
+        return [len(self._lent) - 1, len(piece), 7]
+
+    def borrow(self, offset: int, size: int, number: int) -> memoryview:
+        if offset >= len(self._lent):
+            raise ProtocolError("there is no such thing")
+        return memoryview(self._lent[offset])
+
+    def taken_back(self, numbers: Iterable[int]) -> None:
+        raise AssertionError("these were sent")
+
+
+def passed(message: Message, shelf: Shelf | None) -> tuple[Message, int]:
+    """As it arrives, and how many bytes did."""
+    header, parts = to_wire(message, shelf)
+    frame = pack_header(header, checksum=False) + b"".join(parts)
+    received, payload = unpack_frame(frame, checksum=False)
+    return from_wire(received, payload, shelf), len(payload)
+
+
+@pytest.mark.parametrize(("over", "sent"), [(1, 4), (3, 6), (99, 9)])
+def test_pieces_arrive_whether_they_are_sent_or_lent(over: int, sent: int):
+    pieces = [b"ab", b"cde", memoryview(b"")]
+    message = RangeDone(1, 1, 0, 3, 10, payload=Bundle(b"main", pieces))
+    back, count = passed(message, Shelf(over))
+    assert count == sent
+    assert isinstance(back, RangeDone)
+    assert isinstance(back.payload, Bundle)
+    assert bytes(back.payload.main) == b"main"
+    assert [bytes(piece) for piece in back.payload.pieces] == [b"ab", b"cde", b""]
+
+
+def test_a_payload_in_one_piece_is_lent_as_a_whole():
+    message = DefineFunction("f", "foo", memoryview(b"function"))
+    back, count = passed(message, Shelf(1))
+    assert (back, count) == (message, 0)
+    assert passed(message, None) == (message, 8)
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [5, "ab", [5], [[]], [[1, 2]], [[-1]], [["1"]], [[True]], [[99]], [[0, 1, 7]], [[[1]]]],
+)
+def test_pieces_that_are_not_there_are_a_protocol_error(entries: Any):
+    header = {**to_header(RangeDone(1, 1, 0, 3, 10)), "b": entries}
+    for shelf in (None, Shelf(1)):
+        with pytest.raises(ProtocolError):
+            from_wire(header, memoryview(b"main"), shelf)
+
+
+@pytest.mark.parametrize("change", [{"t": ["done"]}, {"t": "x"}, {"t": "output"}, {"t": "steal"}])
+def test_pieces_of_messages_that_have_none_are_a_protocol_error(change: dict[str, Any]):
+    header = {**to_header(Output("stdout", "f", 1)), "count": 1, "b": [[2], [2]], **change}
+    with pytest.raises(ProtocolError):
+        from_wire(header, memoryview(b"main"))

@@ -10,8 +10,18 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from goliath.config import KIB, MIB
+from goliath.errors import SerializationError
+from goliath.transport.arena import Arena
+from goliath.transport.exchange import Exchange
 from goliath.transport.lanes import PART, PASSING_MAX, Gatherer, Outbox
-from goliath.transport.messages import AssignBatch, DefineFunction, Message, StealBatches
+from goliath.transport.messages import (
+    AssignBatch,
+    Bundle,
+    DefineFunction,
+    Message,
+    RangeDone,
+    StealBatches,
+)
 from tests.transport.ends import assign
 
 
@@ -165,3 +175,21 @@ def test_all_arrives_once_and_only_small_batches_pass_only_big_ones(steps: list[
                 passed, passing = sent[early], sent[late]
                 assert (passed.is_big, passed.is_apart) == (True, True)
                 assert (passing.is_big, passing.is_apart) == (False, True)
+
+
+def test_what_is_too_big_to_be_sent_has_lent_nothing():
+    arena = Arena.make([MIB])
+    assert arena is not None
+    region = arena.region(0)
+    lent = region.take(256 * KIB)
+    assert lent is not None
+    exchange = Exchange(arena)
+    box = outbox()
+    box.lender = exchange
+    with pytest.raises(SerializationError, match="over the limit"):
+        box.put(RangeDone(1, 1, 0, 2, 5, payload=Bundle(b"", [lent, bytes(2 * MIB)])))
+    assert exchange.lent_bytes == 0
+    box.put(RangeDone(1, 1, 0, 2, 5, payload=Bundle(b"", [lent])))
+    assert exchange.lent_bytes == 256 * KIB
+    region.close()
+    arena.close()

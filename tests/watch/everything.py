@@ -137,6 +137,11 @@ def weigh(data: bytes) -> int:
 
 
 @goliath.remote
+def copied(data: memoryview) -> memoryview:
+    return memoryview(bytes(data))
+
+
+@goliath.remote
 def sleep(seconds: float) -> float:
     time.sleep(seconds)
     return seconds
@@ -155,6 +160,9 @@ def _single_calls(commander: Commander) -> None:
     del big
     gc.collect()
     assert goliath.get(weigh.remote(goliath.put(bytes(HUGE_BYTES)))) == HUGE_BYTES
+    view = goliath.get(copied.remote(memoryview(bytes(HUGE_BYTES))))
+    assert view.nbytes == HUGE_BYTES
+    del view  # so that both ends have something to let go of
     assert [goliath.get(ref) for ref in count.remote(5)] == list(range(5))
     slow, slower = sleep.remote(20), commander.submit(dawdle, 0)
     until(lambda: sum(info.busy for info in commander.nodes()) >= 1, 10)

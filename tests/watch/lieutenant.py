@@ -89,10 +89,10 @@ def watch_frames(note: Callable[[dict[str, Any]], None]) -> None:
         noted("from the Commander", frame)
         return receive_frame(self, frame, now)
 
-    def packing(message: Any) -> tuple[bytes, Any]:
-        head, payload = pack(message)
-        noted("to a worker", b"".join((head[4:], payload)))
-        return head, payload
+    def packing(message: Any, lender: Any = None) -> list[Any]:
+        head, *others = parts = pack(message, lender)
+        noted("to a worker", b"".join((head[line.LENGTH.size :], *others)))
+        return parts
 
     def unpacking(frame: Any, *, checksum: bool) -> Any:
         noted("from a worker", frame)

@@ -1,0 +1,216 @@
+"""Big arrays: as arguments, as results, and one for many calls; against a pool of two, and memcpy.
+
+Whatever takes an array looks at a number on each of its pages, and what it returns is checked.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing import get_context
+from multiprocessing.pool import Pool
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from benchmarks import procs
+from benchmarks.figure import Figure, at_least, at_most
+from benchmarks.harness import WrongResultError, commander_and_node, take_turns, timed, warm
+from benchmarks.peers import WORKERS, pool
+from goliath import Commander
+
+NAME = "arrays"
+POOL, MEMCPY, PAYLOAD = "x Pool(2)", "x memcpy", "x payload"
+MIB = 2**20
+ARRAY = 16 * MIB
+BIG = 256 * MIB
+PAGE = 512  # numbers of eight bytes
+SAMPLE_S = 0.02
+
+_inherited: np.ndarray[Any, Any] | None = None  # what a forked pool reads
+
+
+def measure(quick: bool) -> Iterator[Figure]:
+    """On the embedded Lieutenant, and through a real node on this machine."""
+    calls, runs = (16, 3) if quick else (64, 3)
+    with pool() as peer:
+        with Commander(workers=WORKERS) as commander:
+            warm(commander, WORKERS)
+            yield _in(commander, peer, "embedded", calls, runs)
+            yield _out(commander, peer, "embedded", calls, runs)
+            yield _single(commander, "embedded", 5 * runs)
+        with commander_and_node() as (commander, _):
+            yield _in(commander, peer, "real node", calls, runs)
+            yield _out(commander, peer, "real node", calls, runs)
+            yield _single(commander, "real node", 5 * runs)
+    with commander_and_node() as (commander, node):  # another one: nothing of it is warm
+        yield from _memory(commander, node.pids, calls)
+    yield _broadcast(calls, runs)
+
+
+def head(array: Any) -> float:
+    """A number of each page of an argument, added up."""
+    return float(array[::PAGE].sum())
+
+
+def filled(number: int) -> Any:
+    """An array of one number."""
+    return np.full(ARRAY // 8, float(number))
+
+
+def head_of_inherited(_: int) -> float:
+    """`head` of what this process was forked with."""
+    assert _inherited is not None
+    return total(_inherited)
+
+
+def total(array: Any) -> float:
+    """All of an argument, added up."""
+    return float(array.sum())
+
+
+def _in(commander: Commander, peer: Pool, where: str, calls: int, runs: int) -> Figure:
+    arrays = [filled(index) for index in range(calls)]
+    rows = [{"array": array} for array in arrays]
+    want = [float(index * ARRAY // 8 // PAGE) for index in range(calls)]
+
+    def ours() -> float:
+        return timed(lambda: commander.run(head, rows), want, "arrays in")
+
+    def theirs() -> float:
+        return timed(lambda: peer.map(head, arrays, chunksize=1), want, "arrays in, Pool")
+
+    return _compared(ours, theirs, f"{calls} x 16 MiB in, {where}", calls, runs)
+
+
+def _out(commander: Commander, peer: Pool, where: str, calls: int, runs: int) -> Figure:
+    rows = [{"number": index} for index in range(calls)]
+
+    def ours() -> float:
+        return _seconds_out(lambda: commander.run(filled, rows))
+
+    def theirs() -> float:
+        return _seconds_out(lambda: peer.map(filled, range(calls), chunksize=1))
+
+    return _compared(ours, theirs, f"{calls} x 16 MiB out, {where}", calls, runs)
+
+
+def _compared(
+    ours: Callable[[], float], theirs: Callable[[], float], name: str, calls: int, runs: int
+) -> Figure:
+    """Warm rounds of both; the first one of ours stands beside them."""
+    cold = ours()
+    pairs = take_turns(ours, theirs, runs)
+    size = calls * ARRAY / 1e9
+    note = f"{size / median(pairs.ours):.2f} GB/s, cold {size / cold:.2f}"
+    return pairs.speedup().figure(NAME, name, POOL, at_least(5), note)
+
+
+def _seconds_out(call: Callable[[], list[Any]]) -> float:
+    start = time.perf_counter()
+    got = call()
+    elapsed = time.perf_counter() - start
+    for number, array in enumerate(got):
+        if array.nbytes != ARRAY or not (array[::PAGE] == number).all():
+            raise WrongResultError(f"call {number} gave {array!r:.200}")
+    return elapsed
+
+
+def _single(commander: Commander, where: str, runs: int) -> Figure:
+    """One argument there and an answer back, against a copy of it in memory that is warm."""
+    array, target = filled(1), filled(2)
+    want = float(ARRAY // 8 // PAGE)
+
+    def ours() -> float:
+        start = time.perf_counter()
+        got = commander.submit(head, array).result()
+        elapsed = time.perf_counter() - start
+        if got != want:
+            raise WrongResultError(f"one argument gave {got!r}")
+        return elapsed
+
+    def theirs() -> float:
+        start = time.perf_counter()
+        np.copyto(target, array)
+        return time.perf_counter() - start
+
+    ours()
+    pairs = take_turns(ours, theirs, runs)
+    return pairs.speedup().figure(NAME, f"one 16 MiB argument, {where}", MEMCPY, at_least(0.6))
+
+
+def _broadcast(calls: int, runs: int) -> Figure:
+    """One array that all calls read, against processes that have inherited it."""
+    global _inherited
+    _inherited = np.ones(BIG // 8)
+    want = [float(BIG // 8)] * calls
+    try:
+        with get_context("fork").Pool(WORKERS) as peer, Commander(workers=WORKERS) as commander:
+            warm(commander, WORKERS)
+            ref = commander.put(_inherited)
+
+            def ours() -> list[Any]:
+                return [
+                    ref.result() for ref in [commander.submit(total, ref) for _ in range(calls)]
+                ]
+
+            def theirs() -> list[Any]:
+                return peer.map(head_of_inherited, range(calls), chunksize=1)
+
+            timed(ours, want, "broadcast")
+            timed(theirs, want, "broadcast, Pool")
+            pairs = take_turns(
+                lambda: timed(ours, want, "broadcast"),
+                lambda: timed(theirs, want, "broadcast, Pool"),
+                runs,
+            )
+            peer.terminate()
+            peer.join()
+    finally:
+        _inherited = None
+    note = f"{calls * BIG / median(pairs.ours) / 1e9:.1f} GB/s"
+    return pairs.speedup().figure(
+        NAME, f"256 MiB read by {calls} calls", "x forked pool", at_least(0.9), note
+    )
+
+
+def _memory(commander: Commander, pids: Callable[[], list[int]], calls: int) -> Iterator[Figure]:
+    """What both ends grow by, at most, while results of so many bytes come and are kept."""
+    payload = calls * ARRAY / procs.MIB
+    with _grown(pids) as node, _grown(lambda: [os.getpid()]) as own:
+        _seconds_out(lambda: commander.run(filled, [{"number": n} for n in range(calls)]))
+    for where, grown in (("node", node), ("Commander", own)):
+        yield Figure(
+            benchmark=NAME,
+            name=f"memory for {calls} x 16 MiB out, {where}",
+            value=max(grown) / payload,
+            unit=PAYLOAD,
+            target=at_most(1.2),
+        )
+
+
+@contextmanager
+def _grown(pids: Callable[[], list[int]]) -> Iterator[list[float]]:
+    """MiB that processes have more than at the start, shared or not; looked at now and then."""
+    grown: list[float] = []
+    ended = threading.Event()
+
+    def look() -> float:
+        return sum(procs.rss_mib(pid) for pid in pids())
+
+    before = look()
+
+    def watch() -> None:
+        while not ended.wait(SAMPLE_S):
+            grown.append(look() - before)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield grown
+    finally:
+        ended.set()
+        thread.join()
+        grown.append(look() - before)

@@ -1,0 +1,368 @@
+"""Big arrays: what calls see of them, for how long, and what is left when nobody looks any more."""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import goliath
+from benchmarks import procs
+from goliath import Commander, WorkerCrashedError, remote
+from goliath.actors.tenancy import Holding
+from goliath.transport import arena
+from tests.lieutenants import Lieutenant
+from tests.processes import until
+
+pytestmark = pytest.mark.slow
+
+MIB = 1 << 20
+
+
+def numbers(seed: int, size: int = MIB) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(seed).integers(0, 256, size, dtype=np.uint8)
+
+
+@pytest.fixture
+def commander() -> Iterator[Commander]:
+    with Commander(workers=2) as commander:
+        yield commander
+
+
+def holding(commander: Commander) -> Holding:
+    """The arena of an embedded node."""
+    embedded = commander._cluster._embedded
+    assert embedded is not None
+    (session,) = embedded._actor._sessions.values()
+    assert session.holding is not None
+    return session.holding
+
+
+def used(commander: Commander) -> int:
+    gc.collect()
+    return holding(commander)._region.used_bytes
+
+
+def test_a_call_reads_an_array_where_it_is_and_cannot_write_it(commander: Commander):
+    def look(array: Any) -> tuple[bool, int]:
+        return array.flags.writeable, int(array.sum())
+
+    for size in (10, MIB):
+        array = numbers(1, size)
+        (got,) = commander.run(look, [{"array": array}])
+        assert got == (False, int(array.sum()))
+
+
+def test_whoever_wants_to_write_has_a_copy(commander: Commander):
+    def change(array: Any) -> Any:
+        try:
+            array[0] = 1
+        except ValueError:
+            array = array.copy()
+            array[0] = 1
+        return array
+
+    array = np.zeros(MIB)
+    (got,) = commander.run(change, [{"array": array}])
+    assert (got[0], array[0], got.flags.writeable) == (1.0, 0.0, False)
+
+
+def test_a_result_stays_as_it_is_as_long_as_somebody_looks_at_it(commander: Commander):
+    def made(seed: int) -> Any:
+        return np.random.default_rng(seed).integers(0, 256, 1 << 20, dtype=np.uint8)
+
+    dice, held = random.Random(3), {}
+    for turn in range(6):
+        seeds = [100 * turn + n for n in range(12)]
+        for seed, array in zip(
+            seeds, commander.run(made, [{"seed": s} for s in seeds]), strict=True
+        ):
+            held[seed] = array[dice.randrange(1000) :: 7]  # a part, whose whole is dropped
+        for seed in dice.sample(sorted(held), 6):
+            del held[seed]
+    for seed, part in held.items():
+        whole = numbers(seed)
+        assert any(np.array_equal(part, whole[start::7]) for start in range(1000)), seed
+
+
+def test_what_an_actor_keeps_of_its_arguments_is_not_used_again():
+    runtime = goliath.init(workers=1)
+    assert runtime is not None
+    try:
+        keeper = Keeper.remote()
+        for turn in range(5):
+            for seed in range(10 * turn, 10 * turn + 10):
+                keeper.keep.remote(seed, numbers(seed))
+            for seed in range(10 * turn, 10 * turn + 6):
+                keeper.drop.remote(seed)
+            assert goliath.get(keeper.wrong.remote()) == []
+    finally:
+        goliath.shutdown()
+
+
+@remote
+class Keeper:
+    def __init__(self) -> None:
+        self.kept: dict[int, Any] = {}
+
+    def keep(self, seed: int, array: Any) -> None:
+        self.kept[seed] = array[5:]
+
+    def drop(self, seed: int) -> None:
+        del self.kept[seed]
+
+    def wrong(self) -> list[int]:
+        return [s for s, part in self.kept.items() if not np.array_equal(part, numbers(s)[5:])]
+
+
+def test_what_calls_keep_of_their_arguments_is_not_used_again(commander: Commander):
+    def keep(seed: int, array: Any) -> list[int]:
+        import builtins
+
+        kept = builtins.__dict__.setdefault("kept", {})
+        if array is not None:
+            kept[seed] = array[5:]
+        if len(kept) > 8:
+            del kept[min(kept)]
+        whole = {
+            n: np.random.default_rng(n).integers(0, 256, 1 << 20, dtype=np.uint8) for n in kept
+        }
+        return [n for n, part in kept.items() if not np.array_equal(part, whole[n][5:])]
+
+    for turn in range(4):
+        rows = [{"seed": 50 * turn + n, "array": numbers(50 * turn + n)} for n in range(10)]
+        assert commander.run(keep, rows) == [[]] * 10
+    assert used(commander) >= 8 * MIB, "they are kept"
+
+
+def test_a_worker_that_is_killed_leaves_nothing_taken(commander: Commander):
+    def keep_and_die(array: Any) -> None:
+        import builtins
+
+        builtins.__dict__.setdefault("kept", []).append(array)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.raises(WorkerCrashedError):
+        commander.run(keep_and_die, [{"array": numbers(1)}], max_retries=0)
+    until(lambda: used(commander) == 0, 10.0, "the dead look at nothing")
+    assert commander.run(np.sum, [(numbers(2),)]) == [int(numbers(2).sum())]
+
+
+def test_results_outlive_the_worker_that_made_them(commander: Commander):
+    def made(seed: int) -> Any:
+        return os.getpid(), np.random.default_rng(seed).integers(0, 256, 1 << 20, dtype=np.uint8)
+
+    ((pid, array),) = commander.run(made, [{"seed": 7}])
+    os.kill(pid, signal.SIGKILL)
+    others = commander.run(made, [{"seed": n} for n in range(20, 40)])
+    assert np.array_equal(array, numbers(7))
+    assert all(np.array_equal(other, numbers(n)) for n, (_, other) in enumerate(others, 20))
+
+
+def test_results_outlive_their_commander():
+    with Commander(workers=1) as commander:
+        (array,) = commander.run(np.full, [(MIB, 3.0)])
+    assert (array == 3.0).all()
+
+
+def test_what_is_put_and_dropped_leaves_nothing(commander: Commander):
+    commander.run(len, [("warm",)])
+    value = np.ones(MIB // 8)
+    for _ in range(10):
+        refs = [commander.put(value) for _ in range(100)]
+        assert used(commander) >= 100 * MIB
+        del refs
+    assert used(commander) == 0
+
+
+def test_what_was_put_is_there_once_however_many_calls_take_it(commander: Commander):
+    ref = commander.put(np.ones(MIB))  # before there is a node: it moves when it is needed
+    assert [r.result() for r in [commander.submit(np.sum, ref) for _ in range(20)]] == [MIB] * 20
+    until(lambda: 8 * MIB <= used(commander) < 9 * MIB, 10.0, "one of it is there")
+    del ref
+    until(lambda: used(commander) == 0, 10.0, "nobody has it any more")
+
+
+def test_static_arrays_are_there_once(commander: Commander):
+    def scaled(factor: int, table: Any) -> float:
+        return float(factor * table.sum())
+
+    table = np.ones(MIB)
+    rows = [{"factor": n} for n in range(20)]
+    want = [float(n * MIB) for n in range(20)]
+    assert commander.run(scaled, rows, static={"table": table}) == want
+    assert used(commander) < 2 * table.nbytes
+
+
+def made(seed: int) -> Any:
+    return numbers(seed)
+
+
+@pytest.fixture
+def neighbour(node: Lieutenant) -> Iterator[Commander]:
+    """A Commander with a Lieutenant that is another process of this machine."""
+    with Commander([node.address]) as commander:
+        commander.run(len, [("warm",)])
+        until(lambda: len(arena._regions) == 1, 10.0, "the arena is shared")
+        yield commander
+
+
+def test_on_one_machine_no_array_goes_through_the_session(neighbour: Commander, node: Lieutenant):
+    before = procs.passed_bytes(node.port)
+    arrays = [numbers(n, 4 * MIB) for n in range(10)]
+    back = neighbour.run(np.sort, [(array,) for array in arrays])
+    assert all(np.array_equal(np.sort(a), b) for a, b in zip(arrays, back, strict=True))
+    assert neighbour.submit(made, 3).result().sum() == numbers(3).sum(), "nor what a node keeps"
+    assert procs.passed_bytes(node.port) - before < MIB
+    del back
+    until(lambda: arena._regions[0].used_bytes == 0, 10.0, "and nothing is left of them")
+
+
+def test_on_one_machine_a_result_outlives_its_node(neighbour: Commander, node: Lieutenant):
+    dice, held = random.Random(5), {}
+    for turn in range(4):
+        seeds = [10 * turn + n for n in range(10)]
+        held |= dict(zip(seeds, neighbour.run(made, [{"seed": s} for s in seeds]), strict=True))
+        for seed in dice.sample(sorted(held), 5):
+            del held[seed]
+    node.kill()
+    until(lambda: not arena._regions, 10.0, "the session is over")
+    assert all(np.array_equal(array, numbers(seed)) for seed, array in held.items())
+
+
+def test_two_nodes_of_one_machine_have_an_arena_each(lieutenant: Callable[..., Lieutenant]):
+    nodes = [lieutenant(1), lieutenant(1)]
+    with Commander([node.address for node in nodes]) as commander:
+        commander.run(len, [("warm",)] * 4)
+        until(lambda: len(arena._regions) == 2, 10.0, "both are shared")
+        before = procs.passed_bytes(*(node.port for node in nodes))
+        arrays = [numbers(n, 4 * MIB) for n in range(12)]
+        got = commander.run(np.sum, [(array,) for array in arrays])
+        assert got == [array.sum() for array in arrays]
+        assert procs.passed_bytes(*(node.port for node in nodes)) - before < MIB
+    assert arena._regions == []
+
+
+def test_a_node_that_shares_nothing_is_sent_all(lieutenant: Callable[..., Lieutenant]):
+    node = lieutenant(1, env={"GOLIATH_ARENA_BYTES": "0"})
+    with Commander([node.address]) as commander:
+        arrays = [numbers(n, 4 * MIB) for n in range(4)]
+        back = commander.run(np.flip, [(array,) for array in arrays])
+        assert all(np.array_equal(a[::-1], b) for a, b in zip(arrays, back, strict=True))
+        ref = commander.put(arrays[0])
+        assert commander.submit(np.sum, ref).result() == arrays[0].sum()
+    assert arena._regions == []
+
+
+@pytest.mark.parametrize("limit", ["0", str(4 * MIB)])
+def test_without_room_in_shared_memory_all_goes_another_way(
+    limit: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("GOLIATH_ARENA_BYTES", limit)
+    with Commander(workers=2) as commander:
+        arrays = [numbers(n, 2 * MIB) for n in range(8)]
+        back = commander.run(np.flip, [(array,) for array in arrays])
+        for array, got in zip(arrays, back, strict=True):
+            assert np.array_equal(got[::-1], array)
+            assert not got.flags.writeable
+        ref = commander.put(arrays[0])
+        assert commander.submit(np.sum, ref).result() == arrays[0].sum()
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_bytes_and_views_arrive_as_what_they_are(commander: Commander, kind: Any):
+    def turned(data: Any) -> Any:
+        return type(data).__name__, data[::-1] if type(data) is not memoryview else data[
+            ::-1
+        ].tobytes()
+
+    data = numbers(5, 3 * MIB).tobytes()
+    assert commander.run(turned, [{"data": kind(data)}]) == [(kind.__name__, data[::-1])]
+
+
+def test_data_frames_come_and_go(commander: Commander):
+    pandas = pytest.importorskip("pandas")
+
+    frame = pandas.DataFrame({"a": np.arange(200_000), "b": np.arange(200_000) / 3})
+    (got,) = commander.run(lambda frame: frame[frame.a % 2 == 0], [{"frame": frame}])
+    pandas.testing.assert_frame_equal(got, frame[frame.a % 2 == 0])
+
+
+def test_arrow_tables_come_and_go(commander: Commander):
+    arrow = pytest.importorskip("pyarrow")
+
+    table = arrow.table({"a": np.arange(200_000)})
+    (got,) = commander.run(lambda table: table.slice(10), [{"table": table}])
+    assert got.equals(table.slice(10))
+
+
+def test_polars_frames_come_and_go(commander: Commander):
+    polars = pytest.importorskip("polars")
+
+    frame = polars.DataFrame({"a": np.arange(200_000)})
+    (got,) = commander.run(lambda frame: frame.head(100_000), [{"frame": frame}])
+    assert got.equals(frame.head(100_000))
+
+
+@remote
+def total(array: Any) -> int:
+    return int(array.sum())
+
+
+def test_coroutines_take_arrays_too(commander: Commander):
+    async def waiting(array: Any) -> int:
+        import asyncio
+
+        await asyncio.sleep(0)
+        return int(array.sum())
+
+    array = numbers(9)
+    assert commander.run(waiting, [{"array": array}] * 5) == [int(array.sum())] * 5
+
+
+def test_calls_of_calls_take_arrays_too():
+    @remote
+    def outer(array: Any) -> tuple[int, int]:
+        ref = goliath.put(array)
+        return goliath.get(total.remote(array)), goliath.get(total.remote(ref))
+
+    goliath.init(workers=2)
+    try:
+        array = numbers(9)
+        assert goliath.get(outer.remote(array)) == (array.sum(), array.sum())
+    finally:
+        goliath.shutdown()
+
+
+def test_a_call_that_is_cancelled_while_it_returns_arrays_leaves_no_half_written_books():
+    goliath.init(workers=1)
+    try:
+        for delay in range(6):
+            ref = endless.remote()
+            until(ref.sent, 10.0, "it runs")
+            ref.cancel()
+            with pytest.raises(goliath.TaskCancelledError):
+                goliath.get(ref)
+            assert goliath.get(total.remote(numbers(delay))) == numbers(delay).sum()
+            assert (goliath.get(filled.remote()) == 5).all()
+    finally:
+        goliath.shutdown()
+
+
+@remote
+def filled() -> Any:
+    return np.full(MIB, 5.0)
+
+
+@remote
+def endless() -> None:
+    from goliath.transport.arena import room_for
+
+    while True:
+        room_for(100_000)
