@@ -19,7 +19,7 @@ from goliath.transport import messages as msg
 from goliath.transport.handshake import KILLS_AFTER
 from goliath.transport.protocol import Side
 from tests.sim.endpoint import CONFIG, Endpoint
-from tests.sim.ledger import CallRecord, End, JobRecord, Ledger, require
+from tests.sim.ledger import CallRecord, End, JobRecord, Ledger, Violation, require
 from tests.sim.link import CLIENT, SERVER, Frame, Link, Route
 from tests.sim.plan import Setup
 from tests.sim.process import FakeProcess, Outcomes
@@ -362,10 +362,14 @@ class Lieutenant(Host):
             process = self.processes.get(worker.id)
             if worker.piece is None or process is None or not process.runs(worker.serial):
                 continue
-            require(
-                worker.piece.work.key != (session, batch, attempt),
-                f"{worker.piece} was cancelled {CANCELLED_WITHIN_S} s ago and runs",
-            )
+            if worker.piece.work.key != (session, batch, attempt):
+                continue
+            hears_at = process.goes_on_at + CANCELLED_WITHIN_S
+            if process.is_actor and hears_at > self.world.now:
+                # It cannot be interrupted before, and for one of its calls nobody kills it.
+                self.world.on(hears_at, self._must_be_over, session, attempt, batch, before)
+                continue
+            raise Violation(f"{worker.piece} was cancelled {CANCELLED_WITHIN_S} s ago and runs")
 
     def _watch_steal(self, session: SessionId) -> None:
         self._stolen[session] += 1

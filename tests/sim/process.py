@@ -90,7 +90,7 @@ class FakeProcess:
         self._on_their_way: set[Serial] = set()  # ranges
         self._ranges: dict[Serial, Range] = {}  # that run; more than one if they are concurrent
         self._stuck_until = 0.0
-        self._goes_on_at = 0.0
+        self.goes_on_at = 0.0  # it was stopped until then
         self._begun = 0
         self._ends: dict[Serial, int] = {}
         self._early_splits: list[tuple[Serial, int]] = []
@@ -223,15 +223,15 @@ class FakeProcess:
 
     def stop(self, seconds: float) -> None:
         """SIGSTOP, and SIGCONT after so long. It can be killed meanwhile."""
-        self._goes_on_at = max(self._goes_on_at, self._world.now + seconds)
+        self.goes_on_at = max(self.goes_on_at, self._world.now + seconds)
         for execution in self.executions:
             execution.call.held_up = True
 
     def _asleep(self, do: Callable[..., None], *args: object) -> bool:
         """Whether it is stopped, or its machine sleeps; if so, ``do(*args)`` happens afterwards."""
-        if self._world.now >= self._goes_on_at:
+        if self._world.now >= self.goes_on_at:
             return self.host.machine_asleep(do, *args)
-        self._world.on(self._goes_on_at, do, *args)
+        self._world.on(self.goes_on_at, do, *args)
         return True
 
     # -- its life ------------------------------------------------------------------------
