@@ -17,7 +17,11 @@ from pathlib import Path
 
 import goliath
 from goliath import Commander
+from goliath.examination import examine
 from goliath.testing import Node
+from goliath.transport.address import Address
+from goliath.transport.credentials import Credentials
+from tests.joining import JoinedNode
 from tests.processes import until
 
 WAITING_MAX = 4
@@ -38,10 +42,21 @@ def everything(nodes: Sequence[Node], folder: Path) -> None:
         _nested()
         _actors()
         _detached(addresses)
+        _examined(addresses[0])
+        _joined(commander, addresses[0])
         nodes[-1].terminate()
         until(lambda: sum(info.alive for info in commander.nodes()) < len(nodes), 10)
     finally:
         goliath.shutdown()
+
+
+def _examined(address: tuple[str, int]) -> None:
+    assert examine(Address.parse(address), Credentials(), tls="auto", timeout_s=5.0).usable
+
+
+def _joined(commander: Commander, address: tuple[str, int]) -> None:
+    with JoinedNode(f"ws://{address[0]}:{address[1]}", 1):
+        until(lambda: any("/" in info.address for info in commander.nodes()), 10)
 
 
 # -- batches -------------------------------------------------------------------------------
