@@ -432,6 +432,7 @@ MUTANTS = [
         NODE + "_on_cancel",
         "worker.kill_at = now + self._policy.cancel_grace_s",
         "pass",
+        witness=test_node.test_a_call_that_does_not_heed_an_interrupt_is_killed_after_the_grace,
     ),
     Mutant(
         "takes bystanders for late",
@@ -705,7 +706,7 @@ MUTANTS = [
     Mutant(
         "lets calls wait where their arguments are",
         "goliath.core.scheduler:choose_node",
-        "if near and held < capacity:",
+        "if near and share < 1:",
         "if near:",
         test_scheduler.test_a_batch_goes_where_a_slot_is_free_before_where_its_arguments_are,
     ),
