@@ -74,6 +74,7 @@ class Arena:
         self.address = _mapped(fd, 0, self.size, mmap.PROT_READ)
         _at_end(self, _unmap, self.address, self.size)
         self._close = finalize(self, os.close, fd)
+        self._close.atexit = False  # what was submitted is still made then, by workers yet to come
 
     def __repr__(self) -> str:
         return f"<Arena of {len(self.limits)} regions, {self.size} bytes at most>"
