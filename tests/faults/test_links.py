@@ -208,7 +208,7 @@ def test_400_ms_of_latency_each_way_make_it_slower_and_nothing_else(
 
 def test_payload_on_a_slow_link_does_not_starve_the_heartbeat(lieutenant) -> None:
     """1 Mbit/s with real timers; faster, as the timers are, with those of the suite."""
-    own = lieutenant(1)
+    own = lieutenant(1, env={"GOLIATH_ARENA_BYTES": "0"})  # all of it goes over the link
     rate = 125_000 * PACE.speed
     payload = random.Random(1).randbytes(int(2.2 * PACE.silence_s * rate))
     with network(own) as net, Commander([net.address]) as commander:
