@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
@@ -40,6 +41,7 @@ _CLASSES: dict[str, Any] = {
 }
 _SAID_BY_USERS = "error"
 """What fields are called that have a text from outside, which decides nothing."""
+_ADDRESS = re.compile(r"\b0x[0-9a-fA-F]+")
 _numbers = count(1)
 
 
@@ -48,7 +50,9 @@ class Crash:
     """How a mind ended.
 
     Attributes:
-        error: type and message.
+        error: type and the first line of the message. pytest adds lines of all
+            that it can see, which may be users' data. Addresses, which are others
+            in the next process, are ``0x…``.
         frames: where it was raised, within the minds, the innermost last; empty if it was raised
             outside, while their commands were obeyed.
     """
@@ -67,7 +71,8 @@ class Crash:
             for each in inside
             if Path(each.filename).name != teller
         ]
-        return cls(f"{type(error).__name__}: {str(error)[:1000]}", where)
+        said = _ADDRESS.sub("0x…", next(iter(str(error).splitlines()), ""))
+        return cls(f"{type(error).__name__}: {said[:1000]}", where)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from goliath.actors import recording
-from goliath.actors.recording import keep, plain, read
+from goliath.actors.recording import Crash, keep, plain, read
 from goliath.core import events as ev, node_events as nd
 from goliath.core.batch import JobOptions
 from goliath.core.ids import Attempt, BatchId, JobId, NodeId, SessionId
@@ -79,6 +79,16 @@ def test_programs_get_an_object_a_line(capsys: pytest.CaptureFixture[str]):
     ]
     assert end["same"] is True
     assert end["crash"] == end["recorded"] == "AssertionError: session s opened twice"
+
+
+def test_addresses_in_a_message_are_no_difference():
+    first, second = (Crash.of(RuntimeError(f"no {object()!r}\nbut {'a' * 9}")) for _ in range(2))
+    assert first == second
+    assert first.error == "RuntimeError: no <object object at 0x…>"
+
+
+def test_an_error_without_a_message_is_kept():
+    assert Crash.of(RuntimeError()).error == "RuntimeError: "
 
 
 def test_a_crash_outside_of_the_mind_is_told_from_one_within(capsys: pytest.CaptureFixture[str]):
