@@ -54,7 +54,8 @@ class Mutant:
     """One sabotage: in ``target``, ``old`` becomes ``new``.
 
     ``witness`` is a unit test that sees it, where no simulated run can tell the difference
-    because two fences guard one gate, or where it takes dozens of runs until one does.
+    because two fences guard one gate. ``seed`` is the first run that did, when it was cut: the
+    hunt begins there, and goes through all of them if that one does not see it any more.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Mutant:
     old: str
     new: str
     witness: Witness | None = None
+    seed: int = 0
 
 
 def stale_attempt() -> None:
@@ -204,6 +206,7 @@ MUTANTS = [
         SCHEDULER + "_on_finished",
         "self._retry_failures(job, batch, retryable) + unwanted",
         "self._retry_failures(job, batch, retryable)",
+        seed=18,
     ),
     Mutant(
         "tries a cancelled call again that raised",
@@ -217,6 +220,7 @@ MUTANTS = [
         SCHEDULER + "_requeue",
         "batch.take_wanted(lo, hi)",
         "[(lo, hi)]",
+        seed=18,
     ),
     Mutant(
         "fails a cancelled call again with the others",
@@ -255,24 +259,28 @@ MUTANTS = [
         BATCH + "wants",
         "self.state is BatchState.ASSIGNED and ",
         "",
+        seed=16,
     ),
     Mutant(
         "loses the calls behind one that is cut out",
         SCHEDULER + "_cut_out",
         ", (call + 1, batch.hi))",
         ",)",
+        seed=71,
     ),
     Mutant(
         "runs a call that was cut out",
         SCHEDULER + "_cut_out",
         "(call + 1, batch.hi)",
         "(call, batch.hi)",
+        seed=8,
     ),
     Mutant(
         "does not end a job with the call that is cut out",
         SCHEDULER + "_cut_out",
         "yield from self._maybe_ended(job)",
         "pass",
+        seed=9,
     ),
     Mutant(
         "cancels a call that was reported",
@@ -311,6 +319,7 @@ MUTANTS = [
         "goliath.core.scheduler:Scheduler._place",
         "self._home(job) if job.options.actor else self._choose(job, batch)",
         "self._choose(job, batch)",
+        seed=28,
     ),
     Mutant(
         "makes calls of an actor twice",
@@ -338,6 +347,7 @@ MUTANTS = [
         "goliath.core.queues:Queues.enqueue",
         "_first_below(queue, depth)",
         "len(queue)",
+        seed=7,
     ),
     Mutant(
         "keeps the room of a batch that waits",
@@ -372,6 +382,7 @@ MUTANTS = [
         "goliath.core.robbery:Robbery._leave_in_peace",
         "victim.barren_until = now + victim.barren_s",
         "pass",
+        seed=6,
     ),
     Mutant(
         "believes a victim silent that has answered",
@@ -420,12 +431,14 @@ MUTANTS = [
         DEATHS + "settle",
         "piece.work.careful or len(piece) == 1",
         "True",
+        seed=13,
     ),
     Mutant(
         "lets a dead session's workers live",
         NODE + "_on_closed",
         "worker.session == session_id and ",
         "False and ",
+        seed=15,
     ),
     Mutant(
         "waits for ever for an interrupt to be heeded",
@@ -470,7 +483,11 @@ MUTANTS = [
         witness=test_placement.test_a_dropped_batch_gives_its_bytes_back,
     ),
     Mutant(
-        "ignores gaps in a session", SESSION + "accept", "seq == self.seen + 1", "seq > self.seen"
+        "ignores gaps in a session",
+        SESSION + "accept",
+        "seq == self.seen + 1",
+        "seq > self.seen",
+        seed=63,
     ),
     Mutant("accepts a frame twice", SESSION + "accept", "return False", "return True"),
     Mutant("forgets what is in doubt", SESSION + "in_doubt", "self._kept)", "())"),
@@ -489,6 +506,7 @@ MUTANTS = [
         NODE + "_on_exited",
         "if worker.ahead is not None:",
         "if False:",
+        seed=7,
     ),
     Mutant(
         "starts what was ahead of a dirty worker twice",
@@ -502,6 +520,7 @@ MUTANTS = [
         SURRENDER + "_revoked",
         "return self.crew.take_ahead(worker)",
         "return None",
+        seed=14,
     ),
     Mutant(
         "takes back what a worker gives back unasked",
@@ -522,6 +541,7 @@ MUTANTS = [
         CREW + "_choose_devices",
         "for worker in self.workers.values()",
         "for worker in self.workers.values() if worker.piece",
+        seed=6,
     ),
     Mutant(
         "lets who needs less of a resource pass who waits for it",
@@ -611,6 +631,7 @@ MUTANTS = [
         CREW + "has_lane_for",
         "host.groups.get(work.group, 0) < work.group_limit",
         "True",
+        seed=10,
     ),
     Mutant(
         "does not give the room back that a call had in its group",
@@ -663,6 +684,7 @@ MUTANTS = [
         NODE + "handle",
         "self._drained or self._depot or",
         "self._drained or",
+        seed=219,
     ),
     Mutant(
         "keeps what is made while it drains",
@@ -800,6 +822,7 @@ MUTANTS = [
         "goliath.core.node:Node._on_closed",
         "if worker.session == session_id and",
         "if worker.session in (session_id, HOUSE) and",
+        seed=15,
     ),
     Mutant(
         "lets the calls of a Commander that is gone run on",
@@ -860,6 +883,7 @@ MUTANTS = [
         RESIDENCY + "_end",
         'yield from self._announce(resident, environment, why, "")',
         "pass",
+        seed=110,
     ),
     Mutant(
         "gives a name twice",
@@ -887,12 +911,14 @@ MUTANTS = [
         NODE + "_on_progressed",
         "host.retire_after = host.closed = True",
         "pass",
+        seed=8,
     ),
     Mutant(
         "gives new lanes to a worker that has grown too big",
         NODE + "_on_progressed",
         "host.retire_after = host.closed = True",
         "host.retire_after = True",
+        seed=23,
     ),
     Mutant(
         "gives work ahead to a worker that may be too big for it",
@@ -926,6 +952,7 @@ MUTANTS = [
         "goliath.core.speculation:Speculation._due",
         " and not b.twins",
         "",
+        seed=61,
     ),
     Mutant(
         "copies for ever what takes too long everywhere",
@@ -959,6 +986,7 @@ MUTANTS = [
         BATCH + "take_wanted",
         "if self.twins:",
         "if False:",
+        seed=106,
     ),
     Mutant(
         "lets the slower of two copies run on",
@@ -984,6 +1012,7 @@ MUTANTS = [
         "goliath.transport.dialer:_agreeing",
         "max(config.session_lost_s, LOST_PER_KILL * kill_s)",
         "config.session_lost_s",
+        seed=221,
     ),
     Mutant(
         "gives a session up as soon as the other end may",
@@ -1034,6 +1063,7 @@ MUTANTS = [
         NODE + "_on_realm_ended",
         "yield from self._on_closed(session.id, now)",
         "pass",
+        seed=129,
     ),
     Mutant(
         "keeps the detached actors of a revoked token",
@@ -1083,7 +1113,7 @@ def hunt(mutant: Mutant) -> str:
     with sabotaged(mutant):
         if mutant.witness is not None:
             return _caught_by_test(mutant.witness)
-        for seed in range(SEEDS_MAX):
+        for seed in (mutant.seed, *range(SEEDS_MAX)):
             if not _survives(seed):
                 return f"seed {seed}"
     return ""

@@ -20,6 +20,8 @@ from tests.sim.tally import Seen, Tally, table
 SEEDS = int(os.environ.get("GOLIATH_SIM_SEEDS", length(1000, 5000)))
 """How many; ``GOLIATH_SIM_SEEDS=100`` for a quick look."""
 CHUNK = 25
+EVENTFUL = (129, 126, 20, 36, 88, 53, 219)
+"""Seeds that have all kinds of trouble between them; when they have not any more, others are tried."""
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
@@ -41,7 +43,7 @@ def test_a_seed_is_the_same_run_every_time():
 @pytest.mark.timeout(300)  # a minute of a busy machine may be ten seconds of ours
 def test_nothing_that_the_minds_must_survive_is_missing_from_these_seeds():
     seen = Tally()
-    for seed in range(SEEDS):
+    for seed in (*EVENTFUL, *range(SEEDS)):
         if all(seen[kind] for kind in Seen):
             break
         seen.update(run_seeds([seed]).tally)
@@ -71,9 +73,9 @@ def test_a_failing_seed_prints_one_command_that_replays_it(
 
 @pytest.mark.timeout(300)
 def test_processes_share_the_seeds_and_find_what_one_would():
-    alone = run_seeds(range(30))
-    command = [sys.executable, "-m", "tests.sim", "--seeds", "30", "--processes", "2"]
+    alone = run_seeds(range(26))  # one more than a process takes at a time
+    command = [sys.executable, "-m", "tests.sim", "--seeds", "26", "--processes", "2"]
     here = Path(__file__).parents[2]
     done = subprocess.run(command, cwd=here, capture_output=True, text=True, check=True)
     assert table(alone.tally) in done.stdout
-    assert f"30 seeds, 0 failed, {alone.steps} steps" in done.stdout
+    assert f"26 seeds, 0 failed, {alone.steps} steps" in done.stdout
