@@ -21,7 +21,7 @@ SEEDS = int(os.environ.get("GOLIATH_SIM_SEEDS", length(1000, 5000)))
 """How many; ``GOLIATH_SIM_SEEDS=100`` for a quick look."""
 CHUNK = 25
 EVENTFUL = (129, 126, 20, 36, 88, 53, 219)
-"""Seeds that have all kinds of trouble between them; when they have not any more, others are tried."""
+"""Seeds that have all kinds of trouble between them; when they have not, others are tried."""
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
