@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import secrets
 from collections.abc import Callable
 from typing import Any
 
@@ -24,16 +23,17 @@ from goliath.errors import (
 )
 from goliath.transport.backoff import Backoff
 from goliath.transport.connection import CLOSE_OK, CLOSE_PROTOCOL
-from goliath.transport.handshake import REFUSED, SESSION, ServerHandshake
+from goliath.transport.handshake import SESSION
 from goliath.transport.host import Host
-from goliath.transport.keys import NONCE_BYTES, Keyring, joined_binding
+from goliath.transport.keys import Keyring, joined_binding
 from goliath.transport.lobby import ANSWER, JOIN
-from goliath.transport.proof import Nonsense, call_on, examine
+from goliath.transport.porter import Porter
+from goliath.transport.proof import call_on
 from goliath.transport.road import Road
 from goliath.transport.standby import Standby
 from goliath.transport.token import Token
 from goliath.transport.versions import Versions
-from goliath.transport.websocket import CLOSE_UNAUTHENTICATED, WebSocketLink
+from goliath.transport.websocket import WebSocketLink
 
 logger = logging.getLogger("goliath.joiner")
 
@@ -70,7 +70,7 @@ class Joiner:
         on_trouble: Callable[[Exception], None],
     ) -> None:
         self._road = road
-        self._host = host
+        self._porter = Porter({SESSION: host}, self._keyring, config, Versions.current())
         self._config = config
         self._clock = clock
         self._backoff = Backoff(config, rng)
@@ -152,37 +152,8 @@ class Joiner:
         except (GoliathError, OSError) as exc:
             logger.warning("no link for a Commander: %s", exc)
             return
-        code, reason = CLOSE_OK, ""
-        try:
-            await self._serve(link)
-        except (AuthenticationError, Nonsense, TimeoutError) as exc:
-            logger.warning("refused a login by way of %s: %r", self._road.name, exc)
-            code, reason = CLOSE_UNAUTHENTICATED, REFUSED
-        except ProtocolError as exc:
-            logger.warning("cut a link by way of %s: %s", self._road.name, exc)
-            code, reason = CLOSE_PROTOCOL, str(exc)[:100]
-        except Exception:
-            # Not the peer's fault: the session's receiver failed, and its session has ended.
-            logger.exception("a session by way of %s ended by an error here", self._road.name)
-        finally:
-            await link.close(code, reason)
+        await self._porter.receive(link, (joined_binding(self._id),), self._road.name)
 
-    async def _serve(self, link: WebSocketLink) -> None:
+    def _keyring(self) -> Keyring:
         assert self._token is not None, "it has logged in"
-        link.needs_checksum = True
-        handshake = ServerHandshake(
-            Keyring([self._token], decoy=Token.make()),
-            (joined_binding(self._id),),
-            nonce=secrets.token_bytes(NONCE_BYTES),
-            versions=Versions.current(),
-        )
-        async with asyncio.timeout(self._config.handshake_max_s):
-            caller = await examine(link, handshake, self._config)
-            if caller.wish[0] != SESSION:
-                raise Nonsense("a node that has joined is asked for sessions only")
-            try:
-                stay = await self._host.admit(link, handshake, caller, self._road.name)
-            except OSError:
-                return  # it has hung up
-        if stay is not None:
-            await stay()
+        return Keyring([self._token], decoy=Token.make())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import secrets
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, cast
@@ -15,26 +14,13 @@ from aiohttp.web_protocol import RequestHandler
 
 from goliath.clock import Clock
 from goliath.config import TransportConfig
-from goliath.errors import (
-    AuthenticationError,
-    ProtocolError,
-)
 from goliath.transport.address import is_loopback
 from goliath.transport.busy import RETRY_AFTER
-from goliath.transport.connection import CLOSE_NONSENSE, CLOSE_OK, CLOSE_PROTOCOL
 from goliath.transport.doorway import Doorway, Visit
 from goliath.transport.guard import Guard
-from goliath.transport.handshake import REFUSED, Caller, ServerHandshake
-from goliath.transport.host import Host, Stay
-from goliath.transport.keys import (
-    NONCE_BYTES,
-    Keyring,
-    ca_binding,
-    guards,
-    plain_binding,
-    tls_binding,
-)
-from goliath.transport.proof import Nonsense, examine
+from goliath.transport.host import Host
+from goliath.transport.keys import Keyring, ca_binding, plain_binding, tls_binding
+from goliath.transport.porter import Porter
 from goliath.transport.sockets import sockets_on, tune
 from goliath.transport.tls import ServerTls
 from goliath.transport.token import Token
@@ -42,19 +28,16 @@ from goliath.transport.versions import Versions
 from goliath.transport.websocket import (
     BANNED,
     CLOSE_MAX_S,
-    CLOSE_UNAUTHENTICATED,
     PATH,
     WebSocketLink,
     message_limit,
 )
 
-logger = logging.getLogger("goliath.listener")
 # What strangers send by HTTP is refused; a traceback for each of their mistakes helps nobody.
 _http_logger = logging.getLogger("goliath.listener.http")
 _http_logger.addHandler(logging.NullHandler())
 _http_logger.propagate = False
 
-NOT_HERE = "what was asked for is not to be had here: is it a Lieutenant that you mean to reach?"
 SWEEP_INTERVAL_S = 0.25
 
 
@@ -131,8 +114,8 @@ class Listener:
         self._renewed = renewed
         self._public_name = public_name.lower()
         self._paths = {PATH, prefix.rstrip("/") + PATH}
-        self._versions = versions or Versions.current()
         self._keyring = Keyring(tokens, decoy=Token.make())
+        self._porter = Porter(hosts, lambda: self._keyring, config, versions or Versions.current())
         self._certificate = tls.certificate() if tls is not None else None
         self._guard: Guard[Visit] = Guard(config)
         self._serving = 0
@@ -251,21 +234,29 @@ class Listener:
         if transport is not None and _is_open(transport):
             tune(transport.get_extra_info("socket"), self._config)
             link = WebSocketLink(websocket, transport, secure=self._tls is not None)
-            await self._serve_counted(link, conversation, transport)
+            await self._serve(link, conversation, transport)
         return websocket
 
-    async def _serve_counted(
+    async def _serve(
         self, link: WebSocketLink, conversation: _Conversation, transport: asyncio.Transport
     ) -> None:
-        address = conversation.visit.address
+        visit = conversation.visit
+
+        def on_proved() -> None:
+            conversation.trusted = True
+            self._guard.trust(visit)
+
+        async def refused(_: Exception) -> None:
+            self._guard.failed(visit.address, self._clock.now())
+            await asyncio.sleep(self._config.refusal_delay_s)
+
         port = transport.get_extra_info("sockname")[1]
         self._serving += 1
         self._quiet.clear()
         try:
-            await self._serve(link, conversation, self._bindings(port))
-        except Exception:
-            # Not the peer's fault: the session's receiver failed, and its session has ended.
-            logger.exception("the session of %s ended by an error here", address)
+            await self._porter.receive(
+                link, self._bindings(port), visit.address, on_proved=on_proved, refused=refused
+            )
         finally:
             self._serving -= 1
             if not self._serving:
@@ -300,64 +291,6 @@ class Listener:
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
         known = name == self._host or name.lower() == self._public_name
         return known or is_loopback(name.strip("[]"))
-
-    # -- the login -------------------------------------------------------------------------
-
-    async def _serve(
-        self,
-        link: WebSocketLink,
-        conversation: _Conversation,
-        bindings: tuple[str, ...],
-    ) -> None:
-        address = conversation.visit.address
-        code, reason = CLOSE_OK, ""
-        try:
-            async with asyncio.timeout(self._config.handshake_max_s):
-                handshake, caller = await self._authenticate(link, bindings)
-                link.needs_checksum = not guards(handshake.binding)
-                conversation.trusted = True
-                self._guard.trust(conversation.visit)
-            # It has proved itself: whatever takes too long from now on, it is no failed login.
-            stay = await self._admit(link, handshake, caller, address)
-            offence = await stay() if stay is not None else None
-            if offence:
-                logger.warning("ended the session of %s: %s", address, offence)
-                code, reason = CLOSE_NONSENSE, offence
-        except (AuthenticationError, Nonsense, TimeoutError) as exc:
-            logger.warning("refused a login from %s: %r", address, exc)
-            self._guard.failed(address, self._clock.now())
-            await asyncio.sleep(self._config.refusal_delay_s)
-            code, reason = CLOSE_UNAUTHENTICATED, REFUSED
-        except ProtocolError as exc:
-            logger.warning("cut a link to %s: %s", address, exc)
-            code, reason = CLOSE_PROTOCOL, str(exc)
-        finally:
-            await link.close(code, reason)
-
-    async def _authenticate(
-        self, link: WebSocketLink, bindings: tuple[str, ...]
-    ) -> tuple[ServerHandshake, Caller]:
-        handshake = ServerHandshake(
-            self._keyring,
-            bindings,
-            nonce=secrets.token_bytes(NONCE_BYTES),
-            versions=self._versions,
-        )
-        return handshake, await examine(link, handshake, self._config)
-
-    async def _admit(
-        self, link: WebSocketLink, handshake: ServerHandshake, caller: Caller, address: str
-    ) -> Stay | None:
-        """Lead the caller to what it has come for; None if it is turned away."""
-        if not self._keyring.find(caller.kid)[1]:
-            raise AuthenticationError(REFUSED)  # it was revoked a moment ago
-        host = self._hosts.get(caller.wish[0])
-        with suppress(TimeoutError, OSError):
-            async with asyncio.timeout(self._config.handshake_max_s):
-                if host is not None:
-                    return await host.admit(link, handshake, caller, address)
-                await link.send_bytes(handshake.refuse(NOT_HERE))
-        return None
 
     def _bindings(self, port: int) -> tuple[str, ...]:
         vouched = (ca_binding(self._public_name),) if self._public_name else ()

@@ -126,10 +126,10 @@ class Lobby:
     def _staying(self, link: WebSocketLink, kid: str, stay: Stay) -> Stay:
         """That, and meanwhile the link is known here."""
 
-        async def known() -> None:
+        async def known() -> str | None:
             self._links[link] = kid
             try:
-                await stay()
+                return await stay()
             finally:
                 del self._links[link]
 

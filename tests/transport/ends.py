@@ -23,8 +23,10 @@ from goliath.transport.pipe import PipeChannel
 from goliath.transport.road import DirectRoad
 from goliath.transport.sessions import GrantedSessions
 from goliath.transport.tls import ServerTls
+from tests.tokens import CERTIFICATE, KEY
 
 TOKEN = Token(bytes(range(32)))
+TLS = ServerTls(CERTIFICATE, KEY)
 PATIENCE_S = 10.0
 
 
@@ -52,6 +54,14 @@ def assign(number: int, payload: bytes = b"") -> AssignBatch:
 def control(number: int) -> StealBatches:
     """A control message that can be told apart."""
     return StealBatches(count=number)
+
+
+WHY_NONSENSE = "steal.count is a str, not int"
+
+
+def nonsense() -> StealBatches:
+    """A message that no honest end sends."""
+    return StealBatches(count="many")  # type: ignore[arg-type]
 
 
 @dataclass(slots=True, eq=False)

@@ -10,7 +10,15 @@ from aiohttp import web
 
 from goliath.errors import ProtocolError
 from goliath.transport.websocket import REASON_MAX_BYTES, WebSocketLink
-from tests.transport.ends import Sessions, control, dialing, listening, make_dialer
+from tests.transport.ends import (
+    WHY_NONSENSE,
+    Sessions,
+    control,
+    dialing,
+    listening,
+    make_dialer,
+    nonsense,
+)
 from tests.transport.test_door import QUICK
 
 
@@ -45,12 +53,10 @@ async def test_nonsense_ends_the_session_of_both_and_a_new_one_begins(
     ):
         here, there = await near.end(), await far.end()
         speaking, hearing = (here, there) if speaker == "the Commander" else (there, here)
-        message = control(1)
-        message.count = "many"  # type: ignore[assignment]
-        speaking.send(message)
+        speaking.send(nonsense())
         await hearing.until(lambda: hearing.closed)
         assert isinstance(hearing.closed[0], ProtocolError)
-        assert str(hearing.closed[0]) == "steal.count is a str, not int"
+        assert str(hearing.closed[0]) == WHY_NONSENSE
         await speaking.until(lambda: speaking.closed)
         (await near.end(1)).send(control(2))
         assert await (await far.end(1)).received(1) == [control(2)]

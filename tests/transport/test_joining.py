@@ -30,12 +30,19 @@ from goliath.transport.sessions import GrantedSessions
 from goliath.transport.tls import ServerTls
 from goliath.transport.token import Token
 from goliath.transport.websocket import WebSocketLink
-from tests.transport.ends import TOKEN, Sessions, bulk, control, dialing
+from tests.transport.ends import (
+    TLS,
+    TOKEN,
+    WHY_NONSENSE,
+    Sessions,
+    bulk,
+    control,
+    dialing,
+    nonsense,
+)
 from tests.transport.gateways import Authority, connecting, ending_tls
 from tests.transport.proxy import Proxy, proxying
 
-FIXTURES = Path(__file__).parent.parent / "fixtures"
-TLS = ServerTls(FIXTURES / "certificate.pem", FIXTURES / "key.pem")
 FAST = TransportConfig(
     refusal_delay_s=0.02,
     ping_interval_s=0.1,
@@ -258,6 +265,26 @@ async def test_a_blackholed_node_is_noticed_and_comes_back(road_to):
             assert far.joined == 2
 
 
+async def test_nonsense_over_a_link_that_the_node_has_dialed_is_answered_by_4400(road_to, caplog):
+    near, links = Sessions(), []
+    async with hosting() as host, joining(way(host.port)) as far:
+        road = road_to(host, await host.node())
+        open_road = road.open
+
+        async def noted() -> tuple[WebSocketLink, str]:
+            link, binding = await open_road()
+            links.append(link)
+            return link, binding
+
+        road.open = noted
+        async with dialing(commander(road, near)):
+            (await near.end()).send(nonsense())
+            (await near.end(1)).send(control(2))
+            assert await (await far.sessions.end(1)).received(1) == [control(2)]
+    assert links[0].close_code == 4400
+    assert f"ended the session of 127.0.0.1:{host.port}: {WHY_NONSENSE}" in caplog.text
+
+
 async def test_big_messages_go_through_a_rendezvous():
     near = Sessions()
     async with (
@@ -324,18 +351,6 @@ async def test_a_wrong_token_ends_the_joining_and_says_why():
         assert "refused the token; try another" in str(error)
         assert node.joined == 0
         assert host.lists == []
-
-
-async def test_a_commander_with_another_token_neither_sees_nor_reaches_a_node():
-    near = Sessions()
-    async with hosting(HASTY, tokens=(TOKEN, OTHER)) as host, joining(way(host.port)) as far:
-        node = await host.node()
-        async with dialing(commander(relayed(host.port, node, OTHER), near)):
-            error = await near.trouble()
-        assert str(error) == (
-            f"lab/1 cannot be reached through 127.0.0.1:{host.port}: it has not joined, or has left"
-        )
-        assert far.sessions.ends == []
 
 
 async def test_a_node_asks_for_the_same_token_once_more_end_to_end():
