@@ -7,7 +7,7 @@ import csv
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -130,14 +130,23 @@ def _add_addresses(parser: argparse.ArgumentParser) -> None:
 
 
 def _nodes(arguments: argparse.Namespace) -> int:
+    return _tell(arguments, _print_node)
+
+
+def _print_node(node: NodeInfo) -> None:
+    state = f"{node.workers} workers" if node.alive else f"down: {node.error}"
+    print(printable(f"{node.address}  {state}  python {node.python or '?'}"))
+
+
+def _tell(arguments: argparse.Namespace, show: Callable[[NodeInfo], None]) -> int:
+    """What the nodes say of themselves, each shown, or all for programs; the exit code."""
     with _commander(arguments) as commander:
         nodes = _ask_nodes(commander)
     if arguments.json:
         print(json.dumps([asdict(node) for node in nodes]))
     else:
         for node in nodes:
-            state = f"{node.workers} workers" if node.alive else f"down: {node.error}"
-            print(printable(f"{node.address}  {state}  python {node.python or '?'}"))
+            show(node)
     return 0 if all(node.alive for node in nodes) else FAILED
 
 
@@ -167,16 +176,13 @@ def _ask_nodes(commander: Commander) -> list[NodeInfo]:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    with _commander(arguments) as commander:
-        nodes = _ask_nodes(commander)
-    if arguments.json:
-        print(json.dumps([asdict(node) for node in nodes]))
-    else:
-        for node in nodes:
-            print(printable(f"{node.address}  {_state(node)}"))
-            if node.running:
-                _print_table([("  WORKER", "PID", "CALL OF", "FOR"), *map(_call_row, node.running)])
-    return 0 if all(node.alive for node in nodes) else FAILED
+    return _tell(arguments, _print_running)
+
+
+def _print_running(node: NodeInfo) -> None:
+    print(printable(f"{node.address}  {_state(node)}"))
+    if node.running:
+        _print_table([("  WORKER", "PID", "CALL OF", "FOR"), *map(_call_row, node.running)])
 
 
 def _call_row(call: RunningCall) -> tuple[str, ...]:
