@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
+
+from tests.processes import kill
 
 ROOT = Path(__file__).parents[1]
 
@@ -83,3 +87,26 @@ class Other:
         out, err = process.communicate(timeout=40)
         assert process.returncode == code, (process.returncode, out, err)
         return out.strip()
+
+
+@contextlib.contextmanager
+def running_script(
+    folder: Path, text: str, *arguments: str, stderr: int = subprocess.STDOUT
+) -> Iterator[subprocess.Popen[str]]:
+    """A script as a shell would start it: of its own process group, so that Ctrl-C reaches it
+    alone. It is killed at the end."""
+    path = folder / "running.py"
+    path.write_text(text)
+    with subprocess.Popen(
+        [sys.executable, path.name, *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+        process_group=0,
+    ) as process:
+        try:
+            yield process
+        finally:
+            kill(process.pid)

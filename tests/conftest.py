@@ -10,9 +10,10 @@ import hypothesis
 import pytest
 
 from tests import processes
+from tests.faults.namespace import wire
 from tests.leaks import leaves_nothing_behind, private_home, pytest_runtest_setup
 
-__all__ = ["leaves_nothing_behind", "private_home", "pytest_runtest_setup"]
+__all__ = ["leaves_nothing_behind", "private_home", "pytest_runtest_setup", "wire"]
 
 # A machine that pauses is no property of the code: hangs are caught by pytest-timeout.
 hypothesis.settings.register_profile("no deadline", deadline=None)

@@ -4,12 +4,14 @@ the very command that they run, and no warning allowed."""
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 from goliath.testing.node import MARK, QUICK_TIMERS, READY, Node
 
-__all__ = ["MARK", "READY", "REAL_TIMERS", "TIMERS", "Lieutenant"]
+__all__ = ["MARK", "READY", "REAL_TIMERS", "TIMERS", "Lieutenant", "command"]
 
 REAL_TIMERS = os.environ.get("GOLIATH_TEST_REAL_TIMERS") == "1"
 """Whether the tests run with the timers that users have, which takes long."""
@@ -30,3 +32,17 @@ class Lieutenant(Node):
         flagged = ("-W", "error", *launcher)
         super().__init__(workers, *flags, launcher=flagged, timers=TIMERS, **options)
         self.start()
+
+
+def command(
+    *arguments: str, module: str = "goliath.lieutenant", said: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run a command of Goliath's to its end, with warnings as errors; ``said`` is its stdin."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", module, *arguments],
+        input=said,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )

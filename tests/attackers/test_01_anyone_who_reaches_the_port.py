@@ -11,8 +11,8 @@ import pytest
 
 from goliath.transport.codec import pack_header, to_header
 from goliath.transport.token import Token
-from tests.e2e.test_node_door import command
-from tests.lieutenants import Lieutenant
+from tests.lieutenants import Lieutenant, command
+from tests.tokens import written
 from tests.transport.ends import assign
 from tests.transport.test_handshake import client
 
@@ -66,9 +66,7 @@ def test_no_flag_switches_authentication_off() -> None:
 
 
 def test_an_empty_token_file_is_no_way_in(tmp_path: Path) -> None:
-    file = tmp_path / "tokens"
-    file.write_text("# nobody\n")
-    file.chmod(0o600)
+    file = written(tmp_path / "tokens", "# nobody")
     run = command("127.0.0.1", "0", "1", "--token-file", str(file))
     assert run.returncode == 2
     assert "goliath token new" in run.stderr

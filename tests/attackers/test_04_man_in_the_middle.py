@@ -12,10 +12,10 @@ from goliath.errors import AuthenticationError, ConnectionError as NoLieutenant
 from goliath.transport.address import Address
 from goliath.transport.credentials import Credentials
 from goliath.transport.tls import ServerTls, client_tls
-from tests.transport.ends import Sessions, dialing, listening, make_dialer
+from tests.transport.ends import TLS, Sessions, dialing, listening, make_dialer
 from tests.transport.gateways import Authority, ending_tls
 from tests.transport.proxy import proxying
-from tests.transport.test_door import QUICK, TLS, over_tls, trouble_of
+from tests.transport.test_door import QUICK, over_tls, trouble_of
 
 
 def own(folder: Path) -> ServerTls:

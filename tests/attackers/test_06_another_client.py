@@ -18,6 +18,7 @@ from tests.fuzz.targets import TARGETS, Case
 from tests.independent_client import Client, plain
 from tests.lieutenants import Lieutenant
 from tests.processes import until
+from tests.tokens import written
 from tests.watch.recording import Recording, record
 
 pytestmark = pytest.mark.slow
@@ -103,10 +104,8 @@ def test_no_process_ever_runs_calls_of_two_commanders(lieutenant) -> None:
 def tokens(tmp_path: Path) -> Iterator[tuple[Path, Token, Token]]:
     """A token file for two, who do not know each other."""
     alice, mallory = Token.make(), Token.make()
-    file = tmp_path / "tokens"
-    file.write_text(f"{alice.reveal()} alice\n{mallory.reveal()} mallory\n")
-    file.chmod(0o600)
-    return file, alice, mallory
+    lines = f"{alice.reveal()} alice", f"{mallory.reveal()} mallory"
+    return written(tmp_path / "tokens", *lines), alice, mallory
 
 
 def forged(client: Client, number: int, worker: int) -> None:

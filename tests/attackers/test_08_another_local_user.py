@@ -24,6 +24,7 @@ from goliath.transport.token_file import NamedToken, WatchedTokens
 from goliath.transport.versions import Versions
 from tests.e2e.calls import add
 from tests.processes import until
+from tests.tokens import written
 
 pytestmark = pytest.mark.slow
 
@@ -49,9 +50,7 @@ def legible(pid: int) -> bytes:
 @pytest.mark.parametrize("given", ["file", "made at the start", "named"])
 def test_no_process_and_no_log_shows_it(lieutenant, tmp_path: Path, given: str) -> None:
     token = Token.make()
-    file = tmp_path / "token"
-    file.write_text(token.reveal() + (" alice\n" if given == "named" else "\n"))
-    file.chmod(0o600)
+    file = written(tmp_path / "token", token.reveal() + (" alice" if given == "named" else ""))
     flags = () if given == "made at the start" else ("--token-file", str(file))
     node = lieutenant(2, *flags, "--log-level", "debug")
     with Commander([node.address]) as commander:
@@ -96,9 +95,7 @@ def test_files_with_tokens_are_for_their_user_alone(lieutenant) -> None:
 
 def test_nothing_that_holds_it_shows_it_when_it_is_printed(tmp_path: Path) -> None:
     token = Token.make()
-    file = tmp_path / "token"
-    file.write_text(token.reveal())
-    file.chmod(0o600)
+    file = written(tmp_path / "token", token.reveal())
     keyring = Keyring([token], Token.make())
     versions = Versions.current()
     watched = WatchedTokens(file)

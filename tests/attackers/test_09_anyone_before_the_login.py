@@ -19,8 +19,8 @@ import pytest
 from goliath.config import KIB, TransportConfig
 from goliath.machine import resident_bytes
 from goliath.transport.listener import Listener
-from tests.transport.ends import Sessions, control, dialing, listening, make_dialer
-from tests.transport.test_door import QUICK, TLS, UPGRADE, over_tls, raw
+from tests.transport.ends import TLS, Sessions, control, dialing, listening, make_dialer
+from tests.transport.test_door import QUICK, UPGRADE, over_tls, raw
 from tests.transport.test_handshake import client
 
 CROWD = 1_000

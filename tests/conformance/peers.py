@@ -18,7 +18,7 @@ from wsproto import ConnectionType, WSConnection, events
 from wsproto.connection import ConnectionState
 from wsproto.extensions import PerMessageDeflate
 
-from goliath.config import TransportConfig
+from goliath.config import KIB, TransportConfig
 from goliath.transport.handshake import ClientHandshake, ServerHandshake, Ticket
 from goliath.transport.keys import Keyring, plain_binding
 from goliath.transport.messages import Message
@@ -29,6 +29,8 @@ from goliath.transport.websocket import PATH
 from tests.transport.ends import TOKEN
 
 PATIENCE_S = 5.0
+SIZES = (0, 1, 125, 126, 65_535, 65_536, 100 * KIB, 500 * KIB)
+"""Of payloads: around those at which a frame's length takes more bytes, and above a chunk."""
 NOW = 0.0  # of sessions: the peers have no timers
 
 
@@ -296,6 +298,13 @@ class Conversation:
         """Send what there is to be sent."""
         while (frame := self.session.next_frame(NOW)) is not None:
             await self.peer.send(frame)
+
+    async def say_in_fragments(self, message: Message) -> None:
+        """Send one, in fragments of the websocket: an empty one, too."""
+        self.session.send(message)
+        frame = self.session.next_frame(NOW)
+        assert frame is not None
+        await self.peer.send(frame[:1], b"", frame[1:700], frame[700:])
 
     async def leave(self) -> None:
         """Say goodbye."""

@@ -8,13 +8,20 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from goliath.config import KIB, TransportConfig
+from goliath.config import TransportConfig
 from goliath.transport.websocket import message_limit
-from tests.conformance.peers import CLIENTS, Calling, Commander, Conversation
-from tests.transport.ends import End, Sessions, assign, bulk, control, listening
+from tests.conformance.peers import CLIENTS, SIZES, Calling, Commander, Conversation
+from tests.transport.ends import (
+    WHY_NONSENSE,
+    End,
+    Sessions,
+    assign,
+    bulk,
+    control,
+    listening,
+    nonsense,
+)
 from tests.transport.test_door import QUICK
-
-SIZES = (0, 1, 125, 126, 65_535, 65_536, 100 * KIB, 500 * KIB)
 
 
 @pytest.fixture(params=list(CLIENTS))
@@ -42,10 +49,7 @@ async def test_messages_of_all_sizes_pass_both_ways(calling: Calling):
 
 async def test_a_message_may_come_in_fragments(calling: Calling):
     async with talking(calling) as (near, far):
-        near.session.send(bulk(1, bytes(1000)))
-        frame = near.session.next_frame(0.0)
-        assert frame is not None
-        await near.peer.send(frame[:1], b"", frame[1:700], frame[700:])
+        await near.say_in_fragments(bulk(1, bytes(1000)))
         assert await far.received(1) == [bulk(1, bytes(1000))]
 
 
@@ -123,8 +127,6 @@ async def test_a_message_that_is_too_big_is_answered_by_1009(calling: Calling):
 
 async def test_nonsense_is_answered_by_4400_in_words(calling: Calling):
     async with talking(calling) as (near, far):
-        message = control(1)
-        message.count = None  # type: ignore[assignment]
-        await near.say(message)
-        assert await near.closed() == (4400, "steal.count is a NoneType, not int")
+        await near.say(nonsense())
+        assert await near.closed() == (4400, WHY_NONSENSE)
         await far.until(lambda: far.closed)

@@ -9,21 +9,29 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from goliath.config import KIB, TransportConfig
+from goliath.config import TransportConfig
 from goliath.errors import AuthenticationError
 from goliath.transport.websocket import message_limit
 from tests.conformance.peers import (
     SERVERS,
+    SIZES,
     ClosedError,
     Conversation,
     Lieutenant,
     Peer,
     Serving,
 )
-from tests.transport.ends import Sessions, assign, bulk, control, dialing, make_dialer
+from tests.transport.ends import (
+    WHY_NONSENSE,
+    Sessions,
+    assign,
+    bulk,
+    control,
+    dialing,
+    make_dialer,
+    nonsense,
+)
 from tests.transport.test_door import QUICK
-
-SIZES = (0, 1, 125, 126, 65_535, 65_536, 100 * KIB, 500 * KIB)
 
 
 @pytest.fixture(params=list(SERVERS))
@@ -81,10 +89,7 @@ async def test_messages_of_all_sizes_pass_both_ways(serving: Serving):
 async def test_a_message_may_come_in_fragments(serving: Serving):
     async with at_a_desk(serving) as (desk, near):
         far, here = await desk.next(), await near.end()
-        far.session.send(bulk(1, bytes(1000)))
-        frame = far.session.next_frame(0.0)
-        assert frame is not None
-        await far.peer.send(frame[:1], b"", frame[1:700], frame[700:])
+        await far.say_in_fragments(bulk(1, bytes(1000)))
         assert await here.received(1) == [bulk(1, bytes(1000))]
 
 
@@ -155,10 +160,8 @@ async def test_a_message_that_is_too_big_is_answered_by_1009(serving: Serving):
 
 
 async def test_nonsense_is_answered_by_4400_in_words(serving: Serving):
-    message = control(1)
-    message.count = None  # type: ignore[assignment]
-    closed = await closes_with(serving, lambda far: far.say(message))
-    assert closed == (4400, "steal.count is a NoneType, not int")
+    closed = await closes_with(serving, lambda far: far.say(nonsense()))
+    assert closed == (4400, WHY_NONSENSE)
 
 
 async def test_4401_at_the_login_is_a_refusal_of_the_token(serving: Serving):

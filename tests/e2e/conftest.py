@@ -14,7 +14,9 @@ import pytest
 from goliath import Commander, Executor
 from tests.commanders import Other
 from tests.e2e.calls import nap
+from tests.joining import JoinedNode
 from tests.lieutenants import TIMERS, Lieutenant
+from tests.tokens import TOKEN, written
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,6 +33,19 @@ def lieutenant() -> Iterator[Callable[..., Lieutenant]]:
     """A factory of nodes: ``lieutenant(workers, *flags, env={…})``, all stopped at the end."""
     with contextlib.ExitStack() as stack:
         yield lambda *args, **kwargs: stack.enter_context(Lieutenant(*args, **kwargs))
+
+
+@pytest.fixture
+def joins() -> Iterator[Callable[..., JoinedNode]]:
+    """A factory of nodes that dial out: ``joins(url, workers, *flags)``, all stopped at the end."""
+    with contextlib.ExitStack() as stack:
+        yield lambda *args, **kwargs: stack.enter_context(JoinedNode(*args, **kwargs))
+
+
+@pytest.fixture
+def token_file(tmp_path: Path) -> Path:
+    """A file with a token."""
+    return written(tmp_path / "token", TOKEN)
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,9 @@ import contextlib
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,27 +17,17 @@ import pytest
 import goliath
 from goliath import Commander, NodeInfo
 from goliath.errors import AuthenticationError, ConnectionError as NoConnection
-from goliath.transport.token import Token
 from tests.e2e.calls import add, nap, pid
 from tests.faults import promises
 from tests.faults.network import network
 from tests.faults.promises import Journal
 from tests.faults.running import Running
 from tests.joining import JoinedNode
-from tests.lieutenants import Lieutenant
+from tests.lieutenants import Lieutenant, command
 from tests.processes import until
+from tests.tokens import ANOTHER, TOKEN, written
 
 pytestmark = pytest.mark.slow
-
-COMMAND = (sys.executable, "-W", "error", "-m", "goliath.lieutenant")
-TOKEN, ANOTHER = Token.make().reveal(), Token.make().reveal()
-
-
-@pytest.fixture
-def joins() -> Iterator[Callable[..., JoinedNode]]:
-    """A factory of nodes that dial out: ``joins(url, workers, *flags)``, all stopped at the end."""
-    with ExitStack() as stack:
-        yield lambda *args, **kwargs: stack.enter_context(JoinedNode(*args, **kwargs))
 
 
 @contextlib.contextmanager
@@ -69,13 +56,6 @@ def busy_at_once(commander: Commander) -> int:
         return os.getpid()
 
     return len({ref.result(20) for ref in [commander.submit(stay) for _ in range(2)]})
-
-
-def token_file(folder: Path, *lines: str, name: str = "token") -> Path:
-    path = folder / name
-    path.write_text("".join(f"{line}\n" for line in lines))
-    path.chmod(0o600)
-    return path
 
 
 # -- a Commander that listens --------------------------------------------------------------
@@ -259,21 +239,14 @@ def test_a_node_waits_for_the_next_commander(joins, free_port: int) -> None:
 
 
 def test_a_wrong_token_is_said_so_and_ends_the_node_with_an_exit_code_of_its_own(
-    tmp_path: Path,
+    token_file: Path, tmp_path: Path
 ) -> None:
-    right, wrong = token_file(tmp_path, TOKEN), token_file(tmp_path, ANOTHER, name="wrong")
-    with Commander(listen="127.0.0.1:0", workers=1, token_file=right) as commander:
+    wrong = written(tmp_path / "wrong", ANOTHER)
+    with Commander(listen="127.0.0.1:0", workers=1, token_file=token_file) as commander:
         commander.connect()
         assert commander.listening is not None
         url = f"ws://127.0.0.1:{commander.listening[1]}"
-        run = subprocess.run(
-            [*COMMAND, "--join", url, "--token-file", str(wrong)],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=False,
-        )
+        run = command("--join", url, "--token-file", str(wrong))
         assert run.returncode == 4, run.stderr
         assert run.stdout == ""
         assert f"127.0.0.1:{commander.listening[1]} refused the token" in run.stderr
@@ -297,13 +270,13 @@ def test_a_commander_that_comes_for_work_to_a_commander_is_told_so() -> None:
 def test_a_token_of_several_can_be_revoked_and_its_nodes_are_sent_away(
     joins, tmp_path: Path
 ) -> None:
-    tokens = token_file(tmp_path, f"{TOKEN} one", f"{ANOTHER} two", name="tokens")
-    first, second = token_file(tmp_path, TOKEN, name="a"), token_file(tmp_path, ANOTHER, name="b")
+    tokens = written(tmp_path / "tokens", f"{TOKEN} one", f"{ANOTHER} two")
+    first, second = written(tmp_path / "a", TOKEN), written(tmp_path / "b", ANOTHER)
     with listening(token_file=tokens) as (commander, url):
         joins(url, 1, "--token-file", str(first))
         with JoinedNode(url, 1, "--token-file", str(second)) as revoked:
             until(lambda: len(alive(commander)) == 2, 10, "both are there")
-            token_file(tmp_path, f"{TOKEN} one", name="tokens")
+            written(tokens, f"{TOKEN} one")
             until(lambda: len(commander.nodes()) == 1, 10, "its node is not used any more")
             assert revoked.process.wait(10) == 4
             assert "refused the token" in revoked.err
@@ -319,19 +292,18 @@ def test_off_loopback_a_commander_needs_a_token() -> None:
 
 
 def test_off_loopback_there_is_tls_and_a_certificate_that_is_kept_from_start_to_start(
-    joins, tmp_path: Path, free_port: int
+    joins, token_file: Path, free_port: int
 ) -> None:
-    tokens = token_file(tmp_path, TOKEN)
     url = f"wss://127.0.0.1:{free_port}"
     listen = ("0.0.0.0", free_port)
     with ThreadPoolExecutor(1) as thread:
-        run = thread.submit(once, listen, tokens)
-        node = joins(url, 1, "--token-file", str(tokens))
+        run = thread.submit(once, listen, token_file)
+        node = joins(url, 1, "--token-file", str(token_file))
         assert run.result(30) == [2]
         certificates = list(Path(os.environ["XDG_STATE_HOME"], "goliath").glob("certificate-*.pem"))
         kept = [path.read_bytes() for path in certificates]
         assert len(kept) == 1
-        assert once(listen, tokens) == [2]
+        assert once(listen, token_file) == [2]
         assert [path.read_bytes() for path in certificates] == kept
         assert node.joins() == 2
 
@@ -370,14 +342,7 @@ def test_a_place_to_listen_at_that_is_none_is_refused(listen: object) -> None:
     ],
 )
 def test_wrong_usage_of_join_exits_with_2_and_says_why(arguments: list[str], why: str) -> None:
-    run = subprocess.run(
-        [*COMMAND, *arguments],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=20,
-        check=False,
-    )
+    run = command(*arguments)
     assert (run.returncode, run.stdout) == (2, "")
     assert why in " ".join(run.stderr.split())
     assert "Traceback" not in run.stderr

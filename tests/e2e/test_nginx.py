@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from goliath import Commander
-from goliath.transport.credentials import Token
 from goliath.transport.tls import ServerTls
 from tests.e2e.calls import add
 from tests.processes import until
@@ -110,13 +109,15 @@ def our_own(target: int, tls: ServerTls, folder: Path, port: int) -> Iterator[in
 
 @pytest.mark.parametrize("proxy", [our_own, nginx] if shutil.which("nginx") else [our_own])
 def test_a_commander_with_a_ca_reaches_a_lieutenant_behind_a_proxy(
-    proxy, lieutenant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_port: int
+    proxy,
+    lieutenant,
+    token_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    free_port: int,
 ) -> None:
     authority = Authority(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
-    token_file = tmp_path / "token"
-    token_file.write_text(Token.make().reveal())
-    token_file.chmod(0o600)
     own = lieutenant(2, "--token-file", str(token_file), "--public-name", "localhost/lab")
     with (
         proxy(own.port, authority.sign("localhost"), tmp_path, free_port) as port,

@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from goliath import Commander, TaskTimeoutError
+from tests.commanders import running_script
 from tests.e2e.calls import nap
 from tests.lieutenants import Lieutenant
-from tests.processes import alive, descendants, kill, living, until
+from tests.processes import alive, descendants, living, until
 
 pytestmark = pytest.mark.slow
 
@@ -107,24 +107,11 @@ refs[0].result()
 @contextlib.contextmanager
 def commander_process(folder: Path, nodes: str) -> Iterator[subprocess.Popen[str]]:
     """A Commander in a process of its own, with two long calls running."""
-    (folder / "commander.py").write_text(SCRIPT.format(nodes=nodes))
-    with subprocess.Popen(
-        [sys.executable, "commander.py"],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        # Of its own process group, as a shell would start it: Ctrl-C reaches it alone.
-        process_group=0,
-    ) as process:
-        try:
-            assert process.stdout is not None
-            line = process.stdout.readline()
-            assert line == "running\n", line
-            yield process
-        finally:
-            kill(process.pid)
+    with running_script(folder, SCRIPT.format(nodes=nodes)) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line == "running\n", line
+        yield process
 
 
 @pytest.mark.parametrize("where", ["node", "embedded"])

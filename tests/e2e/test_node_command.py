@@ -8,7 +8,6 @@ import re
 import signal
 import stat
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -19,37 +18,10 @@ import pytest
 
 from goliath import Commander
 from tests.e2e.calls import add, nap, pid
-from tests.lieutenants import READY, Lieutenant
+from tests.lieutenants import READY, Lieutenant, command
 from tests.processes import until
 
 pytestmark = pytest.mark.slow
-
-FIXTURES = Path(__file__).parents[1] / "fixtures"
-TOKEN = "glt1_" + "q83vEjRWeJCrze8SNFZ4kKvN7xI0VniQq83vEjRWeJA"
-ANOTHER = "glt1_" + "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"
-
-
-def command(
-    *arguments: str, module: str = "goliath.lieutenant"
-) -> subprocess.CompletedProcess[str]:
-    """Run the node command to its end, with warnings as errors."""
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-m", module, *arguments],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=20,
-        check=False,
-    )
-
-
-@pytest.fixture
-def token_file(tmp_path: Path) -> Path:
-    path = tmp_path / "token"
-    path.write_text(TOKEN + "\n")
-    path.chmod(0o600)
-    return path
-
 
 # -- words -------------------------------------------------------------------------------
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -15,36 +13,10 @@ import pytest
 import goliath
 from goliath import Commander
 from tests.e2e.calls import add
-from tests.lieutenants import Lieutenant
+from tests.lieutenants import Lieutenant, command
+from tests.tokens import ANOTHER, TLS_FLAGS, TOKEN
 
 pytestmark = pytest.mark.slow
-
-FIXTURES = Path(__file__).parents[1] / "fixtures"
-TOKEN = "glt1_" + "q83vEjRWeJCrze8SNFZ4kKvN7xI0VniQq83vEjRWeJA"
-ANOTHER = "glt1_" + "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"
-
-
-def command(
-    *arguments: str, module: str = "goliath.lieutenant"
-) -> subprocess.CompletedProcess[str]:
-    """Run the node command to its end, with warnings as errors."""
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-m", module, *arguments],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=20,
-        check=False,
-    )
-
-
-@pytest.fixture
-def token_file(tmp_path: Path) -> Path:
-    path = tmp_path / "token"
-    path.write_text(TOKEN + "\n")
-    path.chmod(0o600)
-    return path
-
 
 # -- who may come in ---------------------------------------------------------------------
 
@@ -262,7 +234,7 @@ def test_with_a_certificate_the_link_is_encrypted_and_needs_no_ca(
     own = lieutenant(
         1,
         *("--token-file", str(token_file)),
-        *("--tls-cert", str(FIXTURES / "certificate.pem"), "--tls-key", str(FIXTURES / "key.pem")),
+        *TLS_FLAGS,
         host="0.0.0.0",
     )
     with Commander([f"wss://127.0.0.1:{own.port}"], token=TOKEN) as commander:
@@ -270,11 +242,7 @@ def test_with_a_certificate_the_link_is_encrypted_and_needs_no_ca(
 
 
 def test_on_loopback_with_a_certificate_the_runtime_file_tells_the_scheme(lieutenant) -> None:
-    own = lieutenant(
-        1,
-        *("--tls-cert", str(FIXTURES / "certificate.pem")),
-        *("--tls-key", str(FIXTURES / "key.pem")),
-    )
+    own = lieutenant(1, *TLS_FLAGS)
     assert own.runtime()["scheme"] == "wss"
     with Commander([own.address]) as commander:
         assert commander.run(add, [(1, 1)]) == [2]

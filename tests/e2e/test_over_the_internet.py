@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from goliath import Commander
-from goliath.transport.token import Token
 from tests.e2e.calls import add
 from tests.joining import JoinedNode
 from tests.processes import until
+from tests.tokens import TOKEN, written
 
 pytestmark = pytest.mark.slow
 
@@ -49,9 +49,7 @@ def test_the_commands_of_the_readme_make_a_node_join_its_line_of_python(
     words = start.replace("laptop.example.org:9000", f"127.0.0.1:{free_port}").split()
     assert words[:4] == ["python", "-m", "goliath.lieutenant", "--join"]
     monkeypatch.chdir(tmp_path)
-    token = Path("lab1.token")
-    token.write_text(Token.make().reveal())
-    token.chmod(0o600)
+    written(Path("lab1.token"), TOKEN)
     (line,) = re.findall(r"```py\n(.*?)```", section, re.S)
     scope: dict[str, Commander] = {}
     exec(line.replace("9000", str(free_port)), {"Commander": Commander}, scope)

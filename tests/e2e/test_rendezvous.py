@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,37 +15,16 @@ from goliath import Commander
 from goliath.transport.token import Token
 from tests.e2e.calls import add, nap, pid
 from tests.faults import promises
-from tests.faults.namespace import Namespace, NoNamespaceError, namespace
+from tests.faults.namespace import Namespace
 from tests.faults.network import network
 from tests.faults.promises import Journal
 from tests.faults.running import Running
 from tests.joining import JoinedNode
 from tests.lieutenants import Lieutenant
 from tests.processes import until
+from tests.tokens import ANOTHER, TLS_FLAGS, TOKEN, written
 
 pytestmark = pytest.mark.slow
-
-FIXTURES = Path(__file__).parents[1] / "fixtures"
-TLS = ("--tls-cert", str(FIXTURES / "certificate.pem"), "--tls-key", str(FIXTURES / "key.pem"))
-TOKEN, ANOTHER = Token.make().reveal(), Token.make().reveal()
-
-
-@pytest.fixture
-def joins() -> Iterator[Callable[..., JoinedNode]]:
-    """A factory of nodes that dial out: ``joins(url, workers, *flags)``, all stopped at the end."""
-    with ExitStack() as stack:
-        yield lambda *args, **kwargs: stack.enter_context(JoinedNode(*args, **kwargs))
-
-
-@pytest.fixture
-def token_file(tmp_path: Path) -> Path:
-    return written(tmp_path / "token", TOKEN)
-
-
-def written(path: Path, *lines: str) -> Path:
-    path.write_text("".join(f"{line}\n" for line in lines))
-    path.chmod(0o600)
-    return path
 
 
 def url(node: Lieutenant) -> str:
@@ -222,7 +200,7 @@ def test_another_certificate_than_at_the_login_is_refused(
     from goliath.transport.address import Address
 
     flags = ("--token-file", str(token_file))
-    meeting = lieutenant(1, *flags, *TLS)
+    meeting = lieutenant(1, *flags, *TLS_FLAGS)
     meeting.runtime_file().unlink()  # as on another machine
     place = f"wss://127.0.0.1:{meeting.port}"
     log_in(Address.parse(place), Token.parse(TOKEN))
@@ -247,15 +225,6 @@ def test_another_certificate_than_at_the_login_is_refused(
 # -- a node that nobody can reach ------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def wire() -> Iterator[Namespace]:
-    try:
-        with namespace() as made:
-            yield made
-    except NoNamespaceError as exc:
-        pytest.skip(f"no network namespace ({exc}); the other tests have the same on loopback")
-
-
 def listens_nowhere(node: JoinedNode) -> bool:
     return not [
         connection
@@ -269,7 +238,7 @@ def test_a_node_on_a_machine_without_an_open_port_works_through_a_rendezvous(
     wire: Namespace, joins, token_file: Path
 ) -> None:
     flags = ("--token-file", str(token_file))
-    with Lieutenant(1, *flags, *TLS, host=wire.here) as meeting:
+    with Lieutenant(1, *flags, *TLS_FLAGS, host=wire.here) as meeting:
         node = joins(f"wss://{wire.here}:{meeting.port}", 2, *flags, inside=wire.inside)
         with Commander([meeting.address], token_file=token_file) as commander:
             there(commander, 2)

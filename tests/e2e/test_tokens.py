@@ -16,7 +16,7 @@ import pytest
 import goliath
 from goliath import Commander
 from tests.e2e.calls import add, nap
-from tests.lieutenants import Lieutenant
+from tests.lieutenants import Lieutenant, command
 from tests.processes import until
 
 pytestmark = pytest.mark.slow
@@ -24,14 +24,7 @@ pytestmark = pytest.mark.slow
 
 def goliath_command(*arguments: str, said: str = "") -> subprocess.CompletedProcess[str]:
     """Run ``goliath …`` to its end."""
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "goliath", *arguments],
-        input=said,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    return command(*arguments, module="goliath", said=said)
 
 
 @pytest.fixture

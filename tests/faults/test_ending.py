@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -16,12 +14,11 @@ from pathlib import Path
 import pytest
 
 from goliath import Commander
+from tests.commanders import running_script
 from tests.faults import promises
 from tests.faults.promises import Journal, Strikes
 from tests.faults.running import Running
-from tests.processes import Seen, descendants, kill, until
-
-ROOT = Path(__file__).parents[2]
+from tests.processes import Seen, descendants, until
 
 RUN = """
 import sys, time
@@ -44,21 +41,10 @@ Commander({nodes}).run(stubborn, [(sys.argv[1],)] * 2)
 def stubborn_run(folder: Path, nodes: str) -> Iterator[subprocess.Popen[str]]:
     """A script whose two calls, which run, care for no interrupt."""
     begun = folder / "begun"
-    (folder / "stubborn.py").write_text(RUN.format(nodes=nodes))
-    with subprocess.Popen(
-        [sys.executable, "stubborn.py", str(begun)],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        process_group=0,  # as a shell would start it: Ctrl-C reaches it alone
-    ) as process:
-        try:
-            until(lambda: begun.exists() and len(begun.read_text().split()) == 2, 20, "two run")
-            yield process
-        finally:
-            kill(process.pid)
+    text = RUN.format(nodes=nodes)
+    with running_script(folder, text, str(begun), stderr=subprocess.PIPE) as process:
+        until(lambda: begun.exists() and len(begun.read_text().split()) == 2, 20, "two run")
+        yield process
 
 
 @pytest.mark.parametrize("where", ["node", "embedded"])

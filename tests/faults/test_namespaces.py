@@ -19,47 +19,33 @@ import pytest
 
 from goliath import Commander
 from tests.faults import promises
-from tests.faults.namespace import Namespace, NoNamespaceError, namespace
+from tests.faults.namespace import Namespace
 from tests.faults.pace import PACE, at_this_pace
 from tests.faults.promises import Journal
 from tests.faults.running import Running
 from tests.faults.test_links import all_once_and_true, digest
 from tests.lieutenants import Lieutenant
 from tests.processes import until
+from tests.tokens import TLS_FLAGS, TOKEN, written
 
 pytestmark = [pytest.mark.slow, at_this_pace]
 
 ESTABLISHED = "01"
-FIXTURES = Path(__file__).parents[1] / "fixtures"
-TLS = ("--tls-cert", str(FIXTURES / "certificate.pem"), "--tls-key", str(FIXTURES / "key.pem"))
-TOKEN = "glt1_" + "q83vEjRWeJCrze8SNFZ4kKvN7xI0VniQq83vEjRWeJA"
 # A partition that is over when it is noticed is not to cost a session: a lost packet is sent again
 # only after a second, or two.
 PATIENT = {"GOLIATH_SESSION_KILL_S": "60", "GOLIATH_SESSION_LOST_S": "75"}
 
 
 @pytest.fixture(scope="module")
-def wire() -> Iterator[Namespace]:
-    try:
-        with namespace() as made:
-            yield made
-    except NoNamespaceError as exc:
-        pytest.skip(f"no network namespace ({exc}); test_links has the same faults by a proxy")
-
-
-@pytest.fixture(scope="module")
 def token_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("token") / "token"
-    path.write_text(TOKEN)
-    path.chmod(0o600)
-    return path
+    return written(tmp_path_factory.mktemp("token") / "token", TOKEN)
 
 
 @pytest.fixture(scope="module")
 def distant(private_home: Path, wire: Namespace, token_file: Path) -> Iterator[Lieutenant]:
     """A node of two workers at the other end of the wire."""
     with Lieutenant(
-        *(2, "--token-file", str(token_file), *TLS),
+        *(2, "--token-file", str(token_file), *TLS_FLAGS),
         host=wire.there,
         env=PATIENT,
         inside=wire.inside,

@@ -22,9 +22,9 @@ from goliath.transport.keys import fingerprint_of, tls_binding
 from goliath.transport.logins import Login, SavedLogins
 from goliath.transport.validity import valid_until
 from goliath.transport.versions import Versions
-from tests.transport.ends import TOKEN, End, Sessions, listening
+from tests.transport.ends import TLS, TOKEN, End, Sessions, listening
 from tests.transport.gateways import Authority, connecting
-from tests.transport.test_door import QUICK as QUICKER, TLS
+from tests.transport.test_door import QUICK as QUICKER
 
 QUICK = replace(QUICKER, handshake_max_s=5.0)  # a step may take its time on a busy machine
 

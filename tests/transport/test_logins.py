@@ -13,8 +13,8 @@ from goliath.transport.credentials import Credentials, RuntimeFile
 from goliath.transport.logins import Login, SavedLogins
 from goliath.transport.tls import ServerTls
 from goliath.transport.token import Token
-from tests.transport.ends import TOKEN, Sessions, dialing, listening
-from tests.transport.test_door import TLS, over_tls, trouble_of
+from tests.transport.ends import TLS, TOKEN, Sessions, dialing, listening
+from tests.transport.test_door import over_tls, trouble_of
 
 OTHER = Token(bytes(range(1, 33)))
 LAB = Address("Lab.example.org", 8080)

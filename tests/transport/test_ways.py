@@ -10,9 +10,9 @@ import pytest
 from goliath.errors import AuthenticationError, ConnectionError as NoLieutenant
 from goliath.transport.address import Address
 from goliath.transport.tls import client_tls
-from tests.transport.ends import Sessions, control, dialing, listening, make_dialer
+from tests.transport.ends import TLS, Sessions, control, dialing, listening, make_dialer
 from tests.transport.gateways import Authority, connecting, ending_tls
-from tests.transport.test_door import QUICK, TLS, over_tls, trouble_of
+from tests.transport.test_door import QUICK, over_tls, trouble_of
 
 NAME = "localhost"
 FAR = "lab.example.test"  # known to nobody but the proxies of these tests
