@@ -246,7 +246,7 @@ class Listener:
             conversation.trusted = True
             self._guard.trust(visit)
 
-        async def refused(_: Exception) -> None:
+        async def on_refused() -> None:
             self._guard.failed(visit.address, self._clock.now())
             await asyncio.sleep(self._config.refusal_delay_s)
 
@@ -255,7 +255,11 @@ class Listener:
         self._quiet.clear()
         try:
             await self._porter.receive(
-                link, self._bindings(port), visit.address, on_proved=on_proved, refused=refused
+                link,
+                self._bindings(port),
+                visit.address,
+                on_proved=on_proved,
+                on_refused=on_refused,
             )
         finally:
             self._serving -= 1

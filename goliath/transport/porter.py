@@ -15,7 +15,7 @@ from goliath.transport.connection import CLOSE_NONSENSE, CLOSE_OK, CLOSE_PROTOCO
 from goliath.transport.handshake import REFUSED, Caller, ServerHandshake
 from goliath.transport.host import Host, Stay
 from goliath.transport.keys import NONCE_BYTES, Keyring, guards
-from goliath.transport.proof import Nonsense, examine
+from goliath.transport.proof import Nonsense, Unfinished, examine
 from goliath.transport.versions import Versions
 from goliath.transport.websocket import CLOSE_UNAUTHENTICATED, WebSocketLink
 
@@ -24,7 +24,7 @@ logger = logging.getLogger("goliath.porter")
 NOT_HERE = "what was asked for is not to be had here: is it a Lieutenant that you mean to reach?"
 
 
-async def _at_once(_: Exception) -> None:
+async def _answer_at_once() -> None:
     """A refusal that has no consequences."""
 
 
@@ -60,7 +60,7 @@ class Porter:
         whence: str,
         *,
         on_proved: Callable[[], None] = lambda: None,
-        refused: Callable[[Exception], Coroutine[Any, Any, None]] = _at_once,
+        on_refused: Callable[[], Coroutine[Any, Any, None]] = _answer_at_once,
     ) -> None:
         """Look after a link until its end.
 
@@ -69,7 +69,8 @@ class Porter:
             bindings: what is true of it, the usual one first.
             whence: where it comes from.
             on_proved: called when a token has been proved.
-            refused: awaited with what was wrong with a login, before that is answered.
+            on_refused: awaited before a login that was wrong is answered; not for one that was
+                not finished.
         """
         code, reason = CLOSE_OK, ""
         try:
@@ -78,9 +79,13 @@ class Porter:
             if offence:
                 logger.warning("ended the session of %s: %s", whence, offence)
                 code, reason = CLOSE_NONSENSE, offence
-        except (AuthenticationError, Nonsense, TimeoutError) as exc:
+        except (AuthenticationError, Nonsense) as exc:
             logger.warning("refused a login from %s: %r", whence, exc)
-            await refused(exc)
+            await on_refused()
+            code, reason = CLOSE_UNAUTHENTICATED, REFUSED
+        except Unfinished as exc:
+            # No warning: whoever fills the log by that is kept from it by no ban.
+            logger.info("a login from %s came to nothing: %s", whence, exc)
             code, reason = CLOSE_UNAUTHENTICATED, REFUSED
         except ProtocolError as exc:
             logger.warning("cut a link to %s: %s", whence, exc)
@@ -104,8 +109,7 @@ class Porter:
             nonce=secrets.token_bytes(NONCE_BYTES),
             versions=self._versions,
         )
-        async with asyncio.timeout(self._config.handshake_max_s):
-            caller = await examine(link, handshake, self._config)
+        caller = await examine(link, handshake, self._config)
         link.needs_checksum = not guards(handshake.binding)
         on_proved()
         # It has proved itself: whatever takes too long from now on, it is no failed login.

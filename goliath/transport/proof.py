@@ -29,6 +29,10 @@ from goliath.transport.versions import Versions
 from goliath.transport.websocket import CLOSE_UNAUTHENTICATED, WebSocketLink
 
 
+class TokenRefusedError(AuthenticationError):
+    """The other end has looked at the proof, or at whatever it was, and refused it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What came of it: the welcome, still to be checked; when the proof was sent; how long a
@@ -54,7 +58,7 @@ async def prove(
         on_proof: called right before the proof is sent.
 
     Raises:
-        AuthenticationError: the token was refused.
+        TokenRefusedError: the token was refused.
         ConnectionError: the other end hung up, or takes too long.
         ProtocolError: it says something else.
         VersionMismatchError: of another handshake or session protocol.
@@ -65,7 +69,7 @@ async def prove(
         message = await link.receive()
         if message is None:
             if link.close_code == CLOSE_UNAUTHENTICATED:
-                raise AuthenticationError(road.refusal(binding))
+                raise TokenRefusedError(road.refusal(binding))
             raise ConnectionError(f"{name} hung up during the login")
         if len(message) > limit:
             raise ProtocolError(f"{name} sent {len(message)} bytes during the login")
@@ -133,6 +137,11 @@ class Nonsense(Exception):  # noqa: N818 - internal, and the name says it
     """A stranger said something that is not a login."""
 
 
+class Unfinished(Exception):  # noqa: N818 - likewise
+    """A stranger has left in the middle of a login, or had to, or took too long. Nothing that he
+    has said was wrong, so he has not guessed a token either: only who has sent a proof has."""
+
+
 async def examine(
     link: WebSocketLink, handshake: ServerHandshake, config: TransportConfig
 ) -> Caller:
@@ -141,18 +150,24 @@ async def examine(
     Raises:
         AuthenticationError: nothing was proved.
         Nonsense: it was no login.
+        Unfinished: it did not come to its end.
     """
 
     async def hear() -> bytes:
         message = await link.receive()
         if message is None:
-            raise ProtocolError("it left in the middle of the login")
+            raise Unfinished("it left in the middle")
         if len(message) > config.handshake_message_max_bytes:
             raise ProtocolError(f"{len(message)} bytes before login")
         return message
 
     try:
-        await link.send_bytes(handshake.challenge(await hear()))
-        return handshake.verify(await hear())
-    except (ProtocolError, OSError) as exc:
+        async with asyncio.timeout(config.handshake_max_s):
+            await link.send_bytes(handshake.challenge(await hear()))
+            return handshake.verify(await hear())
+    except ProtocolError as exc:
         raise Nonsense(str(exc)) from exc
+    except TimeoutError:
+        raise Unfinished(f"it took longer than {config.handshake_max_s:g} s") from None
+    except OSError as exc:
+        raise Unfinished(str(exc)) from exc

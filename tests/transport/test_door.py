@@ -8,7 +8,6 @@ import re
 import socket
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
 import aiohttp
 import pytest
@@ -22,9 +21,10 @@ from goliath.errors import (
 from goliath.transport.address import Address
 from goliath.transport.credentials import Credentials, Token
 from goliath.transport.keys import Keys
-from goliath.transport.tls import ServerTls
+from goliath.transport.listener import Listener
 from goliath.transport.versions import Versions
 from tests.transport.ends import (
+    TLS,
     TOKEN,
     Sessions,
     control,
@@ -34,9 +34,8 @@ from tests.transport.ends import (
     make_listener,
 )
 from tests.transport.proxy import proxying
+from tests.transport.test_handshake import client
 
-FIXTURES = Path(__file__).parent.parent / "fixtures"
-TLS = ServerTls(FIXTURES / "certificate.pem", FIXTURES / "key.pem")
 QUICK = TransportConfig(
     handshake_max_s=0.4, refusal_delay_s=0.02, reconnect_min_s=0.01, reconnect_max_s=0.05
 )
@@ -352,6 +351,48 @@ async def test_an_address_that_fails_too_often_has_to_wait():
         assert isinstance(error, NoLieutenant)
         assert re.search(r"it lets nobody from here in for another (5\d|60) s", str(error))
         assert "those of others who share it" in str(error)
+
+
+def url_of(listener: Listener) -> str:
+    return f"http://127.0.0.1:{listener.port}/goliath/v1"
+
+
+@pytest.mark.parametrize("said", [[], [b"hello"]], ids=["nothing", "a hello"])
+@pytest.mark.parametrize("leaves", [True, False], ids=["leaves", "falls silent"])
+async def test_whoever_does_not_finish_a_login_has_guessed_nothing_and_has_nobody_banned(
+    said: list[bytes], leaves: bool
+):
+    """An honest one with a bad line, or one who shares his address."""
+    async with (
+        listening(Sessions(), replace(QUICK, failures_per_minute_max=1)) as listener,
+        aiohttp.ClientSession() as http,
+    ):
+        async with http.ws_connect(url_of(listener)) as websocket:
+            for _ in said:
+                await websocket.send_bytes(client(binding=f"loopback:{listener.port}").hello())
+                assert b"challenge" in (await websocket.receive()).data
+            while not (leaves or websocket.closed):
+                await websocket.receive()
+        await listener._quiet.wait()
+        async with dialing(make_dialer(listener.port, near := Sessions(), QUICK)):
+            await near.end()
+    assert near.troubles == []
+
+
+async def test_whoever_has_to_make_room_has_guessed_nothing_and_has_nobody_banned():
+    config = replace(
+        QUICK, handshake_max_s=30.0, failures_per_minute_max=1, unauthenticated_per_address_max=1
+    )
+    async with (
+        listening(Sessions(), config) as listener,
+        aiohttp.ClientSession() as http,
+        http.ws_connect(url_of(listener)) as websocket,
+        dialing(make_dialer(listener.port, near := Sessions(), QUICK)),
+    ):
+        await near.end()
+        await websocket.receive()
+        assert websocket.closed
+        assert not any("lets nobody from here in" in str(trouble) for trouble in near.troubles)
 
 
 async def test_sockets_send_at_once_queue_little_and_give_up_on_the_dead():
