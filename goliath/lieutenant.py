@@ -256,7 +256,7 @@ class _Server:
         entry = gatehouse.entry(peer.kid)
         name = entry.name if entry is not None else "?"
         _log.info("%s has logged in with the token %r", peer.address, name)
-        self._ref.tell(SessionUp(SessionId(peer.session_id), channel, peer.kid))
+        gatehouse.let_in(SessionUp(SessionId(peer.session_id), channel, peer.kid))
 
     def _catch_signals(self) -> None:
         loop = asyncio.get_running_loop()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from goliath.actors.gatehouse import Gatehouse
 from goliath.actors.link import Place
-from goliath.actors.reception import TokenLimited, TokenRevoked
+from goliath.actors.reception import SessionUp, TokenLimited, TokenRevoked
 from goliath.clock import BootClock
 from goliath.config import TransportConfig
 from goliath.errors import AuthenticationError, ConnectionError  # noqa: A004
@@ -74,7 +74,7 @@ class OwnDoor:
         from goliath.transport.listener import Listener
         from goliath.transport.lobby import ANSWER, JOIN, Lobby
 
-        def on_token(news: TokenLimited | TokenRevoked) -> None:
+        def on_token(news: TokenLimited | TokenRevoked | SessionUp) -> None:
             if isinstance(news, TokenRevoked):  # how much a node does is for this end to say
                 on_revoked(news.realm)
 

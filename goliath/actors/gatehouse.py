@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 
-from goliath.actors.reception import TokenLimited, TokenRevoked
+from goliath.actors.reception import SessionUp, TokenLimited, TokenRevoked
 from goliath.errors import AuthenticationError
 from goliath.transport.keys import Keys
 from goliath.transport.token import Token
@@ -23,14 +23,14 @@ class Gatehouse:
     Args:
         given: the only token, if they are not in a file.
         file: the file they are in.
-        tell: is told of quotas and of revoked tokens.
+        tell: is told of quotas, of revoked tokens, and of sessions.
     """
 
     def __init__(
         self,
         given: NamedToken | None,
         file: WatchedTokens | None,
-        tell: Callable[[TokenLimited | TokenRevoked], None],
+        tell: Callable[[TokenLimited | TokenRevoked | SessionUp], None],
     ) -> None:
         self._file = file
         self._tell = tell
@@ -55,6 +55,14 @@ class Gatehouse:
         entry = self._known.get(kid)
         quota = entry.workers_max if entry is not None else None
         return slots if quota is None else min(slots, quota)
+
+    def let_in(self, session: SessionUp) -> None:
+        """Somebody has logged in, and his session is there."""
+        self._tell(session)
+        if session.realm not in self._known:
+            # Revoked while he was let in: that was told when his session was not known yet. The
+            # transport sends him away, but what he says before he hears that must not be done.
+            self._tell(TokenRevoked(session.realm))
 
     def renewed(self) -> list[Token] | None:
         """Other tokens than before, if the file has changed."""

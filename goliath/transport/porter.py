@@ -7,6 +7,7 @@ import logging
 import secrets
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from goliath.config import TransportConfig
@@ -119,12 +120,28 @@ class Porter:
         self, link: WebSocketLink, handshake: ServerHandshake, caller: Caller, whence: str
     ) -> Stay | None:
         """Lead the caller to what it has come for; None if it is turned away."""
-        if not self._keyring().find(caller.kid)[1]:
+        if not self._knows(caller.kid):
             raise AuthenticationError(REFUSED)  # it was revoked a moment ago
-        host = self._hosts.get(caller.wish[0])
+        host, stay = self._hosts.get(caller.wish[0]), None
         with suppress(TimeoutError, OSError):
             async with asyncio.timeout(self._config.handshake_max_s):
                 if host is not None:
-                    return await host.admit(link, handshake, caller, whence)
-                await link.send_bytes(handshake.refuse(NOT_HERE))
-        return None
+                    stay = await host.admit(link, handshake, caller, whence)
+                else:
+                    await link.send_bytes(handshake.refuse(NOT_HERE))
+        if host is None or stay is None or self._knows(caller.kid):
+            return stay
+        return partial(self._send_away, host, stay)
+
+    async def _send_away(self, host: Host, stay: Stay) -> str | None:
+        """The token was revoked while its holder was let in: when all others of it were sent away,
+        his host did not have him yet. Now it has, and he is told as they were."""
+        # Owned by this call, which ends only after the task has. It begins behind the stay.
+        goodbye = asyncio.get_running_loop().create_task(host.send_away(self._knows))
+        try:
+            return await stay()
+        finally:
+            await asyncio.wait({goodbye})
+
+    def _knows(self, kid: str) -> bool:
+        return self._keyring().find(kid)[1]

@@ -8,6 +8,7 @@ import re
 import socket
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 import aiohttp
 import pytest
@@ -20,6 +21,7 @@ from goliath.errors import (
 )
 from goliath.transport.address import Address
 from goliath.transport.credentials import Credentials, Token
+from goliath.transport.host import Stay
 from goliath.transport.keys import Keys
 from goliath.transport.listener import Listener
 from goliath.transport.versions import Versions
@@ -190,6 +192,26 @@ async def test_a_taken_port_is_an_os_error():
         with pytest.raises(OSError, match="in use") as refusal:
             await second.start()
         assert refusal.value.errno == errno.EADDRINUSE
+
+
+async def test_a_token_that_is_revoked_while_its_holder_is_let_in_ends_his_session_at_once():
+    near, far = Sessions(), Sessions()
+    async with listening(far, QUICK) as listener:
+        assert far.granted is not None
+        admit = far.granted.admit
+
+        async def revoked_meanwhile(*args: Any) -> Stay | None:
+            await listener._accept([Token.make()])
+            return await admit(*args)
+
+        far.granted.admit = revoked_meanwhile  # type: ignore[method-assign]
+        async with dialing(make_dialer(listener.port, near, QUICK)):
+            here, there = await near.end(), await far.end()
+            await here.until(lambda: here.closed)
+            await there.until(lambda: there.closed)
+            assert here.closed == there.closed == [None], "with a goodbye: nothing is waited for"
+            assert isinstance(await near.trouble(), AuthenticationError)
+        assert len(far.ends) == 1
 
 
 # -- TLS -------------------------------------------------------------------------------

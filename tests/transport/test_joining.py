@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ from goliath.transport.address import Address
 from goliath.transport.credentials import Credentials
 from goliath.transport.dialer import Dialer
 from goliath.transport.handshake import SESSION
+from goliath.transport.host import Stay
 from goliath.transport.joined import RelayedRoad, SummonedRoad
 from goliath.transport.joiner import Joiner
 from goliath.transport.keys import Keys, plain_binding
@@ -666,6 +668,23 @@ async def test_a_door_that_closes_ends_all_links_at_once(road_to):
         await far.until(lambda: far.troubles)
         assert isinstance(far.troubles[0], GoliathError)
         assert "has ended the connection" in str(far.troubles[0])
+
+
+async def test_a_token_that_is_revoked_while_its_node_is_let_in_keeps_the_node_out():
+    async with hosting() as host:
+        admit = host.lobby.admit
+
+        async def revoked_meanwhile(*args: Any) -> Stay | None:
+            stay = await admit(*args)
+            await host.listener._accept([OTHER])
+            return stay
+
+        host.lobby.admit = revoked_meanwhile  # type: ignore[method-assign]
+        async with joining(way(host.port)) as node:
+            assert node.ended is not None
+            error = await asyncio.wait_for(asyncio.shield(node.ended), 5)
+            assert isinstance(error, AuthenticationError)
+        await host.until(lambda: not host.lists or host.lists[-1] == [])
 
 
 async def test_a_revoked_token_ends_its_lines_and_links_and_no_others():
