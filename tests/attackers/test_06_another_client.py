@@ -15,7 +15,8 @@ from goliath.transport.token import Token
 from tests.e2e.calls import nap, pid
 from tests.fuzz.campaign import Campaign, feed_again
 from tests.fuzz.targets import TARGETS, Case
-from tests.independent_client import Client, plain
+from tests.independent_client import plain
+from tests.independent_session import Session
 from tests.lieutenants import Lieutenant
 from tests.processes import until
 from tests.tokens import written
@@ -108,7 +109,7 @@ def tokens(tmp_path: Path) -> Iterator[tuple[Path, Token, Token]]:
     return written(tmp_path / "tokens", *lines), alice, mallory
 
 
-def forged(client: Client, number: int, worker: int) -> None:
+def forged(client: Session, number: int, worker: int) -> None:
     """Whatever could be said of somebody else's batch, worker or result."""
     results = b"\x80\x05]\x94(K\x00e."  # a list of a zero
     ranges = {"batch": number, "attempt": 1, "lo": 0, "hi": 1}
@@ -134,7 +135,7 @@ def test_what_a_client_says_of_the_work_of_another_is_said_of_nothing(lieutenant
         kept = commander.submit(bytes, 150_000)
         refs = [commander.submit(nap, 0.5 + n / 100) for n in range(4)]
         until(lambda: len(node.worker_processes()) == 2, 10, "they run")
-        attacker = Client("127.0.0.1", node.port, mallory.reveal())
+        attacker = Session("127.0.0.1", node.port, mallory.reveal())
         for number in range(10):
             forged(attacker, number, worker=number)
         attacker.send("ask-status")
@@ -154,26 +155,24 @@ def test_the_big_result_of_another_is_nobody_elses(lieutenant, tokens) -> None:
         kept = commander.submit(bytes, 150_000)
         until(kept.done, 10, "it is on the node")
         for key in range(1, 5):
-            attacker = Client("127.0.0.1", node.port, mallory.reveal())
+            attacker = Session("127.0.0.1", node.port, mallory.reveal())
             attacker.send("fetch-deposit", key=key)
             with pytest.raises(ConnectionError, match="ended the session"):
                 attacker.receive()
-            attacker.links.close()
+            attacker.link.close()
         assert kept.result() == bytes(150_000)
 
 
 def test_the_session_of_another_is_not_to_be_had_even_by_its_name(lieutenant, tokens) -> None:
     file, alice, mallory = tokens
     node: Lieutenant = lieutenant(1, "--token-file", str(file))
-    honest = Client("127.0.0.1", node.port, alice.reveal())
-    assert honest.session is not None
+    honest = Session("127.0.0.1", node.port, alice.reveal())
     for token, client_id in ((mallory, honest.client_id), (alice, "another")):
-        thief = Client.__new__(Client)
-        thief.__dict__.update(Client("127.0.0.1", node.port, token.reveal()).__dict__)
-        thief.client_id, thief.session = client_id, honest.session
+        thief = Session("127.0.0.1", node.port, token.reveal())
+        thief.client_id, thief.ticket = client_id, honest.ticket
         with pytest.raises(ConnectionError, match="the session is lost"):
             thief.resume()
-        thief.links.close()
+        thief.link.close()
     honest.send("ask-status")
     assert honest.receive()[0]["t"] == "status", "it goes on"
     honest.leave()

@@ -12,17 +12,19 @@ from pathlib import Path
 import pytest
 
 from goliath.errors import ProtocolError
-from goliath.transport.token import Token
-from tests import independent_client
+from tests import independent_client, independent_session
 from tests.e2e.calls import stamp, stamped
-from tests.independent_client import Client
+from tests.independent_client import Client, Header
+from tests.independent_session import Session
 from tests.lieutenants import Lieutenant
 from tests.processes import until
+from tests.tokens import TOKEN
 from tests.transport.vectors import vectors
 
 pytestmark = pytest.mark.slow
 
-FILE = Path(independent_client.__file__)
+FILES = [Path(module.__file__) for module in (independent_client, independent_session)]
+LINES_MAX = 150
 
 
 def wanted(n: int) -> str:
@@ -33,13 +35,23 @@ def wanted(n: int) -> str:
 def client(node: Lieutenant):
     client = Client("127.0.0.1", node.port, node.runtime()["token"])
     yield client
-    client.links.close()
+    client.link.close()
 
 
-def test_it_imports_nothing_of_goliath() -> None:
+@pytest.fixture
+def session(node: Lieutenant):
+    session = Session("127.0.0.1", node.port, node.runtime()["token"])
+    yield session
+    session.link.close()
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_it_is_short_and_imports_nothing_of_goliath(file: Path) -> None:
+    text = file.read_text()
+    assert len(text.splitlines()) <= LINES_MAX
     imported = {
         name.split(".")[0]
-        for statement in ast.walk(ast.parse(FILE.read_text()))
+        for statement in ast.walk(ast.parse(text))
         for name in (
             [alias.name for alias in statement.names]
             if isinstance(statement, ast.Import)
@@ -49,18 +61,16 @@ def test_it_imports_nothing_of_goliath() -> None:
         )
     }
     assert "goliath" not in imported
-    assert imported - sys.stdlib_module_names == {"cloudpickle", "websockets"}
+    assert imported - sys.stdlib_module_names <= {"cloudpickle", "websockets", "tests"}
 
 
 def test_a_thousand_calls_of_a_shipped_function_come_back_in_order(
-    lieutenant, tmp_path: Path
+    lieutenant, token_file: Path, tmp_path: Path
 ) -> None:
-    token = tmp_path / "token"
-    token.write_text(Token.make().reveal())
-    token.chmod(0o600)
-    node = lieutenant(2, "--token-file", str(token))
+    node = lieutenant(2, "--token-file", str(token_file))
     run = subprocess.run(
-        [sys.executable, "-P", str(FILE), "127.0.0.1", str(node.port), str(token)],
+        [sys.executable, "-P", str(FILES[0]), "127.0.0.1", str(node.port)],
+        input=TOKEN,
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -74,31 +84,48 @@ def test_a_thousand_calls_of_a_shipped_function_come_back_in_order(
 
 
 def test_it_goes_on_over_another_connection_and_nothing_runs_twice(
-    client: Client, tmp_path: Path
+    session: Session, tmp_path: Path
 ) -> None:
     calls = [{"folder": str(tmp_path), "name": str(n)} for n in range(50)]
-    real_receive, heard = client.receive, 0
+    real_receive, heard = session.receive, 0
 
-    def receive() -> tuple[independent_client.Header, bytes]:
+    def receive() -> tuple[Header, bytes]:
         nonlocal heard
         heard += 1
         if heard in (1, 3):
-            client.resume()
+            session.resume()
         return real_receive()
 
-    client.receive = receive  # type: ignore[method-assign]
-    assert client.run(stamp, calls, batch_size=10) == [str(n) for n in range(50)]
+    session.receive = receive  # type: ignore[method-assign]
+    assert session.run(stamp, calls) == [str(n) for n in range(50)]
+    assert heard >= 3
     assert [stamped(str(tmp_path), str(n)) for n in range(50)] == [1] * 50
-    client.leave()
+    session.leave()
 
 
-def test_messages_bigger_than_a_chunk_travel_both_ways(client: Client) -> None:
+def test_messages_bigger_than_a_chunk_travel_both_ways(session: Session) -> None:
     def echo(text: str) -> str:
         return text
 
     text = "x" * 500_000
-    assert client.run(echo, [{"text": text}] * 2) == [text] * 2
-    client.leave()
+    assert session.run(echo, [{"text": text}] * 2) == [text] * 2
+    session.leave()
+
+
+def test_it_pings_while_a_call_takes_its_time(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nap(seconds: float) -> float:
+        import time
+
+        time.sleep(seconds)
+        return seconds
+
+    # Those of this node, which a test can wait for, and cuts a connection that is silent.
+    monkeypatch.setattr(independent_session, "PING_INTERVAL_S", 0.3)
+    monkeypatch.setattr(independent_session, "SILENCE_MAX_S", 1.5)
+    assert session.run(nap, [{"seconds": 4.0}]) == [4.0]
+    session.leave()
 
 
 def test_nonsense_is_answered_by_what_is_wrong_with_it(client: Client, node: Lieutenant) -> None:
