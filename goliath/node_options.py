@@ -168,8 +168,9 @@ def parser(program: str = "python -m goliath.lieutenant") -> argparse.ArgumentPa
     )  # fmt: skip
     arguments.add_argument(
         "--max-files-per-session", type=_some_size, metavar="SIZE",
-        help="what one Commander may ship to this node, all its running jobs together, and the "
-        "size of any one file that its calls may write (default: whatever the disk takes)",
+        help="what one Commander may ship to this node, all its running jobs together; what their "
+        "directories may grow to, when calls write into them; and the size of any one file that "
+        "calls write, wherever (default: whatever the disk takes)",
     )  # fmt: skip
     arguments.add_argument(
         "--drain-timeout", type=float, metavar="S", default=None,

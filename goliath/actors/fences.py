@@ -31,7 +31,8 @@ PROCESSES_MAX = 4096
 for any honest work, and a fork bomb of so many is survived."""
 
 PROCESSES_PER_SLOT = 256
-NO_QUOTA = "the disk has no quota for a session: what its calls write is limited file by file"
+NO_QUOTA = "by the kernel, and file by file: the disk has no quota for a session"
+MEASURED = "by looking every few seconds, and only where its jobs have their directories"
 NODE_MEMORY = "memory of all workers"
 EMPTY_MAX = 8  # fences without workers that are kept
 RESERVE_BYTES = 256 * MIB  # of the memory: for the Lieutenant, and what else is there
@@ -45,8 +46,8 @@ class Allowance:
         node_bytes: memory of all workers of the node together.
         session_bytes: memory of the workers of one session together.
         session_processes: processes and threads of one session together.
-        session_file_bytes: what a session may ship together, and the size of any one file that
-            its calls may write.
+        session_file_bytes: what a session may ship together, what the directories of its jobs may
+            grow to, and the size of any one file that its calls may write.
     """
 
     node_bytes: int | None = None
@@ -169,6 +170,7 @@ class Fences:
         written = Limit("each file written", files, "bytes", Enforcer.RLIMIT, NO_QUOTA)
         return [
             Limit("files shipped per session", files, "bytes", Enforcer.GOLIATH),
+            Limit("files written per session", files, "bytes", Enforcer.GOLIATH, MEASURED),
             written,
             self._limit(NODE_MEMORY, allowance.node_bytes, "bytes", MEMORY),
             self._limit("memory per session", allowance.session_bytes, "bytes", MEMORY),

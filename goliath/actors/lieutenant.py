@@ -21,7 +21,7 @@ from goliath.actors.neighbours import Host, soon_in
 from goliath.actors.nursery import Nursery
 from goliath.actors.page import NOBODY, PageState
 from goliath.actors.postmortem import Report
-from goliath.actors.premises import Environment, Furnished, Premises
+from goliath.actors.premises import Furnished, Premises
 from goliath.actors.process import ExitReport, Process
 from goliath.actors.reception import (
     Drain,
@@ -49,6 +49,7 @@ from goliath.actors.shelf import Shelf
 from goliath.actors.spec import INITIALIZER, WorkerSpec
 from goliath.actors.supervisor import Child, Exit
 from goliath.actors.tenancy import Holding, Tenancy
+from goliath.actors.tenant import Environment
 from goliath.actors.vitals import PROBE_MAX_BYTES, vitals
 from goliath.actors.workshop import Workshop
 from goliath.core import node_events as nd
@@ -96,6 +97,7 @@ class _Session:
 class _Worker:
     child: WorkerChild
     session: SessionId
+    environment: str
     known: set[str] = field(default_factory=set)  # functions it has been sent
     # What it ran last, runs, and has ahead: serials, names of functions, and who wants it.
     names: deque[tuple[Serial, str, SessionId]] = field(default_factory=lambda: deque(maxlen=3))
@@ -589,6 +591,12 @@ class LieutenantActor(Actor):
         """Tell this actor, from within one of its coroutines."""
         self.context.ref.tell(news)
 
+    def kill_workers(self, session: SessionId, environment: str) -> None:
+        """Kill those of an environment."""
+        for worker in self._workers.values():
+            if (worker.session, worker.environment) == (session, environment):
+                worker.process.kill()
+
     # -- workers -----------------------------------------------------------------------
 
     def on_worker_message(self, worker: WorkerId, message: Message) -> None:
@@ -801,7 +809,9 @@ class LieutenantActor(Actor):
             return
         child = WorkerChild(command.worker, process)
         self.context.adopt(child)
-        worker = self._workers[command.worker] = _Worker(child, command.session)
+        worker = self._workers[command.worker] = _Worker(
+            child, command.session, command.environment
+        )
         if command.session == HOUSE:
             worker.lodger = self._residence[command.environment]
         if environment.message.initializer:

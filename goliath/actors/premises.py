@@ -16,15 +16,16 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from goliath.actors.checks import is_option
+from goliath.actors.disk_gauge import bytes_below
 from goliath.actors.filesending import GONE
 from goliath.actors.installer import InstallError, Packages
 from goliath.actors.scrutiny import are_strings
 from goliath.actors.stage import LIFE_VARIABLE
+from goliath.actors.tenant import Environment, Tenant
 from goliath.actors.workshop import Workshop
 from goliath.core import node_events as nd
 from goliath.core.ids import HOUSE, SessionId
 from goliath.errors import ProtocolError, size_text
-from goliath.record import record
 from goliath.transport import messages as msg
 from goliath.transport.messages import Message
 
@@ -34,6 +35,10 @@ _log = logging.getLogger("goliath.lieutenant")
 
 FILES_MAX = 100_000  # of a session, in all its jobs: each is an entry in some directory
 
+
+MEASURE_INTERVAL_S = 2.0
+MEASURE_SHARE = 0.1  # of a thread's time that goes into it, however many files there are
+KILLED_WITHIN_S = 1.0  # workers, and what they have started
 
 ASKED_AGAIN_MAX = 5
 """How often files are asked for again that were lost between their coming and their use."""
@@ -56,34 +61,8 @@ class Landlord(Protocol):
     def announce(self, news: Furnished) -> None:
         """Have the actor call `Premises.on_furnished` as soon as it has time."""
 
-
-@record
-class Environment:
-    """What a job needs around its calls, as far as it is there.
-
-    Attributes:
-        directory: has its files, if it has any.
-        library: has the modules of the user's project that it needs, if it needs any.
-        packages: those that were installed for it.
-    """
-
-    message: msg.DefineEnvironment
-    lacking: set[str] = field(default_factory=set)
-    directory: Path | None = None
-    library: Path | None = None
-    packages: Packages | None = None
-    furnished: bool = False  # whether nobody writes into the directories any more
-    tries: int = 0
-    count: int = 0  # of its files
-    size: int = 0  # of all of them, in bytes
-
-    def records(self) -> list[list[str | int]]:
-        """All files that it needs."""
-        return [*self.message.files, *self.message.modules]
-
-    def directories(self) -> list[Path | None]:
-        """What is to be removed with it."""
-        return [self.directory, self.library]
+    def kill_workers(self, session: SessionId, environment: str) -> None:
+        """Those of an environment; what else is to be said of it has been said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +73,6 @@ class Furnished:
     environment: Environment
     lost: set[str] = field(default_factory=set)
     error: str = ""
-
-
-@record
-class _Tenant:
-    realm: str = ""
-    environments: dict[str, Environment] = field(default_factory=dict)
-    asked: dict[str, int] = field(default_factory=dict)  # contents that it owes us, and their size
-    scratch: Path | None = None  # the current directory of jobs without files
 
 
 class Premises:
@@ -119,12 +90,16 @@ class Premises:
         self._files_max_bytes = files_max_bytes
         self._workshop = workshop
         self._landlord = landlord
-        self._tenants: dict[SessionId, _Tenant] = {}
+        self._tenants: dict[SessionId, Tenant] = {}
         self._furnishing = 0
+        self._measuring = False
 
     def open(self, session: SessionId, realm: str) -> None:
         """A session begins, by the token that ``realm`` names."""
-        self._tenants[session] = _Tenant(realm)
+        self._tenants[session] = Tenant(realm)
+        if self._files_max_bytes is not None and not self._measuring:
+            self._measuring = True
+            self._landlord.run(self._keep_measuring(self._files_max_bytes), "measure directories")
 
     def close(self, session: SessionId) -> None:
         """A session has ended: remove everything of it."""
@@ -214,7 +189,7 @@ class Premises:
 
     def adopt(self, session: SessionId, key: str) -> None:
         """An environment that is furnished goes over to the node, with a detached actor."""
-        house = self._tenants.setdefault(HOUSE, _Tenant())
+        house = self._tenants.setdefault(HOUSE, Tenant())
         environment = house.environments[key] = self._tenants[session].environments.pop(key)
         if environment.directory is None and not environment.message.cwd and house.scratch is None:
             try:
@@ -247,7 +222,7 @@ class Premises:
         realm, piece = self._tenants[session].realm, memoryview(said.payload)
         return store.add_piece(realm, session, said.sha256, said.offset, said.size, piece)
 
-    def _measure(self, tenant: _Tenant, environment: Environment) -> None:
+    def _measure(self, tenant: Tenant, environment: Environment) -> None:
         """Raise `ProtocolError` if the files of a session become too many, or too big together."""
         others, files = tenant.environments.values(), environment.records()
         count = sum(other.count for other in others) + len(files)
@@ -263,8 +238,41 @@ class Premises:
             )
         environment.count, environment.size = len(files), size
 
+    async def _keep_measuring(self, most: int) -> None:
+        """See to it that what calls write into their directories stays within the limit: the disk
+        knows files, and the kernel one file at a time."""
+        loop = asyncio.get_running_loop()
+        pause_s = MEASURE_INTERVAL_S
+        while True:
+            await asyncio.sleep(pause_s)
+            began_at = loop.time()
+            for session, tenant in list(self._tenants.items()):
+                if session != HOUSE:  # detached actors have no Commander who could be told why
+                    await self._measure_written(session, tenant, most)
+            pause_s = max(MEASURE_INTERVAL_S, (loop.time() - began_at) / MEASURE_SHARE)
+
+    async def _measure_written(self, session: SessionId, tenant: Tenant, most: int) -> None:
+        sizes = {path: await _off_loop(bytes_below, path) for path in tenant.directories()}
+        total = sum(sizes.values())
+        if total <= most or self._tenants.get(session) is not tenant:
+            return
+        biggest = max(sizes, key=lambda path: sizes[path])
+        error = (
+            f"the directories of this Commander's jobs have grown to {size_text(total)} together, "
+            f"and {size_text(most)} is what this node allows (--max-files-per-session); that of "
+            f"this job has {size_text(sizes[biggest])}: have its calls write less, or delete what "
+            "they need no more"
+        )
+        _log.warning("ended a job of %s: %s", session, error)
+        for environment in tenant.those_in(biggest):
+            self._break(session, environment, error)
+            self._landlord.kill_workers(session, environment.message.environment)
+        tenant.leave(biggest)
+        await asyncio.sleep(KILLED_WITHIN_S)  # or they would write while it is removed
+        await _off_loop(self._workshop.remove, biggest)
+
     @staticmethod
-    def _waiting_for(tenant: _Tenant, sha256: str) -> list[Environment]:
+    def _waiting_for(tenant: Tenant, sha256: str) -> list[Environment]:
         return [e for e in tenant.environments.values() if sha256 in e.lacking]
 
     def _furnish(self, session: SessionId, environment: Environment) -> None:

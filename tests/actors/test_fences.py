@@ -208,12 +208,12 @@ def test_what_is_in_force_is_said_with_the_reason_for_what_is_not():
     allowance = Allowance(900, 500, 30)
     with fenced(allowance) as fences:
         told = [(limit.name, limit.amount, limit.in_force) for limit in fences.limits()]
-        assert told[2:] == [
+        assert told[3:] == [
             ("memory of all workers", 900, True),
             ("memory per session", 500, True),
             ("processes per session", 30, True),
         ]
-    together, memory, processes = Fences(allowance, no_groups).limits()[2:]
+    together, memory, processes = Fences(allowance, no_groups).limits()[3:]
     assert together.enforced_by == Enforcer.NOBODY
     assert together.why == "nothing can be written here; and rlimits are of single processes"
     assert memory.enforced_by == Enforcer.RLIMIT
@@ -221,6 +221,15 @@ def test_what_is_in_force_is_said_with_the_reason_for_what_is_not():
     assert processes.in_force is (os.geteuid() != 0)
     assert "rlimits do not bind root" in processes.why or processes.in_force
     assert not any(limit.in_force for limit in Fences().limits())
+
+
+def test_a_limit_of_files_is_kept_by_three_who_each_say_how():
+    shipped, together, each = Fences(Allowance(session_file_bytes=7)).limits()[:3]
+    assert {limit.amount for limit in (shipped, together, each)} == {7}
+    assert (shipped.enforced_by, together.enforced_by) == (Enforcer.GOLIATH, Enforcer.GOLIATH)
+    assert each.enforced_by == Enforcer.RLIMIT
+    assert "every few seconds" in together.why
+    assert "no quota for a session" in each.why
 
 
 def test_a_node_keeps_some_memory_for_itself_and_bounds_processes_by_what_the_kernel_has():

@@ -4,6 +4,7 @@ and the node and all others go on."""
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import Any
 import pytest
 
 from goliath import Commander, GoliathError, OutOfMemoryError, RuntimeEnvSetupError
-from tests.e2e.calls import same
+from goliath.actors.disk_gauge import bytes_below
+from tests.e2e.calls import nap, same
 from tests.faults.test_full import SMALL_DISKS, fill
 from tests.lieutenants import Lieutenant
 from tests.processes import alive, look, until
@@ -20,7 +22,7 @@ from tests.processes import alive, look, until
 pytestmark = pytest.mark.slow
 
 PROCESSES = 60
-MIB = 1 << 20
+KIB, MIB = 1 << 10, 1 << 20
 SERVED_MAX_S = 5.0  # a call of somebody else, meanwhile: these machines have two cores
 
 
@@ -185,6 +187,47 @@ def test_a_full_disk_is_an_error_in_the_call_that_fills_it_and_the_room_comes_ba
                 honest.run(same, [(2,)], [tmp_path / "file.bin"])
         until(lambda: shipped(honest, tmp_path / "file.bin"), 10, "room again")
         assert node.process.poll() is None
+
+
+def write_files(size: int, count: int) -> None:
+    """Each smaller than the limit of a file, and all of them together are too much."""
+    for number in range(count):
+        Path(f"file{number}").write_bytes(os.urandom(size))
+    time.sleep(60)
+
+
+def test_many_files_end_the_job_that_writes_them_and_their_room_comes_back(tmp_path: Path):
+    (tmp_path / "small.txt").write_text("hello")
+    with (
+        Lieutenant(2, "--max-files-per-session", "64K") as node,
+        Commander([node.address]) as honest,
+        Commander([node.address]) as hostile,
+    ):
+        assert honest.run(write, [("mine", 50 * KIB)]) == [50 * KIB]
+        other = hostile.submit(nap, 6.0)
+        (worker,) = node.worker_processes()
+        with pytest.raises(RuntimeEnvSetupError) as caught:
+            hostile.run(write_files, [(10 * KIB, 20)], [tmp_path / "small.txt"])
+        assert "have grown to 200 KiB together, and 64 KiB is what this node allows" in str(
+            caught.value
+        )
+        assert other.result(20) == 6.0, "a job of the same Commander goes on"
+        assert alive(worker)
+        assert honest.run(os.path.getsize, [("mine",)]) == [50 * KIB]
+        # The same again: what has grown was removed, so there is room for as much.
+        assert hostile.run(write, [("more", 50 * KIB)]) == [50 * KIB]
+        assert hostile.run(os.path.getsize, [("more",)]) == [50 * KIB]
+        until(lambda: written_by(node) <= 110 * KIB, 10, "the room is there again")
+
+
+def write(name: str, size: int) -> int:
+    return Path(name).write_bytes(os.urandom(size))
+
+
+def written_by(node: Lieutenant) -> int:
+    """What all jobs of a node have on its disk."""
+    base = Path(tempfile.gettempdir(), f"goliath-{os.getuid()}")
+    return sum(bytes_below(path) for path in base.glob(f"{node.pid}-*"))
 
 
 def shipped(commander: Commander, path: Path) -> bool:

@@ -285,6 +285,20 @@ def test_a_broken_environment_is_reported_once_and_its_queue_comes_back():
     assert node.handle(broke, 0.0) == []
 
 
+def test_an_environment_that_breaks_while_its_calls_run_has_no_further_worker():
+    """Its directory has outgrown what the node allows: that is reported, its worker killed."""
+    node = running(3)
+    assert node.handle(ne.EnvironmentBroke(S, "env", "too big"), 0.0) == [
+        ne.ReportEnvironmentBroken(S, "env", "too big")
+    ]
+    killed = ne.WorkerExited(W, Serial(1), 1)
+    assert untimed(node.handle(killed, 0.0)) == [returned(0, 3, "crashed", worker=W), release()]
+    node.check()
+    refused = [returned(0, 1, "environment", number=2), release(2)]
+    assert untimed(node.handle(arrive(2), 0.0)) == refused
+    node.check()
+
+
 def test_workers_that_keep_dying_at_the_start_break_their_environment():
     node = node_with(policy=NodePolicy(restart_max=2))
     node.handle(arrive(1), 0.0)
