@@ -69,7 +69,7 @@ from goliath.config import TransportConfig
 from goliath.core.policy import RestartIntensity
 from goliath.machine import usable_cpus
 from goliath.own_door import OwnDoor
-from goliath.transport.address import Address, named_in_environ
+from goliath.transport.address import Address, named_in_environ, parse_public_name
 from goliath.transport.credentials import Credentials
 from goliath.transport.serialization import Row
 
@@ -106,6 +106,9 @@ class Commander:
             any free one (see `listening`). It listens from its first use on, or when `listening` is
             looked at, with the tokens of ``token`` or ``token_file`` (which may hold several) and,
             off loopback, by TLS. Without ``workers``, there is then no embedded Lieutenant.
+        public_name: with ``listen``, what nodes that join with ``--tls ca`` call this Commander by,
+            where a proxy ends the TLS before it: ``"laptop.example.org"`` or
+            ``"laptop.example.org/prefix"``. A token has to be given then, on loopback, too.
         connect_timeout: seconds that the first use waits for a first Lieutenant.
         output: where worker prints go: ``"prefix"`` (this process's stdout and stderr, each line
             with function, node and worker), ``"raw"``, ``"off"``, or a callable that is given
@@ -125,6 +128,7 @@ class Commander:
         token_file: str | os.PathLike[str] | None = None,
         tls: str = "auto",
         listen: Target_ | None = None,
+        public_name: str | None = None,
         connect_timeout: float = 5.0,
         output: Target = "prefix",
         name: str | None = None,
@@ -141,8 +145,7 @@ class Commander:
         addresses = {str(address): address for address in map(Address.parse, named)}
         self._addresses = addresses
         credentials = Credentials(token, token_file)
-        door = None if listen is None else OwnDoor(Address.to_listen(listen), credentials)
-        self._door = door
+        door = self._door = _door(listen, public_name, credentials)
         self._cluster = Cluster(
             list(addresses),
             partial(_dial, addresses, credentials, tls, door),
@@ -694,6 +697,17 @@ def _inline(
 ) -> InlineCalls:
     returned = options.get("return_exceptions", False)
     return InlineCalls(function, options.get("static"), returned, on_result)
+
+
+def _door(
+    listen: Target_ | None, public_name: str | None, credentials: Credentials
+) -> OwnDoor | None:
+    if listen is None:
+        if public_name is not None:
+            raise ValueError(f"public_name={public_name!r} is of a Commander that has listen=")
+        return None
+    name = ("", "") if public_name is None else parse_public_name(public_name)
+    return OwnDoor(Address.to_listen(listen), credentials, name)
 
 
 def _dial(

@@ -21,7 +21,7 @@ from goliath.config import NodeConfig
 from goliath.core.batch import ACTORS
 from goliath.errors import AuthenticationError, GoliathError
 from goliath.machine import gpu_ids, usable_cpus
-from goliath.transport.address import Address, host_here, is_loopback
+from goliath.transport.address import Address, host_here, is_loopback, parse_public_name
 from goliath.transport.certificate import own_certificate
 from goliath.transport.credentials import Credentials
 from goliath.transport.tls import ServerTls
@@ -223,13 +223,10 @@ def _join(text: str) -> Address:
 
 
 def _public_name(text: str) -> tuple[str, str]:
-    host, _, prefix = text.partition("/")
-    if not host or any(c.isspace() or c in ":?#@" for c in text):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no host name with or without a path: write lab.example.org, or "
-            "lab.example.org/prefix"
-        )
-    return host.lower(), f"/{prefix}".rstrip("/")
+    try:
+        return parse_public_name(text)
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(str(exc)) from None
 
 
 def _count(text: str) -> int:

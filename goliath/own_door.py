@@ -34,11 +34,16 @@ class OwnDoor:
     Args:
         listen: where; port 0 is any free one.
         credentials: what the Commander was told about tokens.
+        public_name: host name and path prefix of the proxy before it that ends the TLS, if there is
+            one.
     """
 
-    def __init__(self, listen: Address, credentials: Credentials) -> None:
+    def __init__(
+        self, listen: Address, credentials: Credentials, public_name: tuple[str, str] = ("", "")
+    ) -> None:
         self._listen = listen
         self._credentials = credentials
+        self._public_name, self._prefix = public_name
         self._listener: Listener | None = None
         self._lobby: Lobby | None = None
         self._gatehouse: Gatehouse | None = None
@@ -90,7 +95,8 @@ class OwnDoor:
 
         config, clock, listen = TransportConfig.from_environ(), BootClock(), self._listen
         try:
-            gatehouse = Gatehouse(*self._credentials.accepted_at(listen), on_token)
+            tokens = self._credentials.accepted_at(listen, self._public_name)
+            gatehouse = Gatehouse(*tokens, on_token)
             tls = None if listen.loopback else _tls()
             lobby = Lobby(config, clock, on_change=on_change)
             listener = Listener(
@@ -102,6 +108,8 @@ class OwnDoor:
                 clock,
                 hosts={JOIN: lobby, ANSWER: lobby},
                 renewed=gatehouse.renewed,
+                public_name=self._public_name,
+                prefix=self._prefix,
             )
             await listener.start()
         except (OSError, ValueError) as exc:

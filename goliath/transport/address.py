@@ -95,6 +95,21 @@ class Address:
         return cls(host, port)
 
 
+def parse_public_name(text: str) -> tuple[str, str]:
+    """Host name and path prefix under which a proxy is found that stands before a door.
+
+    Raises:
+        ValueError: it is no such name; the message shows what is.
+    """
+    host, _, prefix = text.partition("/")
+    if not host or any(c.isspace() or c in ":?#@" for c in text):
+        raise ValueError(
+            f"{text!r} is no host name with or without a path: write lab.example.org, or "
+            "lab.example.org/prefix"
+        )
+    return host.lower(), f"/{prefix}".rstrip("/")
+
+
 def named_in_environ() -> list[str]:
     """What ``GOLIATH_LIEUTENANTS`` names, separated by commas."""
     names = os.environ.get("GOLIATH_LIEUTENANTS", "")

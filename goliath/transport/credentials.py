@@ -124,9 +124,11 @@ class Credentials:
             return Token.parse(environ["GOLIATH_TOKEN"])
         return self._found(address)
 
-    def accepted_at(self, address: Address) -> tuple[NamedToken | None, WatchedTokens | None]:
+    def accepted_at(
+        self, address: Address, public_name: str = ""
+    ) -> tuple[NamedToken | None, WatchedTokens | None]:
         """The only token, or the file of all, that a Commander lets nodes in by where it listens;
-        neither on loopback, if nothing was given.
+        neither if nothing was given, on loopback, where no proxy brings others by a public name.
 
         Raises:
             AuthenticationError: there is none, or what was found is no token.
@@ -144,11 +146,11 @@ class Credentials:
             path = default_token_file(environ)
         if path is not None:
             return None, WatchedTokens(Path(path))
-        if not address.loopback:
+        if public_name or not address.loopback:
             raise AuthenticationError(
-                f"{address.host} can be reached from other machines, and there is no token: make "
-                "one with `(umask 077; goliath token new > FILE)`, copy the file to the nodes, and "
-                "give token_file= here and --token-file FILE there"
+                f"{public_name or address.host} can be reached from other machines, and there is "
+                "no token: make one with `(umask 077; goliath token new > FILE)`, copy the file to "
+                "the nodes, and give token_file= here and --token-file FILE there"
             )
         return None, None
 

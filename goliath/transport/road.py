@@ -234,12 +234,12 @@ class DirectRoad:
         if binding.startswith("tls-server-end-point:"):
             text += (
                 '; if a proxy before it ends the TLS, give tls="ca" (a node: --tls ca) here, and '
-                f"--public-name {self._address.host} to the Lieutenant"
+                f"--public-name {self._address.host} to the Lieutenant (a Commander: public_name=)"
             )
         elif binding.startswith("ca:"):
             text += (
                 f'; with tls="ca", it must have been started with --public-name '
-                f"{self._address.host}"
+                f"{self._address.host} (a Commander: with public_name=)"
             )
         else:
             text += (

@@ -283,6 +283,20 @@ def test_a_token_of_several_can_be_revoked_and_its_nodes_are_sent_away(
             assert commander.run(add, [(1, 1)]) == [2]
 
 
+def test_a_public_name_is_of_a_commander_that_listens_and_needs_a_token() -> None:
+    with pytest.raises(ValueError, match="of a Commander that has listen="):
+        Commander(workers=1, public_name="laptop.example.org")
+    for none in ("", "wss://laptop", "laptop:8080", "/prefix"):
+        with pytest.raises(ValueError, match="is no host name with or without a path"):
+            Commander(listen="127.0.0.1:0", public_name=none)
+    said = "laptop.example.org can be reached from other machines, and there is no token"
+    with (
+        Commander(listen="127.0.0.1:0", public_name="laptop.example.org") as commander,
+        pytest.raises(AuthenticationError, match=said),
+    ):
+        commander.connect()
+
+
 def test_off_loopback_a_commander_needs_a_token() -> None:
     with (
         Commander(listen="0.0.0.0:0") as commander,

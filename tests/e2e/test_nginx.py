@@ -17,6 +17,7 @@ import pytest
 from goliath import Commander
 from goliath.transport.tls import ServerTls
 from tests.e2e.calls import add
+from tests.joining import JoinedNode
 from tests.processes import until
 from tests.transport.gateways import Authority, ending_tls
 
@@ -107,7 +108,10 @@ def our_own(target: int, tls: ServerTls, folder: Path, port: int) -> Iterator[in
         thread.join()
 
 
-@pytest.mark.parametrize("proxy", [our_own, nginx] if shutil.which("nginx") else [our_own])
+PROXIES = [our_own, nginx] if shutil.which("nginx") else [our_own]
+
+
+@pytest.mark.parametrize("proxy", PROXIES)
 def test_a_commander_with_a_ca_reaches_a_lieutenant_behind_a_proxy(
     proxy,
     lieutenant,
@@ -126,3 +130,24 @@ def test_a_commander_with_a_ca_reaches_a_lieutenant_behind_a_proxy(
         assert commander.run(add, [(n, n) for n in range(100)]) == [2 * n for n in range(100)]
         big = b"x" * 3_000_000  # more than any buffer of the proxy
         assert commander.run(len, [(big,)]) == [len(big)]
+
+
+@pytest.mark.parametrize("proxy", PROXIES)
+def test_a_node_joins_a_commander_behind_a_proxy(
+    proxy, token_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_port: int
+) -> None:
+    authority = Authority(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
+    flags = ("--tls", "ca", "--token-file", str(token_file))
+    with Commander(
+        listen="127.0.0.1:0",
+        public_name="localhost/lab",
+        token_file=token_file,
+        connect_timeout=20,
+    ) as commander:
+        assert commander.listening is not None
+        with (
+            proxy(commander.listening[1], authority.sign("localhost"), tmp_path, free_port) as port,
+            JoinedNode(f"wss://localhost:{port}/lab", 1, *flags),
+        ):
+            assert commander.run(add, [(n, n) for n in range(100)]) == [2 * n for n in range(100)]
