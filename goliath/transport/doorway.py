@@ -83,7 +83,7 @@ class Doorway:
         self._protocol = protocol
         self._gone = gone
         self._openings: set[asyncio.Task[None]] = set()
-        self._sign = BusySign(speaks=context is None)
+        self._sign = BusySign(context)
         for sock in sockets:
             sock.listen(BACKLOG)
             self._listen(sock)

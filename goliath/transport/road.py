@@ -214,6 +214,11 @@ class DirectRoad:
                 return _refusal(exc, str(address), where)
             case aiohttp.ClientConnectorCertificateError():
                 text = f"{where}: its certificate is not trusted: {exc.certificate_error}"
+            case aiohttp.ClientConnectorError(os_error=ConnectionResetError()) if secure:
+                text = (
+                    f"{where}: it hung up before any TLS was spoken; too many may be at its door, "
+                    "or it is ending, or it is another program; it is tried again"
+                )
             case aiohttp.ClientConnectorSSLError() | ssl.SSLError():
                 text = f"{where}: it does not speak TLS; use ws://{address} if that is intended"
             case aiohttp.ServerDisconnectedError() | aiohttp.ClientResponseError():

@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import socket
+import ssl
 import stat
 import subprocess
 import time
@@ -17,11 +18,13 @@ from typing import Any
 import pytest
 
 from goliath import Commander, GoliathError, RuntimeEnvSetupError
+from goliath.transport.tls import client_tls
 from tests.e2e.calls import nap, same
 from tests.faults import promises
 from tests.faults.promises import MIB, Journal
 from tests.lieutenants import Lieutenant
 from tests.processes import living, until
+from tests.tokens import TLS_FLAGS
 
 pytestmark = pytest.mark.slow
 
@@ -124,23 +127,29 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def knock(port: int) -> bytes:
+def knock(port: int, tls: ssl.SSLContext | None) -> bytes:
     """What is said to whoever asks for anything."""
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as visitor:
+    visitor = socket.create_connection(("127.0.0.1", port), timeout=5)
+    with visitor if tls is None else tls.wrap_socket(visitor) as visitor:
         visitor.sendall(b"GET /goliath/v1 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         return b"".join(iter(lambda: visitor.recv(4096), b""))
 
 
+@pytest.mark.parametrize("flags", [(), TLS_FLAGS], ids=["plaintext", "TLS"])
 def test_fd_exhaustion_is_answered_by_busy_and_over_when_descriptors_are_back(
-    strikes: promises.Strikes,
+    strikes: promises.Strikes, flags: tuple[str, ...]
 ):
-    with Lieutenant(1, launcher=("-c", _HOARDER)) as own, Commander([own.address]) as early:
+    tls = client_tls(verify=False) if flags else None
+    with (
+        Lieutenant(1, *flags, launcher=("-c", _HOARDER)) as own,
+        Commander([own.address]) as early,
+    ):
         assert early.run(same, [(1,)]) == [1]
         os.kill(own.pid, signal.SIGUSR1)
         until(lambda: len(os.listdir(f"/proc/{own.pid}/fd")) >= 200, 5, "no descriptor left")
         strikes.note("exhausted")
         silent = [socket.create_connection(("127.0.0.1", own.port)) for _ in range(5)]
-        answer = knock(own.port)  # behind those
+        answer = knock(own.port, tls)  # behind those
         assert answer.startswith(b"HTTP/1.1 503 ")
         assert b"Retry-After: 1\r\n" in answer
         with pytest.raises(ConnectionError, match=r"busy.*no file descriptor left.*ulimit -n"):
@@ -148,7 +157,7 @@ def test_fd_exhaustion_is_answered_by_busy_and_over_when_descriptors_are_back(
         assert early.run(same, [(2,)]) == [2], "who is in stays in"
         # A storm of them costs next to nothing, and nobody waits for the others' patience to end.
         before, began = cpu_seconds(own.pid), time.monotonic()
-        storm = [knock(own.port)[:12] for _ in range(40)]
+        storm = [knock(own.port, tls)[:12] for _ in range(40)]
         took = time.monotonic() - began
         assert set(storm) == {b"HTTP/1.1 503"}
         assert cpu_seconds(own.pid) - before < max(0.2 * took, 0.1)
