@@ -7,6 +7,7 @@ import os
 import random
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -286,28 +287,105 @@ def test_bytes_and_views_arrive_as_what_they_are(commander: Commander, kind: Any
     assert commander.run(turned, [{"data": kind(data)}]) == [(kind.__name__, data[::-1])]
 
 
-def test_data_frames_come_and_go(commander: Commander):
-    pandas = pytest.importorskip("pandas")
-
-    frame = pandas.DataFrame({"a": np.arange(200_000), "b": np.arange(200_000) / 3})
-    (got,) = commander.run(lambda frame: frame[frame.a % 2 == 0], [{"frame": frame}])
-    pandas.testing.assert_frame_equal(got, frame[frame.a % 2 == 0])
-
-
-def test_arrow_tables_come_and_go(commander: Commander):
-    arrow = pytest.importorskip("pyarrow")
-
-    table = arrow.table({"a": np.arange(200_000)})
-    (got,) = commander.run(lambda table: table.slice(10), [{"table": table}])
-    assert got.equals(table.slice(10))
+def is_mapped(address: int) -> bool:
+    """Whether there is an arena in this process at that address."""
+    with open("/proc/self/maps") as maps:
+        ranges = [line.split()[0].split("-") for line in maps if "goliath-arena" in line]
+    return any(int(start, 16) <= address < int(end, 16) for start, end in ranges)
 
 
-def test_polars_frames_come_and_go(commander: Commander):
-    polars = pytest.importorskip("polars")
+def looks_at_frame(frame: Any) -> tuple[bool, bool, str]:
+    """Whether two columns, one of numbers and one of texts, are in an arena; and what becomes of
+    who writes there."""
+    numbers, texts = frame["a"].to_numpy(), frame["c"].array.__arrow_array__()
+    if hasattr(texts, "chunk"):
+        texts = texts.chunk(0)
+    try:
+        frame.loc[0, "a"] = 7
+        refused = ""
+    except ValueError as exc:
+        refused = str(exc)
+    return is_mapped(numbers.ctypes.data), is_mapped(texts.buffers()[2].address), refused
 
-    frame = polars.DataFrame({"a": np.arange(200_000)})
-    (got,) = commander.run(lambda frame: frame.head(100_000), [{"frame": frame}])
-    assert got.equals(frame.head(100_000))
+
+READ_IN_PLACE = (True, True, "assignment destination is read-only")
+
+
+def test_data_frames_are_looked_at_where_they_are_in_both_directions(commander: Commander):
+    import pandas
+
+    def look(frame: Any) -> Any:
+        return looks_at_frame(frame), frame.assign(b=frame.a / 3)
+
+    frame = pandas.DataFrame({"a": np.arange(200_000), "c": [f"text {n}" for n in range(200_000)]})
+    ((there, back),) = commander.run(look, [{"frame": frame}])
+    assert there == READ_IN_PLACE
+    pandas.testing.assert_frame_equal(back, frame.assign(b=frame.a / 3))
+    assert looks_at_frame(back) == READ_IN_PLACE
+    own = back.copy()
+    own.loc[0, "a"] = 7
+    assert (own.a[0], back.a[0], frame.a[0]) == (7, 0, 0)
+
+
+def looks_at_table(table: Any) -> list[tuple[bool, bool]]:
+    """Of each buffer of a table, whether it is in an arena, and whether it may be written."""
+    buffers = [b for column in table.columns for b in column.chunk(0).buffers() if b is not None]
+    return [(is_mapped(buffer.address), buffer.is_mutable) for buffer in buffers]
+
+
+def test_arrow_tables_are_looked_at_where_they_are_in_both_directions(commander: Commander):
+    import pyarrow
+
+    def look(table: Any) -> Any:
+        return looks_at_table(table), table.append_column("twice", table["a"])
+
+    table = pyarrow.table(
+        {"a": np.arange(200_000), "c": [f"text {n}" for n in range(200_000)]},
+    )
+    ((there, back),) = commander.run(look, [{"table": table}])
+    assert there == [(True, False)] * 3
+    assert back.equals(table.append_column("twice", table["a"]))
+    assert looks_at_table(back) == [(True, False)] * 4
+
+
+@pytest.fixture(scope="module")
+def polars(private_home: Path) -> Any:
+    """Its threads keep descriptors for as long as the process lives: they begin before the test."""
+    import polars
+
+    polars.DataFrame({"a": [1]}).with_columns(b=1)
+    return polars
+
+
+def test_polars_frames_go_and_come_back(commander: Commander, polars: Any):
+    def change(frame: Any) -> Any:
+        return frame.with_columns(b=frame["a"] / 3)  # they never change in place
+
+    frame = polars.DataFrame(
+        {"a": np.arange(200_000), "c": [f"text {n}" for n in range(200_000)]},
+    )
+    (got,) = commander.run(change, [{"frame": frame}])
+    assert got.equals(frame.with_columns(b=frame["a"] / 3))
+
+
+def test_frames_and_tables_go_to_another_process_of_the_machine(
+    neighbour: Commander, node: Lieutenant, polars: Any
+):
+    import pandas
+    import pyarrow
+
+    def back(*values: Any) -> Any:
+        return values
+
+    columns = {"a": np.arange(500_000), "b": np.arange(500_000) / 3}
+    frame, table = pandas.DataFrame(columns), pyarrow.table(columns)
+    other = polars.DataFrame(columns)
+    before = procs.passed_bytes(node.port)
+    ((got, same, equal),) = neighbour.run(back, [(frame, table, other)])
+    pandas.testing.assert_frame_equal(got, frame)
+    assert same.equals(table)
+    assert equal.equals(other)
+    assert procs.passed_bytes(node.port) - before < MIB
 
 
 @remote
