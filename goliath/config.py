@@ -87,7 +87,9 @@ class NodeConfig(_Knobs):
     store_bytes: int = 1024 * MIB  # of files that jobs have sent, kept for the next ones
     install_max_s: float = 900.0  # for the packages of one job; a build from source takes minutes
     venvs_kept: int = 16  # environments of packages that nobody uses
-    depot_bytes: int = 1024 * MIB  # big results that stay on the node; more go to the Commander
+    depot_bytes: int = 1024 * MIB  # big results that stay on the node; in memory
+    spill_bytes: int = -1  # ... what memory has no room for is kept on disk (-1: half of what is
+    # free there, at most 64 GiB; 0: nothing is, and what memory has no room for is sent)
     arena_bytes: int = -1  # shared memory for big values (-1: 3/4 of what workers may have)
 
 

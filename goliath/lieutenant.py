@@ -19,6 +19,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from goliath.actors.cellar import Cellar
 from goliath.actors.embedded import arena_bytes, node_installer, node_policy
 from goliath.actors.fences import Fences
 from goliath.actors.gatehouse import Gatehouse
@@ -95,13 +96,17 @@ class _Server:
         # The zygote first: it makes itself ready while aiohttp is imported.
         await nursery.start()
         system = ActorSystem(on_failure=self._on_failure)
-        policy = node_policy(config, options.tasks_per_worker_max, options.bytes_per_worker_max)
+        cellar = Cellar([workshop.root, cache_directory()], config.spill_bytes)
+        policy = node_policy(
+            config, options.tasks_per_worker_max, options.bytes_per_worker_max, cellar.limit
+        )
         mind = Node(options.workers, options.resources, policy, options.devices)
         actor = LieutenantActor(
             mind,
             nursery,
             workshop,
             on_drained=self._ended.set,
+            cellar=cellar,
             arena_bytes=arena_bytes(config, allowed.node_bytes, allowed.session_bytes),
             weighs=options.bytes_per_worker_max is not None,
             limits=[*door_limits(self._transport), *fences.limits()],
@@ -114,6 +119,7 @@ class _Server:
             await system.stop()
             await nursery.close()
             fences.close()
+            cellar.close()
             workshop.close()
 
     async def _listen(self) -> int:

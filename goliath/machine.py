@@ -81,6 +81,22 @@ def free_memory(groups: Iterable[Path] | None = None) -> int:
     return max(0, free)
 
 
+def is_in_memory(folder: Path, mounts: Path = Path("/proc/self/mountinfo")) -> bool:
+    """Whether the files of a folder are in memory, as in a ``tmpfs``.
+
+    Raises:
+        OSError: there is no such folder.
+    """
+    device = os.stat(folder).st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    with suppress(OSError):
+        for line in mounts.read_text().splitlines():
+            mount, _, kind = line.partition(" - ")
+            if mount.split()[2] == number:
+                return kind.split()[0] in ("tmpfs", "ramfs")
+    return False
+
+
 def memory_kills(groups: Iterable[Path] | None = None) -> int:
     """How many processes the kernel has killed because the memory was used up: of this control
     group, or else (then also those of other containers) of this machine."""

@@ -94,6 +94,8 @@ class NodeInfo:
         limits: those in force there, and who enforces them, when it was last heard.
         running: the calls that run there for this Commander, and for all with its token, the
             longest first.
+        kept: bytes of big results that the node keeps, for anybody, in ``"memory"`` and on
+            ``"disk"``.
         heard_s: how many seconds ago it has said all that; None if it has not said anything yet.
             `nodes` asks it, and does not wait for the answer.
     """
@@ -112,6 +114,7 @@ class NodeInfo:
     used: dict[str, float] = field(default_factory=dict)
     limits: list[Limit] = field(default_factory=list)
     running: list[RunningCall] = field(default_factory=list)
+    kept: dict[str, int] = field(default_factory=dict)
     heard_s: float | None = field(default=None, compare=False)
 
 
@@ -152,6 +155,7 @@ def _described(node: _Node, now: float) -> NodeInfo:
         queued=said.queued,
         processes=said.processes,
         used=said.used,
+        kept=said.kept,
         running=[RunningCall(w, pid, name, s + ago_s) for w, pid, name, s in said.running],
         heard_s=ago_s,
     )

@@ -29,6 +29,7 @@ def node_policy(
     config: NodeConfig,
     tasks_per_worker_max: int | None = None,
     bytes_per_worker_max: int | None = None,
+    spill_bytes: int = 0,
 ) -> NodePolicy:
     """What of the configuration decides something."""
     return NodePolicy(
@@ -40,6 +41,7 @@ def node_policy(
         tasks_per_worker_max,
         config.waiting_max,
         depot_bytes=config.depot_bytes,
+        spill_bytes=spill_bytes,
         bytes_per_worker_max=bytes_per_worker_max,
     )
 

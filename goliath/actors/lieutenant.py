@@ -16,12 +16,13 @@ from dataclasses import field
 from typing import Any, assert_never
 
 from goliath.actors.actor import Actor
+from goliath.actors.cellar import Cellar
 from goliath.actors.children import WorkerChild, ZygoteChild
 from goliath.actors.neighbours import Host, soon_in
 from goliath.actors.nursery import Nursery
 from goliath.actors.page import NOBODY, PageState
 from goliath.actors.postmortem import Report
-from goliath.actors.premises import Furnished, Premises
+from goliath.actors.premises import Furnished, Premises, off_loop
 from goliath.actors.process import ExitReport, Process
 from goliath.actors.reception import (
     Drain,
@@ -136,6 +137,7 @@ class LieutenantActor(Actor):
         nursery: forks the workers; started and closed by whoever made it.
         workshop: the node's directories.
         on_drained: called when nothing runs any more after `Drain`.
+        cellar: where results are kept that memory has no room for, if the mind spills any.
         arena_bytes: what shared memory may take, for arguments as for results.
         shares: whether the Commander lives in this process, and pickles into that memory itself.
         weighs: whether the mind wants to know how much memory workers have.
@@ -151,6 +153,7 @@ class LieutenantActor(Actor):
         workshop: Workshop,
         *,
         on_drained: Callable[[], None] = lambda: None,
+        cellar: Cellar | None = None,
         arena_bytes: int = 0,
         shares: bool = False,
         weighs: bool = False,
@@ -166,6 +169,7 @@ class LieutenantActor(Actor):
         self._nursery = nursery
         self._premises = Premises(workshop, self, files_max_bytes)
         self._on_drained = on_drained
+        self._cellar = cellar
         self._check = check
         self._journal: Journal[nd.NodeEvent] = Journal()
         self._sessions: dict[SessionId, _Session] = {}
@@ -218,7 +222,7 @@ class LieutenantActor(Actor):
                 self._resume_output(session)
             case Furnished():
                 self._premises.on_furnished(message)
-            case nd.WorkerInspected():
+            case nd.WorkerInspected() | nd.DepositSpilled():
                 self.decide(message)
             case Drain():
                 self._drain()
@@ -304,6 +308,7 @@ class LieutenantActor(Actor):
             self._premises.close(session_id)
             self._forget_patron(session_id)
             self._resume_output(session_id)
+            self._tidy_cellar()
 
     def _resume_output(self, session: SessionId) -> None:
         """There is room again for what is printed; or nobody who has none."""
@@ -375,6 +380,7 @@ class LieutenantActor(Actor):
                         used,
                         self._limits,
                         running,
+                        self._kept(),
                     )
                 )
             case msg.AskVitals():
@@ -383,6 +389,11 @@ class LieutenantActor(Actor):
                 self._on_probe(session, request, size)
             case _:
                 pass  # of a newer Commander: nothing we could act on
+
+    def _kept(self) -> dict[str, int]:
+        """What big results take: of memory by the books, of the disk as it is."""
+        disk = self._cellar.disk_bytes if self._cellar is not None else 0
+        return {"memory": self._mind.kept_in_memory(), "disk": disk}
 
     def _on_probe(self, session: _Session, request: int, size: int) -> None:
         if not 0 <= size <= PROBE_MAX_BYTES:
@@ -439,6 +450,7 @@ class LieutenantActor(Actor):
         if not are_numbers(keys):
             return self._accuse(session, "results to be forgotten without their keys")
         session.shelf.forget(keys)
+        self._tidy_cellar()
         self.decide(nd.DepositsForgotten(session.id, tuple(keys)))
         return None
 
@@ -548,6 +560,7 @@ class LieutenantActor(Actor):
                 said.group_limit,
                 said.resident,
                 said.alone,
+                tuple([key for key, _ in said.deposits if key > 0]),
             )
         )
         return None
@@ -776,6 +789,8 @@ class LieutenantActor(Actor):
                 lodger = self._residence.evict(environment)
                 _log.info("detached actor %s has ended: %s", lodger.blueprint.name, error)
                 self._premises.evict(environment)
+            case nd.Spill(session, key):
+                self.context.run(self._spill(self._sessions[session].shelf, key), "spill")
             case nd.AnnounceDraining():
                 for session in self._sessions:
                     self.answer(session, msg.Draining())
@@ -783,6 +798,19 @@ class LieutenantActor(Actor):
                 self._on_drained()
             case _:
                 assert_never(command)
+
+    async def _spill(self, shelf: Shelf, key: int) -> None:
+        piece = shelf.find(key)
+        assert piece is not None, f"deposit {key} is to be written, and is not kept"
+        assert self._cellar is not None, "the mind spills, and there is no cellar"
+        stored = await off_loop(self._cellar.store, piece)
+        if stored is not None:
+            shelf.replace(key, stored)
+        self.context.ref.tell(nd.DepositSpilled(key, failed=stored is None))
+
+    def _tidy_cellar(self) -> None:
+        if self._cellar is not None and self._cellar.is_open:
+            self.context.run(off_loop(self._cellar.tidy), "tidy the cellar")
 
     def _adopt(self, command: nd.Adopt) -> None:
         lodger = self._sessions[command.session].detaching.pop((command.batch, command.attempt))

@@ -252,7 +252,7 @@ class Premises:
             pause_s = max(MEASURE_INTERVAL_S, (loop.time() - began_at) / MEASURE_SHARE)
 
     async def _measure_written(self, session: SessionId, tenant: Tenant, most: int) -> None:
-        sizes = {path: await _off_loop(bytes_below, path) for path in tenant.directories()}
+        sizes = {path: await off_loop(bytes_below, path) for path in tenant.directories()}
         total = sum(sizes.values())
         if total <= most or self._tenants.get(session) is not tenant:
             return
@@ -269,7 +269,7 @@ class Premises:
             self._landlord.kill_workers(session, environment.message.environment)
         tenant.leave(biggest)
         await asyncio.sleep(KILLED_WITHIN_S)  # or they would write while it is removed
-        await _off_loop(self._workshop.remove, biggest)
+        await off_loop(self._workshop.remove, biggest)
 
     @staticmethod
     def _waiting_for(tenant: Tenant, sha256: str) -> list[Environment]:
@@ -302,9 +302,9 @@ class Premises:
         furnish = self._workshop.furnish
         try:
             if environment.directory is not None:
-                lost |= await _off_loop(furnish, realm, environment.directory, said.files)
+                lost |= await off_loop(furnish, realm, environment.directory, said.files)
             if environment.library is not None:
-                lost |= await _off_loop(furnish, realm, environment.library, said.modules)
+                lost |= await off_loop(furnish, realm, environment.library, said.modules)
             if said.requirements and not lost:
                 environment.packages = await self._installed(said.requirements)
         except (OSError, ProtocolError, InstallError) as exc:
@@ -354,7 +354,7 @@ class Premises:
 
     async def _remove_in_thread(self, paths: list[Path]) -> None:
         for path in paths:
-            await _off_loop(self._workshop.remove, path)
+            await off_loop(self._workshop.remove, path)
 
 
 def _may_not_install(requirements: list[str]) -> str:
@@ -364,7 +364,7 @@ def _may_not_install(requirements: list[str]) -> str:
     )
 
 
-async def _off_loop(function: Callable[..., T], *args: Any) -> T:
+async def off_loop(function: Callable[..., T], *args: Any) -> T:
     """Call ``function`` in a thread, or right here while the interpreter is exiting: then
     there are no new threads to be had, and nobody is left to be kept waiting."""
     try:

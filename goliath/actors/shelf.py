@@ -43,6 +43,11 @@ class Shelf:
                 self._kept[key] = piece if alone else bytes(piece)
         return payload if len(others) == len(pieces) else packed(outcomes, others)
 
+    def replace(self, key: int, piece: Piece) -> None:
+        """The same result, elsewhere; unless nobody wants it any more."""
+        if key in self._kept:
+            self._kept[key] = piece
+
     def forget(self, keys: Iterable[int]) -> None:
         """Nobody wants these any more."""
         for key in keys:

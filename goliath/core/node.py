@@ -29,6 +29,7 @@ from goliath.core.node_events import (
     BatchArrived,
     CancelArrived,
     DepositsForgotten,
+    DepositSpilled,
     DetachArrived,
     Drained,
     DrainRequested,
@@ -53,6 +54,7 @@ from goliath.core.node_events import (
     Run,
     SessionClosed,
     SessionOpened,
+    Spill,
     StealArrived,
     WorkerExited,
     WorkerInspected,
@@ -99,7 +101,7 @@ class Node:
         resources = {**self.resources, GPU: len(self.devices)}
         self._crew = Crew(self.slots, resources, self._policy, self.devices)
         self._surrender = Surrender(self._queues, self._crew)
-        self._depot = Depot(self._policy.depot_bytes)
+        self._depot = Depot(self._policy.depot_bytes, self._policy.spill_bytes)
         self._residency = Residency(self._queues, self._crew, self._fair, self._policy)
         self._quotas = Quotas(self._queues, self._crew, self._residency.residents)
         self._solitude = Solitude(self._queues, self._crew, self._policy)
@@ -113,6 +115,7 @@ class Node:
         commands = list(self._on(event, now))
         if self._queues.waiting():
             commands += self._start(now)
+        commands += [Spill(*each) for each in self._depot.take_due()]
         draining = self._queues.draining
         exhausted = self._quotas.exhausted()
         share = not draining and not self._solitude.reigns()
@@ -157,6 +160,9 @@ class Node:
                 return self._on_exited(event, now)
             case DepositsForgotten(session, keys):
                 self._depot.forget(session, keys)
+                return iter(())
+            case DepositSpilled(key, failed):
+                self._depot.written(key, now, failed=failed)
                 return iter(())
             case DetachArrived() | ResidentKillArrived():
                 return self._on_residents(event, now)
@@ -269,8 +275,10 @@ class Node:
             event.group,
             event.group_limit,
             alone=event.alone,
+            deposits=event.deposits,
             since=now,
         )
+        self._depot.use(event.deposits)
         if event.resident and not self._residency.admit(session, work):
             yield from self._residency.turn_away(session, event)
             return
@@ -394,7 +402,7 @@ class Node:
                     event.elapsed_s,
                     worker.id,
                     event.retryable,
-                    self._admit(event, session) if event.deposits else (),
+                    self._admit(event, session, now) if event.deposits else (),
                 )
         host.retire_after |= event.dirty
         if self._crew.has_outgrown(host, event.resident_bytes):
@@ -409,12 +417,17 @@ class Node:
             self._crew.time_call(worker, now)
 
     def _admit(
-        self, event: WorkerProgressed, session: SessionId
+        self, event: WorkerProgressed, session: SessionId, now: float
     ) -> tuple[tuple[int, int, int], ...]:
         """Which big results are kept, and under which keys."""
         return tuple(
-            (call, size, self._depot.admit(session, size)) for call, size in event.deposits
+            (call, size, self._depot.admit(session, size, now, self._deposits_in_use))
+            for call, size in event.deposits
         )
+
+    def _deposits_in_use(self) -> set[int]:
+        """Those that calls take which are here."""
+        return {key for work in self._queues.works.values() for key in work.deposits}
 
     def _go_on(self, worker: Worker, now: float, *, dirty: bool) -> Iterator[NodeCommand]:
         """The worker goes on with what was ahead; a dirty one leaves it, and leaves."""
@@ -749,6 +762,10 @@ class Node:
     def used(self) -> dict[str, float]:
         """What is taken of each resource beside CPUs."""
         return {name: self._crew.used(name) for name in self.resources}
+
+    def kept_in_memory(self) -> int:
+        """Bytes of the big results that are kept in memory."""
+        return self._depot.memory_bytes + self._depot.writing_bytes
 
     def running(self, session_id: SessionId) -> list[tuple[WorkerId, Serial, float]]:
         """What runs for the holders of a session's token: in which worker, as which range, and

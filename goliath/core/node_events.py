@@ -73,7 +73,8 @@ class EnvironmentForgotten:
 @record
 class BatchArrived:
     """A Commander wants calls ``lo <= i < hi`` of a batch run; ``resident``: by the detached actor
-    whose life has this environment; ``alone``: with no other call beside them, if possible."""
+    whose life has this environment; ``alone``: with no other call beside them, if possible;
+    ``deposits``: they take these results, which the node keeps."""
 
     session: SessionId
     batch: BatchId
@@ -93,6 +94,7 @@ class BatchArrived:
     group_limit: int = 0
     resident: bool = False
     alone: bool = False
+    deposits: tuple[int, ...] = ()
 
 
 @record
@@ -235,6 +237,14 @@ class DepositsForgotten:
 
 
 @record
+class DepositSpilled:
+    """What `Spill` has asked for is done; or ``failed``, and the result is in memory as before."""
+
+    key: int
+    failed: bool = False
+
+
+@record
 class DrainRequested:
     """Finish what runs, take nothing new."""
 
@@ -265,6 +275,7 @@ NodeEvent = (
     | WorkerInspected
     | WorkerExited
     | DepositsForgotten
+    | DepositSpilled
     | DrainRequested
     | NodeTimerFired
 )
@@ -458,6 +469,14 @@ class Release:
 
 
 @record
+class Spill:
+    """Write a result that is kept to disk, and say so with `DepositSpilled`."""
+
+    session: SessionId
+    key: int
+
+
+@record
 class AnnounceDraining:
     """Tell every Commander to send nothing more."""
 
@@ -493,6 +512,7 @@ NodeCommand = (
     | Succeed
     | Evict
     | Release
+    | Spill
     | AnnounceDraining
     | Drained
     | NodeWakeAt

@@ -178,5 +178,6 @@ class NodePolicy:
     timeout_grace_s: float = 1.0  # for a coroutine whose time is up, before its worker is killed
     crowded_s: float = 0.5  # no room for another process: none is started for so long
     depot_bytes: int = 1024 * 1024 * 1024  # big results that are kept for their Commanders
+    spill_bytes: int = 0  # of those that memory has no room for, what is kept on disk
     bytes_per_worker_max: int | None = None  # of memory, once it has run something
     alone_patience_s: float = 30.0  # a call that is to run alone waits no longer for what runs

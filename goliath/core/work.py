@@ -36,6 +36,7 @@ class Work:
     group_limit: int  # 0: as many as there may be
     resident: bool = False  # of a detached actor, whose process belongs to the node
     alone: bool = False  # no other call is to run on the node at the same time
+    deposits: tuple[int, ...] = ()  # of those that the node keeps, what its calls take
     since: float = 0.0  # when it arrived
     pieces: int = 0
     waiting: int = 0  # pieces whose running call waits for others

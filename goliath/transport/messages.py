@@ -490,7 +490,8 @@ class Status(Message):
     """A node about itself. ``busy`` and ``slots`` count CPUs, ``queued`` batches of everyone;
     ``used`` is what is taken of its other resources, by name; ``limits`` are those in force there:
     of each ``name, amount, unit, enforced_by, why`` (see `goliath.limits`); ``running`` has
-    ``worker, pid, function, seconds`` of each call that runs for whoever has the asker's token."""
+    ``worker, pid, function, seconds`` of each call that runs for whoever has the asker's token;
+    ``kept`` are bytes of big results, of everyone, in ``memory`` and on ``disk``."""
 
     kind: ClassVar[str] = "status"
     busy: float
@@ -501,6 +502,7 @@ class Status(Message):
     used: dict[str, float] = field(default_factory=dict)
     limits: list[dict[str, object]] = field(default_factory=list)
     running: list[tuple[int, int, str, float]] = field(default_factory=list)
+    kept: dict[str, int] = field(default_factory=dict)
 
 
 @record

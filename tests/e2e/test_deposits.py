@@ -331,12 +331,81 @@ def test_results_that_are_made_while_a_node_drains_come_to_the_commander(
 def test_a_node_keeps_no_more_than_it_may_and_the_rest_comes_at_once(
     lieutenant: Callable[..., Lieutenant],
 ):
-    node = lieutenant(2, env={"GOLIATH_DEPOT_BYTES": str(MIB), **SENT})
+    node = lieutenant(2, env={"GOLIATH_DEPOT_BYTES": str(MIB), "GOLIATH_SPILL_BYTES": "0", **SENT})
     with Commander([node.address]) as commander:
         refs = [commander.submit(bytes, 300 * KIB) for _ in range(20)]
         goliath.wait(refs, num_returns=20)
         assert passed_bytes(node) > 17 * 300 * KIB
         assert goliath.get(refs) == [bytes(300 * KIB)] * 20
+
+
+def kept(commander: Commander) -> tuple[int, int]:
+    """What the node says that it keeps: bytes in memory, and on disk."""
+    said = commander.nodes()[0].kept
+    return said.get("memory", -1), said.get("disk", -1)
+
+
+@pytest.mark.parametrize("arena", [{}, SENT], ids=["shared memory", "none"])
+def test_what_memory_has_no_room_for_is_on_the_disk_of_the_node_and_as_good_as_before(
+    arena: dict[str, str], lieutenant: Callable[..., Lieutenant]
+):
+    node = lieutenant(2, env={"GOLIATH_DEPOT_BYTES": str(4 * MIB), **arena})
+    with Commander([node.address]) as commander:
+        before = passed_bytes(node)
+        refs = [commander.submit(spread, n, MIB) for n in range(40)]
+        goliath.wait(refs, num_returns=40)
+        assert passed_bytes(node) - before < MIB, "none of them was sent"
+        until(lambda: kept(commander)[0] <= 4 * MIB and kept(commander)[1] >= 36 * MIB, 10)
+        takers = [commander.submit(corners, ref) for ref in refs]
+        assert goliath.get(takers) == [(n, n, MIB) for n in range(40)]
+        assert [corners(value) for value in goliath.get(refs[::7])] == [
+            (n, n, MIB) for n in range(0, 40, 7)
+        ]
+        held = goliath.get(refs[0])
+        del refs, takers
+        gc.collect()
+        until(lambda: kept(commander) == (0, 0), 10)
+        assert corners(held) == (0, 0, MIB)
+
+
+def spread(n: int, size: int) -> Any:
+    import numpy as np
+
+    return np.full(size, n, dtype=np.uint8)
+
+
+def corners(array: Any) -> tuple[int, int, int]:
+    return int(array[0]), int(array[-1]), len(array)
+
+
+def test_what_neither_memory_nor_disk_has_room_for_comes_at_once(
+    lieutenant: Callable[..., Lieutenant],
+):
+    few = {"GOLIATH_DEPOT_BYTES": str(4 * MIB), "GOLIATH_SPILL_BYTES": str(8 * MIB)}
+    node = lieutenant(2, env={**few, **SENT})
+    with Commander([node.address]) as commander:
+        before = passed_bytes(node)
+        refs = [commander.submit(spread, n, MIB) for n in range(40)]
+        goliath.wait(refs, num_returns=40)
+        assert passed_bytes(node) - before > 27 * MIB
+        memory, disk = kept(commander)
+        assert memory <= 4 * MIB + 64 * MIB
+        assert disk <= 8 * MIB
+        assert [corners(value)[0] for value in goliath.get(refs)] == list(range(40))
+
+
+def test_what_a_killed_worker_has_made_is_spilled_and_a_drained_node_hands_it_over(
+    lieutenant: Callable[..., Lieutenant],
+):
+    node = lieutenant(1, env={"GOLIATH_DEPOT_BYTES": str(MIB)})
+    with Commander([node.address]) as commander:
+        refs = [commander.submit(spread, n, MIB - KIB) for n in range(8)]
+        goliath.wait(refs, num_returns=8)
+        kill(commander.submit(os.getpid).result())
+        until(lambda: kept(commander)[1] >= 6 * MIB, 10)
+        node.terminate()
+        until(lambda: node.process.poll() is not None, 20)
+        assert [corners(value)[0] for value in goliath.get(refs)] == list(range(8))
 
 
 def test_a_node_forgets_what_nobody_holds_any_more(lieutenant: Callable[..., Lieutenant]):

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from goliath import Commander, GoliathError, RuntimeEnvSetupError
+from goliath import Commander, GoliathError, RuntimeEnvSetupError, get, wait
 from goliath.transport.tls import client_tls
 from tests.e2e.calls import nap, same
 from tests.faults import promises
@@ -58,6 +58,29 @@ def fill(folder: str) -> int:
 
 def room(folder: str) -> int:
     return os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize
+
+
+SMALL_CELLAR = SMALL_DISKS.replace(
+    "from goliath.lieutenant",
+    "from goliath.actors import cellar\ncellar.is_in_memory = lambda _: False  # this disk is one\n"
+    "from goliath.lieutenant",
+)
+
+
+def test_results_for_which_the_disk_has_no_room_go_to_their_commander():
+    bounds = {"GOLIATH_DEPOT_BYTES": str(MIB), "GOLIATH_SPILL_BYTES": str(1024 * MIB)}
+    with (
+        Lieutenant(2, launcher=("-c", SMALL_CELLAR), env=bounds) as own,
+        Commander([own.address]) as commander,
+    ):
+        refs = [commander.submit(bytes, MIB - 1) for _ in range(100)]
+        wait(refs, num_returns=100)
+        until(lambda: bool(commander.nodes()[0].kept), 10)
+        kept = commander.nodes()[0].kept
+        assert kept["memory"] <= 66 * MIB, "what was to be written when there was room, and no more"
+        assert 0 < kept["disk"] <= SMALL
+        assert [len(value) for value in get(refs)] == [MIB - 1] * 100
+        assert own.process.poll() is None
 
 
 def test_disk_full_is_a_typed_error_and_the_node_goes_on(tmp_path: Path):

@@ -49,6 +49,7 @@ class Cluster:
         self._siege = not self._quiet and rng.random() < 0.1
         # Other dice: where nobody is replaced, a seed is what it was before anybody was.
         other = Random(f"recycling of {self.world.seed}")
+        disks = Random(f"disks of {self.world.seed}")
         deaths_at_start = 0.0 if self._quiet or rng.random() < 0.6 else 0.03
         self.lieutenants = [
             Lieutenant(
@@ -62,6 +63,7 @@ class Cluster:
                 rng.choice((0, 5_000, 10**9)),
                 other.choice((None,) * 8 + (1, 7)),
                 other.choice((None,) * 8 + (500_000, 3_000_000)),
+                disks.choice((0, 2_500, 20_000, 10**9)),
             )
             for i in range(rng.choice((1, 2, 2, 3, 4)))
         ]

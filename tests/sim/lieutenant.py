@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import replace
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -53,6 +54,7 @@ class Lieutenant(Host):
         depot_bytes: int,
         calls_max: int | None = None,
         bytes_max: int | None = None,
+        spill_bytes: int = 0,
     ) -> None:
         super().__init__(world, name)
         self.slots, self.devices = slots, devices
@@ -61,6 +63,7 @@ class Lieutenant(Host):
             depot_bytes=depot_bytes,
             tasks_per_worker_max=calls_max,
             bytes_per_worker_max=bytes_max,
+            spill_bytes=spill_bytes,
         )
         self._calls_max, self._bytes_max = calls_max, bytes_max
         self.node = Node(slots, self.resources, self._policy, devices)
@@ -78,12 +81,16 @@ class Lieutenant(Host):
         self._quotas: dict[str, int] = {}
         self._ledger = ledger
         self._deaths_at_start = deaths_at_start
+        self._disk = Random(f"disk of {name} of {world.seed}")
         self._sessions: dict[SessionId, Endpoint] = {}
         self._arguments: dict[BatchKey, tuple[str, int]] = {}
         self._events: deque[ev.NodeEvent] = deque()
         self._outcomes: Outcomes = []
         self._oom = False
         self._shelf: dict[tuple[SessionId, int], bytes] = {}  # big results, by session and key
+        self._writing: dict[tuple[SessionId, int], int] = {}  # of those to disk, and how big
+        self._on_disk: set[tuple[SessionId, int]] = set()
+        self._unspilled = False  # one could not be written: what it was to make room for is there
         self._stolen, self._answered = Counter[SessionId](), Counter[SessionId]()
         self._busy = False
         self._wake_at = 0.0
@@ -170,6 +177,9 @@ class Lieutenant(Host):
         self.processes = {}
         self._arguments.clear()
         self._shelf.clear()
+        self._writing.clear()
+        self._on_disk.clear()
+        self._unspilled = False
         self._events.clear()
         sessions, self._sessions = self._sessions, {}
         for end in sessions.values():
@@ -288,6 +298,7 @@ class Lieutenant(Host):
                 for key in keys:
                     require((session, key) in self._shelf, f"{self.name} forgets {key} twice")
                     del self._shelf[session, key]
+                    self._on_disk.discard((session, key))
                 self.tell(ev.DepositsForgotten(session, tuple(keys)))
             case _:
                 raise AssertionError(f"{self.name} was told {message!r}")
@@ -329,6 +340,7 @@ class Lieutenant(Host):
             return
         self.world.note(self.name, f"closes {session}")
         self._shelf = {key: kept for key, kept in self._shelf.items() if key[0] != session}
+        self._on_disk = {key for key in self._on_disk if key[0] != session}
         self.tell(ev.SessionClosed(session))
         self.world.at(DEAD_WITHIN_S, self._must_be_dead, session, self.slept_s)
 
@@ -414,6 +426,8 @@ class Lieutenant(Host):
             for command in self.node.handle(event, self.now):
                 self._perform(command)
             self.node.check()
+            if self._shelf:
+                self._check_depot()
             if self._quotas:
                 self.world.saw(Seen.QUOTA_WAITS, self._quota_holds_up())
         self._busy = False
@@ -490,6 +504,8 @@ class Lieutenant(Host):
             case ev.Release(session, batch, attempt):
                 if session != HOUSE:
                     del self._arguments[session, batch, attempt]
+            case ev.Spill(session, key):
+                self._spill(session, key)
             case ev.AnnounceDraining():
                 for end in self._sessions.values():
                     end.send(msg.Draining())
@@ -568,6 +584,38 @@ class Lieutenant(Host):
                 payload=orjson.dumps(self._outcomes),
             ),
         )
+
+    def _spill(self, session: SessionId, key: int) -> None:
+        """Write a result to disk, which takes a while, or cannot be done."""
+        place = (session, key)
+        require(place in self._shelf, f"{self.name} is to write {key}, which it does not keep")
+        require(place not in self._writing, f"{self.name} is to write {key} twice at once")
+        require(place not in self._on_disk, f"{self.name} is to write {key}, which is on disk")
+        self._writing[place] = len(self._shelf[place])
+        delay_s, failed = self._disk.choice((0.0, 0.01, 1.0)), self._disk.random() < 0.1
+        self.world.at(delay_s, self._spilled, place, failed, self.incarnation)
+
+    def _spilled(self, place: tuple[SessionId, int], failed: bool, incarnation: int) -> None:
+        if incarnation != self.incarnation or not self.up:
+            return
+        if self.asleep(self._spilled, place, failed, incarnation):
+            return
+        del self._writing[place]
+        self._unspilled |= failed
+        self.world.saw(Seen.UNSPILLED if failed else Seen.SPILLS)
+        if place in self._shelf and not failed:
+            self._on_disk.add(place)
+        self.tell(ev.DepositSpilled(place[1], failed))
+
+    def _check_depot(self) -> None:
+        """Neither memory nor disk have more of results than they may."""
+        places = self._on_disk | self._writing.keys()
+        kept = sum(len(value) for place, value in self._shelf.items() if place not in places)
+        limit = self._policy.depot_bytes
+        require(kept <= limit or self._unspilled, f"{self.name} keeps {kept} bytes in memory")
+        written = sum(len(self._shelf[place]) for place in self._on_disk)
+        written += sum(self._writing.values())
+        require(written <= self._policy.spill_bytes, f"{self.name} keeps {written} bytes on disk")
 
     def _check_solitude(self, order: ev.Run) -> None:
         """A call that is to run alone begins beside no other of its Commander, or after a long

@@ -25,6 +25,8 @@ class Seen(Enum):
     COPIES = "copies of late calls"
     RETRIES = "executions after the first of a call"
     DEPOSITS = "results kept on their nodes"
+    SPILLS = "results written to disk by their nodes"
+    UNSPILLED = "results that could not be written"
     WORKER_DEATHS = "workers that died"
     OUT_OF_MEMORY = "workers that died for want of memory"
     UNBORN = "workers that could not be born"
