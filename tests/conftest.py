@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import compileall
 import gc
 import socket
 from collections.abc import Callable
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -18,6 +20,13 @@ __all__ = ["leaves_nothing_behind", "private_home", "pytest_runtest_setup", "wir
 # A machine that pauses is no property of the code: hangs are caught by pytest-timeout.
 hypothesis.settings.register_profile("no deadline", deadline=None)
 hypothesis.settings.load_profile("no deadline")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Where PYTHONDONTWRITEBYTECODE is set, each of some thousand processes would compile Goliath
+    anew when it starts, for a quarter of a second."""
+    if not hasattr(config, "workerinput"):  # by xdist: one for all
+        compileall.compile_dir(Path(__file__).parents[1] / "goliath", quiet=2)
 
 
 def pytest_collection_finish() -> None:
