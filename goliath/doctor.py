@@ -22,6 +22,9 @@ Looks at each Lieutenant step by step: its name, the connection, TLS and the cer
 websocket, the token, the versions at both ends, the clocks, the round trip, the bandwidth (a few
 MiB), its state. What is wrong comes with what to do about it. Without ADDRESS it looks at this
 machine, too."""
+NOBODY_HERE = """\
+No Lieutenant was looked at: none of yours runs on this machine. Start one with
+`goliath lieutenant 127.0.0.1 8080`, or say which by ADDRESS or GOLIATH_LIEUTENANTS."""
 EPILOG = "Exit codes: 0 all can be used (warnings or not), 1 not all can, 2 wrong usage."
 
 
@@ -71,6 +74,8 @@ def run(arguments: argparse.Namespace, addresses: Sequence[Address], *, here: bo
             _print(diagnosis)
     if arguments.json:
         print(json.dumps([_as_json(diagnosis) for diagnosis in found]))
+    elif not addresses:
+        print(NOBODY_HERE)
     return 0 if all(diagnosis.usable for diagnosis in found) else NOT_USABLE
 
 
@@ -93,7 +98,9 @@ def _print(diagnosis: Diagnosis) -> None:
             print(f"{'':<26}{line}")
     width = max((len(limit["name"]) for limit in diagnosis.limits), default=0)
     for limit in diagnosis.limits:
-        why = f": {limit['why']}" if limit["why"] else ""
-        said = f"{_amount(limit)} ({limit['enforced_by']}{why})"
+        said = _amount(limit)
+        if limit["amount"] is not None:
+            why = f": {limit['why']}" if limit["why"] else ""
+            said += f" ({limit['enforced_by']}{why})"
         print(f"  limit    {printable(limit['name']):<{width}}  {printable(said)}")
     print(f"{diagnosis.verdict()}\n")

@@ -32,8 +32,9 @@ from goliath.errors import (
 from goliath.machine import memory_groups
 from goliath.transport import probing
 from goliath.transport.address import Address
+from goliath.transport.busy import BannedError, BusyError
 from goliath.transport.channel import Channel
-from goliath.transport.credentials import Credentials
+from goliath.transport.credentials import Credentials, running_here
 from goliath.transport.handshake import Peer
 from goliath.transport.keys import fingerprint_of, tls_binding
 from goliath.transport.messages import AskStatus, Status, Vitals
@@ -44,6 +45,7 @@ from goliath.transport.questions import (
     rate,
     round_trip,
 )
+from goliath.transport.token import TokenRefusedError
 from goliath.transport.validity import valid_until
 from goliath.transport.versions import package_versions
 
@@ -152,7 +154,8 @@ class _Examination:
                 open_socket = sock
             else:
                 sock.close()
-        self.diagnosis.checks += diagnosis.judge_connections(times_s, errors)
+        running = running_here() if self.address.loopback else []
+        self.diagnosis.checks += diagnosis.judge_connections(times_s, errors, running)
         if open_socket is None:
             raise _Stop
         return open_socket
@@ -165,10 +168,12 @@ class _Examination:
                 facts = probing.shake(sock, self.address.host, verify=self.verify)
             except ConnectionError as exc:
                 advice = (
-                    "renew it, or have this machine trust who signed it (SSL_CERT_FILE)"
+                    "renew it, or have this machine trust who signed it (SSL_CERT_FILE); or leave "
+                    "--tls ca out, if no proxy ends the TLS there: a Lieutenant's own certificate "
+                    "is proved by the token"
                     if "not trusted" in str(exc)
-                    else "another program may listen there; if the Lieutenant was started with "
-                    f"--insecure-plaintext, say ws://{self.address}"
+                    else "another program may listen there, or too many are at its door; if the "
+                    f"Lieutenant was started with --insecure-plaintext, say ws://{self.address}"
                 )
                 self._fail("tls", exc, advice)
         try:
@@ -194,7 +199,7 @@ class _Examination:
         return doubtful(
             "tls",
             "none: whoever is on the way can read what is sent",
-            "start the Lieutenant without --insecure-plaintext",
+            f"start the Lieutenant without --insecure-plaintext, and say wss://{self.address}",
             version="",
         )
 
@@ -222,13 +227,9 @@ class _Examination:
                 self._note(good("token", f"proved by both{shown}"))
                 self.diagnosis.limits = _limits_of(peer)
                 await self._ask(channel, answers, peer)
-        except AuthenticationError as exc:
-            self._fail("token", exc, _TOKEN_ADVICE)
-        except VersionMismatchError as exc:
-            self._fail("versions", exc, _VERSIONS_ADVICE)
         except (GoliathError, OSError) as exc:
-            name = next(name for name, step in _STEPS.items() if not self._passed(step))
-            self._fail(name, exc, _STEP_ADVICE[name])
+            step = next(name for name, step in _STEPS.items() if not self._passed(step))
+            self._fail(*_what_failed(step, exc))
 
     def _passed(self, step: str) -> bool:
         return any(check.name == step for check in self.diagnosis.checks)
@@ -266,10 +267,45 @@ def _days_left(certificate: bytes) -> float | None:
         return None
 
 
-_TOKEN_ADVICE = (
-    "it is missing, mistyped, of another Lieutenant, or was revoked: ask whoever runs it, who sees "
+def _what_failed(step: str, error: Exception) -> tuple[str, Exception, str]:
+    """The check, what it says, and what to do."""
+    match error:
+        case TokenRefusedError():
+            return "token", error, _REFUSED_ADVICE
+        case AuthenticationError():
+            return "token", error, _TOKEN_ADVICE
+        case BannedError():
+            return "token", error, _BANNED_ADVICE
+        case VersionMismatchError():
+            return "versions", error, _VERSIONS_ADVICE
+        case BusyError():
+            return step, error, _BUSY_ADVICE
+        case _ if step == "websocket" and isinstance(error.__cause__, TimeoutError):
+            return step, error, _SILENT_ADVICE
+        case _:
+            return step, error, _STEP_ADVICE[step]
+
+
+_REFUSED_ADVICE = (
+    "it is mistyped, of another Lieutenant, or was revoked: ask whoever runs it, who sees "
     "refusals in its log, and names with `goliath token list`; then `goliath login ADDRESS`, "
-    "token_file= or GOLIATH_TOKEN_FILE"
+    "token_file= or GOLIATH_TOKEN_FILE (here: --token-file)"
+)
+_TOKEN_ADVICE = (
+    "whoever runs the Lieutenant has it, or makes you one (`goliath token new --name YOU`); then "
+    "`goliath login ADDRESS`, token_file= or GOLIATH_TOKEN_FILE (here: --token-file)"
+)
+_BANNED_ADVICE = (
+    "wait, and then use the right token: ten wrong logins in a minute shut the door for all who "
+    "share an address. Its log says who was refused"
+)
+_BUSY_ADVICE = (
+    "try again later; on its machine, raise the limit of open files (`ulimit -n`), or give it "
+    "fewer WORKERS"
+)
+_SILENT_ADVICE = (
+    "something takes the connection there and does not answer: if it is a Lieutenant, its process "
+    "is stopped, or its machine much too busy; look at it there, and start it again if need be"
 )
 _VERSIONS_ADVICE = (
     "no function can be sent there, and no result read here, until both ends have the same minor "

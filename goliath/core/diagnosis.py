@@ -70,7 +70,8 @@ class Diagnosis:
         """All of it in a sentence."""
         failures, warnings = self._of(Grade.FAILURE), self._of(Grade.WARNING)
         if failures:
-            return f"{self.subject} cannot be used: {failures[0].said}"
+            # What there is to be done about it stands with the check.
+            return f"{self.subject} cannot be used: {failures[0].said.partition('; ')[0]}"
         if warnings:
             names = ", ".join(dict.fromkeys(check.name for check in warnings))
             return f"{self.subject} works, and could be better: {names}"
@@ -99,9 +100,10 @@ def bad(name: str, said: str, advice: str, **value: Any) -> Check:
 
 
 def judge_connections(
-    times_s: Mapping[str, float | None], errors: Mapping[str, str]
+    times_s: Mapping[str, float | None], errors: Mapping[str, str], running: Sequence[str] = ()
 ) -> list[Check]:
-    """Of each address of a host: how long it took to be connected, or why it was not."""
+    """Of each address of a host: how long it took to be connected, or why it was not; and of this
+    very machine, which Lieutenants are known to run."""
     reached = any(time_s is not None for time_s in times_s.values())
     checks = []
     for address, time_s in times_s.items():
@@ -109,14 +111,18 @@ def judge_connections(
             ms = round(time_s * 1e3, 2)
             checks.append(good("connect", f"{address} in {ms:g} ms", address=address, ms=ms))
             continue
-        said, advice = f"{address}: {errors[address]}", _advice_for(errors[address])
+        said, advice = f"{address}: {errors[address]}", _advice_for(errors[address], running)
         judge = doubtful if reached else bad
         checks.append(judge("connect", said, advice, address=address, error=errors[address]))
     return checks
 
 
-def _advice_for(error: str) -> str:
+def _advice_for(error: str, running: Sequence[str]) -> str:
     if "refused" in error.lower():
+        if running:
+            return (
+                f"nothing listens at this port; of your Lieutenants there run {', '.join(running)}"
+            )
         return (
             "nothing listens there: start `goliath lieutenant` on that machine, and see whether "
             "it listens on this port, and not on loopback only"

@@ -7,7 +7,7 @@ import random
 from goliath.config import TransportConfig
 from goliath.errors import AuthenticationError, VersionMismatchError
 from goliath.transport.busy import BusyError
-from goliath.transport.proof import TokenRefusedError
+from goliath.transport.token import TokenRefusedError
 
 HOPELESS = 32  # so many failed attempts, or one that only a human can help
 REFUSED_TIMES = 6.0  # as long as the longest pause: ten refusals in a minute ban an address, with

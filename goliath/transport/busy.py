@@ -48,6 +48,10 @@ class BusyError(ConnectionError):
         self.retry_after_s = retry_after_s
 
 
+class BannedError(ConnectionError):
+    """Too many logins from this address have failed, and nobody is let in from here for a while."""
+
+
 class _Farewell:
     """What is said to one visitor, in plaintext or, with a context, in TLS."""
 

@@ -63,7 +63,8 @@ def read_private(path: Path, what: str = "token file") -> str:
                 )
             return file.read(READ_MAX_BYTES)
     except (OSError, UnicodeDecodeError) as exc:
-        raise AuthenticationError(f"the {what} {path} cannot be read: {exc}") from exc
+        reason = exc.strerror if isinstance(exc, OSError) else "it is no text"
+        raise AuthenticationError(f"the {what} {path} cannot be read: {reason}") from exc
 
 
 def write_private(path: Path, text: str) -> None:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from goliath.clock import Clock
 from goliath.config import TransportConfig
 from goliath.errors import (
-    AuthenticationError,
     ConnectionError,  # noqa: A004
     GoliathError,
     ProtocolError,
@@ -24,13 +23,9 @@ from goliath.transport.handshake import (
 )
 from goliath.transport.keys import NONCE_BYTES
 from goliath.transport.road import Road
-from goliath.transport.token import Token
+from goliath.transport.token import Token, TokenRefusedError
 from goliath.transport.versions import Versions
 from goliath.transport.websocket import CLOSE_UNAUTHENTICATED, WebSocketLink
-
-
-class TokenRefusedError(AuthenticationError):
-    """The other end has looked at the proof, or at whatever it was, and refused it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from goliath.errors import (
     GoliathError,
 )
 from goliath.transport.address import Address, is_loopback
-from goliath.transport.busy import BUSY, RETRY_AFTER, RETRY_AFTER_S, BusyError
+from goliath.transport.busy import BUSY, RETRY_AFTER, RETRY_AFTER_S, BannedError, BusyError
 from goliath.transport.connection import CLOSE_OK
 from goliath.transport.credentials import Credentials
 from goliath.transport.keys import ca_binding, fingerprint_of, guards, plain_binding, tls_binding
@@ -285,7 +285,7 @@ def _refusal(exc: aiohttp.WSServerHandshakeError, name: str, where: str) -> Conn
             float(said) if said.isdecimal() else RETRY_AFTER_S,
         )
     if exc.status == BANNED:
-        return ConnectionError(f"{where} for us: {_ban_text(said)}")
+        return BannedError(f"{where} for us: {_ban_text(said)}")
     hint = _HTTP_HINTS.get(exc.status, _NO_HINT)
     return ConnectionError(f"{where}: it answered HTTP {exc.status}; {hint}")
 

@@ -14,6 +14,10 @@ TOKEN_BYTES = 32
 DISTINCT_BYTES_MIN = 8  # 32 random bytes have fewer once in 10^33 times: it was not random
 
 
+class TokenRefusedError(AuthenticationError):
+    """The other end has looked at the proof, or at whatever it was, and refused it."""
+
+
 class Token:
     """A shared secret. Its repr tells nothing, and it refuses to be pickled."""
 

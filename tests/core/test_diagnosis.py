@@ -38,6 +38,13 @@ def test_a_verdict_names_the_first_failure_else_the_warnings_else_nothing():
         assert (found.usable, found.verdict()) == (usable, verdict)
 
 
+def test_a_port_at_which_nobody_listens_here_is_answered_by_those_at_which_somebody_does():
+    (here,) = diagnosis.judge_connections(
+        {"127.0.0.1": None}, {"127.0.0.1": "Connection refused"}, ["127.0.0.1:8080", "[::1]:9090"]
+    )
+    assert here.advice.endswith("of your Lieutenants there run 127.0.0.1:8080, [::1]:9090")
+
+
 def test_an_address_that_does_not_answer_is_a_warning_only_beside_one_that_does():
     alone = diagnosis.judge_connections({"::1": None}, {"::1": "Connection refused"})
     beside = diagnosis.judge_connections(

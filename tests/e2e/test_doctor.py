@@ -106,6 +106,23 @@ def test_without_an_address_this_machine_and_its_own_lieutenants_are_looked_at(
     assert run.stdout.count("cannot be used") == 0
 
 
+def test_where_no_lieutenant_runs_that_is_said(tmp_path: Path) -> None:
+    run = doctor(XDG_RUNTIME_DIR=str(tmp_path))
+    assert run.returncode == 0
+    assert run.stdout.startswith("this machine\n")
+    assert "none of yours runs on this machine. Start one with\n`goliath lieutenant" in run.stdout
+    assert len(json.loads(doctor("--json", XDG_RUNTIME_DIR=str(tmp_path)).stdout)) == 1
+
+
+def test_a_port_beside_that_of_a_lieutenant_here_is_answered_by_where_it_is(
+    node: Lieutenant, free_port: int
+) -> None:
+    run = doctor(f"127.0.0.1:{free_port}")
+    assert run.returncode == 1
+    said = " ".join(run.stdout.split())
+    assert f"of your Lieutenants there run 127.0.0.1:{node.address[1]}" in said
+
+
 def test_one_node_of_several_that_cannot_be_used_is_the_exit_code(
     node: Lieutenant, free_port: int
 ) -> None:

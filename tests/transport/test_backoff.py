@@ -11,7 +11,7 @@ from goliath.errors import AuthenticationError, ConnectionError as NoConnection
 from goliath.transport.backoff import SETTLED_S, Backoff
 from goliath.transport.busy import BusyError
 from goliath.transport.guard import MINUTE_S
-from goliath.transport.proof import TokenRefusedError
+from goliath.transport.token import TokenRefusedError
 
 CONFIG = TransportConfig()
 

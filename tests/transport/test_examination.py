@@ -180,6 +180,7 @@ async def test_a_certificate_that_no_authority_vouches_for_where_one_has_to():
     check = failure(found)
     assert "its certificate is not trusted" in check.said
     assert "SSL_CERT_FILE" in check.advice
+    assert "leave --tls ca out" in check.advice
 
 
 async def test_a_certificate_of_an_authority_that_ends_soon(
@@ -274,6 +275,7 @@ async def test_a_program_that_says_nothing():
         await asyncio.sleep(0.01)
     check = failure(found)
     assert (check.name, check.said.partition(": ")[2]) == ("websocket", "no answer within 0.4 s")
+    assert "its process is stopped" in check.advice
 
 
 async def test_a_lieutenant_that_wants_tls():
@@ -292,13 +294,15 @@ async def test_no_token():
     assert names(found) == ["name", "connect", "tls", "websocket", "token"]
     assert "no token for 127.0.0.1" in check.said
     assert "goliath login" in check.advice
+    assert "revoked" not in check.advice, "nobody has refused anything"
 
 
 async def test_a_token_file_that_is_not_there(tmp_path: Path):
     async with listening(Sessions(), PATIENT) as listener:
         credentials = Credentials(token_file=tmp_path / "nowhere")
         found = await examined(listener.port, credentials)
-    assert "nowhere" in failure(found).said
+    assert failure(found).said.endswith("nowhere cannot be read: No such file or directory")
+    assert "revoked" not in failure(found).advice
 
 
 async def test_a_wrong_token_and_then_too_many_of_them():
@@ -310,8 +314,19 @@ async def test_a_wrong_token_and_then_too_many_of_them():
     assert failure(first).name == "token"
     assert "refused the token" in failure(first).said
     assert "revoked" in failure(first).advice
-    assert failure(second).name == "websocket"
+    assert first.verdict().endswith(f"127.0.0.1:{listener.port} refused the token")
+    assert failure(second).name == "token"
     assert "too many logins from this network address" in failure(second).said
+    assert "wait, and then" in failure(second).advice
+
+
+async def test_a_lieutenant_that_has_no_descriptor_left():
+    busy = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
+    async with answering(busy) as port:
+        check = failure(await examined(port))
+    assert check.name == "websocket"
+    assert "is busy, and takes no connections" in check.said
+    assert "try again later" in check.advice
 
 
 async def test_a_lieutenant_that_drains():
@@ -353,7 +368,7 @@ async def test_another_version_of_a_protocol(name: str, monkeypatch: pytest.Monk
                 patched.setattr(handshake, "SESSION_VERSION", 9)
                 return super()._sealed(**body)
 
-    monkeypatch.setattr("goliath.transport.listener.ServerHandshake", Another)
+    monkeypatch.setattr("goliath.transport.porter.ServerHandshake", Another)
     async with listening(Sessions(), PATIENT) as listener:
         found = await examined(listener.port)
     check = failure(found)
