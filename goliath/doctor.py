@@ -94,7 +94,7 @@ def _print(diagnosis: Diagnosis) -> None:
     print(diagnosis.subject)
     for check in diagnosis.checks:
         print(f"  {check.grade:<8} {check.name:<13}  {printable(check.said)}")
-        for line in textwrap.wrap(check.advice, 76):
+        for line in textwrap.wrap(check.advice, 76, break_on_hyphens=False):
             print(f"{'':<26}{line}")
     width = max((len(limit["name"]) for limit in diagnosis.limits), default=0)
     for limit in diagnosis.limits:

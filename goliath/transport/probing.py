@@ -116,6 +116,7 @@ def shake(sock: socket.socket, host: str, *, verify: bool) -> TlsFacts:
         ConnectionError: the other end speaks no TLS, or an older one, or its certificate is not
             trusted.
     """
+    needs = "TLS" if verify else "TLS 1.3"
     try:
         with client_tls(verify=verify).wrap_socket(sock, server_hostname=host) as secure:
             certificate = secure.getpeercert(binary_form=True)
@@ -125,7 +126,8 @@ def shake(sock: socket.socket, host: str, *, verify: bool) -> TlsFacts:
         raise ConnectionError(f"its certificate is not trusted: {reason}") from exc
     except TimeoutError as exc:
         raise ConnectionError("it takes the connection, and does not answer to TLS") from exc
+    except (ConnectionResetError, ssl.SSLEOFError) as exc:
+        raise ConnectionError(f"it hung up before any {needs} was spoken") from exc
     except OSError as exc:  # ssl.SSLError is one
-        needs = "TLS" if verify else "TLS 1.3"
         reason = getattr(exc, "reason", None) or exc.strerror or str(exc)
         raise ConnectionError(f"it does not speak {needs} ({reason})") from exc

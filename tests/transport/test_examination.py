@@ -165,6 +165,20 @@ async def test_a_program_that_takes_the_connection_and_does_not_answer_to_tls():
     assert "does not answer to TLS" in failure(found).said
 
 
+@pytest.mark.parametrize("reset", [True, False], ids=["by a reset", "in good order"])
+async def test_a_door_that_hangs_up_before_any_tls(reset: bool):
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not reset:  # with something unread the kernel resets it
+            await reader.read(4096)
+        writer.close()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+        found = await examined(server.sockets[0].getsockname()[1], scheme="wss")
+        await asyncio.sleep(0.01)
+    assert failure(found).said == "it hung up before any TLS 1.3 was spoken"
+    assert "too many are at its door" in failure(found).advice
+
+
 async def test_an_older_tls():
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(TLS.cert_file, TLS.key_file)
