@@ -16,6 +16,7 @@ from goliath.actors import desk
 from goliath.actors.acquaintance import ENVIRONMENTS_KEPT, FUNCTIONS_KEPT, Acquaintance
 from goliath.actors.actor import Actor
 from goliath.actors.cargo import unpacked
+from goliath.actors.cooling import StockCooling
 from goliath.actors.deposits import DEPOSIT_BYTES, Deposit, Deposits, gathered, nearness
 from goliath.actors.deputies import Deputies
 from goliath.actors.filesending import Way, send_files
@@ -213,6 +214,10 @@ class CommanderActor(Actor):
         self._broken: Exception | None = None
         self._on_idle: Callable[[], None] | None = None
 
+    def started(self) -> None:
+        """See `Actor.started`."""
+        self._stock = StockCooling()
+
     # -- what it is told ---------------------------------------------------------------
 
     def receive(self, message: Any) -> Any:  # noqa: C901, PLR0912, PLR0915
@@ -293,6 +298,7 @@ class CommanderActor(Actor):
 
     def stopping(self) -> None:
         """See `Actor.stopping`: nobody is left waiting for an outcome that cannot come."""
+        self._stock.end()
         if self.crash is not None:
             self._broken = obituary("the Commander", self.crash)
         error = self._broken or TaskCancelledError(

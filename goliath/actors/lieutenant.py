@@ -18,6 +18,7 @@ from typing import Any, assert_never
 from goliath.actors.actor import Actor
 from goliath.actors.cellar import Cellar
 from goliath.actors.children import WorkerChild, ZygoteChild
+from goliath.actors.cooling import StockCooling
 from goliath.actors.neighbours import Host, soon_in
 from goliath.actors.nursery import Nursery
 from goliath.actors.page import NOBODY, PageState
@@ -184,6 +185,7 @@ class LieutenantActor(Actor):
 
     def started(self) -> None:
         """See `Actor.started`."""
+        self._stock = StockCooling()
         self._zygote = ZygoteChild(
             self._start_zygote, lambda child: self.context.child_exited(child, Exit())
         )
@@ -254,6 +256,7 @@ class LieutenantActor(Actor):
 
     def stopping(self) -> None:
         """See `Actor.stopping`."""
+        self._stock.end()
         for session in self._sessions.values():
             session.ref.channel.close()
             self._unfurnish(session)
@@ -290,6 +293,8 @@ class LieutenantActor(Actor):
         if not self._shares:
             soon = soon_in(asyncio.get_running_loop())
             session.host = Host(session.holding, session.ref.channel, soon)
+            if session.holding is not None:
+                session.ref.channel.gather_in(session.holding.room_for)
         elif session.holding is not None:
             session.holding.share()
 

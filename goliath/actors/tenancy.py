@@ -13,7 +13,15 @@ from contextlib import suppress
 
 from goliath.actors.cooling import Cooling
 from goliath.actors.scrutiny import are_numbers
-from goliath.transport.arena import Arena, close_region, moved, open_region, settled
+from goliath.transport import malloc
+from goliath.transport.arena import (
+    WORTH_BYTES,
+    Arena,
+    close_region,
+    moved,
+    open_region,
+    settled,
+)
 from goliath.transport.exchange import Exchange
 from goliath.transport.messages import DefineFunction, Payload
 
@@ -60,6 +68,12 @@ class Holding:
         """The same of a function with its static keywords."""
         function.payload = moved(function.payload, self._region)
         return function
+
+    def room_for(self, size: int) -> memoryview:
+        """Memory for so many bytes that were announced: where the workers can look at them, if
+        that is worth it, and if there is room that need not be set aside for a mere claim."""
+        room = self._region.take(size, at_once=True) if size >= WORTH_BYTES else None
+        return malloc.room_for(size) if room is None else room
 
     def share(self) -> None:
         """Let what is pickled in this process be written here at once."""

@@ -28,6 +28,7 @@ from weakref import finalize
 
 from goliath.config import KIB, MIB
 from goliath.core.allotment import GRAIN, Allotment
+from goliath.transport import malloc
 from goliath.transport.messages import Bundle, Payload, Piece
 
 WORTH_BYTES = 64 * KIB
@@ -43,6 +44,9 @@ WARM_BYTES = 1024 * MIB
 
 WARM_S = 10.0
 """... and for how long, once nobody takes any."""
+
+COLD_BYTES = 4 * MIB
+"""What can be set aside while others wait: 2 ms."""
 
 _COPIED_AT_ONCE = 4 * MIB  # other threads get the GIL in between
 _SEALS = 0x07  # F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW
@@ -180,8 +184,13 @@ class Region:
             self._collect()
             return self._allotment.used
 
-    def take(self, size: int) -> memoryview | None:
-        """A block to be written; None if there is no room for it."""
+    def take(self, size: int, *, at_once: bool = False) -> memoryview | None:
+        """A block to be written; None if there is no room for it.
+
+        Args:
+            size: of it.
+            at_once: None, too, where the kernel would first have to set aside a lot of memory.
+        """
         if self.closed or os.getpid() != self._pid:
             return None
         with self._shield(), self._lock:
@@ -189,7 +198,7 @@ class Region:
                 return None  # a signal handler in the middle of another
             self._busy = True
             try:
-                at = self._taken(size)
+                at = self._taken(size, COLD_BYTES if at_once else size)
             finally:
                 self._busy = False
             return None if at is None else self._made(at, size)
@@ -200,11 +209,14 @@ class Region:
         _at_end(view.obj, _give, self, at)
         return view
 
-    def _taken(self, size: int) -> int | None:
+    def _taken(self, size: int, cold_max: int) -> int | None:
         self._collect()
         self._idle = False
         at = self._allotment.take(size)
-        if at is None or self._back(self._allotment.end_of(at)):
+        if at is None:
+            return None
+        end = self._allotment.end_of(at)
+        if (size <= cold_max or end <= self._backed) and self._back(end):
             return at
         self._allotment.give(at)
         return None
@@ -348,7 +360,7 @@ def room_for(size: int) -> memoryview:
         view = region.take(size)
         if view is not None:
             return view
-    return memoryview(bytearray(size))
+    return malloc.room_for(size)
 
 
 # -- the kernel -----------------------------------------------------------------------

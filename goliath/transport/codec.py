@@ -17,7 +17,7 @@ from __future__ import annotations
 import struct
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields
 from typing import Any, Protocol
 from zlib import crc32
@@ -180,34 +180,57 @@ def from_wire(
     """
     if "b" not in header:
         return from_header(header, payload)
-    whole = _gathered(header, payload, lender, copied)
+    main, *sizes = sizes_behind(header, len(payload))
+    parts, at = [payload[:main]], main
+    for size in sizes:
+        piece = payload[at : at + size]
+        parts.append(memoryview(bytes(piece)) if copied else piece)
+        at += size
+    return from_parts(header, parts, lender)
+
+
+def sizes_behind(header: Header, size: int) -> list[int]:
+    """How the bytes behind a header are cut: the payload, and the pieces that were sent with it.
+
+    Raises:
+        ProtocolError: the pieces do not fit.
+    """
+    entries = header.get("b", [])
+    if type(entries) is not list or not all(map(_is_entry, entries)):
+        raise ProtocolError(f"the pieces of a message are {entries!r:.200}")
+    pieces = [entry[0] for entry in entries if len(entry) == 1]
+    main = size - sum(pieces)
+    if main < 0:
+        raise ProtocolError(f"pieces of {sum(pieces)} bytes in a frame with {size}")
+    return [main, *pieces]
+
+
+def from_parts(
+    header: Header, parts: Sequence[memoryview], lender: Lender | None = None
+) -> Message:
+    """`from_wire`, where what follows the header is cut already, as `sizes_behind` says."""
+    if "b" not in header:
+        return from_header(header, parts[0])
+    whole = _gathered(header, parts, lender)
     message = from_header(header, whole)
     if type(whole) is Bundle and not message.bundles:
         raise ProtocolError(f"a {message.kind} message has pieces and may not")
     return message
 
 
-def _gathered(header: Header, payload: memoryview, lender: Lender | None, copied: bool) -> Payload:
-    entries = header["b"]
-    if type(entries) is not list or not all(map(_is_entry, entries)):
-        raise ProtocolError(f"the pieces of a message are {entries!r:.200}")
-    sent = sum(entry[0] for entry in entries if len(entry) == 1)
-    at = main = len(payload) - sent
-    if main < 0:
-        raise ProtocolError(f"pieces of {sent} bytes in a frame with {len(payload)}")
+def _gathered(header: Header, parts: Sequence[memoryview], lender: Lender | None) -> Payload:
+    sent = iter(parts[1:])
     pieces: list[Piece] = []
-    for entry in entries:
-        if len(entry) == 3:
-            if lender is None:
-                raise ProtocolError("a piece was lent over a link without an arena")
-            pieces.append(lender.borrow(*entry))
+    for entry in header["b"]:
+        if len(entry) == 1:
+            pieces.append(next(sent))
+        elif lender is None:
+            raise ProtocolError("a piece was lent over a link without an arena")
         else:
-            piece = payload[at : at + entry[0]]
-            pieces.append(bytes(piece) if copied else piece)
-            at += entry[0]
+            pieces.append(lender.borrow(*entry))
     if "w" in header and len(pieces) == 1:
         return pieces[0]
-    return Bundle(payload[:main], pieces)
+    return Bundle(parts[0], pieces)
 
 
 def _is_entry(entry: Any) -> bool:

@@ -23,7 +23,7 @@ from goliath.clock import Clock
 from goliath.errors import LocalError, ProtocolError
 from goliath.transport.channel import Receiver
 from goliath.transport.codec import Lender
-from goliath.transport.messages import Message
+from goliath.transport.messages import Message, Room
 from goliath.transport.protocol import SessionOver, SessionProtocol
 
 CLOSE_OK = 1000
@@ -111,6 +111,10 @@ class SessionChannel:
     def share(self, lender: Lender, *, lends: bool) -> None:
         """See `Channel.share`."""
         self._protocol.share(lender, lends=lends)
+
+    def gather_in(self, room: Room) -> None:
+        """See `Channel.gather_in`."""
+        self._protocol.gather_in(room)
 
     @property
     def congested(self) -> bool:

@@ -17,14 +17,15 @@ from goliath.errors import ProtocolError
 from goliath.transport.codec import (
     Header,
     Lender,
-    from_wire,
+    from_parts,
     oversize,
     read_header,
+    sizes_behind,
     to_wire,
     withdraw,
 )
 from goliath.transport.malloc import room_for
-from goliath.transport.messages import AssignBatch, Lane, Message, Piece
+from goliath.transport.messages import AssignBatch, Lane, Message, Piece, Room
 
 PART = "part"
 PASSING_MAX = 8  # small batches that may pass a chunk of a big one
@@ -171,19 +172,44 @@ def _cut(lane: Lane, strings: list[Piece], chunk_bytes: int) -> Iterator[Frame]:
 
 
 class Gatherer:
-    """Puts the parts of one lane together again.
+    """Puts the parts of one lane together again: the header, the payload, and each piece beside it
+    in memory of its own, so that each is copied once and can be let go of by itself.
 
     Memory grows with what has arrived, not with what was announced: a length is only a claim.
+
+    Args:
+        message_max_bytes: of a message that is announced.
+
+    Attributes:
+        lender: where pieces are found that were not sent.
+        room: gives the memory for so many bytes that have yet to arrive.
     """
 
-    __slots__ = ("_filled", "_gathered", "_header_bytes", "_limit", "lender")
+    __slots__ = (
+        "_filled",
+        "_header",
+        "_header_bytes",
+        "_limit",
+        "_open",
+        "_parts",
+        "_sizes",
+        "_total",
+        "lender",
+        "room",
+    )
 
     def __init__(self, message_max_bytes: int) -> None:
         self._limit = message_max_bytes
         self.lender: Lender | None = None
-        self._gathered: memoryview | None = None
-        self._filled = 0
-        self._header_bytes = 0
+        self.room: Room = room_for
+        self._reset()
+
+    def _reset(self) -> None:
+        self._header: Header | None = None
+        self._header_bytes = self._total = self._filled = 0
+        self._parts: list[memoryview] = []  # the payload and the pieces, as far as they have begun
+        self._sizes: deque[int] = deque()  # of those that have not
+        self._open = memoryview(b"")  # what is to be filled next of what has begun
 
     def add(self, header: Header, payload: memoryview) -> Message | None:
         """Take a part; the message, if this was the last.
@@ -191,8 +217,9 @@ class Gatherer:
         Raises:
             ProtocolError: the part does not continue the message, or the sizes make no sense.
         """
-        gathered = self._begin(header) if self._gathered is None else self._gathered
-        offset, total = self._filled, len(gathered)
+        if not self._total:
+            self._begin(header)
+        offset, total = self._filled, self._total
         if (header.get("h"), header.get("n"), header.get("at")) != (
             self._header_bytes,
             total,
@@ -202,10 +229,11 @@ class Gatherer:
         if not 0 < len(payload) <= total - offset:
             raise ProtocolError(f"a part of {len(payload)} bytes at {offset} of {total}")
         self._filled = offset + len(payload)
-        gathered[offset : self._filled] = payload
-        return self._finish(gathered) if self._filled == total else None
+        while len(payload):
+            payload = self._fill(payload)
+        return self._finish() if self._filled == total else None
 
-    def _begin(self, header: Header) -> memoryview:
+    def _begin(self, header: Header) -> None:
         header_bytes, total = header.get("h"), header.get("n")
         if type(header_bytes) is not int or type(total) is not int:
             raise ProtocolError("a part lacks the size of its message")
@@ -214,11 +242,28 @@ class Gatherer:
                 f"a message of {total} bytes, {header_bytes} of them header, was announced; "
                 f"the limit is {self._limit} (GOLIATH_MESSAGE_MAX_BYTES)"
             )
-        self._header_bytes, self._filled = header_bytes, 0
-        self._gathered = gathered = room_for(total)
-        return gathered
+        self._header_bytes, self._total = header_bytes, total
+        self._start(room_for(header_bytes))
 
-    def _finish(self, whole: memoryview) -> Message:
-        self._gathered = None
-        header = read_header(whole[: self._header_bytes])
-        return from_wire(header, whole[self._header_bytes :], self.lender)
+    def _start(self, room: memoryview) -> None:
+        self._parts.append(room)
+        self._open = room
+
+    def _fill(self, payload: memoryview) -> memoryview:
+        """Put down as much of it as belongs to what has begun; what is left."""
+        while not self._open:
+            self._start(self.room(self._sizes.popleft()))
+        count = min(len(self._open), len(payload))
+        self._open[:count] = payload[:count]
+        self._open = self._open[count:]
+        if self._header is None and not self._open:
+            self._header = read_header(self._parts.pop())
+            self._sizes.extend(sizes_behind(self._header, self._total - self._header_bytes))
+        return payload[count:]
+
+    def _finish(self) -> Message:
+        header, parts, sizes = self._header, self._parts, self._sizes
+        self._reset()
+        assert header is not None, "its bytes are among those that have arrived"
+        assert not any(sizes), f"{header} has been read without {sizes}"
+        return from_parts(header, [*parts, *(memoryview(b"") for _ in sizes)], self.lender)

@@ -7,9 +7,10 @@ warm). Messages of a megabyte travel five times as fast with these three setting
 
 from __future__ import annotations
 
-import mmap
 import os
 import sys
+
+from goliath.transport.stock import stock
 
 _SETTINGS = (
     (-3, 32 << 20),  # M_MMAP_THRESHOLD: the most that glibc accepts
@@ -26,9 +27,11 @@ def room_for(size: int) -> memoryview:
     """Memory for what was announced and has yet to arrive.
 
     An announcement is only a claim. Big memory is mapped, which costs nothing until it is filled
-    and, unlike a buffer that grows, need not be copied on the way.
+    and, unlike a buffer that grows, need not be copied on the way; or it was used before.
     """
-    return memoryview(bytearray(size) if size < _MAPPED_BYTES else mmap.mmap(-1, size))
+    if size < _MAPPED_BYTES:
+        return memoryview(bytearray(size))
+    return stock.room_for(size)
 
 
 def keep_freed_memory() -> None:

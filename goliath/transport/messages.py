@@ -11,7 +11,7 @@ a batch must make sense even if the batch has not arrived yet.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import field
 from enum import IntEnum
 from typing import ClassVar
@@ -44,6 +44,9 @@ class Bundle:
 
 
 Payload = Piece | Bundle
+
+Room = Callable[[int], memoryview]
+"""Gives memory for so many bytes, to be written."""
 
 
 def parts_of(payload: Payload) -> tuple[Piece, tuple[Piece, ...]]:

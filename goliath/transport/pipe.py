@@ -20,7 +20,7 @@ from goliath.errors import LocalError, ProtocolError
 from goliath.transport.channel import Receiver
 from goliath.transport.codec import PREFIX, Lender, from_wire, pack_header, to_wire, unpack_frame
 from goliath.transport.malloc import room_for
-from goliath.transport.messages import Message
+from goliath.transport.messages import Message, Room
 
 LENGTH = struct.Struct("<Q")
 FRAME_MAX_BYTES = 512 * MIB
@@ -114,6 +114,9 @@ class PipeChannel(asyncio.BufferedProtocol):
         self._borrows = lender
         if lends:
             self._lends = lender
+
+    def gather_in(self, room: Room) -> None:
+        """See `Channel.gather_in`. Nothing comes in parts."""
 
     @property
     def congested(self) -> bool:

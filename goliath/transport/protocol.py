@@ -41,7 +41,7 @@ from goliath.transport.codec import (
 )
 from goliath.transport.compression import Compressor, expanded
 from goliath.transport.lanes import HEADER_ROOM_BYTES, PART, Frame, Gatherer, Outbox
-from goliath.transport.messages import Message, Piece
+from goliath.transport.messages import Message, Piece, Room
 
 VERSION = 1
 """Of this protocol; `handshake` refuses another one."""
@@ -209,6 +209,11 @@ class SessionProtocol:
             gatherer.lender = lender
         if lends:
             self._outbox.lender = lender
+
+    def gather_in(self, room: Room) -> None:
+        """See `Channel.gather_in`."""
+        for gatherer in self._gatherers:
+            gatherer.room = room
 
     def leave(self, *, hurry: bool = False) -> None:
         """Say goodbye after what was sent; with ``hurry`` unsent bulk is dropped first."""

@@ -16,6 +16,7 @@ import pytest
 import goliath
 from benchmarks import procs
 from goliath import Commander, WorkerCrashedError, remote
+from goliath.actors import neighbours
 from goliath.actors.tenancy import Holding
 from goliath.transport import arena
 from tests.lieutenants import Lieutenant
@@ -444,3 +445,23 @@ def endless() -> None:
 
     while True:
         room_for(100_000)
+
+
+def test_what_comes_from_another_machine_is_read_where_it_was_put(
+    monkeypatch: pytest.MonkeyPatch, lieutenant: Callable[..., Lieutenant]
+):
+    monkeypatch.setattr(neighbours, "boot_id", lambda: "")  # it is on none that could be this one
+
+    def look(array: Any) -> tuple[int, bool, Any]:
+        return int(array.sum()), array.flags.aligned and not array.flags.writeable, array
+
+    node, kept = lieutenant(1), []
+    arrays = [numbers(seed, 20 * MIB).view("u4") for seed in range(4)]
+    with Commander([node.address]) as far:
+        for array in arrays:  # into memory that is cold, and into what the ones before have left
+            total, as_it_should_be, back = far.submit(look, array).result()
+            assert (total, as_it_should_be) == (int(array.sum()), True)
+            assert back.flags.aligned
+            assert not back.flags.writeable
+            kept.append(back)
+    assert all(map(np.array_equal, kept, arrays))

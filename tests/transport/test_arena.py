@@ -101,6 +101,16 @@ def test_where_the_kernel_has_no_memory_there_is_no_block(monkeypatch: pytest.Mo
     assert region.take(KIB) is not None
 
 
+def test_much_memory_is_not_set_aside_at_once_but_used_if_it_is_there():
+    region = a_region(64 * MIB)
+    assert region.take(16 * MIB, at_once=True) is None
+    assert region.used_bytes == 0
+    assert region.take(arenas.COLD_BYTES, at_once=True) is not None
+    block = region.take(16 * MIB)
+    del block
+    assert region.take(16 * MIB, at_once=True) is not None
+
+
 def test_without_a_memfd_there_is_no_arena(monkeypatch: pytest.MonkeyPatch):
     def refused(*_: object) -> int:
         raise OSError(38, "Function not implemented")

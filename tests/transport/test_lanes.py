@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from goliath.config import KIB, MIB
-from goliath.errors import SerializationError
+from goliath.errors import ProtocolError, SerializationError
 from goliath.transport.arena import Arena
 from goliath.transport.exchange import Exchange
 from goliath.transport.lanes import PART, PASSING_MAX, Gatherer, Outbox
@@ -193,3 +193,55 @@ def test_what_is_too_big_to_be_sent_has_lent_nothing():
     assert exchange.lent_bytes == 256 * KIB
     region.close()
     arena.close()
+
+
+SIZES = st.sampled_from([0, 1, 100, KIB - 1, KIB, KIB + 1, 3 * KIB])
+
+
+@given(SIZES, st.lists(SIZES, max_size=5))
+def test_payload_and_pieces_are_gathered_each_in_memory_of_its_own(main: int, sizes: list[int]):
+    pieces = [bytes([number % 251]) * size for number, size in enumerate(sizes)]
+    sent = RangeDone(1, 1, 0, 2, 5, payload=Bundle(b"m" * main, pieces) if pieces else b"m" * main)
+    rooms: list[memoryview] = []
+
+    def room(size: int) -> memoryview:
+        rooms.append(memoryview(bytearray(size)))
+        return rooms[-1]
+
+    gatherers = [Gatherer(MIB), Gatherer(MIB)]
+    for gatherer in gatherers:
+        gatherer.room = room
+    box = outbox()
+    box.put(sent)
+    text, piece, _ = box.take() or (b"", b"", 0)
+    if orjson.loads(text + b"}")["t"] != PART:
+        return  # it was not cut
+    header = orjson.loads(text + b"}")
+    message = gatherers[header["l"]].add(header, memoryview(piece))
+    message = message or one(box, gatherers)
+    assert isinstance(message, RangeDone)
+    payload = message.payload
+    got, beside = (payload.main, payload.pieces) if isinstance(payload, Bundle) else (payload, ())
+    assert [bytes(got), *map(bytes, beside)] == [b"m" * main, *pieces]
+    assert [len(room) for room in rooms if room] == [size for size in (main, *sizes) if size]
+    for each in (got, *beside):
+        assert not each or any(each.obj is room.obj for room in rooms)
+
+
+def test_one_message_after_the_other_is_gathered():
+    box = put(big(1), big(2))
+    gatherers = [Gatherer(MIB), Gatherer(MIB)]
+    assert numbers([one(box, gatherers), one(box, gatherers)]) == [1, 2]
+
+
+def test_pieces_that_do_not_fit_are_refused_before_room_is_made_for_them():
+    gatherer = Gatherer(MIB)
+
+    def none(size: int) -> memoryview:
+        raise AssertionError(f"room for {size} bytes")
+
+    gatherer.room = none
+    text = orjson.dumps({"t": "range-done", "b": [[1 << 50]]})
+    part = {"l": 1, "h": len(text), "n": len(text) + 10, "at": 0}
+    with pytest.raises(ProtocolError, match="pieces of 1125899906842624 bytes"):
+        gatherer.add(part, memoryview(text))
