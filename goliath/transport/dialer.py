@@ -171,6 +171,7 @@ class Dialer:
             token = self._road.token()
             welcome, answer = await self._login(link, token, binding)
             link.compress = welcome.zstd
+            link.needs_checksum = link.needs_checksum and welcome.sums
             channel = self._adopt(welcome, binding, answer.rtt_s)
             await channel.carry(link, peer_seen=welcome.seen, proved_at=answer.proved_at)
             if channel.offence:
@@ -196,6 +197,7 @@ class Dialer:
             ticket=self._ticket if channel is not None else None,
             seen=channel.seen if channel is not None else 0,
             zstd=may_compress(self._config) and not link.within_machine,
+            span=link.span,
         )
         spoke = channel.spoke if channel is not None else lambda: None
         answer = await prove(link, handshake, self._road, binding, self._config, self._clock, spoke)

@@ -6,7 +6,7 @@
     kid, Kc, Ks = HKDF-SHA256(token; "goliath kid" | "goliath client mac" | "goliath server mac")
 
     C→S  hello      JSON {t, v, kid, nc, proto, bind, client_id, py, cloudpickle, for, last_session,
-                          zstd}
+                          zstd, span}
     S→C  challenge  JSON {t, v, ns, proto}
     C→S  proof      HMAC(Kc, lp("client") lp(th) lp(body)) + body
     S→C  welcome    HMAC(Ks, lp("server") lp(th) lp(body)) + body
@@ -23,7 +23,8 @@ wish for a session with a Lieutenant. Who has dialed whom is of no account here.
 
 The binding (`keys`) ties the proof to the connection, so that it cannot be relayed. The client
 names in ``bind`` which one it used, and the server takes that if it is true of itself. ``zstd``:
-payload may be compressed, if the welcome says so, too.
+payload may be compressed, if the welcome says so, too. ``span`` has both ends of a connection
+within the machine: if the server has the same from the other side, frames need no checksums.
 """
 
 from __future__ import annotations
@@ -113,6 +114,7 @@ class Welcome:
     cloudpickle: str
     limits: Mapping[str, Any]
     zstd: bool = False
+    sums: bool = True
 
 
 class ClientHandshake:
@@ -128,6 +130,7 @@ class ClientHandshake:
         ticket: the session to take up again, if there is one.
         seen: the last frame seen in it.
         zstd: whether payload may be compressed on this connection.
+        span: its ends, if it is within the machine.
     """
 
     def __init__(
@@ -142,12 +145,14 @@ class ClientHandshake:
         ticket: Ticket | None = None,
         seen: int = 0,
         zstd: bool = False,
+        span: str = "",
     ) -> None:
         self._keys = Keys.of(token)
         self._binding = binding
         self._versions = versions
         self._seen = seen
         self._zstd = zstd
+        self._span = span
         self._th = b""
         self._hello = orjson.dumps(
             {
@@ -163,6 +168,7 @@ class ClientHandshake:
                 "for": wish,
                 "last_session": ticket and [ticket.session_id, ticket.incarnation],
                 "zstd": zstd,
+                "span": span,
             }
         )
 
@@ -197,7 +203,7 @@ class ClientHandshake:
         self._versions.check_python(body["py"])
         if body["refused"]:
             raise ConnectionError(f"the Lieutenant takes no new session: {body['refused']}")
-        return _read_welcome(welcome[MAC_BYTES:], zstd=self._zstd)
+        return _read_welcome(welcome[MAC_BYTES:], zstd=self._zstd, within=bool(self._span))
 
     def heed(self, welcome: bytes) -> None:
         """Check the server's proof, and whether it grants a wish that is not for a session.
@@ -219,7 +225,7 @@ class ClientHandshake:
         return _fields(welcome[MAC_BYTES:], {"refused": str, "py": str, "proto": int})
 
 
-def _read_welcome(body: bytes, *, zstd: bool) -> Welcome:
+def _read_welcome(body: bytes, *, zstd: bool, within: bool) -> Welcome:
     fields = _fields(
         body,
         {
@@ -243,6 +249,7 @@ def _read_welcome(body: bytes, *, zstd: bool) -> Welcome:
         cloudpickle=fields["cloudpickle"],
         limits=fields["limits"],
         zstd=zstd and fields.get("zstd") is True,
+        sums=not within or fields.get("sums") is not False,
     )
 
 
@@ -262,6 +269,7 @@ class Caller:
     seen: int
     wish: tuple[str, ...] = (SESSION,)
     zstd: bool = False
+    span: str = ""
 
 
 class ServerHandshake:
@@ -349,6 +357,7 @@ class ServerHandshake:
             seen=seen,
             wish=_wish(said.get("for", [SESSION])),
             zstd=said.get("zstd") is True,
+            span=str(said.get("span", "")),
         )
 
     def compatible(self, caller: Caller) -> bool:
@@ -365,6 +374,7 @@ class ServerHandshake:
         seen: int,
         limits: Mapping[str, Any],
         zstd: bool = False,
+        sums: bool = True,
     ) -> bytes:
         """The last message: this side's proof, and the session that is granted."""
         return self._sealed(
@@ -376,6 +386,7 @@ class ServerHandshake:
             seen=seen,
             limits=dict(limits),
             zstd=zstd,
+            sums=sums,
         )
 
     def grant(self) -> bytes:

@@ -87,6 +87,8 @@ class GrantedSessions:
             await link.send_bytes(handshake.refuse(refusal))
             return None
         compress = link.compress = caller.zstd and may_compress(self._config)
+        if link.is_memory(caller.span):
+            link.needs_checksum = False
         resumed, session_id = held is not None, session_id or secrets.token_hex(16)
         welcome = handshake.welcome(
             server_id=self._server_id,
@@ -100,6 +102,7 @@ class GrantedSessions:
                 MESSAGE_MAX: self._config.message_max_bytes,
             },
             zstd=compress,
+            sums=link.needs_checksum,
         )
         await link.send_bytes(welcome)
         # After the welcome has left: a session that nobody knows of must not exist.

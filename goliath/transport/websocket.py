@@ -62,9 +62,18 @@ class WebSocketLink:
         ends = [transport.get_extra_info(name) for name in ("sockname", "peername")]
         # The same address at both ends is this very machine's.
         self.within_machine = all(ends) and ends[0][0] == ends[1][0]
+        here, there = [f"{end[0]}:{end[1]}" if end else "" for end in ends]
+        self.span = f"{here} {there}" if self.within_machine else ""
+        self._span_seen_from_there = f"{there} {here}"
 
     def __repr__(self) -> str:
         return f"<WebSocketLink {'closed' if self._transport.is_closing() else 'open'}>"
+
+    def is_memory(self, span: str) -> bool:
+        """Whether the peer, who says that this is his `span`, has the other end of this very
+        connection: then what is sent is copied by the kernel, and by nobody else. A tunnel or proxy
+        of this machine has ports of its own."""
+        return bool(self.span) and span == self._span_seen_from_there
 
     @property
     def close_code(self) -> int | None:

@@ -95,6 +95,39 @@ def test_payload_is_compressed_only_if_both_ends_say_so():
             assert near.finish(said).zstd is (offered and granted)
 
 
+def test_checksums_are_left_out_only_if_neither_end_sees_a_need():
+    for needed_there in (True, False):
+        for span in ("", "127.0.0.1:5 127.0.0.1:6"):
+            near, far = client(span=span), server()
+            caller = far.verify(near.prove(far.challenge(near.hello())))
+            said = far.welcome(
+                server_id="there",
+                incarnation=7,
+                session_id="s1",
+                resumed=False,
+                seen=3,
+                limits={},
+                sums=needed_there,
+            )
+            assert caller.span == span
+            assert near.finish(said).sums is (not span or needed_there)
+
+
+def test_whoever_says_nothing_of_checksums_needs_them():
+    near, far = client(span="127.0.0.1:5 127.0.0.1:6"), server()
+    said = orjson.loads(near.hello())
+    del said["span"]
+    hello = orjson.dumps(said)
+    th = transcript(hello, far.challenge(hello), TLS)
+    assert far.verify(seal(Keys.of(TOKEN).client, b"client", th, {"seen": 0})).span == ""
+    challenge = server().challenge(near.hello())
+    near.prove(challenge)
+    th = transcript(near.hello(), challenge, TLS)
+    body = orjson.loads(welcome_of(far)[hashlib.sha256().digest_size :])
+    del body["sums"]
+    assert near.finish(seal(Keys.of(TOKEN).server, b"server", th, body)).sums is True
+
+
 Change = Callable[[bytes], bytes]
 
 

@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 
@@ -13,7 +14,8 @@ from goliath.config import KIB, MIB, TransportConfig
 from goliath.errors import GoliathError
 from goliath.transport.address import Address
 from goliath.transport.keys import plain_binding
-from tests.transport.ends import Sessions, bulk, control, dialing, listening, make_dialer
+from goliath.transport.websocket import WebSocketLink
+from tests.transport.ends import End, Sessions, bulk, control, dialing, listening, make_dialer
 from tests.transport.proxy import proxying
 
 FAST = TransportConfig(
@@ -299,3 +301,42 @@ async def test_a_listener_that_closes_says_goodbye_and_the_dialer_finds_the_next
             assert here.closed == there.closed == [None]
             trouble = await near.trouble()
             assert "is it running there?" in str(trouble)
+
+
+def checksums(*ends: End) -> list[bool]:
+    return [end.channel._protocol._checksum for end in ends]  # type: ignore[union-attr]
+
+
+async def test_frames_have_checksums_unless_the_kernel_copies_them_from_one_end_to_the_other():
+    near, far = Sessions(), Sessions()
+    async with listening(far, FAST) as listener:
+        async with dialing(make_dialer(listener.port, near, FAST)):
+            here, there = await near.end(), await far.end()
+            assert checksums(here, there) == [False, False]
+            here.send(bulk(1, bytes(MIB)))
+            assert (await there.received(1))[0].payload == bytes(MIB)
+        elsewhere = Address("127.0.0.2", listener.port)  # a plain login is bound to the port
+        async with (
+            proxying(listener.port, "127.0.0.2", listener.port),
+            dialing(make_dialer(listener.port, near, FAST, address=elsewhere)),
+        ):
+            here, there = await near.end(1), await far.end(1)
+            assert checksums(here, there) == [True, True]
+            there.send(bulk(2, bytes(MIB)))
+            assert (await here.received(1))[0].payload == bytes(MIB)
+
+
+def span_of(here: tuple[str, int], there: tuple[str, int]) -> WebSocketLink:
+    transport = asyncio.Transport({"sockname": here, "peername": there})
+    return WebSocketLink(cast(Any, None), transport, secure=False)
+
+
+def test_only_the_other_end_of_a_connection_within_the_machine_is_known_by_its_span():
+    port = "127.0.0.1", 7070
+    near, tunnel = span_of(("127.0.0.1", 5), port), span_of(port, ("127.0.0.1", 6))
+    assert span_of(port, ("127.0.0.1", 5)).is_memory(near.span)
+    assert not tunnel.is_memory(near.span)  # it has another connection than the client
+    assert not near.is_memory(near.span)
+    apart = span_of(port, ("127.0.0.2", 5))
+    assert not apart.is_memory(span_of(("127.0.0.2", 5), port).span)
+    assert not apart.is_memory("")
