@@ -92,13 +92,13 @@ def test_it_goes_on_over_another_connection_and_nothing_runs_twice(
     def receive() -> tuple[Header, bytes]:
         nonlocal heard
         heard += 1
-        if heard in (1, 3):
+        if heard in (1, 2):
             session.resume()
         return real_receive()
 
     session.receive = receive  # type: ignore[method-assign]
     assert session.run(stamp, calls) == [str(n) for n in range(50)]
-    assert heard >= 3
+    assert heard >= 2
     assert [stamped(str(tmp_path), str(n)) for n in range(50)] == [1] * 50
     session.leave()
 
