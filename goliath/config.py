@@ -111,6 +111,6 @@ class SchedulingConfig(_Knobs):
     linger_watched_s: float = 0.010  # ... where somebody takes them as they come
     batch_calls_max: int = 32_768
     batch_bytes_max: int = MIB
-    window_bytes: int = 64 * MIB  # payload that may be on its way to one node
+    window_bytes: int = 64 * MIB  # payload of one node's batches; beyond, only idle slots get some
     placement_warning_s: float = 1.0  # no connected node can ever run it: said after this ...
     placement_timeout_s: float = 5.0  # ... and an error after this

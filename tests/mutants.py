@@ -476,6 +476,13 @@ MUTANTS = [
         witness=test_scheduler.test_a_small_call_is_placed_beside_a_job_whose_bytes_fill_the_window,
     ),
     Mutant(
+        "leaves slots idle because of bytes",
+        "goliath.core.placement:NodeView.has_its_fill",
+        "return self.share(options) >= 1 or options.concurrency > 1",
+        "return True",
+        witness=test_placement.test_no_slot_is_left_idle_because_of_bytes,
+    ),
+    Mutant(
         "forgets the bytes of a batch that is done",
         "goliath.core.placement:NodeView.drop",
         "self.held_bytes -= batch.nbytes",

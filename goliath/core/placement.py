@@ -104,6 +104,13 @@ class NodeView:
         taken = self.before(options) * options.concurrency / self.capacity(options)
         return max(taken, self.load / max(self.slots, 1))
 
+    def has_its_fill(self, options: JobOptions, bytes_max: int) -> bool:
+        """Whether it has so many bytes that a batch is kept back which would have to wait there.
+        Coroutines are, in any case: they share a slot by the hundred, and none leaves it idle."""
+        if self.held_bytes < bytes_max:
+            return False
+        return self.share(options) >= 1 or options.concurrency > 1
+
     def take(self, batch: Batch) -> None:
         """Enter a batch in the books."""
         assert batch.id not in self.held, f"{batch!r} is on {self.id} already"
@@ -199,14 +206,16 @@ def choose_node(
     """The node with the most room for a batch of this job, by share of its size; None if full.
 
     Of those that could run it at once, the one that keeps most of what it takes goes first. None is
-    waited for: a transfer costs less than a node that has nothing to do.
+    waited for: a transfer costs less than a node that has nothing to do. And no slot is left idle
+    because of bytes: what runs has its arguments there anyhow, and calls with 100 MiB each would
+    otherwise run one after the other on a node of any size.
 
     Args:
         nodes: all there are.
         options: of the job.
         policy: says how many batches may be on a node.
         batch_s: what a batch of the job takes, as far as is known.
-        bytes_max: how much payload may be on a node.
+        bytes_max: how much payload may be on a node before it is given batches that have to wait.
         near: which nodes keep how many bytes of what its calls take.
         nbytes: payload of the batch. A small one does not wait for the big ones before it.
     """
@@ -220,12 +229,13 @@ def choose_node(
         preferred = [node for node in nodes if node.id == options.node and node.capacity(options)]
         nodes = preferred or nodes
     for node in nodes:
-        if node.draining or node.held_bytes >= bytes_max:
+        if node.draining:
             continue
         if node.loners and not options.depth:  # but what one of them waits for is not kept away
             continue
         capacity = node.capacity(options)
-        if not capacity or node.room(options, policy, batch_s) <= 0:
+        full = not capacity or node.room(options, policy, batch_s) <= 0
+        if full or node.has_its_fill(options, bytes_max):
             continue
         share = node.share(options)
         load = node.spread / capacity if options.spread else share

@@ -48,9 +48,20 @@ def test_too_many_bytes_on_their_way_take_nothing():
     assert chosen(view("a", held=2), bytes_max=20) == ""
 
 
+def test_no_slot_is_left_idle_because_of_bytes():
+    assert chosen(view("a", 3, held=2), bytes_max=20) == "a"
+    assert chosen(view("a", 3, held=3), bytes_max=20) == ""
+
+
+def test_coroutines_that_share_a_slot_are_kept_back_for_their_bytes():
+    many = JobOptions(concurrency=100)
+    assert chosen(view("a", 3, held=2), options=many, bytes_max=21) == "a"
+    assert chosen(view("a", 3, held=2), options=many, bytes_max=20) == ""
+
+
 def test_a_small_batch_does_not_wait_for_big_ones_before_there_are_twice_as_many():
     def beside(held: int, nbytes: int) -> str:
-        node = view("a")
+        node = view("a", 1)
         node.take(Batch(BatchId(1), JobId(1), 1, 0, 1, held))
         return chosen(node, bytes_max=64_000, nbytes=nbytes)
 

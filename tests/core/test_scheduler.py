@@ -444,8 +444,19 @@ def test_a_batch_goes_where_a_slot_is_free_before_where_its_arguments_are():
     assert away == [assigned(2, 0, 1, node=B, parcel=2)]
 
 
+def test_calls_with_more_than_a_window_of_arguments_run_on_all_slots_and_none_waits_there():
+    scheduler = scheduler_with(JobOptions(), nodes={A: 3})
+    big = 2 * scheduler.window_bytes
+    kinds = []
+    for number in range(4):
+        commands = plain(scheduler.handle(ParcelSubmitted(JOB, number, 1, big), 0.0))
+        kinds.append([type(command) for command in commands])
+    assert kinds == [[Assign], [Assign], [Assign], []]
+    scheduler.check()
+
+
 def test_a_small_call_is_placed_beside_a_job_whose_bytes_fill_the_window():
-    scheduler = scheduler_with(JobOptions(), nodes={A: 4})
+    scheduler = scheduler_with(JobOptions(), nodes={A: 1})
     big = scheduler.handle(ParcelSubmitted(JOB, 1, 1, scheduler.window_bytes), 0.0)
     assert [type(command) for command in plain(big)] == [Assign]
     assert plain(scheduler.handle(ParcelSubmitted(JOB, 2, 1, scheduler.window_bytes), 0.0)) == []

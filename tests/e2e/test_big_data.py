@@ -465,3 +465,23 @@ def test_what_comes_from_another_machine_is_read_where_it_was_put(
             assert not back.flags.writeable
             kept.append(back)
     assert all(map(np.array_equal, kept, arrays))
+
+
+def test_calls_that_take_more_than_a_window_of_bytes_run_beside_each_other(tmp_path: Path):
+    def meet(_: Any, own: str, other: str) -> bool:
+        import time
+        from pathlib import Path
+
+        Path(own).touch()
+        until = time.monotonic() + 30
+        while not Path(other).exists():
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.005)
+        return True
+
+    a, b = str(tmp_path / "a"), str(tmp_path / "b")
+    with Commander(workers=2) as commander:
+        big = commander.put(np.zeros(80 * MIB, dtype="u1"))
+        refs = [commander.submit(meet, big, a, b), commander.submit(meet, big, b, a)]
+        assert [ref.result() for ref in refs] == [True, True]
