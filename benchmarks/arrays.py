@@ -1,4 +1,5 @@
 """Big arrays: as arguments, as results, and one for many calls; against a pool of two, and memcpy.
+Then over a websocket, as between two machines.
 
 Whatever takes an array looks at a number on each of its pages, and what it returns is checked.
 """
@@ -16,10 +17,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks import procs
-from benchmarks.figure import Figure, at_least, at_most
+from benchmarks.figure import Figure, Target, at_least, at_most
 from benchmarks.harness import WrongResultError, commander_and_node, take_turns, timed, warm
+from benchmarks.node import ROOT, lieutenant
 from benchmarks.peers import WORKERS, pool
 from goliath import Commander
+from goliath.actors import neighbours
 
 NAME = "arrays"
 POOL, MEMCPY, PAYLOAD = "x Pool(2)", "x memcpy", "x payload"
@@ -27,7 +30,11 @@ MIB = 2**20
 ARRAY = 16 * MIB
 BIG = 256 * MIB
 PAGE = 512  # numbers of eight bytes
+WARM_ROUNDS = 5
 SAMPLE_S = 0.02
+KEPT = 64  # results; of fewer, what two workers have in hand would be a good part
+CERTIFICATE = ROOT / "tests" / "fixtures"
+TLS = ("--tls-cert", f"{CERTIFICATE}/certificate.pem", "--tls-key", f"{CERTIFICATE}/key.pem")
 
 _inherited: np.ndarray[Any, Any] | None = None  # what a forked pool reads
 
@@ -40,14 +47,19 @@ def measure(quick: bool) -> Iterator[Figure]:
             warm(commander, WORKERS)
             yield _in(commander, peer, "embedded", calls, runs)
             yield _out(commander, peer, "embedded", calls, runs)
-            yield _single(commander, "embedded", 5 * runs)
+            yield _single(commander, "embedded", 10 * runs)
         with commander_and_node() as (commander, _):
             yield _in(commander, peer, "real node", calls, runs)
             yield _out(commander, peer, "real node", calls, runs)
-            yield _single(commander, "real node", 5 * runs)
+            yield _single(commander, "real node", 10 * runs)
     with commander_and_node() as (commander, node):  # another one: nothing of it is warm
-        yield from _memory(commander, node.pids, calls)
+        yield from _memory(commander, node.pids, KEPT)
     yield _broadcast(calls, runs)
+    with _elsewhere():
+        for name, flags, least in (("a websocket", (), 0.15), ("TLS", TLS, 0.07)):
+            with lieutenant(WORKERS, flags=flags) as node, Commander([node.address]) as commander:
+                warm(commander, WORKERS)
+                yield from _carried(commander, node.pid, name, 2 * runs + 1, at_least(least))
 
 
 def head(array: Any) -> float:
@@ -69,6 +81,13 @@ def head_of_inherited(_: int) -> float:
 def total(array: Any) -> float:
     """All of an argument, added up."""
     return float(array.sum())
+
+
+def same(size: int, _made: dict[int, Any] = {}) -> Any:  # noqa: B006 - the worker's own
+    """An array of so many bytes, made once."""
+    if size not in _made:
+        _made[size] = np.ones(size // 8)
+    return _made[size]
 
 
 def _in(commander: Commander, peer: Pool, where: str, calls: int, runs: int) -> Figure:
@@ -136,9 +155,57 @@ def _single(commander: Commander, where: str, runs: int) -> Figure:
         np.copyto(target, array)
         return time.perf_counter() - start
 
-    ours()
+    for _ in range(WARM_ROUNDS):  # for it may lie in one of several places
+        ours()
     pairs = take_turns(ours, theirs, runs)
-    return pairs.speedup().figure(NAME, f"one 16 MiB argument, {where}", MEMCPY, at_least(0.6))
+    note = f"{1e3 * median(pairs.ours):.2f} ms against {1e3 * median(pairs.theirs):.2f}"
+    return pairs.speedup().figure(
+        NAME, f"one 16 MiB argument, {where}", MEMCPY, at_least(0.6), note
+    )
+
+
+@contextmanager
+def _elsewhere() -> Iterator[None]:
+    """This process is on no machine that a node could find itself on."""
+    here, neighbours.boot_id = neighbours.boot_id, lambda: ""
+    try:
+        yield
+    finally:
+        neighbours.boot_id = here
+
+
+def _carried(
+    commander: Commander, node: int, over: str, runs: int, target: Target
+) -> Iterator[Figure]:
+    """256 MiB there, and back, against a copy of them; what is warm, but for the first round."""
+    array, copy = np.ones(BIG // 8), np.empty(BIG // 8)
+    size = float(BIG // 8)
+
+    def there() -> float:
+        return float(commander.submit(total, array).result())
+
+    def back() -> float:
+        return float(commander.submit(same, BIG).result()[::PAGE].sum()) * PAGE
+
+    def theirs() -> float:
+        return timed(lambda: [np.copyto(copy, array)], [None], "copy")
+
+    def cpu() -> list[float]:
+        return [procs.cpu_s(os.getpid()), procs.cpu_s(node)]
+
+    for way, once in (("in", there), ("out", back)):
+
+        def ours(once: Callable[[], float] = once) -> float:
+            return timed(lambda: [once()], [size], f"{way} over {over}")  # noqa: B023 - at once
+
+        cold, before = ours(), cpu()
+        pairs = take_turns(ours, theirs, runs)
+        took = [(after - b) / (runs * BIG) * 1e9 for after, b in zip(cpu(), before, strict=True)]
+        note = (
+            f"{BIG / median(pairs.ours) / 1e9:.2f} GB/s, cold {BIG / cold / 1e9:.2f}; CPU a byte: "
+            f"Commander {took[0]:.2f} ns with the copies, node {took[1]:.2f}"
+        )
+        yield pairs.speedup().figure(NAME, f"256 MiB {way} over {over}", MEMCPY, target, note)
 
 
 def _broadcast(calls: int, runs: int) -> Figure:

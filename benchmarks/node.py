@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,11 +62,13 @@ def isolated() -> Iterator[None]:
 
 
 @contextmanager
-def lieutenant(workers: int = 2, variables: Mapping[str, str] | None = None) -> Iterator[Node]:
+def lieutenant(
+    workers: int = 2, variables: Mapping[str, str] | None = None, flags: Sequence[str] = ()
+) -> Iterator[Node]:
     """``python -m goliath.lieutenant 127.0.0.1 0 WORKERS``, on a port it chose itself."""
     with tempfile.TemporaryFile(prefix="goliath-bench-") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "goliath.lieutenant", "127.0.0.1", "0", str(workers)],
+            [sys.executable, "-m", "goliath.lieutenant", "127.0.0.1", "0", str(workers), *flags],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,
