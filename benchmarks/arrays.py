@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from multiprocessing import get_context
 from multiprocessing.pool import Pool
 from statistics import median
@@ -60,6 +61,7 @@ def measure(quick: bool) -> Iterator[Figure]:
             with lieutenant(WORKERS, flags=flags) as node, Commander([node.address]) as commander:
                 warm(commander, WORKERS)
                 yield from _carried(commander, node.pid, name, 2 * runs + 1, at_least(least))
+    yield from _equal(calls, runs)
 
 
 def head(array: Any) -> float:
@@ -180,8 +182,11 @@ def _carried(
     """256 MiB there, and back, against a copy of them; what is warm, but for the first round."""
     array, copy = np.ones(BIG // 8), np.empty(BIG // 8)
     size = float(BIG // 8)
+    numbers = count()
 
     def there() -> float:
+        array[0] = next(numbers)  # or else it would be sent once only
+        array[1] = 2 - array[0]
         return float(commander.submit(total, array).result())
 
     def back() -> float:
@@ -240,6 +245,47 @@ def _broadcast(calls: int, runs: int) -> Figure:
     note = f"{calls * BIG / median(pairs.ours) / 1e9:.1f} GB/s"
     return pairs.speedup().figure(
         NAME, f"256 MiB read by {calls} calls", "x forked pool", at_least(0.9), note
+    )
+
+
+def _equal(calls: int, runs: int) -> Iterator[Figure]:
+    """Calls that take one array, against calls that take one each, of the same size; over a
+    websocket, with nothing shared anywhere. What was equal to an array of the round before is
+    not any more."""
+    nothing = {"GOLIATH_ARENA_BYTES": "0"}
+    with lieutenant(WORKERS, nothing) as node, Commander([node.address]) as commander:
+        warm(commander, WORKERS)
+        array, arrays = filled(0), [filled(index) for index in range(calls)]
+        wire: list[float] = []
+
+        def ours() -> float:
+            np.add(array, 1, out=array)
+            before = procs.passed_bytes(node.port)
+            want = [float(array[0]) * (ARRAY // 8 // PAGE)] * calls
+            elapsed = timed(lambda: commander.run(head, [(array,)] * calls), want, "equal")
+            wire.append((procs.passed_bytes(node.port) - before) / ARRAY)
+            return elapsed
+
+        def theirs() -> float:
+            for each in arrays:
+                np.add(each, calls, out=each)
+            want = [float(each[0]) * (ARRAY // 8 // PAGE) for each in arrays]
+            rows = [(each,) for each in arrays]
+            return timed(lambda: commander.run(head, rows), want, "different")
+
+        ours()
+        theirs()
+        wire.clear()
+        pairs = take_turns(ours, theirs, runs)
+    name = f"{calls} calls with one 16 MiB array, websocket"
+    note = f"{calls * ARRAY / median(pairs.ours) / 1e9:.2f} GB/s"
+    yield pairs.speedup().figure(NAME, name, "x different ones", at_least(2), note)
+    yield Figure(
+        benchmark=NAME,
+        name=f"bytes on the wire of {calls} calls with one array",
+        value=max(wire),
+        unit="x the array",
+        target=at_most(1.1),
     )
 
 

@@ -112,5 +112,7 @@ class SchedulingConfig(_Knobs):
     batch_calls_max: int = 32_768
     batch_bytes_max: int = MIB
     window_bytes: int = 64 * MIB  # payload of one node's batches; beyond, only idle slots get some
+    keepsake_bytes: int = 256 * MIB  # big buffers of calls that were made, remembered in case that
+    # others take the same; none is bigger than this; 0: equal ones are sent again and again
     placement_warning_s: float = 1.0  # no connected node can ever run it: said after this ...
     placement_timeout_s: float = 5.0  # ... and an error after this

@@ -5,12 +5,13 @@ from __future__ import annotations
 import compileall
 import gc
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 
+from goliath.transport.keepsakes import recollection
 from tests import processes
 from tests.faults.namespace import wire
 from tests.leaks import leaves_nothing_behind, private_home, pytest_runtest_setup
@@ -39,6 +40,14 @@ def pytest_collection_finish() -> None:
 def kill() -> Callable[..., None]:
     """``kill(pid)`` or ``kill(pid, signal)``; a process that is gone already is fine."""
     return processes.kill
+
+
+@pytest.fixture
+def far() -> Iterator[None]:
+    """There is a node that has to be sent what it is to look at."""
+    recollection.link_made()
+    yield
+    recollection.link_ended()
 
 
 @pytest.fixture

@@ -144,7 +144,7 @@ class Bulk(Gathering):
             self._withdrawn.add(index)
         return waits
 
-    def encode(self, rows: Sequence[Any]) -> tuple[str, Payload]:
+    def encode(self, rows: Sequence[Any], beside: list[Any]) -> tuple[str, Payload]:
         """See `Gathering.encode`."""
         assert self._table is not None
         parcel = self._table.cut(rows[0], rows[-1] + 1)

@@ -11,7 +11,7 @@ from goliath.actors.failures import CallInterrupted, RefusedError, call_text
 from goliath.errors import ObjectLostError
 from goliath.transport import serialization
 from goliath.transport.messages import DefineFunction, Payload, Piece
-from goliath.transport.serialization import LoadedFunction, kept
+from goliath.transport.serialization import EncodedRow, LoadedFunction, kept
 
 Sink = Callable[[Any], None]
 Plan = tuple[list[int], loops.Loop, loops.Loop]
@@ -167,7 +167,7 @@ class RowCalls:
     def text(self, name: str, place: int) -> str:
         return call_text(name, *self._current) if self._current else f"{name}(…)"
 
-    def _load(self, row: Piece) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def _load(self, row: EncodedRow) -> tuple[tuple[Any, ...], dict[str, Any]]:
         self._current = None
         try:
             self._current = serialization.load_row(row, self._beside)

@@ -16,8 +16,15 @@ from goliath.actors import desk
 from goliath.actors.acquaintance import ENVIRONMENTS_KEPT, FUNCTIONS_KEPT, Acquaintance
 from goliath.actors.actor import Actor
 from goliath.actors.cargo import unpacked
-from goliath.actors.cooling import StockCooling
-from goliath.actors.deposits import DEPOSIT_BYTES, Deposit, Deposits, gathered, nearness
+from goliath.actors.cooling import Cooling, StockCooling
+from goliath.actors.deposits import (
+    DEPOSIT_BYTES,
+    Deposit,
+    Deposits,
+    Taken,
+    bytes_to_send,
+    nearness,
+)
 from goliath.actors.deputies import Deputies
 from goliath.actors.filesending import Way, send_files
 from goliath.actors.glimpse import call_given
@@ -51,6 +58,7 @@ from goliath.errors import ProtocolError, SerializationError, TaskCancelledError
 from goliath.limits import Limit
 from goliath.record import record
 from goliath.transport import messages as msg
+from goliath.transport.keepsakes import Keepsake, recollection
 from goliath.transport.messages import Message, Payload
 from goliath.transport.serialization import encode_outcomes
 
@@ -212,6 +220,7 @@ class CommanderActor(Actor):
         self._worker = 0
         self._speaker = ""
         self._broken: Exception | None = None
+        self._cooling: Cooling | None = None  # of what is remembered of calls' arguments
         self._on_idle: Callable[[], None] | None = None
 
     def started(self) -> None:
@@ -230,8 +239,11 @@ class CommanderActor(Actor):
                 parcel.open_calls = parcel.calls
                 nbytes, near = len(parcel.payload), None
                 if parcel.deposits:
-                    nbytes += sum(deposit.size for deposit in parcel.deposits)
-                    near = nearness(parcel.deposits)
+                    nodes = [node.deposits for node in self._nodes.values()]
+                    nbytes += bytes_to_send(parcel.deposits, nodes)
+                    near = nearness(parcel.deposits, nodes)
+                    if self._cooling is not None:
+                        self._cooling.begin()
                 self._decide(
                     ev.ParcelSubmitted(parcel.job, parcel.first, parcel.calls, nbytes, near)
                 )
@@ -309,6 +321,8 @@ class CommanderActor(Actor):
         self._jobs.clear()
         self._parcels.clear()
         self._enquiries.close()
+        if self._cooling is not None:
+            self._cooling.end()
         for node in self._nodes.values():
             node.ref.channel.close()
             node.deposits.lose("its Commander was closed")
@@ -334,6 +348,7 @@ class CommanderActor(Actor):
         )
         if not up.embedded:
             node.guest = Guest(up.channel, soon_in(asyncio.get_running_loop()))
+            self._cooling = self._cooling or Cooling(recollection)
         self._on_nodes(up)
         self._decide(ev.NodeJoined(node_id, up.slots, up.resources, up.rtt_s))
 
@@ -647,7 +662,9 @@ class CommanderActor(Actor):
     def _send_whole_batch(self, command: do.Assign, parcel: desk.Parcel) -> None:
         node = self._nodes[command.node]
         job = self._jobs[command.job]
-        deposits, payload = gathered(parcel.deposits, node.id, parcel.payload)
+        if parcel.deposits:
+            self._entrust(node, parcel.deposits)
+        deposits, payload = node.deposits.gathered(parcel.deposits, parcel.payload)
         if node.guest is not None:
             payload = node.guest.settled(payload)
         options: JobOptions = job.options
@@ -694,6 +711,16 @@ class CommanderActor(Actor):
                 payload,
             )
         )
+
+    @staticmethod
+    def _entrust(node: _Node, taken: Sequence[Taken]) -> None:
+        """Give a node to keep what it has not got of this, and is to keep."""
+        for each in taken:
+            if isinstance(each, Keepsake) and not node.deposits.has(each):
+                piece = each.payload()
+                if node.guest is not None:
+                    piece = node.guest.moved(piece)
+                node.deposits.entrust(each, piece)
 
     @staticmethod
     def _define(node: _Node, job: desk.OpenJob) -> None:

@@ -1,4 +1,4 @@
-"""Looks after memory that is kept warm, and gives it back when it has been idle."""
+"""Looks after memory that is kept warm, and has it given back when it has been idle."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from goliath.transport.stock import stock
 
 
 class Warm(Protocol):
-    """What keeps memory that nobody uses."""
+    """What keeps memory that nobody uses: a region of an arena, or what is remembered of calls."""
 
     @property
     def is_warm(self) -> bool:
@@ -36,7 +36,7 @@ class Cooling:
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self) -> None:
-        """Something was given back to it."""
+        """Something may be idle from now on."""
         if self._timer is None and self._warm.is_warm:
             self._timer = self._loop.call_later(WARM_S, self._look)
 
@@ -46,7 +46,7 @@ class Cooling:
         self.begin()
 
     def end(self) -> None:
-        """It is closed."""
+        """Nobody uses it any more."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

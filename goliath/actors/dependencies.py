@@ -11,7 +11,7 @@ from goliath.actors.endings import Inherited, NoValueError, Outcome, held_in
 from goliath.actors.object_ref import ObjectRef
 from goliath.transport import serialization
 from goliath.transport.messages import Piece
-from goliath.transport.serialization import Pickled
+from goliath.transport.serialization import FarRow, Pickled
 
 
 def takes_refs(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
@@ -36,19 +36,7 @@ def frozen_call(
     )
 
 
-class FarRow:
-    """The row of a call that takes big values, and these: they go beside it, or are on nodes."""
-
-    __slots__ = ("deposits", "row")
-
-    def __init__(self, row: Piece, deposits: list[Taken]) -> None:
-        self.row = row
-        self.deposits = deposits
-
-
-def laid_out(
-    args: tuple[Any, ...], kwargs: dict[str, Any], shipped: Container[str]
-) -> Piece | Dependencies:
+def laid_out(args: tuple[Any, ...], kwargs: dict[str, Any], shipped: Container[str]) -> LaidOut:
     """One call as a row, or what it waits for to become one; ``shipped``: modules that go by name.
 
     Raises:
@@ -56,7 +44,7 @@ def laid_out(
     """
     if takes_refs(args, kwargs):
         return Dependencies(*frozen_call(args, kwargs, shipped))
-    return serialization.encode_single(args, kwargs, shipped)
+    return serialization.encode_call(args, kwargs, shipped)
 
 
 class Dependencies:
@@ -111,13 +99,17 @@ class Dependencies:
         return FarRow(row, deposits) if deposits else row
 
 
+LaidOut = Piece | FarRow | Dependencies
+"""One call as it was made."""
+
+
 def _beside(frozen: Any, deposits: list[Taken]) -> Any:
     """What stands in the row for a value: itself, unless it is big."""
     if type(frozen) is Deposit:
         deposits.append(frozen)
     elif type(frozen) is Pickled and frozen.is_apart:
         frozen.share()
-        deposits.append(Along(frozen))
+        deposits.append(frozen.keepsake() or Along(frozen))
     else:
         return frozen
     return serialization.Elsewhere(len(deposits) - 1)

@@ -6,6 +6,9 @@ is asked for is fetched once, and then held here as well.
 
 The node needs it no longer when it drains: all that is left there is fetched then, and it
 leaves when it has been told to forget the last of it. What a lost node has kept is lost.
+
+What is kept on a node the other way round, so that calls need not take it along, is a `Keepsake`:
+it is here, too, so it is never lost, and when it is gone here, the node is told to forget it.
 """
 
 from __future__ import annotations
@@ -14,7 +17,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from weakref import WeakValueDictionary
+from itertools import count
+from weakref import WeakKeyDictionary, WeakValueDictionary, finalize
 
 from goliath.actors.bell import ThreadBell
 from goliath.actors.cargo import packed
@@ -23,7 +27,8 @@ from goliath.config import KIB
 from goliath.core.ids import NodeId
 from goliath.errors import ObjectLostError
 from goliath.transport import messages as msg
-from goliath.transport.messages import Message, Payload, Piece
+from goliath.transport.keepsakes import Keepsake
+from goliath.transport.messages import ALONG, LOST, Message, Payload, Piece
 from goliath.transport.serialization import Pickled
 
 DEPOSIT_BYTES = 100 * KIB
@@ -198,12 +203,13 @@ class Along:
         return self._pickled.payload
 
 
-Taken = Deposit | Along
+Taken = Deposit | Along | Keepsake
 """What a call takes beside its row."""
 
 
 class Deposits:
-    """Those on one node, for one session with it. All but `drop` belongs to the loop's thread.
+    """Those on one node, for one session with it, and the keepsakes that it was given. All but
+    `drop` belongs to the loop's thread.
 
     Args:
         node: whose they are.
@@ -217,6 +223,8 @@ class Deposits:
         self._tell = tell
         self._open: WeakValueDictionary[int, Deposit] = WeakValueDictionary()
         self._asked: dict[int, Deposit] = {}  # a value that is on its way is wanted
+        self._entrusted: WeakKeyDictionary[Keepsake, int] = WeakKeyDictionary()
+        self._keys = count(1)
         self._dropped: deque[int] = deque()
         self._kicked = False
         self._draining = False
@@ -235,6 +243,41 @@ class Deposits:
         deposit.kept = False
         deposit.arrive(payload)
         return deposit
+
+    def has(self, keepsake: Keepsake) -> bool:
+        """Whether the node keeps it."""
+        return keepsake in self._entrusted
+
+    def entrust(self, keepsake: Keepsake, payload: Piece) -> None:
+        """Give it to the node to keep, as this payload.
+
+        Raises:
+            SerializationError: it is bigger than a message may be.
+        """
+        key = LOST - next(self._keys)
+        self._tell(msg.KeepPiece(key, payload))
+        self._entrusted[keepsake] = key
+        finalize(keepsake, self.drop, key).atexit = False
+
+    def gathered(self, taken: Sequence[Taken], calls: Payload) -> tuple[list[list[int]], Payload]:
+        """Calls that take something beside them, as the node is sent them: what
+        `msg.AssignBatch.deposits` says of that, and the payload. All that is neither kept there nor
+        lost is known."""
+        if not taken:
+            return [], calls
+        entries: list[list[int]] = []
+        pieces: list[Piece] = []
+        for each in taken:
+            if isinstance(each, Keepsake):
+                entries.append([self._entrusted[each], each.size])
+            elif isinstance(each, Deposit) and each.is_on(self.node):
+                entries.append([each.key, each.size])
+            elif each.lost:
+                entries.append([LOST, 0])
+            else:
+                entries.append([ALONG, each.size])
+                pieces.append(each.payload())
+        return entries, packed(calls, pieces) if pieces else calls
 
     def fetch(self, deposit: Deposit) -> None:
         """Have it sent, if it is not here."""
@@ -289,34 +332,29 @@ class Deposits:
         keys = []
         while self._dropped:
             keys.append(self._dropped.popleft())
-        if keys and not self._lost:
-            self._tell(msg.ForgetDeposits(keys))
+        if not keys or self._lost:
+            return
+        if deposits := [key for key in keys if key > 0]:
+            self._tell(msg.ForgetDeposits(deposits))
+        if keepsakes := [key for key in keys if key < 0]:
+            self._tell(msg.ForgetPieces(keepsakes))
 
 
-def nearness(deposits: Iterable[Taken]) -> Mapping[NodeId, int]:
-    """Which nodes keep how many bytes of these."""
+def bytes_to_send(taken: Iterable[Taken], nodes: Sequence[Deposits]) -> int:
+    """How much calls that take these have to bring along, as far as anybody knows before they have
+    a node: what was given to one will hardly have to be given to another."""
+    return sum(
+        each.size
+        for each in taken
+        if not (isinstance(each, Keepsake) and any(node.has(each) for node in nodes))
+    )
+
+
+def nearness(taken: Iterable[Taken], nodes: Iterable[Deposits]) -> Mapping[NodeId, int]:
+    """Which of the nodes keep how many bytes of these."""
     near: dict[NodeId, int] = {}
-    for deposit in deposits:
-        if isinstance(deposit, Deposit) and deposit.kept:
-            near[deposit.node] = near.get(deposit.node, 0) + deposit.size
+    for each in taken:
+        for node in nodes:
+            if node.has(each) if isinstance(each, Keepsake) else each.is_on(node.node):
+                near[node.node] = near.get(node.node, 0) + each.size
     return near
-
-
-def gathered(
-    deposits: Sequence[Taken], node: NodeId, calls: Payload
-) -> tuple[list[list[int]], Payload]:
-    """Calls that take deposits, as a node is sent them: what `msg.AssignBatch.deposits` says of
-    these, and the payload. All that the node does not keep are known."""
-    if not deposits:
-        return [], calls
-    entries: list[list[int]] = []
-    pieces: list[Piece] = []
-    for deposit in deposits:
-        if isinstance(deposit, Deposit) and deposit.is_on(node):
-            entries.append([deposit.key, deposit.size])
-        elif deposit.lost:
-            entries.append([-1, 0])
-        else:
-            entries.append([0, deposit.size])
-            pieces.append(deposit.payload())
-    return entries, packed(calls, pieces) if pieces else calls

@@ -15,7 +15,7 @@ from typing import Any
 from goliath.actors import desk
 from goliath.actors.bell import ThreadBell
 from goliath.actors.blueprint import Blueprint, name_taken
-from goliath.actors.dependencies import Dependencies
+from goliath.actors.dependencies import LaidOut
 from goliath.actors.endings import Arrived
 from goliath.actors.kin import ActorEnd
 from goliath.actors.outcomes import Setback, Where
@@ -28,7 +28,6 @@ from goliath.core.batch import JobOptions
 from goliath.core.ids import NodeId
 from goliath.core.residents import id_of
 from goliath.errors import KILLED, LEFT, ActorUnavailableError
-from goliath.transport.messages import Piece
 from goliath.transport.serialization import Function
 
 
@@ -44,7 +43,7 @@ class DetachedActor(UserActor):
         self,
         actor_id: str,
         blueprint: Blueprint,
-        creation: Piece | Dependencies | None,
+        creation: LaidOut | None,
         held: list[Any],
         surroundings: Surroundings,
         portal: Poster,

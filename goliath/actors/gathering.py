@@ -162,9 +162,9 @@ class Gathering:
         """Take back a call that was not sent yet; whether that was so."""
         return self._rows.pop(index, self) is not self
 
-    def encode(self, rows: Sequence[Any]) -> tuple[str, Payload]:
-        """Calls as a parcel: its form and its payload."""
-        return serialization.encode_gathered(self.shape, rows)
+    def encode(self, rows: Sequence[Any], beside: list[Any]) -> tuple[str, Payload]:
+        """Calls as a parcel: its form and its payload; ``beside`` gets what they take beside it."""
+        return serialization.encode_gathered(self.shape, rows, beside)
 
     # -- on the way back -----------------------------------------------------------------
 

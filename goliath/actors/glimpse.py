@@ -14,6 +14,7 @@ from goliath.actors.desk import Parcel
 from goliath.actors.failures import called
 from goliath.errors import describe, size_text
 from goliath.transport import serialization
+from goliath.transport.keepsakes import Keepsake
 
 READ_MAX_BYTES = 4 << 20  # of a parcel; it takes 10 ms
 _PART_CHARACTERS = 60  # of an attribute
@@ -43,7 +44,10 @@ def _arguments(parcel: Parcel, call: int) -> tuple[tuple[Any, ...], dict[str, An
         values = [column[call] for column in columns]
         return tuple(values[:split]), dict(zip(names, values[split:], strict=True))
     row = serialization.decode_rows(parcel.payload)[call]
-    args, kwargs = serialization.load_inert(row, _find)
+    places = row[1] if isinstance(row, tuple) else ()
+    taken = [parcel.deposits[place] for place in places]
+    beside = [each for each in taken if isinstance(each, Keepsake)]
+    args, kwargs = serialization.load_inert(row, _find, beside)
     return args, kwargs
 
 

@@ -8,7 +8,7 @@ drives it alternates `wanted`/`submit` and `take_in`, and sleeps on its bell in 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from goliath.core.commands import Verdict
 from goliath.core.ids import JobId
 from goliath.errors import DeadlineExceededError, SerializationError
 from goliath.transport import serialization
+from goliath.transport.keepsakes import Keepsake
 from goliath.transport.messages import Origin, Payload
 from goliath.transport.serialization import Function, Row, UnpicklableRowError
 
@@ -203,25 +204,31 @@ class Job:
             self._send(rows, serialization.COLUMNS, columns)
             return len(rows), None
         try:
-            payload = serialization.encode_rows(rows, self._shipped)
+            self._send_rows(rows)
         except UnpicklableRowError as exc:
             good = rows[: exc.position]
             if good:
-                self._send(good, serialization.ROWS, serialization.encode_rows(good, self._shipped))
+                self._send_rows(good)
             index = self._collector.expected
             error = SerializationError(f"{self._plan.pickled.name}, call {index}: {exc.error}")
             error.__cause__ = exc.__cause__
             return exc.position, error
-        self._send(rows, serialization.ROWS, payload)
         return len(rows), None
 
-    def _send(self, rows: list[Row], form: str, payload: Payload) -> None:
+    def _send_rows(self, rows: list[Row]) -> None:
+        beside: list[Keepsake] = []
+        payload = serialization.encode_rows(rows, self._shipped, beside)
+        self._send(rows, serialization.ROWS, payload, beside)
+
+    def _send(
+        self, rows: list[Row], form: str, payload: Payload, beside: Sequence[Keepsake] = ()
+    ) -> None:
         # What was granted are parcels: rows that cannot be sent leave the scheduler waiting for
         # one, and rows that take several parcels are no debt.
         self._granted = max(self._granted - 1, 0)
         first = self._collector.expect(len(rows))
         origin: Origin = [self.id, first, str(self.id), first]
-        parcel = desk.Parcel(self.id, first, len(rows), form, payload, origin)
+        parcel = desk.Parcel(self.id, first, len(rows), form, payload, origin, deposits=beside)
         self._post(desk.SubmitParcel(parcel))
 
     def exhaust(self) -> None:

@@ -329,7 +329,7 @@ class LieutenantActor(Actor):
         self._draining = True
         self.decide(nd.DrainRequested())
 
-    def _on_session_heard(  # noqa: C901, PLR0912 - one arm a message: a table, not a maze
+    def _on_session_heard(  # noqa: C901, PLR0912, PLR0915 - one arm a message: a table, not a maze
         self, session_id: SessionId, said: Message
     ) -> None:
         session = self._sessions.get(session_id)
@@ -362,6 +362,8 @@ class LieutenantActor(Actor):
                 self._on_fetch_deposit(session, key)
             case msg.ForgetDeposits(keys):
                 self._on_forget_deposits(session, keys)
+            case msg.KeepPiece() | msg.ForgetPieces():
+                self._on_pieces(session, said)
             case msg.DetachActor():
                 self._on_detach(session, said)
             case msg.KillResident(environment, restart):
@@ -458,6 +460,18 @@ class LieutenantActor(Actor):
         self._tidy_cellar()
         self.decide(nd.DepositsForgotten(session.id, tuple(keys)))
         return None
+
+    def _on_pieces(self, session: _Session, said: msg.KeepPiece | msg.ForgetPieces) -> None:
+        """What batches will take, and what none will any more."""
+        if isinstance(said, msg.KeepPiece):
+            holding = session.holding
+            piece = said.payload if holding is None else holding.moved(said.payload)
+            if not session.shelf.entrust(said.key, piece):
+                self._accuse(session, "a piece to be kept under a key that is none")
+        elif are_numbers(said.keys) and all(key < msg.LOST for key in said.keys):
+            session.shelf.forget(said.keys)
+        else:
+            self._accuse(session, "pieces to be forgotten without their keys")
 
     def _on_forget_function(self, session: _Session, digest: str) -> None:
         if any(batch.function == digest for batch in session.batches.values()):

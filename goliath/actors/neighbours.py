@@ -27,6 +27,7 @@ from goliath.transport.arena import (
 from goliath.transport.channel import Channel
 from goliath.transport.exchange import Exchange
 from goliath.transport.handover import Letterbox, put_in
+from goliath.transport.keepsakes import recollection
 from goliath.transport.malloc import keep_freed_memory
 from goliath.transport.messages import Payload, Piece
 
@@ -129,6 +130,8 @@ class Guest(_Neighbour):
         self._region: Region | None = None
         self._cooling: Cooling | None = None
         self._letterbox: Letterbox | None = None
+        self._is_far = True  # as long as what is big has to be sent
+        recollection.link_made()
         here = boot_id()
         if here:
             with suppress(OSError):  # no such sockets, or too many: it goes without
@@ -160,6 +163,7 @@ class Guest(_Neighbour):
                 self._channel.send(msg.ArenaMapped())
                 open_region(region)
                 self._cooling = Cooling(region)
+                self._come_near()
         except (ForeignArenaError, OSError, IndexError):
             return  # all goes through the session, as between machines
         finally:
@@ -169,16 +173,30 @@ class Guest(_Neighbour):
         """The payload, where the Lieutenant can look at what of it is big."""
         if self._region is not None:
             return settled(payload, self._region)
-        if len(payload) > WORTH_BYTES:
-            keep_freed_memory()  # only here: it is the user's process
+        self._expect_more(payload)
         return payload
 
     def moved(self, payload: Piece) -> Piece:
         """The same of what is in one piece."""
-        return payload if self._region is None else moved(payload, self._region)
+        if self._region is not None:
+            return moved(payload, self._region)
+        self._expect_more(payload)
+        return payload
+
+    @staticmethod
+    def _expect_more(payload: Payload) -> None:
+        if len(payload) > WORTH_BYTES:
+            keep_freed_memory()  # only here: it is the user's process
+
+    def _come_near(self) -> None:
+        """It is not to be sent what is big (any more)."""
+        if self._is_far:
+            self._is_far = False
+            recollection.link_ended()
 
     def close(self) -> None:
         """The session is over. What came out of the arena stays as long as it is looked at."""
+        self._come_near()
         if self._letterbox is not None:
             self._letterbox.close()
             self._letterbox = None

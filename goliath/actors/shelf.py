@@ -1,7 +1,8 @@
 """The bytes of the big results that a Lieutenant keeps for a session. (`core.depot` has the books.)
 
 They are never read here, and go as they came: to workers with the calls that take them, and to
-the Commander when it asks.
+the Commander when it asks. Beside them are the pieces that the Commander has given it to keep, so
+that calls need not take them along; of these he has the books.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from goliath.actors.scrutiny import are_numbers
 from goliath.core.depot import REFUSED
 from goliath.core.ids import Attempt, BatchId
 from goliath.transport.arena import is_block
-from goliath.transport.messages import AssignBatch, DetachActor, Payload, Piece
+from goliath.transport.messages import ALONG, LOST, AssignBatch, DetachActor, Payload, Piece
 
 
 class Shelf:
@@ -48,6 +49,13 @@ class Shelf:
         if key in self._kept:
             self._kept[key] = piece
 
+    def entrust(self, key: int, piece: Piece) -> bool:
+        """Keep a piece of the Commander's under his key; whether that is one."""
+        if key >= LOST or key in self._kept:
+            return False
+        self._kept[key] = piece
+        return True
+
     def forget(self, keys: Iterable[int]) -> None:
         """Nobody wants these any more."""
         for key in keys:
@@ -58,13 +66,14 @@ class Shelf:
         entries = batch.deposits
         if not all(type(e) is list and len(e) == 2 and are_numbers(e) for e in entries):
             return False
-        known = all(key <= 0 or key in self._kept for key, _ in entries)
-        if not known or not are_behind(batch.payload, [size for key, size in entries if key == 0]):
+        known = all(key in (ALONG, LOST) or key in self._kept for key, _ in entries)
+        along_sizes = [size for key, size in entries if key == ALONG]
+        if not known or not are_behind(batch.payload, along_sizes):
             return False
-        sizes = [size if key == 0 else -1 for key, size in entries]
+        sizes = [size if key == ALONG else -1 for key, size in entries]
         batch.payload, along = unpacked(batch.payload, sizes)
         self._taken[BatchId(batch.batch), Attempt(batch.attempt)] = [
-            self._kept[key] if key > 0 else piece if key == 0 else None
+            piece if key == ALONG else self._kept.get(key)
             for (key, _), piece in zip(entries, along, strict=True)
         ]
         return True

@@ -14,7 +14,7 @@ from typing import Any
 
 from goliath.actors import desk, passing
 from goliath.actors.bulk import BulkRefs
-from goliath.actors.dependencies import Dependencies, FarRow, frozen_call, takes_refs
+from goliath.actors.dependencies import Dependencies, LaidOut, frozen_call, takes_refs
 from goliath.actors.deposits import Taken
 from goliath.actors.endings import Arrived, Broken, Kept, Outcome, Refused
 from goliath.actors.gathering import Gathering, Shape
@@ -31,7 +31,7 @@ from goliath.core.commands import Verdict
 from goliath.core.ids import JobId
 from goliath.transport import serialization
 from goliath.transport.messages import Origin, Piece
-from goliath.transport.serialization import SCALARS, Function
+from goliath.transport.serialization import SCALARS, FarRow, Function
 
 GATHERED_MAX = 8192
 """Calls of one gathering."""
@@ -112,7 +112,7 @@ class Submission:
                     if takes_refs(args, kwargs):
                         later = Dependencies(*frozen_call(args, kwargs, self.shipped))
                         return self._submit_later(later, held)
-                    row = serialization.encode_single(args, kwargs, self.shipped)
+                    row = serialization.encode_call(args, kwargs, self.shipped)
                 break
         else:
             shape = (len(args), tuple(kwargs))
@@ -150,7 +150,7 @@ class Submission:
         return refs
 
     def submit_as(
-        self, task_id: str, row: Piece | Dependencies, held: list[Any], group: str = ""
+        self, task_id: str, row: LaidOut, held: list[Any], group: str = ""
     ) -> ObjectRef[Any] | None:
         """Make one call that is laid out already, under a name that was given to it; None if the
         submission was closed before."""
@@ -269,12 +269,8 @@ class Submission:
         self._kicked = False
         while (taken := self._take()) is not None:
             calls, offset, rows = taken
-            deposits: Sequence[Taken] = ()
-            if type(rows[0]) is FarRow:  # it is the only one of its gathering
-                deposits = rows[0].deposits
-                form, payload = calls.encode([rows[0].row])
-            else:
-                form, payload = calls.encode(rows)
+            deposits: list[Taken] = []
+            form, payload = calls.encode(rows, deposits)
             first, count = self._next, len(rows)
             self._next += count
             self._sent[first] = Sent(calls, offset, count, rows if self.IN_ORDER else None)

@@ -23,7 +23,7 @@ from goliath.transport.arena import (
     settled,
 )
 from goliath.transport.exchange import Exchange
-from goliath.transport.messages import DefineFunction, Payload
+from goliath.transport.messages import DefineFunction, Payload, Piece
 
 OURS, THEIRS, FIRST = 0, 1, 2
 """Whose the regions are: the Lieutenant's, the Commander's, and those of workers from here on."""
@@ -64,9 +64,13 @@ class Holding:
         """The payload, where the workers can look at what of it is big."""
         return settled(payload, self._region)
 
+    def moved(self, piece: Piece) -> Piece:
+        """The same of what is in one piece."""
+        return moved(piece, self._region)
+
     def settled_function(self, function: DefineFunction) -> DefineFunction:
         """The same of a function with its static keywords."""
-        function.payload = moved(function.payload, self._region)
+        function.payload = self.moved(function.payload)
         return function
 
     def room_for(self, size: int) -> memoryview:

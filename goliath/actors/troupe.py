@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 
 from goliath.actors import object_ref
 from goliath.actors.blueprint import Blueprint, name_taken
-from goliath.actors.dependencies import Dependencies
+from goliath.actors.dependencies import LaidOut
 from goliath.actors.detached import DetachedActor
 from goliath.actors.group import Group
 from goliath.actors.handles import HeldGrip
@@ -21,7 +21,6 @@ from goliath.actors.supervisor import Lifetime
 from goliath.actors.surroundings import Surroundings
 from goliath.actors.user_actor import UserActor
 from goliath.errors import GoliathError
-from goliath.transport.messages import Piece
 
 _numbers = count(1)
 
@@ -47,7 +46,7 @@ class Troupe:
         self,
         actor_id: str,
         blueprint: Blueprint,
-        creation: Piece | Dependencies,
+        creation: LaidOut,
         held: list[Any],
         surroundings: Surroundings,
         portal: Poster,

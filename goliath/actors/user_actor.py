@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from goliath.actors import desk, object_ref, passing
 from goliath.actors.bell import ThreadBell
 from goliath.actors.blueprint import Blueprint
-from goliath.actors.dependencies import Dependencies, FarRow, laid_out
+from goliath.actors.dependencies import Dependencies, LaidOut, laid_out
 from goliath.actors.endings import Broken, NoValueError, Outcome
 from goliath.actors.gathering import Gathering
 from goliath.actors.job import job_ids
@@ -48,7 +48,7 @@ from goliath.errors import (
     PendingCallsLimitExceeded,
 )
 from goliath.transport.messages import Piece
-from goliath.transport.serialization import Function
+from goliath.transport.serialization import FarRow, Function
 
 if TYPE_CHECKING:
     from goliath.actors.group import Group
@@ -86,7 +86,7 @@ class UserActor(Submission):
         self,
         actor_id: str,
         blueprint: Blueprint,
-        creation: Piece | Dependencies | None,
+        creation: LaidOut | None,
         held: list[Any],
         surroundings: Surroundings,
         portal: Poster,
@@ -209,7 +209,7 @@ class UserActor(Submission):
         return self.call_as(self._next_task_id(), row, held, group)
 
     def call_as(
-        self, task_id: str, row: Piece | Dependencies, held: list[Any], group: str = ""
+        self, task_id: str, row: LaidOut, held: list[Any], group: str = ""
     ) -> ObjectRef[Any]:
         """Make a call that is laid out already, for a worker, too."""
         ref = self._counted(lambda: self.submit_as(task_id, row, held, group))
@@ -294,7 +294,7 @@ class UserActor(Submission):
 
     # -- its lives, in the loop's thread -----------------------------------------------------
 
-    def _begin_life(self, creation: Piece | FarRow | Dependencies, held: list[Any]) -> None:
+    def _begin_life(self, creation: LaidOut, held: list[Any]) -> None:
         with self._lock:
             calls = Gathering(self._name, f"{self._task}.life", self._lives, None, self)
             if isinstance(creation, Dependencies):

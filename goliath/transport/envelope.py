@@ -9,32 +9,49 @@
 
 Little endian; each buffer begins at a multiple of 64. No pickle begins like that, so whoever
 reads a value can tell the two apart. The values that are read look at the buffers where they are.
+
+A buffer whose size has the highest bit set is not there: it is a `Keepsake`, and travels beside the
+value. Those of one value are in order.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from goliath.config import KIB
+from goliath.transport.keepsakes import Keepsake, recollection
 from goliath.transport.messages import Piece
 
 _MAGIC = b"GOL5"
 _HEAD = struct.Struct("<4sIQ")
 _ALIGNED = 64  # what vector instructions like; Arrow asks for it
+_BESIDE = 1 << 63
 
 APART_BYTES = 64 * KIB
 """An envelope of so many bytes is a `memoryview`, in shared memory if there is any, and travels
 beside whatever it is part of. A smaller one is `bytes`."""
 
 
-def enclosed(pickled: bytes | memoryview, views: Sequence[memoryview]) -> Piece:
-    """A pickle and its buffers, plain bytes all of them; each is copied once."""
+def enclosed(
+    pickled: bytes | memoryview,
+    views: Sequence[memoryview],
+    beside: list[Keepsake] | None = None,
+) -> Piece:
+    """A pickle and its buffers, plain bytes all of them; each is copied once.
+
+    Args:
+        pickled: the pickle.
+        views: its buffers.
+        beside: gets those that are not copied, as nodes may have them; None: all are.
+    """
     sizes = [view.nbytes for view in views]
+    if beside is not None and recollection.wants(max(sizes)):
+        sizes, views = _put_beside(views, beside)
     table = struct.Struct(f"<{len(sizes)}Q")
     at = _HEAD.size + table.size
-    places = list(_places(at + len(pickled), sizes))
-    total = places[-1][1]
+    places = list(_places(at + len(pickled), [view.nbytes for view in views]))
+    total = places[-1][1] if places else at + len(pickled)
     apart = total >= APART_BYTES
     target = _room(total) if apart else memoryview(bytearray(total))
     _HEAD.pack_into(target, 0, _MAGIC, len(sizes), len(pickled))
@@ -48,11 +65,30 @@ def enclosed(pickled: bytes | memoryview, views: Sequence[memoryview]) -> Piece:
     return target if apart else bytes(target)
 
 
-def opened(payload: Piece) -> tuple[Piece, list[memoryview]]:
+def _put_beside(
+    views: Sequence[memoryview], beside: list[Keepsake]
+) -> tuple[list[int], list[memoryview]]:
+    """The sizes of all buffers for the table, and those buffers that stay in the envelope."""
+    sizes, inside = [], []
+    for view in views:
+        if recollection.wants(view.nbytes):
+            beside.append(recollection.keepsake_of(view))
+            sizes.append(_BESIDE | view.nbytes)
+        else:
+            inside.append(view)
+            sizes.append(view.nbytes)
+    return sizes, inside
+
+
+def opened(payload: Piece, beside: Iterable[Piece | None] = ()) -> tuple[Piece, list[memoryview]]:
     """The pickle, and its buffers as what may only be read; none if there is no envelope around.
 
+    Args:
+        payload: it, or the pickle alone.
+        beside: the buffers that are not in it.
+
     Raises:
-        ValueError: it is damaged.
+        ValueError: it is damaged, or one of those buffers is another one.
     """
     if payload[:1] != _MAGIC[:1]:
         return payload, []
@@ -64,11 +100,25 @@ def opened(payload: Piece) -> tuple[Piece, list[memoryview]]:
     except struct.error as exc:
         raise ValueError(f"a value of {len(whole)} bytes is cut short: {exc}") from exc
     at = _HEAD.size + table.size
-    places = list(_places(at + length, sizes))
-    if places and places[-1][1] > len(whole):
-        raise ValueError(f"a value of {places[-1][1]} bytes is cut short, after {len(whole)}")
+    places = _places(at + length, [size for size in sizes if size < _BESIDE])
+    others, end = iter(beside), at + length
     whole = whole.toreadonly()
-    return whole[at : at + length], [whole[start:end] for start, end in places]
+    views = []
+    for size in sizes:
+        if size >= _BESIDE:
+            views.append(_found(next(others, None), size - _BESIDE))
+            continue
+        start, end = next(places)
+        views.append(whole[start:end])
+    if end > len(whole):
+        raise ValueError(f"a value of {end} bytes is cut short, after {len(whole)}")
+    return whole[at : at + length], views
+
+
+def _found(buffer: Piece | None, size: int) -> memoryview:
+    if buffer is None or len(buffer) != size:
+        raise ValueError(f"a buffer of {size} bytes did not come along with a value")
+    return memoryview(buffer).toreadonly()
 
 
 def _places(at: int, sizes: Sequence[int]) -> Iterator[tuple[int, int]]:

@@ -25,7 +25,16 @@ from goliath.transport.codec import (
     withdraw,
 )
 from goliath.transport.malloc import room_for
-from goliath.transport.messages import AssignBatch, Lane, Message, Piece, Room
+from goliath.transport.messages import (
+    LOST,
+    AssignBatch,
+    ForgetPieces,
+    KeepPiece,
+    Lane,
+    Message,
+    Piece,
+    Room,
+)
 
 PART = "part"
 PASSING_MAX = 8  # small batches that may pass a chunk of a big one
@@ -44,7 +53,9 @@ class Outbox:
     would be for seconds. Batches do not depend on each other, unless they are an actor's; whatever
     else is in the bulk lane stays between those that it was sent between. So big batches have a
     queue of their own. Only small batches pass it; anything else is queued there too while there
-    is something in it, and from then on small batches as well.
+    is something in it, and from then on small batches as well. What the node is to keep for
+    batches (`KeepPiece`) may be passed by those that do not take it; those that do take some of
+    it, and what ends it, are queued behind it as if they were big.
 
     Args:
         chunk_bytes: messages bigger than this are cut.
@@ -109,7 +120,7 @@ class Outbox:
             self._before_big, self._passed, self._sealed = len(self._bulk), 0, False
             return self._big
         if not self._sealed:
-            if small and _is_apart(message):
+            if small and _is_apart(message) and not _leans(message):
                 return self._bulk
             if not _is_apart(message):
                 # Those that have passed big ones were sent before this one, and go before it.
@@ -149,7 +160,16 @@ class Outbox:
 
 def _is_apart(message: Message) -> bool:
     """Whether it may arrive before or after others of which that is true."""
-    return type(message) is AssignBatch and not (message.actor or message.resident)
+    if type(message) is AssignBatch:
+        return not (message.actor or message.resident)
+    return type(message) in (KeepPiece, ForgetPieces)
+
+
+def _leans(message: Message) -> bool:
+    """Whether it must not pass what the node was given to keep."""
+    if type(message) is AssignBatch:
+        return bool(message.deposits) and any(key < LOST for key, _ in message.deposits)
+    return True
 
 
 def _cut(lane: Lane, strings: list[Piece], chunk_bytes: int) -> Iterator[Frame]:

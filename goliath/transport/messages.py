@@ -117,6 +117,10 @@ class ArenaMapped(Message):
 
 # -- Commander to Lieutenant ---------------------------------------------------------
 
+ALONG, LOST = 0, -1
+"""Instead of the key of what a call takes beside its row: it comes along; nobody has it any more.
+Keys above are given by the node, those below by the Commander (`KeepPiece`)."""
+
 
 @record
 class DefineFunction(Message):
@@ -206,8 +210,8 @@ class AssignBatch(Message):
 
     A result whose pickle has more than ``keep_over`` bytes stays on the node, if that is not 0.
     ``deposits`` are results that the calls take, ``[key, size]``: one that is kept on the node, or,
-    with key 0, one that comes along, its pickle behind the calls in the payload, or, with a key
-    below 0, one that is lost.
+    with key 0, one that comes along, its pickle behind the calls in the payload, or, with key -1,
+    one that is lost. Keys below that are those of pieces that the node was given (`KeepPiece`).
 
     The worker of calls that are to run ``alone`` was killed for want of memory: no other call is to
     run on the node at the same time, as far as that can be.
@@ -326,6 +330,31 @@ class ForgetDeposits(Message):
     """
 
     kind: ClassVar[str] = "forget-deposits"
+    lane: ClassVar[Lane] = Lane.BULK
+    keys: list[int]
+
+
+@record
+class KeepPiece(Message):
+    """Keep this: batches will take it, by its key (below -1, and never used again).
+
+    In the bulk lane, where no batch that takes it passes it.
+    """
+
+    kind: ClassVar[str] = "keep"
+    lane: ClassVar[Lane] = Lane.BULK
+    key: int
+    payload: Piece = b""
+
+
+@record
+class ForgetPieces(Message):
+    """No batch will take these (any more).
+
+    In the bulk lane, so that it does not overtake a batch that takes one of them.
+    """
+
+    kind: ClassVar[str] = "forget-pieces"
     lane: ClassVar[Lane] = Lane.BULK
     keys: list[int]
 

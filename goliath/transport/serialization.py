@@ -45,6 +45,7 @@ from goliath.errors import (
     describe,
 )
 from goliath.transport.envelope import APART_BYTES, enclosed, opened, shared
+from goliath.transport.keepsakes import Keepsake, recollection
 from goliath.transport.messages import Bundle, Payload, Piece, parts_of
 from goliath.transport.modules import Needs, is_users_own
 
@@ -159,25 +160,40 @@ def _restored_view(data: Piece, format_: str, shape: tuple[int, ...]) -> memoryv
     return shaped.cast(format_, shape)  # type: ignore[no-any-return]  # to what it was
 
 
-def _dumped(value: Any, shipped: Container[str], needs: Needs | None = None) -> Piece:
+def _dumped(
+    value: Any,
+    shipped: Container[str],
+    needs: Needs | None = None,
+    beside: list[Keepsake] | None = None,
+) -> Piece:
     """By cloudpickle: a pickle, in an envelope if there are buffers."""
     file = io.BytesIO()
     pickler = _ByValuePickler(file, shipped, needs)
     pickler.dump(value)
-    return _enclosed(file, pickler.buffers)
+    return _enclosed(file, pickler.buffers, beside)
 
 
-def _enclosed(file: io.BytesIO, buffers: Sequence[pickle.PickleBuffer]) -> Piece:
+def _enclosed(
+    file: io.BytesIO,
+    buffers: Sequence[pickle.PickleBuffer],
+    beside: list[Keepsake] | None = None,
+) -> Piece:
     """What was pickled, with what was kept out of it."""
     if not buffers:
         return file.getvalue()
-    return enclosed(file.getbuffer(), [buffer.raw() for buffer in buffers])
+    return enclosed(file.getbuffer(), [buffer.raw() for buffer in buffers], beside)
 
 
-def dump_value(value: Any, shipped: Container[str] = (), needs: Needs | None = None) -> Piece:
+def dump_value(
+    value: Any,
+    shipped: Container[str] = (),
+    needs: Needs | None = None,
+    beside: list[Keepsake] | None = None,
+) -> Piece:
     """One value as bytes. If it has big buffers, as a `memoryview` of shared memory.
 
-    ``needs`` is told what must be importable where it is read.
+    ``needs`` is told what must be importable where it is read. ``beside`` gets what is not among
+    the bytes, because nodes may have it; None: all is.
 
     Raises:
         Exception: whatever pickling raises; the caller knows what the value is for.
@@ -188,7 +204,7 @@ def dump_value(value: Any, shipped: Container[str] = (), needs: Needs | None = N
     try:
         _PlainPickler(buffer, PROTOCOL).dump(value)
     except _NotPlainError:
-        return _dumped(value, shipped, needs)
+        return _dumped(value, shipped, needs, beside)
     return buffer.getvalue()
 
 
@@ -386,21 +402,47 @@ def encode_columns(rows: Sequence[Row]) -> bytes | None:
     return None if columns is None else _dump_lists(columns, columns[2], kinds)
 
 
-def encode_rows(rows: Sequence[Row], shipped: Container[str] = ()) -> Payload:
+class FarRow:
+    """The row of a call that takes big things which are not in it.
+
+    Args:
+        row: its pickle.
+        beside: those, in the order of their places: what stands for them where it was made.
+    """
+
+    __slots__ = ("beside", "row")
+
+    def __init__(self, row: Piece, beside: Sequence[Any]) -> None:
+        self.row = row
+        self.beside = beside
+
+
+EncodedRow = Piece | tuple[Piece, list[int]]
+"""The pickle of a call; of one that takes something beside it, also the places of that."""
+
+
+def encode_rows(
+    rows: Sequence[Row], shipped: Container[str] = (), beside: list[Keepsake] | None = None
+) -> Payload:
     """A chunk of calls with a pickle each.
 
     Args:
         rows: mappings (keyword arguments) or tuples (positional ones).
         shipped: names of modules that travel as files.
+        beside: gets what is not in the chunk, because nodes may have it; None: all is.
 
     Raises:
         UnpicklableRowError: tells which row, and names the argument.
     """
-    return _bundled([_dump_row(row, position, shipped) for position, row in enumerate(rows)])
+    far = beside is not None
+    pickled = [_dump_row(row, place, shipped, far=far) for place, row in enumerate(rows)]
+    return _bundled(pickled, beside)
 
 
-def _bundled(rows: list[Piece]) -> Payload:
+def _bundled(rows: Sequence[Any], beside: list[Any] | None) -> Payload:
     """Calls with a pickle each; in the place of one that travels beside them is its number."""
+    if beside is not None and FarRow in map(type, rows):
+        return _bundled_far(rows, beside)
     pieces = [row for row in rows if _is_apart(row)]
     if not pieces:
         return pickle.dumps(rows, PROTOCOL)
@@ -409,18 +451,52 @@ def _bundled(rows: list[Piece]) -> Payload:
     return Bundle(pickle.dumps(main, PROTOCOL), pieces)
 
 
+def _bundled_far(rows: Sequence[Piece | FarRow], beside: list[Any]) -> Payload:
+    """The same of calls some of which take what is in no row, and goes ``beside`` all of them."""
+    pieces: list[Piece] = []
+    main: list[Any] = []
+    for row in rows:
+        pickled = row.row if isinstance(row, FarRow) else row
+        encoded: Any = pickled
+        if _is_apart(pickled):
+            encoded = len(pieces)
+            pieces.append(pickled)
+        if isinstance(row, FarRow):
+            encoded = encoded, list(range(len(beside), len(beside) + len(row.beside)))
+            beside += row.beside
+        main.append(encoded)
+    whole = pickle.dumps(main, PROTOCOL)
+    return Bundle(whole, pieces) if pieces else whole
+
+
 def encode_single(
-    args: tuple[Any, ...], kwargs: dict[str, Any], shipped: Container[str] = ()
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    shipped: Container[str] = (),
+    beside: list[Keepsake] | None = None,
 ) -> Piece:
-    """One call with any mixture of arguments, as it is now.
+    """One call with any mixture of arguments, as it is now; ``beside``: see `dump_value`.
 
     Raises:
         SerializationError: an argument cannot be pickled.
     """
     try:
-        return dump_value((args, kwargs), shipped)
+        return dump_value((args, kwargs), shipped, None, beside)
     except Exception as exc:
         raise _row_error(args, kwargs, exc) from exc
+
+
+def encode_call(
+    args: tuple[Any, ...], kwargs: dict[str, Any], shipped: Container[str] = ()
+) -> Piece | FarRow:
+    """The same for whoever sends it to nodes, which may have some of it.
+
+    Raises:
+        SerializationError: an argument cannot be pickled.
+    """
+    beside: list[Keepsake] = []
+    row = encode_single(args, kwargs, shipped, beside)
+    return FarRow(row, beside) if beside else row
 
 
 def encode_plain(args: tuple[Any, ...]) -> bytes | None:
@@ -443,10 +519,11 @@ def encode_positional(columns: Sequence[list[Any]], kinds: Sequence[type | None]
 class Pickled:
     """A value that is pickled already: where this is unpickled, the value appears."""
 
-    __slots__ = ("payload",)
+    __slots__ = ("_keepsake", "payload")
 
     def __init__(self, payload: Piece) -> None:
         self.payload = kept(payload)
+        self._keepsake: Keepsake | None = None
 
     def __len__(self) -> int:
         return len(self.payload)
@@ -464,6 +541,15 @@ class Pickled:
     def share(self) -> None:
         """Move it to where nodes can look at it, if there was no such place when it was made."""
         self.payload = shared(self.payload)
+
+    def keepsake(self) -> Keepsake | None:
+        """It as what nodes keep for as long as it is here, if there are any that have to be sent
+        it."""
+        if self._keepsake is None and recollection.wants(len(self.payload)):
+            view = memoryview(self.payload)
+            self._keepsake = recollection.keepsake_of(view, ours=True)
+            self.payload = self._keepsake.payload()
+        return self._keepsake
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any]]:
         pickled, buffers = opened(self.payload)
@@ -516,7 +602,7 @@ class _FarPickler(pickle.Pickler):
 
 class _FarUnpickler(pickle.Unpickler):
     def __init__(self, row: Piece, beside: Sequence[Piece | None]) -> None:
-        pickled, buffers = opened(row)
+        pickled, buffers = opened(row, beside)
         super().__init__(io.BytesIO(pickled), buffers=buffers)
         self._beside = beside
         self._values: dict[int, Any] = {}  # who passes a value twice passes one object
@@ -544,17 +630,18 @@ def encode_frozen(args: Sequence[Any], kwargs: Mapping[str, Any], *, far: bool =
 
 
 def encode_gathered(
-    shape: tuple[int, tuple[str, ...]] | None, rows: Sequence[Any]
+    shape: tuple[int, tuple[str, ...]] | None, rows: Sequence[Any], beside: list[Any] | None = None
 ) -> tuple[str, Payload]:
     """Single calls of one shape: the form of the chunk, and its bytes.
 
     Args:
         shape: the number of positional arguments and the names of the others, where each row is
             the values of a call, exact scalars all of them; else None.
-        rows: else what `encode_single` gave for each call.
+        rows: else what `encode_call` gave for each call.
+        beside: gets what is not in the chunk; None: all is.
     """
     if shape is None:
-        return ROWS, _bundled(list(rows))
+        return ROWS, _bundled(list(rows), beside)
     columns = tuple(map(list, zip(*rows, strict=True)))
     return COLUMNS, pickle.dumps((*shape, columns), PROTOCOL)
 
@@ -652,13 +739,15 @@ def _all_are(wanted: object, found: Iterable[object], count: int) -> bool:
     return list(found).count(wanted) == count
 
 
-def _dump_row(row: Row, position: int, shipped: Container[str]) -> Piece:
+def _dump_row(row: Row, position: int, shipped: Container[str], *, far: bool) -> Piece | FarRow:
     # A plain tuple even of a named one: its class may be unknown to the node.
     args, kwargs = (tuple(row), {}) if isinstance(row, tuple) else ((), dict(row))
     try:
         if all(map(_is_flat, args or kwargs.values())):
             return pickle.dumps((args, kwargs), PROTOCOL)
-        return dump_value((args, kwargs), shipped)
+        beside: list[Keepsake] | None = [] if far else None
+        pickled = dump_value((args, kwargs), shipped, None, beside)
+        return FarRow(pickled, beside) if beside else pickled
     except Exception as exc:
         raise UnpicklableRowError(position, _row_error(args, kwargs, exc)) from exc
 
@@ -680,25 +769,37 @@ def decode_columns(payload: Payload) -> Columns:
     return columns
 
 
-def decode_rows(payload: Payload) -> list[Piece]:
+def decode_rows(payload: Payload) -> list[EncodedRow]:
     """The calls of a chunk of form ``rows``, each still pickled."""
     main, pieces = parts_of(payload)
     rows: list[Any] = pickle.loads(main)
-    return [pieces[row] if type(row) is int else row for row in rows] if pieces else rows
+    return [_with_piece(row, pieces) for row in rows] if pieces else rows
+
+
+def _with_piece(row: Any, pieces: Sequence[Piece]) -> EncodedRow:
+    if type(row) is tuple:
+        number, places = row
+        return (pieces[number] if type(number) is int else number), places
+    encoded: Piece = pieces[row] if type(row) is int else row
+    return encoded
 
 
 def load_row(
-    row: Piece, beside: Sequence[Piece | None] = ()
+    row: EncodedRow, beside: Sequence[Piece | None] = ()
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The positional and keyword arguments of one call.
 
     Args:
         row: the call.
-        beside: the pickles of the values that are `Elsewhere` in it; None for one that is lost.
+        beside: the pickles of the values that are `Elsewhere` in it, and its buffers that nodes may
+            have had; None for one that is lost.
 
     Raises:
         ObjectLostError: it takes one that is lost.
     """
+    if isinstance(row, tuple):
+        row, places = row
+        beside = [beside[place] for place in places]
     if not beside and row[:1] == _PLAIN:
         args, kwargs = pickle.loads(row)
     else:
@@ -707,8 +808,10 @@ def load_row(
 
 
 class _InertUnpickler(pickle.Unpickler):
-    def __init__(self, row: Piece, find: Callable[[str, str], Any]) -> None:
-        pickled, buffers = opened(row)
+    def __init__(
+        self, row: Piece, find: Callable[[str, str], Any], beside: Iterable[Piece]
+    ) -> None:
+        pickled, buffers = opened(row, beside)
         super().__init__(io.BytesIO(pickled), buffers=buffers)
         self._find = find
 
@@ -719,14 +822,22 @@ class _InertUnpickler(pickle.Unpickler):
         return self._find("", "result of another call")
 
 
-def load_inert(row: Piece, find: Callable[[str, str], Any]) -> Any:
+def load_inert(
+    row: EncodedRow, find: Callable[[str, str], Any], beside: Sequence[Keepsake] = ()
+) -> Any:
     """A value as `dump_value` wrote it, or a row, in which ``find(module, name)`` stands for each
     class or function: nothing is imported, and none of the user's code runs.
+
+    Args:
+        row: it.
+        find: see above.
+        beside: its buffers that are not in it.
 
     Raises:
         Exception: whatever comes of it where ``find`` gives something that cannot do what is asked.
     """
-    return _InertUnpickler(row, find).load()
+    pickled = row[0] if isinstance(row, tuple) else row
+    return _InertUnpickler(pickled, find, [each.payload() for each in beside]).load()
 
 
 # -- outcomes -------------------------------------------------------------------------

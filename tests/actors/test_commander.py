@@ -15,7 +15,7 @@ import pytest
 from goliath.actors import acquaintance, desk
 from goliath.actors.acquaintance import Acquaintance
 from goliath.actors.commander import CommanderActor, NodeInfo
-from goliath.actors.deposits import DEPOSIT_BYTES, Deposit
+from goliath.actors.deposits import DEPOSIT_BYTES, Deposit, Taken
 from goliath.actors.filesending import GONE
 from goliath.actors.outcomes import Setback, Where, explain
 from goliath.actors.surroundings import ShippedFile, Surroundings
@@ -28,6 +28,7 @@ from goliath.core.scheduler import Scheduler
 from goliath.errors import GoliathError, LocalError, TaskCancelledError
 from goliath.limits import Limit
 from goliath.transport import memory, messages as msg
+from goliath.transport.keepsakes import Keepsake
 from goliath.transport.messages import Bundle, parts_of
 from goliath.transport.serialization import Function
 from tests.actors.desks import FakePortal
@@ -434,7 +435,7 @@ def keeping(house: House, **options: Any) -> tuple[JobId, FakeOwner]:
     return job, owner
 
 
-def taking(job: JobId, first: int, *deposits: Deposit) -> desk.SubmitParcel:
+def taking(job: JobId, first: int, *deposits: Taken) -> desk.SubmitParcel:
     return desk.SubmitParcel(desk.Parcel(job, first, 1, "rows", b"calls", deposits=deposits))
 
 
@@ -546,6 +547,37 @@ async def test_a_call_that_waits_for_what_it_takes_is_answered_for_here(end: str
             batch = await keeper.next(msg.AssignBatch)
             assert (batch.deposits, bytes(batch.payload)) == ([[7, 5]], b"calls")
         assert len(house.actor._shipping) == 0
+
+
+async def test_what_many_calls_take_is_given_to_each_of_their_nodes_once():
+    async with a_house() as house:
+        one = house.node("a:1")
+        job, owner = keeping(house)
+        keepsake = Keepsake(b"piece")
+        for first in range(2):
+            house.ref.tell(taking(job, first, keepsake))
+        for _ in range(2):
+            batch = await one.next(msg.AssignBatch)
+            assert (batch.deposits, bytes(batch.payload)) == ([[-2, 5]], b"calls")
+            one.say(msg.RangeDone(batch.batch, batch.attempt, 0, 1, 10, payload=b"outcomes"))
+        kept = [message for message in one.heard if isinstance(message, msg.KeepPiece)]
+        assert kept == [msg.KeepPiece(-2, b"piece")]
+        await until(lambda: len(owner.settled) == 2)
+        assert not any(isinstance(message, msg.ForgetPieces) for message in one.heard)
+        del keepsake
+        assert (await one.next(msg.ForgetPieces)).keys == [-2]
+
+
+async def test_a_call_that_is_made_again_brings_what_it_takes_to_its_next_node():
+    async with a_house() as house:
+        one = house.node("a:1")
+        job, _ = keeping(house)
+        house.ref.tell(taking(job, 0, Keepsake(b"piece")))
+        await one.next(msg.AssignBatch)
+        other = house.node("b:2")
+        one.channel.close()
+        assert (await other.next(msg.KeepPiece)).payload == b"piece"
+        assert (await other.next(msg.AssignBatch)).deposits == [[-2, 5]]
 
 
 async def test_what_a_draining_node_keeps_is_fetched():

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from goliath.actors.cargo import packed, unpacked
-from goliath.actors.deposits import Deposit, Deposits, gathered, nearness
+from goliath.actors.deposits import Deposit, Deposits, bytes_to_send, nearness
 from goliath.actors.desk import Parcel
 from goliath.actors.endings import Kept, NoValueError, packed as packed_outcome
 from goliath.actors.gathering import Gathering
@@ -22,6 +22,7 @@ from goliath.core.commands import Assign
 from goliath.core.ids import Attempt, BatchId, JobId, NodeId
 from goliath.errors import GetTimeoutError, ObjectLostError, SerializationError
 from goliath.transport import messages as msg
+from goliath.transport.keepsakes import Keepsake
 from goliath.transport.messages import Bundle, Payload, parts_of
 from tests.actors.desks import FakePortal
 
@@ -198,7 +199,13 @@ def test_a_call_is_nearest_to_whoever_keeps_most_of_what_it_takes():
     here, there = Node(A), Node(B)
     deposits = [here.add(1), here.add(2), there.add(1), there.deposits.add_here(b"x")]
     size = deposits[0].size
-    assert nearness(deposits) == {A: 2 * size, B: size}
+    nodes = [here.deposits, there.deposits]
+    assert nearness(deposits, nodes) == {A: 2 * size, B: size}
+    keepsake = Keepsake(b"a keepsake")
+    assert bytes_to_send([*deposits, keepsake], nodes) == sum(d.size for d in deposits) + 10
+    there.deposits.entrust(keepsake, keepsake.payload())
+    assert nearness([*deposits, keepsake], nodes) == {A: 2 * size, B: size + 10}
+    assert bytes_to_send([keepsake], nodes) == 0
 
 
 def test_what_a_node_keeps_is_named_to_it_and_the_rest_goes_along():
@@ -207,10 +214,41 @@ def test_what_a_node_keeps_is_named_to_it_and_the_rest_goes_along():
     moved.when_known(lambda: None)
     there.send(8)
     there.deposits.lose("the node was lost")
-    entries, payload = gathered([kept, moved, lost], A, b"calls")
-    assert entries == [[7, kept.size], [0, moved.size], [-1, 0]]
+    keepsake = Keepsake(b"a keepsake")
+    here.deposits.entrust(keepsake, keepsake.payload())
+    entries, payload = here.deposits.gathered([kept, moved, lost, keepsake], b"calls")
+    assert entries == [[7, kept.size], [0, moved.size], [-1, 0], [-2, 10]]
     assert parts_of(payload) == (b"calls", (pickle.dumps("value"),))
-    assert gathered([], A, b"calls") == ([], b"calls")
+    assert here.deposits.gathered([], b"calls") == ([], b"calls")
+
+
+def test_a_keepsake_is_given_to_a_node_once_and_forgotten_when_it_is_gone():
+    node = Node()
+    one, other = Keepsake(b"one"), Keepsake(b"other")
+    for keepsake in (one, other):
+        assert not node.deposits.has(keepsake)
+        node.deposits.entrust(keepsake, keepsake.payload())
+        assert node.deposits.has(keepsake)
+    assert node.told == [msg.KeepPiece(-2, b"one"), msg.KeepPiece(-3, b"other")]
+    deposit = node.add(1)
+    node.told.clear()
+    del one, deposit, keepsake
+    assert node.told == [msg.ForgetPieces([-2]), msg.ForgetDeposits([1])]
+    node.deposits.lose("the session was ended")
+    del other
+    assert len(node.told) == 2, "a node that is gone is told nothing"
+
+
+def test_a_keepsake_that_is_too_big_for_a_message_is_not_taken_for_kept():
+    node, keepsake = Node(), Keepsake(b"big")
+
+    def refuse(_: msg.Message) -> None:
+        raise SerializationError("too big")
+
+    node.deposits._tell = refuse  # type: ignore[method-assign]
+    with pytest.raises(SerializationError):
+        node.deposits.entrust(keepsake, keepsake.payload())
+    assert not node.deposits.has(keepsake)
 
 
 # -- pickles behind a payload ------------------------------------------------------------
@@ -261,6 +299,19 @@ def test_one_of_many_results_that_came_together_does_not_keep_the_others():
     frame = memoryview(bytearray(1100))
     shelf.keep([(0, 1000, 3)], Bundle(frame[:100], [frame[100:]]))
     assert shelf.find(3).obj is frame.obj  # type: ignore[union-attr]  # not copied
+
+
+def test_a_shelf_keeps_what_it_is_given_under_the_keys_of_whoever_gives_it():
+    shelf = shelf_with(k7=b"seven")
+    assert shelf.entrust(-2, b"piece")
+    for key in (-2, -1, 0, 7, 8):
+        assert not shelf.entrust(key, b"another"), "taken, or none of those"
+    batch = assign([-2, 5], [7, 5], [-1, 0])
+    assert shelf.take(batch)
+    shelf.forget([-2])
+    sizes, payload = shelf.cargo(batch)
+    assert (sizes, parts_of(payload)[1]) == ([5, 5, -1], (b"piece", b"seven"))
+    assert not shelf.take(assign([-2, 5])), "it was forgotten"
 
 
 def test_what_a_batch_takes_is_kept_for_it_until_it_is_over():

@@ -16,6 +16,7 @@ from goliath.actors.desk import Parcel
 from goliath.actors.glimpse import READ_MAX_BYTES, call_given
 from goliath.core.ids import JobId
 from goliath.transport import serialization
+from goliath.transport.keepsakes import Keepsake
 from goliath.transport.serialization import COLUMNS, ROWS, Pickled, Row
 
 
@@ -96,6 +97,14 @@ def test_a_result_that_is_elsewhere_is_called_so():
     row = serialization.encode_frozen([serialization.Elsewhere(0), 1], {}, far=True)
     parcel = Parcel(JobId(1), 0, 1, *serialization.encode_gathered(None, [row]))
     assert call_given("foo", parcel, 0, method=False) == "foo(result of another call, 1)"
+
+
+def test_an_array_that_travels_beside_its_call_is_one_among_others(far: None):
+    rows = [{"x": np.zeros(1 << 20), "n": n} for n in range(2)]
+    beside: list[Keepsake] = []
+    payload = serialization.encode_rows(rows, (), beside)
+    parcel = Parcel(JobId(1), 0, 2, ROWS, payload, deposits=beside)
+    assert call_given("foo", parcel, 1, method=False) == "foo(x=<ndarray>, n=1)"
 
 
 def test_it_is_cut_at_200_characters_and_what_is_huge_is_not_read_at_all():

@@ -320,6 +320,33 @@ async def test_a_result_that_is_kept_is_given_to_a_worker_that_asks_and_to_no_ot
         await house.drained.wait()
 
 
+async def test_a_piece_that_is_kept_for_a_commander_is_given_to_his_calls_and_forgotten():
+    async with a_house(slots=1) as house:
+        commander = house.commander()
+        commander.say(FUNCTION, ENVIRONMENT, msg.KeepPiece(-2, b"piece"))
+        for number in (1, 2):
+            commander.say(assign(number, hi=1, deposits=[[-2, 5]]))
+        commander.say(msg.ForgetPieces([-2, -7]))
+        worker = await house.worker()
+        for _ in range(2):
+            await until(lambda: isinstance(worker.heard[-1], msg.RunRange))
+            range_ = worker.run()
+            assert (range_.deposits, flat(range_.payload)) == ([5], b"callspiece")
+            worker.do()
+            await commander.next(msg.RangeDone)
+        commander.say(assign(3, hi=1, deposits=[[-2, 5]]))
+        await until(lambda: commander.closed)
+
+
+async def test_what_one_commander_has_a_node_keep_no_other_can_name():
+    async with a_house(slots=1) as house:
+        one, other = house.commander(), house.commander()
+        one.say(msg.KeepPiece(-2, b"piece"))
+        other.say(FUNCTION, ENVIRONMENT, assign(deposits=[[-2, 5]]))
+        await until(lambda: other.closed)
+        assert not one.closed
+
+
 async def test_a_function_is_sent_to_a_worker_once():
     async with a_house(slots=1) as house:
         commander = house.commander()
@@ -792,6 +819,11 @@ HOSTILE: dict[str, Callable[[], list[msg.Message]]] = {
     "fetches what is not kept": lambda: [msg.FetchDeposit(7)],
     "gives workers what is not kept": lambda: [msg.RefEnded(1, "r-1", False, 7)],
     "forgets words": lambda: [unchecked(msg.ForgetDeposits([]), keys=["a"])],
+    "has something kept under another's key": lambda: [msg.KeepPiece(7, b"x")],
+    "has nothing kept as lost": lambda: [msg.KeepPiece(-1, b"x")],
+    "has two things kept under a key": lambda: [msg.KeepPiece(-2, b"x"), msg.KeepPiece(-2, b"y")],
+    "forgets pieces by words": lambda: [unchecked(msg.ForgetPieces([]), keys=[["a"]])],
+    "forgets results as pieces": lambda: [msg.ForgetPieces([7])],
     "asks for a longer echo than there is": lambda: [msg.Probe(1, PROBE_MAX_BYTES + 1)],
     "asks for less than nothing": lambda: [msg.Probe(1, -1)],
 }

@@ -6,6 +6,7 @@ import gc
 import os
 import random
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from benchmarks import procs
 from goliath import Commander, WorkerCrashedError, remote
 from goliath.actors import neighbours
 from goliath.actors.tenancy import Holding
-from goliath.transport import arena
+from goliath.transport import arena, keepsakes
 from tests.lieutenants import Lieutenant
 from tests.processes import until
 
@@ -262,6 +263,140 @@ def test_a_node_that_shares_nothing_is_sent_all(lieutenant: Callable[..., Lieute
     assert arena._regions == []
 
 
+def first_of(array: Any, n: int = 0) -> tuple[int, int]:
+    return n, int(array[n])
+
+
+@pytest.fixture
+def apart(lieutenant: Callable[..., Lieutenant], monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A Commander and its node, which might be on two machines: they share nothing."""
+    monkeypatch.setattr(neighbours, "boot_id", lambda: "")
+    node = lieutenant(2)
+    with Commander([node.address]) as commander:
+        commander.run(len, [("warm",)] * 4)
+
+        def passed(work: Callable[[], Any]) -> int:
+            before = procs.passed_bytes(node.port)
+            work()
+            return procs.passed_bytes(node.port) - before
+
+        yield commander, passed
+
+
+def test_equal_arguments_are_sent_to_a_node_once(apart: Any):
+    commander, passed = apart
+    array = numbers(1, 4 * MIB)
+    want = [(n, int(array[n])) for n in range(32)]
+    rows = [{"array": array, "n": n} for n in range(32)]
+
+    def run() -> None:
+        assert commander.run(first_of, rows) == want
+
+    def submit() -> None:
+        refs = [commander.submit(first_of, array.copy(), n) for n in range(32)]
+        assert [ref.result() for ref in refs] == want
+
+    assert 4 * MIB <= passed(run) < 5 * MIB
+    assert passed(run) < MIB
+    assert passed(submit) < MIB, "equal ones are not the same object"
+
+
+def test_an_argument_that_was_written_between_two_calls_is_another_one(apart: Any):
+    commander, passed = apart
+    array = numbers(1, 4 * MIB)
+
+    def call(value: int) -> Callable[[], None]:
+        def work() -> None:
+            array[7] = value
+            assert commander.submit(first_of, array, 7).result() == (7, value)
+
+        return work
+
+    assert passed(call(5)) > 4 * MIB
+    assert passed(call(6)) > 4 * MIB
+    assert passed(call(5)) < MIB, "as it was before"
+
+
+def test_a_value_that_was_put_is_sent_to_a_node_once(apart: Any):
+    commander, passed = apart
+    ref, other = commander.put(numbers(1, 4 * MIB)), commander.put(7)
+
+    def work() -> None:
+        for _ in range(8):
+            assert commander.submit(first_of, ref, other).result()[0] == 7
+
+    assert 4 * MIB <= passed(work) < 5 * MIB
+    assert passed(work) < MIB
+
+
+def test_actors_are_sent_equal_arguments_once(apart: Any):
+    commander, passed = apart
+    goliath.init(commander.nodes()[0].address)
+    try:
+        keeper, array = Keeper.remote(), numbers(7, 4 * MIB)
+
+        def keep() -> None:
+            goliath.get([keeper.keep.remote(n, array) for n in range(8)])
+
+        assert 4 * MIB <= passed(keep) < 5 * MIB
+    finally:
+        goliath.shutdown()
+
+
+def test_the_workers_of_a_node_look_at_one_copy_of_what_all_calls_take(apart: Any):
+    commander, _ = apart
+
+    def look(array: Any) -> tuple[int, bool, int]:
+        time.sleep(0.05)
+        block: Any = array
+        while not hasattr(block, "arena"):
+            block = block.obj if isinstance(block, memoryview) else block.base
+        return os.getpid(), array.flags.writeable, block.offset
+
+    looks = commander.run(look, [{"array": numbers(1, 4 * MIB)}] * 16)
+    assert len({pid for pid, _, _ in looks}) == 2
+    assert len({place for _, _, place in looks}) == 1
+    assert not any(writeable for _, writeable, _ in looks)
+
+
+def test_a_call_that_is_made_again_on_another_node_takes_along_what_the_first_one_had(
+    lieutenant: Callable[..., Lieutenant], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(neighbours, "boot_id", lambda: "")
+    nodes = [lieutenant(1), lieutenant(1)]
+    array = numbers(1, 4 * MIB)
+
+    def look(array: Any) -> int:
+        time.sleep(0.3)
+        return int(array.sum())
+
+    with Commander([node.address for node in nodes]) as commander:
+        commander.run(len, [("warm",)] * 4)
+        refs = [commander.submit(look, array) for _ in range(8)]
+        refs[0].result()
+        nodes[0].kill()
+        assert {ref.result() for ref in refs} == {int(array.sum())}
+
+
+def test_a_node_forgets_what_no_call_has_taken_for_a_while(
+    apart: Any, monkeypatch: pytest.MonkeyPatch
+):
+    commander, passed = apart
+    array = numbers(1, 4 * MIB)
+
+    def call() -> None:
+        commander.submit(first_of, array).result()
+
+    assert passed(call) > 4 * MIB
+    assert passed(call) < MIB
+    later = time.monotonic() + keepsakes.IDLE_S
+    monkeypatch.setattr(keepsakes.recollection, "_clock", lambda: later + 1)
+    keepsakes.recollection.cool()
+    gc.collect()
+    assert not keepsakes.recollection.is_warm
+    assert passed(call) > 4 * MIB, "it is a new one"
+
+
 @pytest.mark.parametrize("limit", ["0", str(4 * MIB)])
 def test_without_room_in_shared_memory_all_goes_another_way(
     limit: str, monkeypatch: pytest.MonkeyPatch
@@ -370,7 +505,7 @@ def test_polars_frames_go_and_come_back(commander: Commander, polars: Any):
 
 
 def test_frames_and_tables_go_to_another_process_of_the_machine(
-    neighbour: Commander, node: Lieutenant, polars: Any
+    lieutenant: Callable[..., Lieutenant], polars: Any
 ):
     import pandas
     import pyarrow
@@ -381,12 +516,16 @@ def test_frames_and_tables_go_to_another_process_of_the_machine(
     columns = {"a": np.arange(500_000), "b": np.arange(500_000) / 3}
     frame, table = pandas.DataFrame(columns), pyarrow.table(columns)
     other = polars.DataFrame(columns)
-    before = procs.passed_bytes(node.port)
-    ((got, same, equal),) = neighbour.run(back, [(frame, table, other)])
-    pandas.testing.assert_frame_equal(got, frame)
-    assert same.equals(table)
-    assert equal.equals(other)
-    assert procs.passed_bytes(node.port) - before < MIB
+    node = lieutenant(1)
+    with Commander([node.address]) as commander:
+        commander.run(len, [("warm",)])
+        until(lambda: len(arena._regions) == 1, 10.0, "the arena is shared")
+        before = procs.passed_bytes(node.port)
+        ((got, same, equal),) = commander.run(back, [(frame, table, other)])
+        pandas.testing.assert_frame_equal(got, frame)
+        assert same.equals(table)
+        assert equal.equals(other)
+        assert procs.passed_bytes(node.port) - before < MIB
 
 
 @remote

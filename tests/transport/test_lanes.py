@@ -18,6 +18,8 @@ from goliath.transport.messages import (
     AssignBatch,
     Bundle,
     DefineFunction,
+    ForgetPieces,
+    KeepPiece,
     Message,
     RangeDone,
     StealBatches,
@@ -83,6 +85,77 @@ def put(*messages: Message) -> Outbox:
 
 def test_a_small_batch_passes_big_ones():
     assert numbers(left(put(big(1), big(2), small(3), small(4)))) == [3, 4, 1, 2]
+
+
+def keep(key: int) -> KeepPiece:
+    return KeepPiece(key, bytes(3 * KIB))
+
+
+def taking(number: int, *keys: int) -> AssignBatch:
+    batch = small(number)
+    batch.deposits = [[key, 3 * KIB] for key in keys]
+    return batch
+
+
+def test_a_small_batch_passes_what_is_to_be_kept_unless_it_takes_some_of_it():
+    box = put(keep(-2), taking(1, -2), small(2), taking(3, 5), big(4), small(5))
+    assert numbers(left(box)) == [2, 3, 5, "keep", 1, 4]
+
+
+def test_nothing_is_forgotten_before_it_was_kept_or_taken():
+    box = put(small(1), keep(-2), taking(2, -2), ForgetPieces([-2]), small(3), keep(-3))
+    assert numbers(left(box)) == [1, 3, "keep", 2, "forget-pieces", "keep"]
+
+
+def test_what_takes_what_was_kept_before_waits_for_nothing_but_big_ones():
+    box = put(taking(1, -2), small(2), ForgetPieces([-2]), small(3))
+    assert numbers(left(box)) == [1, 2, "forget-pieces", 3]
+
+
+def said(kind: str, number: int, kept: int) -> Message:
+    match kind:
+        case "keep":
+            return keep(kept)
+        case "forget":
+            return ForgetPieces([kept])
+        case "take":
+            return taking(number, kept)
+        case "take as an actor":
+            return of_actor(taking(number, kept))
+        case _:
+            return small(number) if kind == "small" else big(number)
+
+
+@settings(max_examples=300)
+@given(
+    st.lists(
+        st.sampled_from(["forget", "take", "take as an actor", "small", "big", "leave"]),
+        max_size=30,
+    )
+)
+def test_in_whatever_order_they_are_sent_no_batch_comes_when_what_it_takes_is_not_there(
+    kinds: list[str],
+):
+    box, kept, gatherers, arrived = put(keep(-2)), -2, [Gatherer(MIB), Gatherer(MIB)], []
+    for number, kind in enumerate(kinds):
+        if kind == "leave":
+            arrived.append(one(box, gatherers))
+            continue
+        box.put(said(kind, number, kept))
+        if kind == "forget":
+            kept -= 1
+            box.put(keep(kept))
+    while (message := one(box, gatherers)) is not None:
+        arrived.append(message)
+    there: set[int] = set()
+    for each in arrived:
+        match each:
+            case KeepPiece(key):
+                there.add(key)
+            case ForgetPieces(keys):
+                there.difference_update(keys)
+            case AssignBatch():
+                assert {key for key, _ in each.deposits} <= there
 
 
 def test_control_passes_everything():

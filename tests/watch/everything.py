@@ -21,6 +21,7 @@ from goliath.examination import examine
 from goliath.testing import Node
 from goliath.transport.address import Address
 from goliath.transport.credentials import Credentials
+from goliath.transport.keepsakes import WORTH_KEEPING_BYTES, recollection
 from tests.joining import JoinedNode
 from tests.processes import until
 
@@ -39,6 +40,7 @@ def everything(nodes: Sequence[Node], folder: Path) -> None:
     try:
         _batches(commander, folder)
         _single_calls(commander)
+        _equal_arguments()
         _nested()
         _actors()
         _detached(addresses)
@@ -165,6 +167,24 @@ def sleep(seconds: float) -> float:
 @goliath.remote(num_returns="streaming")
 def count(n: int):
     yield from range(n)
+
+
+@goliath.remote
+def length(view: memoryview) -> int:
+    return view.nbytes
+
+
+def _equal_arguments() -> None:
+    """Of calls whose nodes have to be sent them, as on another machine. One of them is written
+    and so is forgotten: nobody remembers so much."""
+    recollection.link_made(WORTH_KEEPING_BYTES)
+    try:
+        for number in range(3):
+            view = memoryview(bytes([number]) * WORTH_KEEPING_BYTES)
+            refs = [length.remote(view) for _ in range(4)]
+            assert [goliath.get(ref) for ref in refs] == [WORTH_KEEPING_BYTES] * 4
+    finally:
+        recollection.link_ended()
 
 
 def _single_calls(commander: Commander) -> None:
