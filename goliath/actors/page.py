@@ -88,17 +88,27 @@ def create_page_file(tag: str) -> int:
     Its name carries the worker's tag: a grandchild that was forked, and not executed, has no
     environment of its own to be told by, but it still maps this file.
     """
-    if hasattr(os, "memfd_create"):
+    try:
         fd = os.memfd_create(page_name(tag), os.MFD_CLOEXEC)
-    else:
-        import tempfile  # here: it takes 8 ms, and on Linux nobody needs it
-
-        fd, path = tempfile.mkstemp(prefix=page_name(tag))
-        os.unlink(path)
+    except (AttributeError, OSError):  # not on Linux; or forbidden, by a filter
+        return _page_in_a_file(tag)
     os.truncate(fd, _SIZE)
+    return fd
+
+
+def _page_in_a_file(tag: str) -> int:
+    import tempfile  # here: it takes 8 ms, and where there are memfds nobody needs it
+
+    fd, path = tempfile.mkstemp(prefix=f"{page_name(tag)}.")
+    try:
+        os.unlink(path)
+        os.posix_fallocate(fd, 0, _SIZE)  # to touch what a full disk has not would be a SIGBUS
+    except OSError:
+        os.close(fd)
+        raise
     return fd
 
 
 def page_name(tag: str) -> str:
     """The name under which the page of a worker appears in ``/proc/<pid>/maps``."""
-    return f"goliath-{tag}"
+    return f"goliath-page-{tag}"
