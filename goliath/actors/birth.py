@@ -59,7 +59,8 @@ def live(
             shared,
             (stdout, stderr),
             spec,
-            Arena.join(arena[0], spec.arena) if arena else None,
+            # That of its own Lieutenant; it need not be sealed if nothing is to be written there.
+            Arena.join(arena[0], spec.arena, trusted=not spec.region) if arena else None,
         )
         os._exit(status)
     except BaseException:  # noqa: BLE001 - nothing may climb back into the zygote's loop

@@ -80,12 +80,7 @@ class Cellar:
         if self._region is None and not self._closed:
             with tempfile.TemporaryFile(dir=self._folder, buffering=0) as file:
                 os.truncate(file.fileno(), self.limit)
-                fd = os.dup(file.fileno())
-            try:
-                arena = Arena(fd, [self.limit])
-            except OSError:
-                os.close(fd)
-                raise
+                arena = Arena.join(os.dup(file.fileno()), [self.limit], trusted=True)
             self._region = arena.region(0)
         return None if self._closed else self._region
 

@@ -17,13 +17,13 @@ from goliath.machine import boot_id
 from goliath.transport import messages as msg
 from goliath.transport.arena import (
     WORTH_BYTES,
-    ForeignArenaError,
     Region,
     close_region,
     moved,
     open_region,
     settled,
 )
+from goliath.transport.backing import ForeignArenaError
 from goliath.transport.channel import Channel
 from goliath.transport.exchange import Exchange
 from goliath.transport.handover import Letterbox, put_in
@@ -104,6 +104,8 @@ class Host(_Neighbour):
         holding, here = self._holding, boot_id()
         if holding is None or not here or said.boot_id != here or self._exchange is not None:
             return []
+        if not holding.arena.backing.is_sealed:
+            return []  # he would have to be trusted not to make it shorter
         if not put_in(holding.arena, said.name, said.secret):
             return []
         self._exchange = Exchange(holding.arena, self._on_surplus)

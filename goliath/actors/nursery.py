@@ -383,7 +383,7 @@ def _pair_of_ends(tag: str, tenancy: Tenancy | None) -> tuple[ParentEnds, list[i
         page_w = create_page_file(tag)
         opened.append(page_w)
         if tenancy is not None:
-            opened.append(os.dup(tenancy.arena.fd))
+            opened.append(os.dup(tenancy.arena.backing.readers_fd))
         page = Page(page_w)
     except OSError:
         close_all(opened)

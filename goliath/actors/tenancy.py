@@ -3,6 +3,9 @@
 Region 0 is the Lieutenant's, region 1 the Commander's if it is on this machine, and each further
 one a worker's for its results. A region is let to another worker when the one before is dead and
 nobody looks at its results any more.
+
+An arena that is not sealed can be made shorter by whoever may write it, and the others would die of
+that. So of such a one a worker has no part: it looks at its arguments there, and sends its results.
 """
 
 from __future__ import annotations
@@ -43,7 +46,7 @@ class Holding:
         self._region = arena.region(OURS)
         self.cooling = Cooling(self._region)
         self.closed = False
-        self._vacant = list(range(FIRST, len(arena.limits)))
+        self._vacant = list(range(FIRST, len(arena.limits))) if arena.backing.is_sealed else []
 
     @classmethod
     def make(cls, limit: int, slots: int) -> Holding | None:
@@ -84,11 +87,16 @@ class Holding:
         open_region(self._region)
 
     def let(self) -> Tenancy | None:
-        """A part for a worker; None if there is none left."""
+        """A part for a worker, or, of an arena that is not sealed, a look at it; None if there is
+        none left."""
+        if not self.arena.backing.is_sealed:
+            return Tenancy(self, OURS)
         return Tenancy(self, self._vacant.pop()) if self._vacant else None
 
     def vacate(self, region: int) -> None:
         """Nobody looks at that part any more."""
+        if region == OURS:
+            return
         self.arena.clear(region)  # unless the session is over: then a Commander may look at it
         self._vacant.append(region)
 
@@ -105,7 +113,7 @@ class Tenancy:
 
     Attributes:
         arena: in which it is.
-        region: which.
+        region: which; `OURS` if it has none.
     """
 
     def __init__(self, holding: Holding, region: int) -> None:

@@ -99,7 +99,7 @@ class Worker:
         self.worker = spec.worker
         self._exchange = None if arena is None else Exchange(arena)
         self._region_of_results: ResultRegion | None = None
-        if arena is not None:
+        if arena is not None and spec.region:
             # An interrupt must not strike while the books are half written.
             self._region_of_results = arena.region(spec.region, self.undisturbed)
             open_region(self._region_of_results)

@@ -1,9 +1,10 @@
 """Memory that several processes map: one writes a stretch of it, the others read it in place.
 
 An *arena* is a memfd, so it has no name that anybody could open, and no mount of a fixed size
-behind it (``/dev/shm`` has 64 MiB in many containers). It is cut into *regions*, and each has one
-writer, who alone decides which stretches of it are taken: no lock is shared between processes,
-and a process that is killed leaves no books behind that somebody would have to put right.
+behind it (``/dev/shm`` has 64 MiB in many containers); where there are none, a file (see
+`goliath.transport.backing`). It is cut into *regions*, and each has one writer, who alone decides
+which stretches of it are taken: no lock is shared between processes, and a process that is killed
+leaves no books behind that somebody would have to put right.
 
 **How long a stretch is taken.** A stretch is a *block*: an object with a buffer of its own. All
 that reads it, be it a numpy array or a slice of a memoryview, keeps its exporter alive: that is
@@ -17,7 +18,6 @@ through the heap and the sockets.
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import mmap
 import os
 import threading
@@ -29,6 +29,7 @@ from weakref import finalize
 from goliath.config import KIB, MIB
 from goliath.core.allotment import GRAIN, Allotment
 from goliath.transport import malloc
+from goliath.transport.backing import Backing, ForeignArenaError, set_aside
 from goliath.transport.messages import Bundle, Payload, Piece
 
 WORTH_BYTES = 64 * KIB
@@ -49,8 +50,6 @@ COLD_BYTES = 4 * MIB
 """What can be set aside while others wait: 2 ms."""
 
 _COPIED_AT_ONCE = 4 * MIB  # other threads get the GIL in between
-_SEALS = 0x07  # F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW
-_ADD_SEALS, _GET_SEALS = 1033, 1034  # of fcntl, which names them on Linux only
 _PUNCH = 0x03  # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
 _MAP_NORESERVE = 0x4000
 _MAP_FAILED = ctypes.c_void_p(-1).value
@@ -59,25 +58,22 @@ _MAP_FAILED = ctypes.c_void_p(-1).value
 Shield = Callable[[], AbstractContextManager[None]]
 
 
-class ForeignArenaError(Exception):
-    """What was handed over as an arena is none that can be trusted."""
-
-
 class Arena:
     """One arena as this process has it: mapped for reading.
 
     Args:
-        fd: of its memory; owned from now on.
+        backing: its memory; owned from now on.
         limits: the bytes of each region, multiples of a page.
     """
 
-    def __init__(self, fd: int, limits: Sequence[int]) -> None:
-        self.fd = fd
+    def __init__(self, backing: Backing, limits: Sequence[int]) -> None:
+        self.backing = backing
+        self.fd = fd = backing.fd
         self.limits = tuple(limits)
         self.size = sum(limits)
         self.address = _mapped(fd, 0, self.size, mmap.PROT_READ)
         _at_end(self, _unmap, self.address, self.size)
-        self._close = finalize(self, os.close, fd)
+        self._close = finalize(self, backing.close)
         self._close.atexit = False  # what was submitted is still made then, by workers yet to come
 
     def __repr__(self) -> str:
@@ -87,22 +83,23 @@ class Arena:
     def make(cls, limits: Sequence[int]) -> Arena | None:
         """A new one; None where that cannot be."""
         limits = [max(limit // GRAIN, 1) * GRAIN for limit in limits]
-        try:
-            fd = os.memfd_create("goliath-arena", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        except (AttributeError, OSError):
+        backing = Backing.make(sum(limits))
+        if backing is None:
             return None
         try:
-            os.truncate(fd, sum(limits))
-            # What has this size has it for ever: nobody can make a reader of it die of SIGBUS.
-            fcntl.fcntl(fd, _ADD_SEALS, _SEALS)
-            return cls(fd, limits)
+            return cls(backing, limits)
         except OSError:
-            os.close(fd)
+            backing.close()
             return None
 
     @classmethod
-    def join(cls, fd: int, limits: Sequence[int]) -> Arena:
+    def join(cls, fd: int, limits: Sequence[int], *, trusted: bool = False) -> Arena:
         """One that another process has made. If it is none, its descriptor is closed.
+
+        Args:
+            fd: its descriptor.
+            limits: of its regions.
+            trusted: whether that process is, so that it need not be sealed.
 
         Raises:
             ForeignArenaError: it could shrink beneath its readers, or has another size.
@@ -111,9 +108,7 @@ class Arena:
         try:
             if not limits or min(limits) <= 0 or any(limit % GRAIN for limit in limits):
                 raise ForeignArenaError(f"an arena of {limits}")
-            if os.fstat(fd).st_size != sum(limits) or fcntl.fcntl(fd, _GET_SEALS) != _SEALS:
-                raise ForeignArenaError("an arena of another size, or one that may shrink")
-            return cls(fd, limits)
+            return cls(Backing.joined(fd, sum(limits), trusted=trusted), limits)
         except BaseException:
             os.close(fd)
             raise
@@ -253,9 +248,7 @@ class Region:
     def _back(self, end: int) -> bool:
         """Have the kernel set memory aside up to there; whether it does."""
         if end > self._backed:
-            try:
-                os.posix_fallocate(self.arena.fd, self._start + self._backed, end - self._backed)
-            except OSError:
+            if not set_aside(self.arena.fd, self._start + self._backed, end - self._backed):
                 return False
             self._backed = end
         return True

@@ -13,7 +13,8 @@ from itertools import count
 from weakref import finalize
 
 from goliath.errors import ProtocolError
-from goliath.transport.arena import WORTH_BYTES, Arena, ForeignArenaError, is_in, offset_of
+from goliath.transport.arena import WORTH_BYTES, Arena, is_in, offset_of
+from goliath.transport.backing import ForeignArenaError
 from goliath.transport.messages import Piece
 
 

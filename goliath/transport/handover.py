@@ -17,7 +17,8 @@ import socket
 import struct
 from contextlib import suppress
 
-from goliath.transport.arena import Arena, ForeignArenaError
+from goliath.transport.arena import Arena
+from goliath.transport.backing import ForeignArenaError
 
 _NAME = re.compile(r"goliath-[0-9a-f]{32}")
 _SECRET_BYTES = 32

@@ -20,6 +20,7 @@ from goliath import Commander, WorkerCrashedError, remote
 from goliath.actors import neighbours
 from goliath.actors.tenancy import Holding
 from goliath.transport import arena, keepsakes
+from goliath.transport.backing import file_system_of
 from tests.lieutenants import Lieutenant
 from tests.processes import until
 
@@ -395,6 +396,47 @@ def test_a_node_forgets_what_no_call_has_taken_for_a_while(
     gc.collect()
     assert not keepsakes.recollection.is_warm
     assert passed(call) > 4 * MIB, "it is a new one"
+
+
+WITHOUT_MEMFDS = """
+import os, sys
+
+def refused(*_):
+    raise PermissionError(1, "Operation not permitted")
+
+os.memfd_create = refused
+from goliath.lieutenant import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_where_memfds_are_forbidden_calls_look_at_their_arguments_in_a_file(
+    lieutenant: Callable[..., Lieutenant],
+):
+    kind = file_system_of(Path(os.environ["XDG_RUNTIME_DIR"]))
+    if kind not in ("tmpfs", "ext4", "xfs"):
+        pytest.skip(f"what is set aside may not be there on {kind or 'this file system'}")
+
+    def look(array: Any, n: int) -> Any:
+        refused = 0
+        for name in os.listdir("/proc/self/fd"):
+            path = f"/proc/self/fd/{name}"
+            if os.path.exists(path) and "goliath-arena" in os.readlink(path):
+                try:
+                    os.ftruncate(int(name), 0)
+                except OSError:
+                    refused += 1
+        return is_mapped(array.ctypes.data), array.flags.writeable, refused, array[n:].copy()
+
+    node = lieutenant(2, launcher=("-c", WITHOUT_MEMFDS))
+    with Commander([node.address]) as commander:
+        array = numbers(1, 4 * MIB)
+        for n, (mapped, writeable, refused, rest) in enumerate(
+            commander.run(look, [{"array": array, "n": n} for n in range(20)])
+        ):
+            assert (mapped, writeable, refused) == (True, False, 1)
+            assert np.array_equal(rest, array[n:])
+        assert arena._regions == [], "the Commander has no part in it"
 
 
 @pytest.mark.parametrize("limit", ["0", str(4 * MIB)])

@@ -12,7 +12,8 @@ import pytest
 
 from goliath.errors import ProtocolError
 from goliath.transport import arena as arenas
-from goliath.transport.arena import Arena, ForeignArenaError, Region, is_in, moved, offset_of
+from goliath.transport.arena import Arena, Region, is_in, moved, offset_of
+from goliath.transport.backing import ForeignArenaError
 from goliath.transport.exchange import Exchange
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -109,14 +110,6 @@ def test_much_memory_is_not_set_aside_at_once_but_used_if_it_is_there():
     block = region.take(16 * MIB)
     del block
     assert region.take(16 * MIB, at_once=True) is not None
-
-
-def test_without_a_memfd_there_is_no_arena(monkeypatch: pytest.MonkeyPatch):
-    def refused(*_: object) -> int:
-        raise OSError(38, "Function not implemented")
-
-    monkeypatch.setattr(os, "memfd_create", refused)
-    assert Arena.make([MIB]) is None
 
 
 def test_what_is_cleared_costs_no_memory():

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from goliath.transport import handover
-from goliath.transport.arena import Arena, ForeignArenaError
+from goliath.transport.arena import Arena
+from goliath.transport.backing import ForeignArenaError
 from goliath.transport.handover import Letterbox, put_in
 
 MIB = 1 << 20
