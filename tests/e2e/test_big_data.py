@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 import goliath
@@ -21,12 +22,13 @@ from goliath.actors import neighbours
 from goliath.actors.tenancy import Holding
 from goliath.transport import arena, keepsakes
 from goliath.transport.backing import file_system_of
+from tests.length import LONG
 from tests.lieutenants import Lieutenant
 from tests.processes import until
 
 pytestmark = pytest.mark.slow
 
-MIB = 1 << 20
+MIB, GIB = 1 << 20, 1 << 30
 
 
 def numbers(seed: int, size: int = MIB) -> np.ndarray[Any, Any]:
@@ -228,6 +230,29 @@ def test_on_one_machine_no_array_goes_through_the_session(neighbour: Commander, 
     until(lambda: arena._regions[0].used_bytes == 0, 10.0, "and nothing is left of them")
 
 
+def test_on_one_machine_nothing_is_remembered(neighbour: Commander):
+    neighbour.submit(first_of, numbers(1, 4 * MIB)).result()
+    assert not keepsakes.recollection.is_warm
+
+
+@pytest.mark.skipif(not LONG, reason="it takes 9 GiB, and some of the memory's time")
+@pytest.mark.timeout(300)
+def test_on_one_machine_an_argument_may_have_four_gibibytes(neighbour: Commander, node: Lieutenant):
+    if psutil.virtual_memory().available < 12 * GIB:
+        pytest.skip("there are not 12 GiB of memory left")
+    size = 4 * GIB + 5  # no number of four bytes says how many
+    array = np.zeros(size, dtype=np.uint8)
+    array[-1] = 7
+
+    def look(array: Any) -> tuple[int, bool, int, int]:
+        return array.nbytes, array.flags.writeable, int(array[-1]), int(array[:: 1 << 20].sum())
+
+    before = procs.passed_bytes(node.port)
+    assert neighbour.run(look, [{"array": array}]) == [(size, False, 7, 0)]
+    assert procs.passed_bytes(node.port) - before < MIB
+    until(lambda: arena._regions[0].used_bytes == 0, 10.0, "nothing is left of it")
+
+
 def test_on_one_machine_a_result_outlives_its_node(neighbour: Commander, node: Lieutenant):
     dice, held = random.Random(5), {}
     for turn in range(4):
@@ -408,6 +433,15 @@ os.memfd_create = refused
 from goliath.lieutenant import main
 sys.exit(main(sys.argv[1:]))
 """
+
+
+def test_a_commander_that_was_closed_remembers_nothing_of_its_calls(apart: Any):
+    commander, _ = apart
+    commander.submit(first_of, numbers(1, 4 * MIB)).result()
+    assert keepsakes.recollection.is_warm
+    commander.close()
+    assert not keepsakes.recollection.is_warm
+    assert not keepsakes.recollection.wants(4 * MIB)
 
 
 def test_where_memfds_are_forbidden_calls_look_at_their_arguments_in_a_file(
