@@ -452,9 +452,11 @@ def _bundled(rows: Sequence[Any], beside: list[Any] | None) -> Payload:
 
 
 def _bundled_far(rows: Sequence[Piece | FarRow], beside: list[Any]) -> Payload:
-    """The same of calls some of which take what is in no row, and goes ``beside`` all of them."""
+    """The same of calls some of which take what is in no row, and goes ``beside`` all of them,
+    once however many take it."""
     pieces: list[Piece] = []
     main: list[Any] = []
+    numbers = {id(each): place for place, each in enumerate(beside)}
     for row in rows:
         pickled = row.row if isinstance(row, FarRow) else row
         encoded: Any = pickled
@@ -462,8 +464,11 @@ def _bundled_far(rows: Sequence[Piece | FarRow], beside: list[Any]) -> Payload:
             encoded = len(pieces)
             pieces.append(pickled)
         if isinstance(row, FarRow):
-            encoded = encoded, list(range(len(beside), len(beside) + len(row.beside)))
-            beside += row.beside
+            for each in row.beside:
+                if id(each) not in numbers:
+                    numbers[id(each)] = len(beside)
+                    beside.append(each)
+            encoded = encoded, [numbers[id(each)] for each in row.beside]
         main.append(encoded)
     whole = pickle.dumps(main, PROTOCOL)
     return Bundle(whole, pieces) if pieces else whole
