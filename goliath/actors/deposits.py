@@ -350,11 +350,15 @@ def bytes_to_send(taken: Iterable[Taken], nodes: Sequence[Deposits]) -> int:
     )
 
 
-def nearness(taken: Iterable[Taken], nodes: Iterable[Deposits]) -> Mapping[NodeId, int]:
-    """Which of the nodes keep how many bytes of these."""
+def nearness(taken: Iterable[Taken], nodes: Sequence[Deposits] = ()) -> Mapping[NodeId, int]:
+    """Which nodes keep how many bytes of these; keepsakes: which of those nodes."""
     near: dict[NodeId, int] = {}
     for each in taken:
-        for node in nodes:
-            if node.has(each) if isinstance(each, Keepsake) else each.is_on(node.node):
-                near[node.node] = near.get(node.node, 0) + each.size
+        keepers: list[NodeId] = []
+        if isinstance(each, Keepsake):
+            keepers = [node.node for node in nodes if node.has(each)]
+        elif isinstance(each, Deposit) and each.kept:
+            keepers = [each.node]
+        for keeper in keepers:
+            near[keeper] = near.get(keeper, 0) + each.size
     return near
