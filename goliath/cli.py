@@ -18,6 +18,7 @@ from goliath.errors import (
     GoliathError,
     describe,
     printable,
+    size_text,
 )
 
 if TYPE_CHECKING:
@@ -195,7 +196,12 @@ def _state(node: NodeInfo) -> str:
     if node.heard_s is None:
         return f"does not answer within {ANSWER_MAX_S:g} s"
     draining = ", draining" if node.draining else ""
-    return f"{node.busy:g} of {node.workers} slots busy, {node.queued} batches wait{draining}"
+    memory = ""
+    if node.memory != "easy":
+        amount = f"{size_text(node.memory_used)} of {size_text(node.memory_limit)}"
+        memory = f", {node.memory}: {amount} of memory used"
+    busy = f"{node.busy:g} of {node.workers} slots busy"
+    return f"{busy}, {node.queued} batches wait{draining}{memory}"
 
 
 def _commander(arguments: argparse.Namespace) -> Commander:

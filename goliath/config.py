@@ -90,6 +90,10 @@ class NodeConfig(_Knobs):
     depot_bytes: int = 1024 * MIB  # big results that stay on the node; in memory
     spill_bytes: int = -1  # ... what memory has no room for is kept on disk (-1: half of what is
     # free there, at most 64 GiB; 0: nothing is, and what memory has no room for is sent)
+    node_memory_bytes: int = -1  # what a node may have in all (-1: what the machine, or the
+    # container, can spare). Of this ...
+    memory_pause_share: float = 0.8  # ... above so much nothing new begins (1: it always does)
+    memory_refuse_share: float = 0.95  # ... and above so much nothing big is taken on
     arena_bytes: int = -1  # shared memory for big values (-1: 3/4 of what workers may have)
 
 

@@ -12,6 +12,7 @@
     ├── WorkerCrashedError        the process died under the call
     │   └── OutOfMemoryError      (MemoryError) ... because the memory was used up
     ├── NodeDiedError             the Lieutenant, or the way to it, was lost
+    ├── NodeFullError             (MemoryError) no node has memory for the arguments of the call
     ├── ActorDiedError            the actor has ended; __cause__ says why
     ├── ActorUnavailableError     the actor died under the call, and is being restarted
     ├── PendingCallsLimitExceeded the actor has as many calls waiting as it may (max_pending_calls)
@@ -172,6 +173,25 @@ class NodeDiedError(GoliathError):
         super().__init__(message)
         self.node = node
         self.maybe_executed = maybe_executed
+
+
+class NodeFullError(GoliathError, MemoryError):
+    """The memory of the node is used up, and what the call takes is big; nor can another node take
+    it now. The call has not begun.
+
+    Attributes:
+        node: the node's name.
+        used_bytes: the memory that the node has in use.
+        limit_bytes: the memory that it could have.
+    """
+
+    def __init__(
+        self, message: str = "", *, node: str = "", used_bytes: int = 0, limit_bytes: int = 0
+    ) -> None:
+        super().__init__(message)
+        self.node = node
+        self.used_bytes = used_bytes
+        self.limit_bytes = limit_bytes
 
 
 KILLED = "it was killed (goliath.kill)"

@@ -25,6 +25,7 @@ from goliath.actors.fences import Fences
 from goliath.actors.gatehouse import Gatehouse
 from goliath.actors.lieutenant import LieutenantActor
 from goliath.actors.nursery import Nursery
+from goliath.actors.occupancy import Occupancy
 from goliath.actors.portal import new_event_loop
 from goliath.actors.reception import Drain, EndWork, NodesJoined, SessionUp
 from goliath.actors.system import ActorSystem
@@ -107,6 +108,7 @@ class _Server:
             workshop,
             on_drained=self._ended.set,
             cellar=cellar,
+            occupancy=Occupancy(allowed.node_bytes or total_memory(), fences.memory, serves=True),
             arena_bytes=arena_bytes(config, allowed.node_bytes, allowed.session_bytes),
             weighs=options.bytes_per_worker_max is not None,
             limits=[*door_limits(self._transport), *fences.limits()],

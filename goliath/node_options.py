@@ -359,7 +359,8 @@ def _others(arguments: argparse.Namespace) -> dict[str, float]:
 
 def _allowance(arguments: argparse.Namespace) -> Allowance:
     """What workers may have: as much as was given, or what such a node can bear."""
-    allowance = default_allowance(arguments.workers or usable_cpus())
+    memory = NodeConfig.from_environ().node_memory_bytes
+    allowance = default_allowance(arguments.workers or usable_cpus(), memory)
     if arguments.max_processes_per_session is not None:
         allowance.session_processes = arguments.max_processes_per_session
     allowance.session_bytes = arguments.max_memory_per_session

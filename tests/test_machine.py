@@ -14,6 +14,7 @@ import pytest
 from goliath.machine import (
     free_memory,
     gpu_ids,
+    group_memory,
     memory_groups,
     memory_kills,
     process_exists,
@@ -89,6 +90,25 @@ def test_free_memory_is_what_is_left_of_the_narrowest_group(tmp_path: Path):
     assert free_memory(groups[:1]) == pytest.approx(free, rel=0.2)
     (tmp_path / "a/memory.current").write_text("9000000\n")
     assert free_memory(groups) == 0
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_contents_of_files_that_are_cached_are_as_good_as_free(tmp_path: Path, version: int):
+    names = {
+        1: ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+        2: ("memory.max", "memory.current"),
+    }
+    for name, amount in zip(names[version], (8_000_000, 7_500_000), strict=True):
+        (tmp_path / name).write_text(f"{amount}\n")
+    assert group_memory(tmp_path) == 7_500_000
+    # Of version 1 "total" has the groups within, and what has no such name has not.
+    counted = {"active_file": 4_000_000, "inactive_file": 2_000_000, "anon": 1_500_000}
+    if version == 1:
+        counted = {"active_file": 1, **{f"total_{name}": n for name, n in counted.items()}}
+    (tmp_path / "memory.stat").write_text("".join(f"{k} {v}\n" for k, v in counted.items()))
+    assert group_memory(tmp_path) == 1_500_000
+    assert free_memory([tmp_path]) == 6_500_000
+    assert group_memory(tmp_path / "gone") == 0
 
 
 def test_a_group_of_version_2_may_be_unlimited(tmp_path: Path):

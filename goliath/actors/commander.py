@@ -40,6 +40,7 @@ from goliath.actors.scrutiny import (
     are_calls,
     are_deposits,
     are_nodes,
+    are_numbers,
     are_ranges,
     are_running,
     are_strings,
@@ -53,6 +54,7 @@ from goliath.core.batch import JobOptions
 from goliath.core.commands import Command, Verdict
 from goliath.core.ids import Attempt, BatchId, JobId, NodeId
 from goliath.core.observation import Journal
+from goliath.core.policy import Level
 from goliath.core.scheduler import Scheduler
 from goliath.errors import ProtocolError, SerializationError, TaskCancelledError
 from goliath.limits import Limit
@@ -105,6 +107,10 @@ class NodeInfo:
             longest first.
         kept: bytes of big results that the node keeps, for anybody, in ``"memory"`` and on
             ``"disk"``.
+        memory: how short of memory it is: ``"easy"``; ``"strained"``, and it begins nothing new
+            while anything runs; or ``"full"``, and it takes nothing big.
+        memory_used: bytes of memory that it had when it was heard last.
+        memory_limit: bytes that it could have had.
         heard_s: how many seconds ago it has said all that; None if it has not said anything yet.
             `nodes` asks it, and does not wait for the answer.
     """
@@ -124,6 +130,9 @@ class NodeInfo:
     limits: list[Limit] = field(default_factory=list)
     running: list[RunningCall] = field(default_factory=list)
     kept: dict[str, int] = field(default_factory=dict)
+    memory: str = "easy"
+    memory_used: int = 0
+    memory_limit: int = 0
     heard_s: float | None = field(default=None, compare=False)
 
 
@@ -139,6 +148,7 @@ class _Node:
     limits: list[Limit] = field(default_factory=list)
     heard_at: float = 0.0
     draining: bool = False
+    memory: str = "easy"
     way: Way = field(default_factory=Way)
     guest: Guest | None = None  # unless it is embedded
 
@@ -153,6 +163,7 @@ def _described(node: _Node, now: float) -> NodeInfo:
         resources=node.up.resources,
         draining=node.draining,
         limits=node.limits,
+        memory=node.memory,
     )
     said = node.status
     if said is None:
@@ -165,6 +176,8 @@ def _described(node: _Node, now: float) -> NodeInfo:
         processes=said.processes,
         used=said.used,
         kept=said.kept,
+        memory_used=said.memory.get("used", 0),
+        memory_limit=said.memory.get("limit", 0),
         running=[RunningCall(w, pid, name, s + ago_s) for w, pid, name, s in said.running],
         heard_s=ago_s,
     )
@@ -514,11 +527,18 @@ class CommanderActor(Actor):
                     node.limits = [Limit.from_json(limit) for limit in said.limits]
                 except ValueError as exc:
                     return self._accuse(node, str(exc))
+                if not are_numbers([*said.kept.values(), *said.memory.values()]):
+                    return self._accuse(node, "bytes that are no numbers")
                 if not are_running(said.running):
                     return self._accuse(node, "calls that run without what is known of them")
                 node.status, node.heard_at = said, self.context.now()
             case msg.Draining():
                 self._on_draining(node)
+            case msg.MemoryLevel(level):
+                if level.upper() not in Level.__members__:
+                    return self._accuse(node, "a want of memory of an unknown kind")
+                self._decide(ev.NodePressed(node.id, Level[level.upper()]))
+                node.memory = level
             case msg.JoinedNodes(nodes):
                 if not are_nodes(nodes):
                     return self._accuse(node, "nodes that have joined it, which cannot be")

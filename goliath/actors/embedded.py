@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from goliath.actors.installer import Installer
 from goliath.actors.lieutenant import LieutenantActor
 from goliath.actors.nursery import Nursery
+from goliath.actors.occupancy import Occupancy
 from goliath.actors.reception import SessionUp
 from goliath.actors.system import ActorSystem, LocalRef
 from goliath.actors.workshop import Workshop
@@ -42,6 +43,8 @@ def node_policy(
         config.waiting_max,
         depot_bytes=config.depot_bytes,
         spill_bytes=spill_bytes,
+        pause_share=config.memory_pause_share,
+        refuse_share=config.memory_refuse_share,
         bytes_per_worker_max=bytes_per_worker_max,
     )
 
@@ -92,9 +95,16 @@ class EmbeddedLieutenant:
         self._nursery = Nursery(config, self._on_zygote_exit)
         devices = gpu_ids()
         self.resources = node_resources(devices)
+        most = config.node_memory_bytes
+        occupancy = Occupancy(most if most >= 0 else total_memory())
         mind = Node(slots, self.resources, node_policy(config), devices)
         self._actor = LieutenantActor(
-            mind, self._nursery, self._workshop, arena_bytes=arena_bytes(config), shares=True
+            mind,
+            self._nursery,
+            self._workshop,
+            occupancy=occupancy,
+            arena_bytes=arena_bytes(config),
+            shares=True,
         )
         self._ref: LocalRef | None = None
 

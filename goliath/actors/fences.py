@@ -21,7 +21,13 @@ from goliath.actors.memory_gauge import MemoryGauge
 from goliath.config import MIB
 from goliath.control_groups import MEMORY, PIDS, Estate, Group, NoGroupsError
 from goliath.limits import Enforcer, Limit
-from goliath.machine import memory_groups, tasks_max, tasks_of_user, total_memory
+from goliath.machine import (
+    group_memory,
+    memory_groups,
+    tasks_max,
+    tasks_of_user,
+    total_memory,
+)
 from goliath.record import record
 
 _log = logging.getLogger("goliath.lieutenant")
@@ -56,12 +62,15 @@ class Allowance:
     session_file_bytes: int | None = None
 
 
-def default_allowance(slots: int) -> Allowance:
-    """What a node gives that was not told otherwise: the machine, but for what it needs itself."""
+def default_allowance(slots: int, memory: int = -1) -> Allowance:
+    """What a node gives that was not told otherwise: the machine, but for what it needs itself; or
+    so many bytes of ``memory``."""
     total = total_memory()
-    reserve = min(total // 4, max(RESERVE_BYTES, total // 20))
+    spared = total - min(total // 4, max(RESERVE_BYTES, total // 20))
+    if memory >= 0:
+        spared = min(spared, memory)
     processes = max(PROCESSES_MAX, PROCESSES_PER_SLOT * slots)
-    return Allowance(total - reserve, None, min(processes, tasks_max() // 2))
+    return Allowance(spared, None, min(processes, tasks_max() // 2))
 
 
 @record
@@ -124,6 +133,10 @@ class Fences:
             if allowance.session_processes is not None:
                 limits["RLIMIT_NPROC"] = self._tasks + allowance.session_processes
         return {name: limit for name, limit in limits.items() if limit is not None}
+
+    def memory(self) -> int:
+        """What all workers have, with whatever they have started; 0 if nobody counts that."""
+        return group_memory(self._estate.node.folders[MEMORY]) if self._estate is not None else 0
 
     def enter(self, session: str) -> Fence:
         """One worker more.

@@ -21,6 +21,7 @@ from goliath.actors.children import WorkerChild, ZygoteChild
 from goliath.actors.cooling import StockCooling
 from goliath.actors.neighbours import Host, soon_in
 from goliath.actors.nursery import Nursery
+from goliath.actors.occupancy import LOOK_EVERY_S, Measured, Occupancy
 from goliath.actors.page import NOBODY, PageState
 from goliath.actors.postmortem import Report
 from goliath.actors.premises import Furnished, Premises, off_loop
@@ -60,7 +61,8 @@ from goliath.core.devices import GPU, is_share
 from goliath.core.ids import HOUSE, Attempt, BatchId, Serial, SessionId, WorkerId
 from goliath.core.node import Node
 from goliath.core.observation import Journal
-from goliath.errors import LocalError, ProtocolError, SerializationError
+from goliath.core.policy import BIG_BYTES, Level
+from goliath.errors import LocalError, ProtocolError, SerializationError, size_text
 from goliath.limits import Limit
 from goliath.machine import VISIBLE_DEVICES
 from goliath.record import record
@@ -78,6 +80,12 @@ RUNNING_TOLD_MAX = 1024
 NAME_MAX = 200
 
 LINGER_MIN_S = 0.001  # who wants to hear of each call sooner sends it in a batch of its own
+
+_CONSEQUENCES = {
+    Level.EASY: "all goes on",
+    Level.STRAINED: "no call begins while another one runs",
+    Level.FULL: "nor are big arguments taken, or big results kept",
+}
 
 _log = logging.getLogger("goliath.lieutenant")
 
@@ -139,6 +147,7 @@ class LieutenantActor(Actor):
         workshop: the node's directories.
         on_drained: called when nothing runs any more after `Drain`.
         cellar: where results are kept that memory has no room for, if the mind spills any.
+        occupancy: tells how much memory the node has; None: nobody asks.
         arena_bytes: what shared memory may take, for arguments as for results.
         shares: whether the Commander lives in this process, and pickles into that memory itself.
         weighs: whether the mind wants to know how much memory workers have.
@@ -155,6 +164,7 @@ class LieutenantActor(Actor):
         *,
         on_drained: Callable[[], None] = lambda: None,
         cellar: Cellar | None = None,
+        occupancy: Occupancy | None = None,
         arena_bytes: int = 0,
         shares: bool = False,
         weighs: bool = False,
@@ -171,6 +181,10 @@ class LieutenantActor(Actor):
         self._premises = Premises(workshop, self, files_max_bytes)
         self._on_drained = on_drained
         self._cellar = cellar
+        self._occupancy = occupancy
+        self._measured = Measured(0, 0)
+        self._watches = False  # how much memory there is
+        self._level = Level.EASY  # as the log knows it
         self._check = check
         self._journal: Journal[nd.NodeEvent] = Journal()
         self._sessions: dict[SessionId, _Session] = {}
@@ -224,7 +238,7 @@ class LieutenantActor(Actor):
                 self._resume_output(session)
             case Furnished():
                 self._premises.on_furnished(message)
-            case nd.WorkerInspected() | nd.DepositSpilled():
+            case nd.WorkerInspected() | nd.DepositSpilled() | nd.MemoryMeasured():
                 self.decide(message)
             case Drain():
                 self._drain()
@@ -388,6 +402,7 @@ class LieutenantActor(Actor):
                         self._limits,
                         running,
                         self._kept(),
+                        self._memory(),
                     )
                 )
             case msg.AskVitals():
@@ -401,6 +416,10 @@ class LieutenantActor(Actor):
         """What big results take: of memory by the books, of the disk as it is."""
         disk = self._cellar.disk_bytes if self._cellar is not None else 0
         return {"memory": self._mind.kept_in_memory(), "disk": disk}
+
+    def _memory(self) -> dict[str, int]:
+        level, used, limit = self._mind.memory()
+        return {"level": int(level), "used": used, "limit": limit}
 
     def _on_probe(self, session: _Session, request: int, size: int) -> None:
         if not 0 <= size <= PROBE_MAX_BYTES:
@@ -580,9 +599,20 @@ class LieutenantActor(Actor):
                 said.resident,
                 said.alone,
                 tuple([key for key, _ in said.deposits if key > 0]),
+                self._bytes_with(session, said),
             )
         )
         return None
+
+    @staticmethod
+    def _bytes_with(session: _Session, said: msg.AssignBatch) -> int:
+        """What has come with a batch; its static keywords too, if nobody else needs them here."""
+        nbytes = len(said.payload) + sum(size for key, size in said.deposits if key == 0)
+        function = session.functions.get(said.function)
+        if function is None or len(function.payload) <= BIG_BYTES:
+            return nbytes
+        users = sum(batch.function == said.function for batch in session.batches.values())
+        return nbytes + (len(function.payload) if users == 1 else 0)
 
     def _accuse(self, session: _Session, of: str) -> None:
         """An honest Commander does not do this: end its session."""
@@ -810,6 +840,8 @@ class LieutenantActor(Actor):
                 self._premises.evict(environment)
             case nd.Spill(session, key):
                 self.context.run(self._spill(self._sessions[session].shelf, key), "spill")
+            case nd.AnnouncePressure():
+                self._announce_pressure(command)
             case nd.AnnounceDraining():
                 for session in self._sessions:
                     self.answer(session, msg.Draining())
@@ -826,6 +858,30 @@ class LieutenantActor(Actor):
         if stored is not None:
             shelf.replace(key, stored)
         self.context.ref.tell(nd.DepositSpilled(key, failed=stored is None))
+
+    async def _watch_memory(self, occupancy: Occupancy) -> None:
+        """While there are workers; without any the node has none to speak of, and needs none."""
+        level = Level.EASY
+        while self._workers or level is not Level.EASY:
+            pids = [worker.process.pid for worker in self._workers.values()]
+            arenas = [s.holding.arena.fd for s in self._sessions.values() if s.holding is not None]
+            seen = occupancy.measure([pid for pid in pids if pid is not None], arenas)
+            if seen.percent != self._measured.percent:
+                self.context.ref.tell(nd.MemoryMeasured(seen.used, seen.limit))
+                self._measured = seen
+            await asyncio.sleep(LOOK_EVERY_S)
+            level, _, _ = self._mind.memory()
+        self._watches = False
+
+    def _announce_pressure(self, command: nd.AnnouncePressure) -> None:
+        level, now = Level(command.level), Measured(command.used_bytes, command.limit_bytes)
+        said = msg.MemoryLevel(level.name.lower(), now.used, now.limit)
+        for session in self._sessions:
+            self.answer(session, said)
+        if level is not self._level:  # or somebody has logged in
+            self._level = level
+            amount = f"{size_text(now.used)} of {size_text(now.limit)}"
+            _log.warning("%s of memory are used: %s", amount, _CONSEQUENCES[level])
 
     def _tidy_cellar(self) -> None:
         if self._cellar is not None and self._cellar.is_open:
@@ -859,6 +915,9 @@ class LieutenantActor(Actor):
         worker = self._workers[command.worker] = _Worker(
             child, command.session, command.environment
         )
+        if self._occupancy is not None and not self._watches:
+            self._watches = True
+            self.context.run(self._watch_memory(self._occupancy), "watch memory")
         if command.session == HOUSE:
             worker.lodger = self._residence[command.environment]
         if environment.message.initializer:
@@ -999,7 +1058,10 @@ class LieutenantActor(Actor):
 
     def _report_returned(self, command: nd.ReportReturned) -> None:
         report: Report = {}
-        if command.worker is not None:
+        if command.why == "full":
+            _, used, limit = self._mind.memory()
+            report = {"used": used, "limit": limit}
+        elif command.worker is not None:
             report = {"worker": command.worker, **self._exit_report()}
         self.answer(
             command.session,

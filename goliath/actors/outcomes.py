@@ -14,6 +14,7 @@ from goliath.core.commands import Verdict
 from goliath.errors import (
     GoliathError,
     NodeDiedError,
+    NodeFullError,
     RemoteTraceback,
     RuntimeEnvSetupError,
     SerializationError,
@@ -21,6 +22,7 @@ from goliath.errors import (
     TaskError,
     TaskTimeoutError,
     named,
+    size_text,
 )
 from goliath.transport.messages import Payload
 from goliath.transport.serialization import FailureRecord, load_exception
@@ -150,6 +152,20 @@ def _oversized(setback: Setback, _: Where, call: str) -> GoliathError:
     return SerializationError(f"{call} has an argument or a result that cannot be sent: {why}")
 
 
+def _full(setback: Setback, where: Where, call: str) -> GoliathError:
+    report = setback.report or {}
+    used, limit = int(report.get("used") or 0), int(report.get("limit") or 0)
+    return NodeFullError(
+        f"{call} was refused by {where.node}, and no other node takes it: {size_text(used)} of the "
+        f"{size_text(limit)} of memory that it can have are used, and its arguments are big. Let "
+        "go of results and actors that nobody needs, send smaller arguments, or make the call "
+        "again when others have ended",
+        node=where.node,
+        used_bytes=used,
+        limit_bytes=limit,
+    )
+
+
 _EXPLAIN = {
     Verdict.CANCELLED: _cancelled,
     Verdict.TIMED_OUT: _timed_out,
@@ -157,5 +173,6 @@ _EXPLAIN = {
     Verdict.ENVIRONMENT: _environment,
     Verdict.INFEASIBLE: _infeasible,
     Verdict.OVERSIZED: _oversized,
+    Verdict.FULL: _full,
     Verdict.GONE: _gone,
 }

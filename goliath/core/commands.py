@@ -19,6 +19,7 @@ class Verdict(StrEnum):
     ENVIRONMENT = "environment"
     INFEASIBLE = "infeasible"
     OVERSIZED = "oversized"  # its arguments, or its result, are too big to be sent
+    FULL = "full"  # no node has the memory for what its arguments take
     GONE = "gone"  # it never began: the process that it was for has ended
 
 

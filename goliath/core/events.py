@@ -95,6 +95,14 @@ class NodeLost:
 
 
 @record
+class NodePressed:
+    """A node says how short of memory it is, as a `Level`."""
+
+    node: NodeId
+    level: int
+
+
+@record
 class RangeFinished:
     """Calls of a batch have outcomes; those in ``retryable`` raised what the job wants retried."""
 
@@ -156,6 +164,7 @@ Event = (
     | EnvironmentBroken
     | NodeJoined
     | NodeDraining
+    | NodePressed
     | NodeLost
     | RangeFinished
     | RangeReturned

@@ -26,6 +26,7 @@ from goliath.core.fairness import DeficitRoundRobin
 from goliath.core.ids import HOUSE, Serial, SessionId, WorkerId
 from goliath.core.node_events import (
     AnnounceDraining,
+    AnnouncePressure,
     BatchArrived,
     CancelArrived,
     DepositsForgotten,
@@ -38,6 +39,7 @@ from goliath.core.node_events import (
     EnvironmentReady,
     Fork,
     InterruptRange,
+    MemoryMeasured,
     NodeCommand,
     NodeEvent,
     NodeTimerFired,
@@ -62,7 +64,8 @@ from goliath.core.node_events import (
     WorkerStarted,
     WorkerWaits,
 )
-from goliath.core.policy import NodePolicy, RestartIntensity
+from goliath.core.policy import Level, NodePolicy, RestartIntensity
+from goliath.core.pressure import Pressure
 from goliath.core.queues import Queues
 from goliath.core.quotas import Quotas
 from goliath.core.residency import Residency
@@ -91,6 +94,7 @@ class Node:
     _residency: Residency = field(init=False)
     _quotas: Quotas = field(init=False)
     _solitude: Solitude = field(init=False)
+    _pressure: Pressure = field(init=False)
     _fair: DeficitRoundRobin = field(default_factory=DeficitRoundRobin)
     _drained: bool = False
     _crowded_until: float = -inf  # no other process is started before
@@ -105,6 +109,7 @@ class Node:
         self._residency = Residency(self._queues, self._crew, self._fair, self._policy)
         self._quotas = Quotas(self._queues, self._crew, self._residency.residents)
         self._solitude = Solitude(self._queues, self._crew, self._policy)
+        self._pressure = Pressure(self._crew, self._policy)
 
     def made_of(self) -> tuple[int, Mapping[str, float], NodePolicy, Sequence[str]]:
         """Its arguments: another one made of them, and told the same, decides the same."""
@@ -115,10 +120,13 @@ class Node:
         commands = list(self._on(event, now))
         if self._queues.waiting():
             commands += self._start(now)
+        strained = self._pressure.level is not Level.EASY
+        if strained:
+            commands += self._ease(now)
         commands += [Spill(*each) for each in self._depot.take_due()]
         draining = self._queues.draining
         exhausted = self._quotas.exhausted()
-        share = not draining and not self._solitude.reigns()
+        share = not (draining or strained or self._solitude.reigns())
         due, deadline = self._crew.keep_time(now, share=share, exhausted=exhausted)
         commands += due
         late, answer_at = self._surrender.keep_time(now)
@@ -131,6 +139,8 @@ class Node:
             deadline = min(deadline, self._next_starving(now))
         if self._crowded_until > now and self._queues.waiting():
             deadline = min(deadline, self._crowded_until)
+        if strained and self._queues.waiting():
+            deadline = min(deadline, self._pressure.next_at(now))
         if self._queues.alone:
             deadline = min(deadline, self._solitude.next_at(now))
         if deadline < self._wake_at:
@@ -164,6 +174,8 @@ class Node:
             case DepositSpilled(key, failed):
                 self._depot.written(key, now, failed=failed)
                 return iter(())
+            case MemoryMeasured(used, limit):
+                return self._on_measured(used, limit, now)
             case DetachArrived() | ResidentKillArrived():
                 return self._on_residents(event, now)
             case ResidentLeaves(worker):
@@ -200,6 +212,8 @@ class Node:
         self._fair.join(session)
         if self._queues.draining:
             yield AnnounceDraining()
+        if self._pressure.level is not Level.EASY:
+            yield self._announced_pressure()
 
     def _on_closed(self, session_id: SessionId, now: float) -> Iterator[NodeCommand]:
         if self._queues.sessions.pop(session_id, None) is None:
@@ -284,7 +298,7 @@ class Node:
             return
         self._queues.open(work)
         piece = self._queues.cut(work, event.lo, event.hi)
-        refusal = self._queues.refusal(session, work)
+        refusal = self._queues.refusal(session, work) or self._lacks_room(work, event.nbytes)
         if refusal or not self._crew.could_ever_run(work):
             yield from self._queues.give_back(piece, refusal or "unstarted")
             return
@@ -294,6 +308,12 @@ class Node:
         if work.alone:
             for worker in self._crew.revocable():
                 yield worker.revoke(now)
+
+    def _lacks_room(self, work: Work, nbytes: int) -> str:
+        """Why a batch is refused for want of memory, if it is. The making of an actor waits: its
+        Commander has chosen the node for all of its calls."""
+        makes = work.actor and self._crew.host(work.home, work.environment) is None
+        return "full" if self._pressure.refuses(nbytes) and not makes else ""
 
     def _on_cancel(self, event: CancelArrived, now: float) -> Iterator[NodeCommand]:
         key = (event.session, event.batch, event.attempt)
@@ -623,6 +643,8 @@ class Node:
         queued = [session for session in self._queues.sessions.values() if session.queue]
         if len(queued) != 1 or self._queues.draining or self._solitude.reigns():
             return
+        if self._pressure.level is not Level.EASY:
+            return
         (session,) = queued
         for worker in self._crew.free_to_plan(session.id):
             piece = session.queue[0] if session.queue else None
@@ -652,6 +674,7 @@ class Node:
         a slot is free for it. Who waits for a resource holds up only those who want it too."""
         awaited: set[str] = set()
         full = False
+        strained = self._pressure.holds_back(now)
         for piece in session.queue:
             work = piece.work
             visits = work.home != session.id
@@ -663,9 +686,9 @@ class Node:
                     return piece
                 if host is not None or visits:
                     continue  # it runs something: its calls wait for it, and hold up nobody
-            elif not full and work.concurrency > 1 and self._host_for(work) is not None:
+            elif not (full or strained) and work.concurrency > 1 and self._host_for(work):
                 return piece
-            if (full and not work.actor) or not self._quotas.admits(work):
+            if strained or (full and not work.actor) or not self._quotas.admits(work):
                 full = full or not work.actor
                 continue
             if work.resources and (
@@ -725,6 +748,7 @@ class Node:
             worker = self._crew.idle(session.id, work.environment)
         if worker is None:
             worker = self._crew.hire(session.id, work, now)
+            self._pressure.began(piece, now)
             devices = tuple(worker.devices)
             yield Fork(worker.id, session.id, work.environment, work.cpus, devices, work.actor)
         limit = self._crew.calls_left(worker)
@@ -735,8 +759,29 @@ class Node:
             worker = self._crew.join(worker, piece, now)
         else:
             self._crew.hand(worker, piece, now)
+        if not work.actor:
+            self._pressure.began(piece, now)
         careful = work.careful
         yield Run(worker.id, worker.serial, *work.key, piece.lo, piece.hi, careful, concurrent)
+
+    # -- memory --------------------------------------------------------------------------
+
+    def _on_measured(self, used: int, limit: int, now: float) -> Iterator[NodeCommand]:
+        if self._pressure.measured(used, limit, now):
+            self._depot.full = self._pressure.level is Level.FULL
+            yield self._announced_pressure()
+
+    def _announced_pressure(self) -> AnnouncePressure:
+        said = self._pressure
+        return AnnouncePressure(said.level, said.used_bytes, said.limit_bytes)
+
+    def _ease(self, now: float) -> Iterator[NodeCommand]:
+        """Free what nobody uses: workers with nothing to do, which keep what they have freed, and
+        deposits that can go to the disk."""
+        for worker in self._crew.workers.values():
+            if worker.state is WorkerState.IDLE and not worker.actor:
+                yield self._crew.retire(worker, now)
+        self._depot.relieve(now, self._deposits_in_use)
 
     def _next_starving(self, now: float) -> float:
         """When the first session will have waited for so long that it may oversubscribe."""
@@ -766,6 +811,11 @@ class Node:
     def kept_in_memory(self) -> int:
         """Bytes of the big results that are kept in memory."""
         return self._depot.memory_bytes + self._depot.writing_bytes
+
+    def memory(self) -> tuple[Level, int, int]:
+        """How short of it the node is; how much was used when it was measured last, and of how
+        much."""
+        return self._pressure.level, self._pressure.used_bytes, self._pressure.limit_bytes
 
     def running(self, session_id: SessionId) -> list[tuple[WorkerId, Serial, float]]:
         """What runs for the holders of a session's token: in which worker, as which range, and

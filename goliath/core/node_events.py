@@ -74,7 +74,8 @@ class EnvironmentForgotten:
 class BatchArrived:
     """A Commander wants calls ``lo <= i < hi`` of a batch run; ``resident``: by the detached actor
     whose life has this environment; ``alone``: with no other call beside them, if possible;
-    ``deposits``: they take these results, which the node keeps."""
+    ``deposits``: they take these results, which the node keeps; ``nbytes`` are those of what has
+    come with them."""
 
     session: SessionId
     batch: BatchId
@@ -95,6 +96,7 @@ class BatchArrived:
     resident: bool = False
     alone: bool = False
     deposits: tuple[int, ...] = ()
+    nbytes: int = 0
 
 
 @record
@@ -245,6 +247,14 @@ class DepositSpilled:
 
 
 @record
+class MemoryMeasured:
+    """The node has so much of the memory that it could have."""
+
+    used_bytes: int
+    limit_bytes: int
+
+
+@record
 class DrainRequested:
     """Finish what runs, take nothing new."""
 
@@ -276,6 +286,7 @@ NodeEvent = (
     | WorkerExited
     | DepositsForgotten
     | DepositSpilled
+    | MemoryMeasured
     | DrainRequested
     | NodeTimerFired
 )
@@ -477,6 +488,15 @@ class Spill:
 
 
 @record
+class AnnouncePressure:
+    """Tell every Commander, and the log, how short of memory the node is."""
+
+    level: int
+    used_bytes: int
+    limit_bytes: int
+
+
+@record
 class AnnounceDraining:
     """Tell every Commander to send nothing more."""
 
@@ -513,6 +533,7 @@ NodeCommand = (
     | Evict
     | Release
     | Spill
+    | AnnouncePressure
     | AnnounceDraining
     | Drained
     | NodeWakeAt

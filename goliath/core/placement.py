@@ -9,7 +9,7 @@ from typing import TypeVar
 from goliath.core.batch import ACTORS, Batch, JobOptions, offer
 from goliath.core.devices import GPU, calls_at_once
 from goliath.core.ids import BatchId, JobId, NodeId
-from goliath.core.policy import BatchPolicy
+from goliath.core.policy import BIG_BYTES, BatchPolicy, Level
 from goliath.record import record
 
 K = TypeVar("K")
@@ -35,6 +35,7 @@ class NodeView:
     barren_until: float = 0.0  # it had nothing to give: not to be asked before
     barren_s: float = 0.0  # how long it was left in peace the last time
     draining: bool = False
+    level: Level = Level.EASY  # of its want of memory
     spread: int = 0  # batches it has been given of jobs that are to be spread
     actors: dict[JobId, int] = field(default_factory=dict)  # and how many batches of each it holds
     homed: int = 0  # actors it has been given so far: detached ones stay, though nobody calls them
@@ -175,16 +176,16 @@ def actor_window(options: JobOptions) -> int:
 
 def choose_home(nodes: Collection[NodeView], options: JobOptions) -> NodeView | None:
     """The node for a new actor: the one with the fewest actors and the most room, by share of its
-    size, and of several the one that was chosen less often; one that has as many as it may only
-    if all have. None if none can have it."""
+    size, and of several the one that was chosen less often; one that has as many as it may, or is
+    short of memory, only if all are. None if none can have it."""
     if options.node is not None:
         nodes = [n for n in nodes if n.id == options.node and n.capacity(options)] or nodes
     able = [node for node in nodes if not node.draining and node.capacity(options)]
 
-    def crowd(node: NodeView) -> tuple[bool, float, float]:
+    def crowd(node: NodeView) -> tuple[bool, Level, float, float]:
         size = max(node.slots, 1)
         full = len(node.actors) >= offer(node.resources, ACTORS)
-        return full, (len(node.actors) + node.load) / size, node.homed / size
+        return full, node.level, (len(node.actors) + node.load) / size, node.homed / size
 
     return min(able, key=crowd, default=None)
 
@@ -208,7 +209,9 @@ def choose_node(
     Of those that could run it at once, the one that keeps most of what it takes goes first. None is
     waited for: a transfer costs less than a node that has nothing to do. And no slot is left idle
     because of bytes: what runs has its arguments there anyhow, and calls with 100 MiB each would
-    otherwise run one after the other on a node of any size.
+    otherwise run one after the other on a node of any size. A node that is short of memory is given
+    what no other has room for, which may still rob it of that; and one that is full nothing big,
+    unless all are.
 
     Args:
         nodes: all there are.
@@ -222,13 +225,10 @@ def choose_node(
     if nbytes <= bytes_max // SMALL_SHARE:
         bytes_max *= 2
     best: NodeView | None = None
-    best_load = 0.0
+    best_load = (Level.EASY, 0.0)
     if options.spread:
         near = None
-    if options.node is not None:
-        preferred = [node for node in nodes if node.id == options.node and node.capacity(options)]
-        nodes = preferred or nodes
-    for node in nodes:
+    for node in _candidates(nodes, options, nbytes):
         if node.draining:
             continue
         if node.loners and not options.depth:  # but what one of them waits for is not kept away
@@ -241,6 +241,25 @@ def choose_node(
         load = node.spread / capacity if options.spread else share
         if near and share < 1:
             load -= near.get(node.id, 0)
-        if best is None or load < best_load:
-            best, best_load = node, load
+        if best is None or (node.level, load) < best_load:
+            best, best_load = node, (node.level, load)
     return best
+
+
+def _candidates(
+    nodes: Collection[NodeView], options: JobOptions, nbytes: int
+) -> Collection[NodeView]:
+    if nbytes > BIG_BYTES:
+        nodes = takers(nodes, options) or nodes  # if all are full, one of them says so
+    if options.node is None:
+        return nodes
+    return [n for n in nodes if n.id == options.node and n.capacity(options)] or nodes
+
+
+def takers(nodes: Iterable[NodeView], options: JobOptions) -> list[NodeView]:
+    """Those that can run calls of a job, and take big arguments now."""
+    return [
+        node
+        for node in nodes
+        if node.level is not Level.FULL and not node.draining and node.capacity(options)
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from enum import IntEnum
 from math import ceil, inf
 from statistics import median
 from typing import Self
@@ -40,6 +41,17 @@ ON_THE_WAY_MAX = 64
 
 NODE_LOSSES_MAX = 10
 """A call that was on so many lost nodes is given up: it may be what kills them."""
+
+BIG_BYTES = 100 * 1024
+"""A node that is full refuses what is bigger; the rest it must be able to be told."""
+
+
+class Level(IntEnum):
+    """How short of memory a node is (see `core.pressure`)."""
+
+    EASY = 0
+    STRAINED = 1
+    FULL = 2
 
 
 @record
@@ -180,4 +192,7 @@ class NodePolicy:
     depot_bytes: int = 1024 * 1024 * 1024  # big results that are kept for their Commanders
     spill_bytes: int = 0  # of those that memory has no room for, what is kept on disk
     bytes_per_worker_max: int | None = None  # of memory, once it has run something
+    pause_share: float = 0.8  # of the memory it may have: above it nothing new begins
+    refuse_share: float = 0.95  # ... and nothing big is taken on
+    strain_patience_s: float = 10.0  # ... and after so long one thing at a time begins all the same
     alone_patience_s: float = 30.0  # a call that is to run alone waits no longer for what runs

@@ -71,7 +71,7 @@ class Robbery:
             self.wake(ripe)
         may_be_asked = not node.asked and ripe <= now
         held = ceil(node.load - ROUNDING)
-        if node.loners:  # its free slots stay so
+        if node.loners or node.level:  # its free slots stay so
             held = max(held, node.slots)
         return Load(node.id, node.slots, held, calls, rest_s, may_be_asked)
 

@@ -42,6 +42,7 @@ from goliath.core.events import (
     NodeDraining,
     NodeJoined,
     NodeLost,
+    NodePressed,
     ParcelSubmitted,
     RangeFinished,
     RangeReturned,
@@ -52,8 +53,15 @@ from goliath.core.feasibility import Feasibility
 from goliath.core.feeding import Feeding
 from goliath.core.ids import Attempt, BatchId, JobId, NodeId
 from goliath.core.job import Costs, Job
-from goliath.core.placement import NodeView, actor_window, choose_home, choose_node
-from goliath.core.policy import NODE_LOSSES_MAX, OOM_RETRIES, BatchPolicy, Cost
+from goliath.core.placement import NodeView, actor_window, choose_home, choose_node, takers
+from goliath.core.policy import (
+    BIG_BYTES,
+    NODE_LOSSES_MAX,
+    OOM_RETRIES,
+    BatchPolicy,
+    Cost,
+    Level,
+)
 from goliath.core.robbery import Robbery
 from goliath.core.speculation import Speculation
 
@@ -147,6 +155,8 @@ class Scheduler:
                 return self._on_joined(event)
             case NodeDraining(node):
                 return self._on_draining(node)
+            case NodePressed(node, level):
+                return self._on_pressed(node, level)
             case NodeLost(node):
                 return self._on_lost(node)
             case TimerFired():
@@ -342,10 +352,10 @@ class Scheduler:
                     yield from self._fail_wanted(batch, event.lo, event.hi, Verdict.TIMED_OUT)
                 case "crashed":
                     yield from self._on_crash(job, batch, event)
-                case "cancelled":
-                    yield from self._fail_wanted(batch, event.lo, event.hi, Verdict.CANCELLED)
-                case "oversized":
-                    yield from self._fail_wanted(batch, event.lo, event.hi, Verdict.OVERSIZED)
+                case "cancelled" | "oversized" as why:
+                    yield from self._fail_wanted(batch, event.lo, event.hi, Verdict(why))
+                case "full":
+                    yield from self._on_refused(job, batch, event)
                 case "bystander" if not job.options.max_retries:
                     yield from self._fail_wanted(batch, event.lo, event.hi, Verdict.CRASHED)
                 case _ if job.options.actor:
@@ -398,6 +408,15 @@ class Scheduler:
             piece.careful, piece.concurrency, piece.alone = True, 1, oom
             piece.suspicion = Suspicion()
 
+    def _on_refused(self, job: Job, batch: Batch, event: RangeReturned) -> Iterator[Command]:
+        """A node has no memory for what calls take. Others may have; calls of an actor have no
+        other node."""
+        if job.options.actor or not takers(self._nodes.values(), job.options):
+            yield from self._fail_wanted(batch, event.lo, event.hi, Verdict.FULL)
+            return
+        for piece in self._requeue(job, batch, event.lo, event.hi):
+            piece.nbytes = max(piece.nbytes, BIG_BYTES + 1)  # with what is common to its job
+
     def _on_waits(self, event: BatchWaits) -> Iterator[Command]:
         batch = self._current(event.node, event.batch, event.attempt)
         if batch is not None:
@@ -433,6 +452,12 @@ class Scheduler:
         node = self._nodes.get(node_id)
         if node is not None:
             node.draining = True
+        yield from ()
+
+    def _on_pressed(self, node_id: NodeId, level: int) -> Iterator[Command]:
+        node = self._nodes.get(node_id)
+        if node is not None:
+            node.level = Level(level)
         yield from ()
 
     def _on_lost(self, node_id: NodeId) -> Iterator[Command]:

@@ -80,7 +80,7 @@ class Speculation:
         """An idle node; its own only where no other could ever run it."""
         options = self._watched[batch.job].options
         able = [n for n in self.nodes.values() if not n.draining and n.capacity(options)]
-        able = [node for node in able if not node.loners]
+        able = [node for node in able if not (node.loners or node.level)]
         needed = options.cpus / batch.concurrency
         return min(
             (
@@ -101,4 +101,4 @@ def _is_copy_beside_its_call(batch: Batch) -> bool:
 
 
 def _is_idle(node: NodeView) -> bool:
-    return not node.draining and not node.loners and node.load < node.slots
+    return not (node.draining or node.loners or node.level) and node.load < node.slots

@@ -459,7 +459,9 @@ class RangeReturned(Message):
     ``"unstarted"`` (never began, nobody's fault), ``"bystander"`` (begun when its worker was killed
     because another call, before or beside it, ran too long or was cancelled), ``"environment"``,
     ``"oversized"`` (what they returned is too big for a message; ``report`` says ``oversized``, how
-    big), or ``"adopted"`` (it was to make a detached actor, which is the node's now).
+    big), ``"full"`` (what they take is big, and the memory of the node used up; ``report`` says
+    ``used`` and ``limit``, in bytes), or ``"adopted"`` (it was to make a detached actor, which is
+    the node's now).
     Else ``report`` describes a death: ``pid, signal, exit_code, stderr_tail, oom, worker``,
     and in bytes ``peak`` (its memory at most) and ``limit`` (what it could have had).
     """
@@ -523,7 +525,8 @@ class Status(Message):
     ``used`` is what is taken of its other resources, by name; ``limits`` are those in force there:
     of each ``name, amount, unit, enforced_by, why`` (see `goliath.limits`); ``running`` has
     ``worker, pid, function, seconds`` of each call that runs for whoever has the asker's token;
-    ``kept`` are bytes of big results, of everyone, in ``memory`` and on ``disk``."""
+    ``kept`` are bytes of big results, of everyone, in ``memory`` and on ``disk``; ``memory`` are
+    the ``used`` and the ``limit`` of a `MemoryLevel`, and ``level`` its number."""
 
     kind: ClassVar[str] = "status"
     busy: float
@@ -535,6 +538,7 @@ class Status(Message):
     limits: list[dict[str, object]] = field(default_factory=list)
     running: list[tuple[int, int, str, float]] = field(default_factory=list)
     kept: dict[str, int] = field(default_factory=dict)
+    memory: dict[str, int] = field(default_factory=dict)
 
 
 @record
@@ -586,6 +590,18 @@ class Draining(Message):
     """The node finishes what it runs and takes nothing new; the queue comes back unstarted."""
 
     kind: ClassVar[str] = "draining"
+
+
+@record
+class MemoryLevel(Message):
+    """How short of memory the node is: ``"easy"``, ``"strained"`` (it begins nothing new while
+    anything runs) or ``"full"`` (nor does it take what is big); and of how many bytes that it could
+    have how many are used."""
+
+    kind: ClassVar[str] = "memory-level"
+    level: str
+    used: int
+    limit: int
 
 
 # -- Lieutenant to worker process ------------------------------------------------------

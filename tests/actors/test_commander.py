@@ -305,6 +305,18 @@ async def test_nodes_are_described_whether_they_are_up_or_down():
         assert await node.next(msg.AskStatus)
 
 
+async def test_how_short_of_memory_a_node_is_is_told_of_it():
+    async with a_house() as house:
+        node = house.node("b:2")
+        node.say(msg.MemoryLevel("full", 97, 100))
+        node.say(msg.Status(2, 4, 1, 3, memory={"level": 2, "used": 98, "limit": 100}))
+        await until(lambda: house.actor._nodes["b:2#1"].status is not None)
+        told, *_ = await house.ref.ask(desk.DescribeNodes())
+        assert (told.memory, told.memory_used, told.memory_limit) == ("full", 98, 100)
+        node.say(msg.MemoryLevel("peckish", 50, 100))
+        await until(lambda: not house.actor._nodes)
+
+
 async def test_a_node_whose_link_had_trouble_is_described_once():
     async with a_house() as house:
         house.node("a:1")

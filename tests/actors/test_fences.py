@@ -240,3 +240,5 @@ def test_a_node_keeps_some_memory_for_itself_and_bounds_processes_by_what_the_ke
     assert many.session_processes is not None
     assert 0 < few.session_processes <= many.session_processes
     assert few.session_bytes is None
+    assert default_allowance(1, 1000).node_bytes == 1000
+    assert default_allowance(1, 2 * total_memory()).node_bytes == few.node_bytes

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import os
 import platform
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from goliath.actors.filesending import GONE
 from goliath.actors.installer import InstallError, Packages
 from goliath.actors.lieutenant import LieutenantActor
 from goliath.actors.mailbox import MAILBOX_MAX
+from goliath.actors.occupancy import Measured
 from goliath.actors.page import PageState
 from goliath.actors.process import ExitReport, ProcessEvents
 from goliath.actors.reception import Drain, EndWork, SessionUp, TokenRevoked, WorkerHeard
@@ -28,6 +29,7 @@ from goliath.actors.workshop import Workshop
 from goliath.config import TransportConfig
 from goliath.core.ids import SessionId, WorkerId
 from goliath.core.node import Node
+from goliath.core.policy import BIG_BYTES
 from goliath.transport import memory, messages as msg
 from goliath.transport.messages import Bundle
 from goliath.transport.versions import package_versions
@@ -169,10 +171,28 @@ class FakeCommander:
         return found
 
 
+class FakeGauge:
+    """Of memory: it shows what the test says."""
+
+    def __init__(self) -> None:
+        self.used = 10
+        self.workers: list[int] = []
+
+    def measure(self, workers: Iterable[int], _shared: Iterable[int]) -> Measured:
+        self.workers = list(workers)
+        return Measured(self.used, 100)
+
+
 class House:
     """A Lieutenant with everything around it."""
 
-    def __init__(self, system: ActorSystem, slots: int, resources: dict[str, float]) -> None:
+    def __init__(
+        self,
+        system: ActorSystem,
+        slots: int,
+        resources: dict[str, float],
+        gauge: FakeGauge | None = None,
+    ) -> None:
         self.nursery = FakeNursery()
         self.workshop = Workshop()
         self.drained = asyncio.Event()
@@ -181,6 +201,7 @@ class House:
             self.nursery,  # type: ignore[arg-type]
             self.workshop,
             on_drained=self.drained.set,
+            occupancy=gauge,  # type: ignore[arg-type]
             check=True,
         )
         self.system = system
@@ -214,11 +235,13 @@ class House:
 
 @asynccontextmanager
 async def a_house(
-    slots: int = 2, resources: dict[str, float] | None = None
+    slots: int = 2,
+    resources: dict[str, float] | None = None,
+    gauge: FakeGauge | None = None,
 ) -> AsyncIterator[House]:
     failures: list[BaseException] = []
     system = ActorSystem(on_failure=failures.append)
-    house = House(system, slots, resources or {})
+    house = House(system, slots, resources or {}, gauge)
     try:
         yield house
         assert not failures, failures
@@ -491,6 +514,53 @@ async def test_a_node_tells_what_it_is_and_answers_as_long_as_it_is_read():
         commander.say(msg.AskStatus())
         await commander.next(msg.Status)
         assert 60 <= sum(isinstance(heard, msg.Echo) for heard in commander.heard) < 70
+
+
+async def test_how_short_of_memory_a_node_is_goes_to_all_its_commanders_and_once_to_the_log(
+    caplog: pytest.LogCaptureFixture,
+):
+    gauge = FakeGauge()
+    async with a_house(gauge=gauge) as house:
+        one, two = house.commander(), house.commander()
+        one.say(FUNCTION, ENVIRONMENT, assign(1))
+        worker = await house.worker()
+        await until(lambda: gauge.workers == [worker.pid])
+        gauge.used = 85
+        for commander in (one, two, late := house.commander()):
+            said = await commander.next(msg.MemoryLevel)
+            assert (said.level, said.used, said.limit) == ("strained", 85, 100)
+        one.say(msg.AskStatus())
+        assert (await one.next(msg.Status)).memory == {"level": 1, "used": 85, "limit": 100}
+        gauge.used = 40
+        assert (await late.next(msg.MemoryLevel)).level == "easy"
+        assert [line.partition(": ")[2] for line in caplog.messages] == [
+            "no call begins while another one runs",
+            "all goes on",
+        ]
+        worker.do()
+        await one.next(msg.RangeDone)
+
+
+async def test_what_comes_with_a_batch_is_refused_if_it_is_big_and_the_node_full():
+    gauge = FakeGauge()
+    async with a_house(gauge=gauge) as house:
+        commander = house.commander()
+        commander.say(FUNCTION, ENVIRONMENT, assign(1))
+        worker = await house.worker()
+        gauge.used = 97
+        assert (await commander.next(msg.MemoryLevel)).level == "full"
+        big = bytes(BIG_BYTES)
+        static = msg.DefineFunction("g", "bar", big + b"!")
+        commander.say(assign(2, payload=big + b"!"), static, assign(3, function="g"))
+        commander.say(assign(4, deposits=[[0, BIG_BYTES]], payload=Bundle(b"calls", [big])))
+        for number in (2, 3, 4):
+            returned = await commander.next(msg.RangeReturned)
+            assert (returned.batch, returned.why) == (number, "full")
+            assert returned.report == {"used": 97, "limit": 100}
+        commander.say(assign(5, payload=big), msg.AskStatus())
+        assert (await commander.next(msg.Status)).queued == 1, "that is not too big"
+        worker.do()
+        await commander.next(msg.RangeDone)
 
 
 async def test_a_draining_node_returns_its_queue_and_is_done_when_nothing_runs():

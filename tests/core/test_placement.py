@@ -7,7 +7,7 @@ import pytest
 from goliath.core.batch import ACTORS, Batch, JobOptions
 from goliath.core.ids import BatchId, JobId, NodeId
 from goliath.core.placement import NodeView, choose_home, choose_node
-from goliath.core.policy import BatchPolicy
+from goliath.core.policy import BIG_BYTES, BatchPolicy, Level
 
 
 def view(name: str, slots: int = 2, held: int = 0, **resources: float) -> NodeView:
@@ -207,3 +207,36 @@ def test_an_actor_goes_to_a_node_that_may_have_one_more_before_others():
     assert choose_home([full, other, none], ONE_ACTOR) is other
     assert choose_home([full, none], ONE_ACTOR) is full, "it waits there"
     assert choose_home([none], ONE_ACTOR) is None
+
+
+def pressed(node: NodeView, level: Level) -> NodeView:
+    node.level = level
+    return node
+
+
+def test_a_node_that_is_short_of_memory_gets_what_no_other_has_room_for():
+    short = pressed(view("short", 8), Level.STRAINED)
+    assert chosen(short, view("laden", 1, held=1)) == "laden"
+    assert chosen(view("laden", 1, held=1), short) == "laden"
+    assert chosen(short, view("no room", 1, held=2)) == "short"
+    assert chosen(pressed(view("full"), Level.FULL), short) == "short"
+
+
+def test_a_full_node_gets_nothing_big_unless_all_are_full():
+    full, soft = pressed(view("full"), Level.FULL), JobOptions(node=NodeId("full"), soft=True)
+    laden = view("laden", 1, held=2)
+    assert chosen(full, laden, nbytes=BIG_BYTES) == "full"
+    assert chosen(full, laden, nbytes=BIG_BYTES + 1) == "", "the other one will have room"
+    assert chosen(full, view("other"), options=soft, nbytes=BIG_BYTES + 1) == "other"
+    assert chosen(full, view("other"), options=soft, nbytes=BIG_BYTES) == "full"
+    assert chosen(full, nbytes=BIG_BYTES + 1) == "full", "to hear why not"
+    other = pressed(view("other"), Level.FULL)
+    assert chosen(full, other, options=soft, nbytes=BIG_BYTES + 1) == "full"
+
+
+def test_an_actor_lives_where_memory_is_not_short():
+    short, options = pressed(view("short"), Level.STRAINED), JobOptions(actor=True)
+    home = choose_home([short, view("laden", held=3)], options)
+    assert home is not None
+    assert home.id == "laden"
+    assert choose_home([short], options) is short

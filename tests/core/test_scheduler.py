@@ -26,6 +26,7 @@ from goliath.core.events import (
     NodeDraining,
     NodeJoined,
     NodeLost,
+    NodePressed,
     ParcelSubmitted,
     RangeFinished,
     RangeReturned,
@@ -33,7 +34,7 @@ from goliath.core.events import (
     TimerFired,
 )
 from goliath.core.ids import Attempt
-from goliath.core.policy import NODE_LOSSES_MAX
+from goliath.core.policy import NODE_LOSSES_MAX, Level
 from goliath.core.robbery import BARREN_MAX_S, BARREN_S
 from goliath.core.scheduler import Scheduler
 from goliath.core.stealing import WORTH_S
@@ -465,3 +466,61 @@ def test_a_small_call_is_placed_beside_a_job_whose_bytes_fill_the_window():
     assert isinstance(small, Assign)
     assert (small.job, small.node) == (OTHER, A)
     scheduler.check()
+
+
+def refused(number: int, node=A, hi: int = 1) -> RangeReturned:
+    return RangeReturned(node, batch(number), ONE, 0, hi, "full")
+
+
+def test_what_a_full_node_refuses_goes_to_another_one():
+    scheduler = scheduler_with(JobOptions(batch_size=1), 1, nodes={A: 1, B: 1})
+    scheduler.handle(NodePressed(A, Level.FULL), 1.0)
+    (again,) = plain(scheduler.handle(refused(1), 1.0))
+    assert isinstance(again, Assign)
+    assert (again.node, again.batch) == (B, batch(2))
+    scheduler.check()
+
+
+def test_what_no_node_has_the_memory_for_fails():
+    scheduler = scheduler_with(JobOptions(batch_size=1), 1, nodes={A: 1, B: 1})
+    for node in (A, B):
+        scheduler.handle(NodePressed(node, Level.FULL), 1.0)
+    failed = plain(scheduler.handle(refused(1), 1.0))
+    assert failed == [Fail(JOB, 1, 0, 1, Verdict.FULL, ONE)]
+    scheduler.check()
+
+
+def test_what_was_refused_waits_for_a_node_that_takes_it():
+    scheduler = scheduler_with(JobOptions(batch_size=1), 1, 1, 1, nodes={A: 2, B: 1})
+    held = {node: list(scheduler._nodes[node].held) for node in (A, B)}
+    scheduler.handle(NodePressed(A, Level.FULL), 1.0)
+    # It is small, as far as is known here; what is common to its job is not.
+    (again,) = plain(scheduler.handle(refused(held[A][0]), 1.0))
+    assert isinstance(again, Assign)
+    assert again.node == B
+    assert plain(scheduler.handle(refused(held[A][1]), 1.0)) == [], "there is no room on it now"
+    (later,) = plain(scheduler.handle(NodePressed(A, Level.STRAINED), 2.0))
+    assert isinstance(later, Assign)
+    assert later.node == A
+    scheduler.check()
+
+
+def test_a_call_of_an_actor_that_is_refused_fails_and_the_actor_lives():
+    scheduler = scheduler_with(JobOptions(actor=True, batch_size=1), 1, 1, nodes={A: 1, B: 1})
+    home = next(node for node in (A, B) if scheduler._nodes[node].held)
+    scheduler.handle(NodePressed(home, Level.FULL), 1.0)
+    commands = plain(scheduler.handle(refused(1, home), 1.0))
+    assert commands == [Fail(JOB, 1, 0, 1, Verdict.FULL, ONE)]
+    scheduler.check()
+
+
+def test_a_node_that_is_short_of_memory_robs_nobody_and_is_robbed():
+    scheduler = scheduler_with(JobOptions(batch_size=10), nodes={A: 1, B: 1})
+    scheduler.handle(NodePressed(B, Level.STRAINED), 0.0)
+    for number in (1, 2):
+        scheduler.handle(ParcelSubmitted(JOB, number, 10, 100), 0.0)
+    assert len(scheduler._nodes[A].held) == 2
+    assert not [c for c in scheduler.handle(TimerFired(), 10.0) if isinstance(c, Steal)]
+    scheduler.handle(NodePressed(A, Level.STRAINED), 10.0)
+    robbed = scheduler.handle(NodePressed(B, Level.EASY), 10.0)
+    assert [c.victim for c in robbed if isinstance(c, Steal)] == [A]

@@ -131,7 +131,22 @@ class Cluster:
                 self._healed_at = malice.besiege()
             if self._tokens.random() < 0.2:
                 self._healed_at = max(self._healed_at, malice.revoke(self._tokens))
+            self._squeeze()
         self._build_residents()
+
+    def _squeeze(self) -> None:
+        """Memory gets short on some nodes, and is there again."""
+        # Other dice: where there is enough of it, a seed is what it was before it was ever short.
+        rng = Random(f"memory of {self.world.seed}")
+        for node in self.lieutenants if rng.random() < 0.4 else ():
+            until = rng.choice((1.0, 10.0, 60.0))
+            if rng.random() < 0.5:
+                self.world.at(0.0, node.squeeze, rng.choice((90, 97)))
+            for _ in range(rng.choice((0, 1, 2, 6))):
+                percent = rng.choice((50, 76, 81, 85, 92, 97, 100))
+                self.world.at(rng.uniform(0.0, until), node.squeeze, percent)
+            self.world.at(until, node.squeeze, 10)
+            self._healed_at = max(self._healed_at, until)
 
     def _build_residents(self) -> None:
         # Other dice: without detached actors, a seed is what it was before there were any.

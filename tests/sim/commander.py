@@ -16,7 +16,7 @@ from goliath.core.batch import ParcelId
 from goliath.core.collector import Collector
 from goliath.core.ids import Attempt, BatchId, JobId, NodeId, SessionId
 from goliath.core.observation import Journal
-from goliath.core.policy import ON_THE_WAY_MAX
+from goliath.core.policy import ON_THE_WAY_MAX, Level
 from goliath.core.scheduler import Scheduler
 from goliath.transport import messages as msg
 from tests.sim.ledger import ADOPTED, CallRecord, JobRecord, Ledger, Violation, require
@@ -277,6 +277,8 @@ class Commander(Host):
             case msg.EnvironmentFailed(environment, error, successor=successor):
                 gone = "actor" in error or successor is not None
                 return ev.EnvironmentBroken(environment, error, gone)
+            case msg.MemoryLevel(level):
+                return ev.NodePressed(node, Level[level.upper()])
             case msg.Draining():
                 for job in self.jobs.values():
                     job.record.drains += not job.over

@@ -25,6 +25,9 @@ AT_ONCE_MAX = 3
 for nobody beside other calls, because it came to be known that its twin had killed a worker."""
 
 
+SMALL_CALL_BYTES = 8
+"""No batch of such calls is big."""
+
 ADOPTED = -1
 """In the place of an execution: of the call by which a detached actor was made, its node's word."""
 
@@ -117,6 +120,7 @@ class Ledger:
         self.jobs: dict[str, JobRecord] = {}
         self.residents: dict[str, ResidentRecord] = {}  # by the job that makes them
         self._executions: list[Execution] = []
+        self.memory_was_full = False  # of some node
 
     def open(self, plan: JobPlan) -> JobRecord:
         """A job is submitted."""
@@ -305,18 +309,24 @@ class Ledger:
         match verdict:
             case Verdict.CRASHED:
                 return struck > 0
+            case Verdict.FULL:
+                return self.memory_was_full
             case Verdict.GONE:
                 return struck + around > 0 or taken
             case _:
                 return verdict in (Verdict.NODE_DIED, Verdict.INFEASIBLE) and around > 0
 
-    def _is_just(self, call: CallRecord, verdict: Verdict) -> bool:  # noqa: C901 - a table
+    def _is_just(  # noqa: C901, PLR0912 - a table
+        self, call: CallRecord, verdict: Verdict
+    ) -> bool:
         job, options = call.job, call.job.plan.options
         if (job.plan.resident or job.plan.detaches) and verdict is not Verdict.CANCELLED:
             return self._is_just_of_resident(job, verdict)
         match verdict:
             case Verdict.CANCELLED:
                 return job.cancelled or call.cancelled
+            case Verdict.FULL:
+                return self.memory_was_full and job.plan.call_bytes > SMALL_CALL_BYTES
             case Verdict.TIMED_OUT:
                 limit = options.timeout_s
                 return limit is not None and any(
@@ -379,5 +389,6 @@ class Ledger:
                 bystander = shared and not job.plan.options.max_retries
                 # It was over its time, though it had little to do: nobody ran it.
                 stopped = call.held_up and call.outcome is Verdict.TIMED_OUT
-                if innocent and quick and not bystander and not stopped:
+                refused = call.outcome is Verdict.FULL  # for which there was a reason
+                if innocent and quick and not bystander and not stopped and not refused:
                     require(isinstance(call.outcome, int), f"{call} ended as {call.outcome!r}")

@@ -16,6 +16,7 @@ from goliath.core.devices import GPU
 from goliath.core.ids import HOUSE, Attempt, BatchId, SessionId, WorkerId
 from goliath.core.node import Node, NodePolicy
 from goliath.core.observation import Journal
+from goliath.core.policy import Level
 from goliath.transport import messages as msg
 from goliath.transport.handshake import KILLS_AFTER
 from goliath.transport.protocol import Side
@@ -36,6 +37,7 @@ DEAD_WITHIN_S = 1.0
 UNBORN = 0.05  # how often there is no room for another process, where any die at their start
 KILLED_WITHIN_S = 0.03
 LEFT_WITHIN_S = 1.0  # after a goodbye that the network does not take
+PAUSED_PERCENT, REFUSED_PERCENT = 80, 95  # of memory, unless the policy says otherwise
 RESTART_S = 2.0  # after it drained, whoever runs it starts it again
 
 
@@ -81,6 +83,11 @@ class Lieutenant(Host):
         self._quotas: dict[str, int] = {}
         self._ledger = ledger
         self._deaths_at_start = deaths_at_start
+        self._memory_used = 0  # percent
+        self._level = Level.EASY
+        self._strained_since = 0.0
+        self._begun_last: tuple[int, float] = (-1, 0.0)  # while it was: which range, and when
+        self._forked: set[WorkerId] = set()  # because of the event at hand
         self._disk = Random(f"disk of {name} of {world.seed}")
         self._sessions: dict[SessionId, Endpoint] = {}
         self._arguments: dict[BatchKey, tuple[str, int]] = {}
@@ -109,8 +116,11 @@ class Lieutenant(Host):
         self._exits = False
         self._wake_at = 0.0
         self._quotas = {}
+        self._level = Level.EASY
         if self.world.chance(0.2):
             self.world.at(0.001, self._limit, self.incarnation, 3)
+        if self._memory_used:
+            self.tell(ev.MemoryMeasured(self._memory_used, 100))
 
     def _limit(self, incarnation: int, changes: int) -> None:
         """The owner of the node changes his mind about how much a token's holders may use."""
@@ -125,6 +135,14 @@ class Lieutenant(Host):
             self._set_quota(realm, slots)
         if changes:
             self.world.at(self.world.rng.uniform(0.01, 10.0), self._limit, incarnation, changes - 1)
+
+    def squeeze(self, percent: int) -> None:
+        """So much of the memory that it could have is used from now on."""
+        if self.asleep(self.squeeze, percent):
+            return
+        self._memory_used = percent
+        if self.up:
+            self.tell(ev.MemoryMeasured(percent, 100))
 
     def _set_quota(self, realm: str, slots: int | None) -> None:
         if slots is None:
@@ -274,6 +292,7 @@ class Lieutenant(Host):
                         message.group_limit,
                         message.resident,
                         message.alone,
+                        nbytes=(message.hi - message.lo) * self._ledger.jobs[job].plan.call_bytes,
                     )
                 )
             case msg.DetachActor():
@@ -423,6 +442,7 @@ class Lieutenant(Host):
             self.journal.note(self.now, event)
             if self.world.trace is not None:
                 self.world.note(self.name, event)
+            self._forked.clear()
             for command in self.node.handle(event, self.now):
                 self._perform(command)
             self.node.check()
@@ -447,10 +467,12 @@ class Lieutenant(Host):
                 self._check_quota(command, process)
                 self.world.saw(Seen.COROUTINES, command.concurrent and process.busy)
                 self._check_solitude(command)
+                self._check_pressure(command)
                 process.run(command, calls)
             case ev.NodeWakeAt(deadline):
                 self._wake(deadline)
             case ev.ReportReturned():
+                self.world.saw(Seen.REFUSED, command.why == "full")
                 self._say(
                     command.session,
                     msg.RangeReturned(
@@ -472,6 +494,7 @@ class Lieutenant(Host):
                 self._count_stolen(session, ranges)
                 self._say(session, msg.Surrendered(asked, [list(r) for r in ranges]))
             case ev.Fork(worker, _, environment):
+                self._forked.add(worker)
                 self._fork(worker, environment)
             case ev.SplitRange(worker, serial, keep):
                 self.world.saw(Seen.SPLITS, keep > 0)
@@ -506,6 +529,10 @@ class Lieutenant(Host):
                     del self._arguments[session, batch, attempt]
             case ev.Spill(session, key):
                 self._spill(session, key)
+            case ev.AnnouncePressure(level, used, limit):
+                self._watch_pressure(Level(level))
+                for end in self._sessions.values():
+                    end.send(msg.MemoryLevel(Level(level).name.lower(), used, limit))
             case ev.AnnounceDraining():
                 for end in self._sessions.values():
                     end.send(msg.Draining())
@@ -616,6 +643,39 @@ class Lieutenant(Host):
         written = sum(len(self._shelf[place]) for place in self._on_disk)
         written += sum(self._writing.values())
         require(written <= self._policy.spill_bytes, f"{self.name} keeps {written} bytes on disk")
+
+    def _watch_pressure(self, level: Level) -> None:
+        if level is not Level.EASY and self._level is Level.EASY:
+            self._strained_since, self._begun_last = self.now, (-1, 0.0)
+            self.world.saw(Seen.STRAINS)
+        self._level = level
+        self._ledger.memory_was_full |= level is Level.FULL
+
+    def _check_pressure(self, order: ev.Run) -> None:
+        """While memory is short, nothing begins beside what runs, but for calls of living actors,
+        and now and then one that has waited for long."""
+        level, used, _ = self.node.memory()
+        least = (used > PAUSED_PERCENT) + (used > REFUSED_PERCENT)
+        require(level >= least, f"{self.name} is {level!r} at {used} %")
+        worker = self.node._crew.workers[order.worker]
+        if level is Level.EASY or (worker.actor and worker.id not in self._forked):
+            return
+        require(order.serial != worker.ahead_serial, f"{order} is put ahead for want of memory")
+        last, begun_at = self._begun_last
+        patience_s = self._policy.strain_patience_s
+        running = [
+            unit
+            for unit in self.node._crew.units()
+            if unit.piece is not None and not unit.waiting and unit.serial != order.serial
+        ]
+        if any(not unit.actor or unit.serial == last for unit in running):
+            late = self.now >= self._strained_since + patience_s
+            again = self.now >= begun_at + patience_s
+            lingers = any(unit.serial == last for unit in running)
+            require(late and (again or not lingers), f"{order} begins beside {running}")
+        self._forked.discard(order.worker)  # what its actor runs besides is run by a living one
+        self._begun_last = (order.serial, self.now)
+        self.world.saw(Seen.STRAINED_BEGINS)
 
     def _check_solitude(self, order: ev.Run) -> None:
         """A call that is to run alone begins beside no other of its Commander, or after a long

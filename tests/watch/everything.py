@@ -29,7 +29,12 @@ WAITING_MAX = 4
 BIG_BYTES = 110_000  # stays on its node, and travels in one piece
 HUGE_BYTES = 300_000
 LONG_WAIT_S = 1.6
-ENVIRONMENT = {"GOLIATH_WAITING_MAX": str(WAITING_MAX)}
+PAUSED_BYTES = 512 << 20  # of memory: more than all the other calls have together
+ENVIRONMENT = {
+    "GOLIATH_WAITING_MAX": str(WAITING_MAX),
+    "GOLIATH_NODE_MEMORY_BYTES": str(4 * PAUSED_BYTES),
+    "GOLIATH_MEMORY_PAUSE_SHARE": "0.25",
+}
 
 
 def everything(nodes: Sequence[Node], folder: Path) -> None:
@@ -38,6 +43,7 @@ def everything(nodes: Sequence[Node], folder: Path) -> None:
     commander = goliath.init(addresses, output="off")
     assert commander is not None
     try:
+        _short_of_memory(commander, folder)
         _batches(commander, folder)
         _single_calls(commander)
         _equal_arguments()
@@ -59,6 +65,20 @@ def _examined(address: tuple[str, int]) -> None:
 def _joined(commander: Commander, address: tuple[str, int]) -> None:
     with JoinedNode(f"ws://{address[0]}:{address[1]}", 1):
         until(lambda: any("/" in info.address for info in commander.nodes()), 10)
+
+
+def hold(size: int, release: Path) -> int:
+    block = b"x" * size
+    until(release.exists, 20)
+    return len(block)
+
+
+def _short_of_memory(commander: Commander, folder: Path) -> None:
+    ref = commander.submit(hold, PAUSED_BYTES, folder / "release")
+    until(lambda: "strained" in [node.memory for node in commander.nodes()], 10)
+    (folder / "release").touch()
+    assert ref.result() == PAUSED_BYTES
+    until(lambda: {"easy"} == {node.memory for node in commander.nodes()}, 10)
 
 
 # -- batches -------------------------------------------------------------------------------
