@@ -96,7 +96,7 @@ class EmbeddedLieutenant:
         devices = gpu_ids()
         self.resources = node_resources(devices)
         most = config.node_memory_bytes
-        occupancy = Occupancy(most if most >= 0 else total_memory())
+        occupancy = Occupancy(most if most > 0 else total_memory())
         mind = Node(slots, self.resources, node_policy(config), devices)
         self._actor = LieutenantActor(
             mind,

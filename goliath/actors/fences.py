@@ -67,7 +67,7 @@ def default_allowance(slots: int, memory: int = -1) -> Allowance:
     so many bytes of ``memory``."""
     total = total_memory()
     spared = total - min(total // 4, max(RESERVE_BYTES, total // 20))
-    if memory >= 0:
+    if memory > 0:
         spared = min(spared, memory)
     processes = max(PROCESSES_MAX, PROCESSES_PER_SLOT * slots)
     return Allowance(spared, None, min(processes, tasks_max() // 2))

@@ -18,6 +18,7 @@ import pytest
 import goliath
 from benchmarks import procs
 from goliath import Commander, Executor, GetTimeoutError, ObjectLostError
+from goliath.transport import arena
 from tests.lieutenants import Lieutenant
 from tests.processes import kill, until
 
@@ -345,17 +346,17 @@ def kept(commander: Commander) -> tuple[int, int]:
     return said.get("memory", -1), said.get("disk", -1)
 
 
-@pytest.mark.parametrize("arena", [{}, SENT], ids=["shared memory", "none"])
+@pytest.mark.parametrize("env", [{}, SENT], ids=["shared memory", "none"])
 def test_what_memory_has_no_room_for_is_on_the_disk_of_the_node_and_as_good_as_before(
-    arena: dict[str, str], lieutenant: Callable[..., Lieutenant]
+    env: dict[str, str], lieutenant: Callable[..., Lieutenant]
 ):
-    node = lieutenant(2, env={"GOLIATH_DEPOT_BYTES": str(4 * MIB), **arena})
+    node = lieutenant(2, env={"GOLIATH_DEPOT_BYTES": str(4 * MIB), **env})
     with Commander([node.address]) as commander:
         before = passed_bytes(node)
         refs = [commander.submit(spread, n, MIB) for n in range(40)]
         goliath.wait(refs, num_returns=40)
         assert passed_bytes(node) - before < MIB, "none of them was sent"
-        until(lambda: kept(commander)[0] <= 4 * MIB and kept(commander)[1] >= 36 * MIB, 10)
+        until(lambda: 0 <= kept(commander)[0] <= 4 * MIB and kept(commander)[1] >= 36 * MIB, 10)
         takers = [commander.submit(corners, ref) for ref in refs]
         assert goliath.get(takers) == [(n, n, MIB) for n in range(40)]
         assert [corners(value) for value in goliath.get(refs[::7])] == [
@@ -376,6 +377,33 @@ def spread(n: int, size: int) -> Any:
 
 def corners(array: Any) -> tuple[int, int, int]:
     return int(array[0]), int(array[-1]), len(array)
+
+
+def test_a_thousand_that_nobody_holds_any_more_leave_nothing_behind(
+    lieutenant: Callable[..., Lieutenant],
+):
+    node = lieutenant(2, env={"GOLIATH_DEPOT_BYTES": str(64 * MIB)})
+    with Commander([node.address]) as commander:
+        refs = [commander.submit(spread, n % 256, MIB) for n in range(1000)]
+        goliath.wait(refs, num_returns=1000)
+        until(lambda: 0 <= kept(commander)[0] <= 64 * MIB, 30)
+        assert kept(commander)[1] > 100 * MIB, "but for those that came faster than it writes"
+        del refs
+        gc.collect()
+        until(lambda: kept(commander) == (0, 0), 30)
+        puts = [commander.put(spread(n % 256, MIB)) for n in range(1000)]
+        takers = [commander.submit(corners, put) for put in puts[::100]]
+        assert goliath.get(takers) == [(n % 256, n % 256, MIB) for n in range(0, 1000, 100)]
+        assert shared_bytes() >= 1000 * MIB
+        del puts, takers
+        gc.collect()
+        until(lambda: shared_bytes() == 0, 10)
+        assert kept(commander) == (0, 0)
+
+
+def shared_bytes() -> int:
+    """What this process has written into memory that others map, and is still looked at."""
+    return sum(region.used_bytes for region in arena._regions)
 
 
 def test_what_neither_memory_nor_disk_has_room_for_comes_at_once(
