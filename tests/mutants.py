@@ -693,7 +693,7 @@ MUTANTS = [
         NODE + "handle",
         "self._drained or self._depot or",
         "self._drained or",
-        seed=219,
+        test_depot.test_a_node_that_drains_leaves_when_all_it_keeps_was_forgotten,
     ),
     Mutant(
         "keeps what is made while it drains",
@@ -914,7 +914,7 @@ MUTANTS = [
         "goliath.core.scheduler:choose_node",
         "(node.level, load) < best_load",
         "(0, load) < best_load",
-        test_placement.test_a_node_that_is_short_of_memory_gets_what_no_other_has_room_for,
+        test_scheduler.test_a_node_that_is_short_of_memory_robs_nobody_and_is_robbed,
     ),
     Mutant(
         "sends what is big where it is refused",
@@ -1080,8 +1080,8 @@ MUTANTS = [
     Mutant(
         "keeps a detached actor's big results for nobody",
         "goliath.core.node:Node._on_progressed",
-        "self._admit(event, session) if",
-        "self._admit(event, worker.session) if",
+        "self._admit(event, session, now) if",
+        "self._admit(event, worker.session, now) if",
         test_residents.test_its_big_results_are_kept_for_whoever_has_called_it,
     ),
     Mutant(
