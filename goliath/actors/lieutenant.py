@@ -308,7 +308,7 @@ class LieutenantActor(Actor):
             soon = soon_in(asyncio.get_running_loop())
             session.host = Host(session.holding, session.ref.channel, soon)
             if session.holding is not None:
-                session.ref.channel.gather_in(session.holding.room_for)
+                session.ref.channel.gather_in(session.holding)
         elif session.holding is not None:
             session.holding.share()
 

@@ -21,6 +21,7 @@ from goliath.transport.arena import (
     WORTH_BYTES,
     Arena,
     close_region,
+    is_in,
     moved,
     open_region,
     settled,
@@ -77,10 +78,13 @@ class Holding:
         return function
 
     def room_for(self, size: int) -> memoryview:
-        """Memory for so many bytes that were announced: where the workers can look at them, if
-        that is worth it, and if there is room that need not be set aside for a mere claim."""
-        room = self._region.take(size, at_once=True) if size >= WORTH_BYTES else None
+        """See `messages.Ground.room_for`: where the workers can look at it, if that is worth it."""
+        room = self._region.take(size, grows=True) if size >= WORTH_BYTES else None
         return malloc.room_for(size) if room is None else room
+
+    def is_ready(self, room: memoryview, end: int) -> bool:
+        """See `messages.Ground.is_ready`."""
+        return not is_in(self.arena, room) or self._region.grow(room, end)
 
     def share(self) -> None:
         """Let what is pickled in this process be written here at once."""

@@ -46,8 +46,8 @@ WARM_BYTES = 1024 * MIB
 WARM_S = 10.0
 """... and for how long, once nobody takes any."""
 
-COLD_BYTES = 4 * MIB
-"""What can be set aside while others wait: 2 ms."""
+GROWS_BY_BYTES = MIB
+"""What is set aside at a time while a block is written: 1 ms."""
 
 _COPIED_AT_ONCE = 4 * MIB  # other threads get the GIL in between
 _PUNCH = 0x03  # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
@@ -162,6 +162,7 @@ class Region:
         _at_end(self, _unmap, self._address, self._limit)
         self._allotment = Allotment(self._limit)
         self._backed = 0  # bytes from the start that the kernel has set aside
+        self._growing: int | None = None  # where the block begins that is not all set aside yet
         self._idle = False  # nothing was taken since it was last looked at
         self._given: deque[int] = deque()  # by finalizers, which may take no lock
         self._lock = threading.RLock()
@@ -179,12 +180,13 @@ class Region:
             self._collect()
             return self._allotment.used
 
-    def take(self, size: int, *, at_once: bool = False) -> memoryview | None:
+    def take(self, size: int, *, grows: bool = False) -> memoryview | None:
         """A block to be written; None if there is no room for it.
 
         Args:
             size: of it.
-            at_once: None, too, where the kernel would first have to set aside a lot of memory.
+            grows: it is written from its beginning to its end, and `grow` is called before. So
+                nothing is set aside for what was only announced, and nobody waits for all of it.
         """
         if self.closed or os.getpid() != self._pid:
             return None
@@ -193,7 +195,7 @@ class Region:
                 return None  # a signal handler in the middle of another
             self._busy = True
             try:
-                at = self._taken(size, COLD_BYTES if at_once else size)
+                at = self._taken(size, grows)
             finally:
                 self._busy = False
             return None if at is None else self._made(at, size)
@@ -204,21 +206,49 @@ class Region:
         _at_end(view.obj, _give, self, at)
         return view
 
-    def _taken(self, size: int, cold_max: int) -> int | None:
+    def _taken(self, size: int, grows: bool) -> int | None:
         self._collect()
         self._idle = False
         at = self._allotment.take(size)
         if at is None:
             return None
         end = self._allotment.end_of(at)
-        if (size <= cold_max or end <= self._backed) and self._back(end):
+        if end <= self._backed:
             return at
+        # What grows is the last of all: nothing behind it is set aside before it is.
+        if self._growing is None:
+            if grows:
+                self._growing = at
+                return at
+            if self._back(end):
+                return at
         self._allotment.give(at)
         return None
 
+    def grow(self, block: memoryview, end: int) -> bool:
+        """Have the kernel set memory aside for the first ``end`` bytes of a block; whether it
+        does."""
+        with self._lock:
+            at = offset_of(block) - self._start
+            if self._growing != at:
+                return True  # it was all there
+            if self.closed:
+                return False
+            whole = self._allotment.end_of(at)
+            if at + end > self._backed:
+                ahead = -(-(at + end + GROWS_BY_BYTES) // GRAIN) * GRAIN
+                if not self._back(min(ahead, whole)):
+                    return False
+            if self._backed >= whole:
+                self._growing = None
+            return True
+
     def _collect(self) -> None:
         while self._given:
-            self._allotment.give(self._given.popleft())
+            at = self._given.popleft()
+            if at == self._growing:
+                self._growing = None
+            self._allotment.give(at)
         kept = max(self._allotment.top, WARM_BYTES)
         if self._backed > 2 * kept:
             self._keep(kept)

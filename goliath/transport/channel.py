@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from goliath.transport.codec import Lender
-from goliath.transport.messages import Message, Room
+from goliath.transport.messages import Ground, Message
 
 
 class Receiver(Protocol):
@@ -44,8 +44,8 @@ class Channel(Protocol):
     def share(self, lender: Lender, *, lends: bool) -> None:
         """Look there for what the other end lends; with ``lends``, lend instead of sending, too."""
 
-    def gather_in(self, room: Room) -> None:
-        """Put what is big and comes in parts into such memory."""
+    def gather_in(self, ground: Ground) -> None:
+        """Put what is big and comes in parts there."""
 
     def close(self) -> None:
         """End the channel after what was sent has left, as far as the other end still listens."""

@@ -23,7 +23,7 @@ from goliath.clock import Clock
 from goliath.errors import LocalError, ProtocolError
 from goliath.transport.channel import Receiver
 from goliath.transport.codec import Lender
-from goliath.transport.messages import Message, Room
+from goliath.transport.messages import Ground, Message
 from goliath.transport.protocol import SessionOver, SessionProtocol
 
 CLOSE_OK = 1000
@@ -112,9 +112,9 @@ class SessionChannel:
         """See `Channel.share`."""
         self._protocol.share(lender, lends=lends)
 
-    def gather_in(self, room: Room) -> None:
+    def gather_in(self, ground: Ground) -> None:
         """See `Channel.gather_in`."""
-        self._protocol.gather_in(room)
+        self._protocol.gather_in(ground)
 
     @property
     def congested(self) -> bool:

@@ -24,16 +24,16 @@ from goliath.transport.codec import (
     to_wire,
     withdraw,
 )
-from goliath.transport.malloc import room_for
+from goliath.transport.malloc import Heap, room_for
 from goliath.transport.messages import (
     LOST,
     AssignBatch,
     ForgetPieces,
+    Ground,
     KeepPiece,
     Lane,
     Message,
     Piece,
-    Room,
 )
 
 PART = "part"
@@ -202,7 +202,7 @@ class Gatherer:
 
     Attributes:
         lender: where pieces are found that were not sent.
-        room: gives the memory for so many bytes that have yet to arrive.
+        ground: has the memory for what has yet to arrive.
     """
 
     __slots__ = (
@@ -214,14 +214,14 @@ class Gatherer:
         "_parts",
         "_sizes",
         "_total",
+        "ground",
         "lender",
-        "room",
     )
 
     def __init__(self, message_max_bytes: int) -> None:
         self._limit = message_max_bytes
         self.lender: Lender | None = None
-        self.room: Room = room_for
+        self.ground: Ground = Heap()
         self._reset()
 
     def _reset(self) -> None:
@@ -272,14 +272,25 @@ class Gatherer:
     def _fill(self, payload: memoryview) -> memoryview:
         """Put down as much of it as belongs to what has begun; what is left."""
         while not self._open:
-            self._start(self.room(self._sizes.popleft()))
+            self._start(self.ground.room_for(self._sizes.popleft()))
         count = min(len(self._open), len(payload))
+        if self._header is not None:
+            self._secure(count)
         self._open[:count] = payload[:count]
         self._open = self._open[count:]
         if self._header is None and not self._open:
             self._header = read_header(self._parts.pop())
             self._sizes.extend(sizes_behind(self._header, self._total - self._header_bytes))
         return payload[count:]
+
+    def _secure(self, count: int) -> None:
+        """See that so many bytes more can be written; elsewhere, if need be."""
+        room = self._parts[-1]
+        filled = len(room) - len(self._open)
+        if not self.ground.is_ready(room, filled + count):
+            elsewhere = self._parts[-1] = room_for(len(room))
+            elsewhere[:filled] = room[:filled]
+            self._open = elsewhere[filled:]
 
     def _finish(self) -> Message:
         header, parts, sizes = self._header, self._parts, self._sizes

@@ -23,6 +23,18 @@ _MAPPED_BYTES = 8 << 20
 _done = False
 
 
+class Heap:
+    """A `messages.Ground` of private memory."""
+
+    def room_for(self, size: int) -> memoryview:
+        """See `messages.Ground.room_for`."""
+        return room_for(size)
+
+    def is_ready(self, room: memoryview, end: int) -> bool:
+        """See `messages.Ground.is_ready`."""
+        return True
+
+
 def room_for(size: int) -> memoryview:
     """Memory for what was announced and has yet to arrive.
 

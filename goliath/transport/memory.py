@@ -15,7 +15,7 @@ from goliath.config import TransportConfig
 from goliath.errors import LocalError
 from goliath.transport.channel import Receiver
 from goliath.transport.codec import Lender, from_wire, pack_header, to_wire, unpack_frame
-from goliath.transport.messages import Message, Room
+from goliath.transport.messages import Ground, Message
 
 
 def pair(
@@ -83,7 +83,7 @@ class MemoryChannel:
     def share(self, lender: Lender, *, lends: bool) -> None:
         """See `Channel.share`. What passes by reference need not be lent."""
 
-    def gather_in(self, room: Room) -> None:
+    def gather_in(self, ground: Ground) -> None:
         """See `Channel.gather_in`. Nothing comes in parts."""
 
     @property

@@ -11,10 +11,10 @@ a batch must make sense even if the batch has not arrived yet.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import field
 from enum import IntEnum
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from goliath.record import record
 
@@ -45,8 +45,15 @@ class Bundle:
 
 Payload = Piece | Bundle
 
-Room = Callable[[int], memoryview]
-"""Gives memory for so many bytes, to be written."""
+
+class Ground(Protocol):
+    """Where there is memory for what is big and comes in parts."""
+
+    def room_for(self, size: int) -> memoryview:
+        """Memory for so many bytes that were announced, to be written from its beginning on."""
+
+    def is_ready(self, room: memoryview, end: int) -> bool:
+        """Whether a room can be written up to there; if not, there is no such memory any more."""
 
 
 def parts_of(payload: Payload) -> tuple[Piece, tuple[Piece, ...]]:

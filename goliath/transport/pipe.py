@@ -20,7 +20,7 @@ from goliath.errors import LocalError, ProtocolError
 from goliath.transport.channel import Receiver
 from goliath.transport.codec import PREFIX, Lender, from_wire, pack_header, to_wire, unpack_frame
 from goliath.transport.malloc import room_for
-from goliath.transport.messages import Message, Room
+from goliath.transport.messages import Ground, Message
 
 LENGTH = struct.Struct("<Q")
 FRAME_MAX_BYTES = 512 * MIB
@@ -115,7 +115,7 @@ class PipeChannel(asyncio.BufferedProtocol):
         if lends:
             self._lends = lender
 
-    def gather_in(self, room: Room) -> None:
+    def gather_in(self, ground: Ground) -> None:
         """See `Channel.gather_in`. Nothing comes in parts."""
 
     @property

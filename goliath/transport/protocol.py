@@ -41,7 +41,7 @@ from goliath.transport.codec import (
 )
 from goliath.transport.compression import Compressor, expanded
 from goliath.transport.lanes import HEADER_ROOM_BYTES, PART, Frame, Gatherer, Outbox
-from goliath.transport.messages import Message, Piece, Room
+from goliath.transport.messages import Ground, Message, Piece
 
 VERSION = 1
 """Of this protocol; `handshake` refuses another one."""
@@ -210,10 +210,10 @@ class SessionProtocol:
         if lends:
             self._outbox.lender = lender
 
-    def gather_in(self, room: Room) -> None:
+    def gather_in(self, ground: Ground) -> None:
         """See `Channel.gather_in`."""
         for gatherer in self._gatherers:
-            gatherer.room = room
+            gatherer.ground = ground
 
     def leave(self, *, hurry: bool = False) -> None:
         """Say goodbye after what was sent; with ``hurry`` unsent bulk is dropped first."""

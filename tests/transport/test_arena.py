@@ -102,14 +102,77 @@ def test_where_the_kernel_has_no_memory_there_is_no_block(monkeypatch: pytest.Mo
     assert region.take(KIB) is not None
 
 
-def test_much_memory_is_not_set_aside_at_once_but_used_if_it_is_there():
+def set_aside(region: Region) -> int:
+    return os.fstat(region.arena.fd).st_blocks * 512
+
+
+def test_for_what_grows_memory_is_set_aside_as_it_is_written():
     region = a_region(64 * MIB)
-    assert region.take(16 * MIB, at_once=True) is None
-    assert region.used_bytes == 0
-    assert region.take(arenas.COLD_BYTES, at_once=True) is not None
+    block = region.take(16 * MIB, grows=True)
+    assert block is not None
+    assert set_aside(region) == 0
+    for end in range(100_000, 16 * MIB + 100_000, 100_000):
+        end = min(end, 16 * MIB)
+        assert region.grow(block, end)
+        block[end - 100_000 : end] = b"x" * 100_000
+        assert end <= set_aside(region) <= end + arenas.GROWS_BY_BYTES + 4096
+    assert set_aside(region) == 16 * MIB
+    assert bytes(block[: 16 * MIB - 48_576]) == b"x" * (16 * MIB - 48_576)
+
+
+def test_what_grows_where_there_is_memory_already_is_as_any_other():
+    region = a_region(64 * MIB)
     block = region.take(16 * MIB)
     del block
-    assert region.take(16 * MIB, at_once=True) is not None
+    block = region.take(16 * MIB, grows=True)
+    assert block is not None
+    assert region.grow(block, 16 * MIB)
+    assert set_aside(region) == 16 * MIB
+    assert region.take(16 * MIB) is not None
+
+
+def test_nothing_is_taken_behind_what_grows_but_before_it():
+    region = a_region(64 * MIB)
+    before, growing = region.take(2 * MIB), region.take(16 * MIB, grows=True)
+    assert growing is not None
+    assert region.take(MIB) is None
+    assert region.take(MIB, grows=True) is None
+    del before
+    between = region.take(MIB)
+    assert between is not None
+    assert offset_of(between) == 0
+    assert set_aside(region) == 2 * MIB
+    assert region.grow(growing, 16 * MIB)
+    assert region.take(16 * MIB) is not None
+
+
+def test_what_was_never_filled_leaves_nothing_behind():
+    region = a_region(64 * MIB)
+    block = region.take(32 * MIB, grows=True)
+    assert block is not None
+    assert region.grow(block, MIB)
+    del block
+    assert region.used_bytes == 0
+    again = region.take(48 * MIB)
+    assert again is not None
+    again[-1] = 1
+    assert set_aside(region) == 48 * MIB
+
+
+def test_what_grows_is_told_when_there_is_no_more(monkeypatch: pytest.MonkeyPatch):
+    def full(*_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    region = a_region(64 * MIB)
+    block = region.take(32 * MIB, grows=True)
+    assert block is not None
+    assert region.grow(block, MIB)
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    assert region.grow(block, 2 * MIB), "it was set aside before"
+    assert not region.grow(block, 8 * MIB)
+    monkeypatch.undo()
+    region.close()
+    assert not region.grow(block, 8 * MIB)
 
 
 def test_what_is_cleared_costs_no_memory():

@@ -268,6 +268,22 @@ def test_what_is_too_big_to_be_sent_has_lent_nothing():
     arena.close()
 
 
+class Plain:
+    """A ground that remembers its rooms, of which no more can be written than so many bytes."""
+
+    def __init__(self, ready_bytes: int = MIB) -> None:
+        self.rooms: list[memoryview] = []
+        self._ready_bytes = ready_bytes
+
+    def room_for(self, size: int) -> memoryview:
+        self.rooms.append(memoryview(bytearray(size)))
+        return self.rooms[-1]
+
+    def is_ready(self, room: memoryview, end: int) -> bool:
+        ours = any(room.obj is each.obj for each in self.rooms)
+        return end <= self._ready_bytes or not ours
+
+
 SIZES = st.sampled_from([0, 1, 100, KIB - 1, KIB, KIB + 1, 3 * KIB])
 
 
@@ -275,15 +291,9 @@ SIZES = st.sampled_from([0, 1, 100, KIB - 1, KIB, KIB + 1, 3 * KIB])
 def test_payload_and_pieces_are_gathered_each_in_memory_of_its_own(main: int, sizes: list[int]):
     pieces = [bytes([number % 251]) * size for number, size in enumerate(sizes)]
     sent = RangeDone(1, 1, 0, 2, 5, payload=Bundle(b"m" * main, pieces) if pieces else b"m" * main)
-    rooms: list[memoryview] = []
-
-    def room(size: int) -> memoryview:
-        rooms.append(memoryview(bytearray(size)))
-        return rooms[-1]
-
-    gatherers = [Gatherer(MIB), Gatherer(MIB)]
+    ground, gatherers = Plain(), [Gatherer(MIB), Gatherer(MIB)]
     for gatherer in gatherers:
-        gatherer.room = room
+        gatherer.ground = ground
     box = outbox()
     box.put(sent)
     text, piece, _ = box.take() or (b"", b"", 0)
@@ -296,9 +306,9 @@ def test_payload_and_pieces_are_gathered_each_in_memory_of_its_own(main: int, si
     payload = message.payload
     got, beside = (payload.main, payload.pieces) if isinstance(payload, Bundle) else (payload, ())
     assert [bytes(got), *map(bytes, beside)] == [b"m" * main, *pieces]
-    assert [len(room) for room in rooms if room] == [size for size in (main, *sizes) if size]
+    assert [len(room) for room in ground.rooms if room] == [size for size in (main, *sizes) if size]
     for each in (got, *beside):
-        assert not each or any(each.obj is room.obj for room in rooms)
+        assert not each or any(each.obj is room.obj for room in ground.rooms)
 
 
 def test_one_message_after_the_other_is_gathered():
@@ -308,13 +318,25 @@ def test_one_message_after_the_other_is_gathered():
 
 
 def test_pieces_that_do_not_fit_are_refused_before_room_is_made_for_them():
-    gatherer = Gatherer(MIB)
-
-    def none(size: int) -> memoryview:
-        raise AssertionError(f"room for {size} bytes")
-
-    gatherer.room = none
+    gatherer, ground = Gatherer(MIB), Plain()
+    gatherer.ground = ground
     text = orjson.dumps({"t": "range-done", "b": [[1 << 50]]})
     part = {"l": 1, "h": len(text), "n": len(text) + 10, "at": 0}
     with pytest.raises(ProtocolError, match="pieces of 1125899906842624 bytes"):
         gatherer.add(part, memoryview(text))
+    assert ground.rooms == []
+
+
+def test_what_finds_no_more_room_is_gathered_elsewhere():
+    sent = RangeDone(1, 1, 0, 2, 5, payload=Bundle(b"main", [bytes(range(256)) * 40, b"x" * 5000]))
+    box, gatherers, ground = outbox(), [Gatherer(MIB), Gatherer(MIB)], Plain(ready_bytes=3000)
+    for gatherer in gatherers:
+        gatherer.ground = ground
+    box.put(sent)
+    message = one(box, gatherers)
+    assert isinstance(message, RangeDone)
+    assert isinstance(message.payload, Bundle)
+    main, pieces = message.payload.main, message.payload.pieces
+    assert [bytes(main), *map(bytes, pieces)] == [b"main", bytes(range(256)) * 40, b"x" * 5000]
+    assert main.obj is ground.rooms[0].obj  # type: ignore[union-attr]
+    assert not any(piece.obj is room.obj for piece in pieces for room in ground.rooms)  # type: ignore[union-attr]

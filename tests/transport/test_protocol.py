@@ -13,7 +13,7 @@ from hypothesis import given, settings, strategies as st
 from goliath.config import KIB, MIB, TransportConfig
 from goliath.errors import GoliathError, ProtocolError, SerializationError
 from goliath.transport.codec import pack_header, unpack_frame
-from goliath.transport.malloc import room_for
+from goliath.transport.malloc import Heap
 from goliath.transport.messages import Message, NeedFiles
 from goliath.transport.protocol import SessionOver, SessionProtocol, Side
 from tests.length import length
@@ -135,15 +135,21 @@ def test_a_message_over_the_limit_is_refused_where_it_is_sent():
         world.here.send(bulk(1, bytes(MIB)))
 
 
+class Noted(Heap):
+    """Remembers its rooms."""
+
+    def __init__(self) -> None:
+        self.rooms: list[memoryview] = []
+
+    def room_for(self, size: int) -> memoryview:
+        self.rooms.append(super().room_for(size))
+        return self.rooms[-1]
+
+
 def test_a_big_message_costs_no_memory_before_it_arrives_and_is_gathered_where_it_stays():
     world = World(TransportConfig(chunk_bytes=KIB, unacked_max_bytes=64 * MIB))
-    rooms: list[memoryview] = []
-
-    def room(size: int) -> memoryview:
-        rooms.append(room_for(size))
-        return rooms[-1]
-
-    world.there.gather_in(room)
+    ground = Noted()
+    world.there.gather_in(ground)
     sent = bulk(1, bytes(range(256)) * (40 * KIB))
     world.here.send(sent)
     world.going.append(world.here.next_frame(world.now))
@@ -155,7 +161,7 @@ def test_a_big_message_costs_no_memory_before_it_arrives_and_is_gathered_where_i
         tracemalloc.stop()
     world.exchange()
     assert world.got_there == [sent]
-    assert world.got_there[0].payload.obj is rooms[0].obj
+    assert world.got_there[0].payload.obj is ground.rooms[0].obj
 
 
 def test_a_payload_is_not_copied_on_arrival():
