@@ -56,8 +56,12 @@ def enclosed(
     target = _room(total) if apart else memoryview(bytearray(total))
     _HEAD.pack_into(target, 0, _MAGIC, len(sizes), len(pickled))
     table.pack_into(target, _HEAD.size, *sizes)
-    target[at : at + len(pickled)] = pickled
+    filled = at + len(pickled)
+    target[at:filled] = pickled
     for view, (start, end) in zip(views, places, strict=True):
+        # What else was in this memory is not for whoever gets this value.
+        target[filled:start] = bytes(start - filled)
+        filled = end
         if apart:
             _copy(target[start:end], view)
         else:

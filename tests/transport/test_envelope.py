@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from goliath.transport import serialization
+from goliath.transport import arena, serialization
 from goliath.transport.envelope import APART_BYTES, enclosed, opened
 from goliath.transport.messages import Bundle
 from goliath.transport.serialization import (
@@ -119,3 +119,16 @@ def test_a_big_function_has_a_name_that_no_other_has():
 def test_an_array_of_the_standard_library_is_pickled_as_ever():
     numbers = array.array("d", [1.5, 2.5])
     assert load_value(dump_value(numbers)) == numbers
+
+
+def test_nothing_of_what_was_in_the_memory_before_goes_along(monkeypatch: pytest.MonkeyPatch):
+    views = [memoryview(bytes(size)) for size in (1, 70_001, 63)]
+
+    def used_before(size: int) -> memoryview:
+        return memoryview(bytearray(b"\xff" * size))
+
+    monkeypatch.setattr(arena, "room_for", used_before)
+    pickled = b"\x80\x05N."
+    whole = bytes(enclosed(pickled, views))
+    assert b"\xff" not in whole
+    assert [bytes(view) for view in opened(whole)[1]] == [bytes(view) for view in views]
