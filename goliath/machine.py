@@ -19,6 +19,7 @@ _MEMORY_USED = ("memory.current", "memory.usage_in_bytes")
 _MEMORY_KILLS = ("memory.events", "memory.oom_control")
 _FILES_CACHED = ("total_active_file", "total_inactive_file", "active_file", "inactive_file")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+MOUNTS = Path("/proc/self/mountinfo")
 _NVIDIA = Path("/proc/driver/nvidia/gpus")
 
 
@@ -110,8 +111,17 @@ def private_bytes(pid: int) -> int:
     return (int(resident) - int(shared)) * _PAGE_BYTES
 
 
-def is_in_memory(folder: Path, mounts: Path = Path("/proc/self/mountinfo")) -> bool:
+def is_in_memory(folder: Path, mounts: Path = MOUNTS) -> bool:
     """Whether the files of a folder are in memory, as in a ``tmpfs``.
+
+    Raises:
+        OSError: there is no such folder.
+    """
+    return file_system_of(folder, mounts) in ("tmpfs", "ramfs")
+
+
+def file_system_of(folder: Path, mounts: Path = MOUNTS) -> str:
+    """What kind of file system a folder is on; empty if nobody knows.
 
     Raises:
         OSError: there is no such folder.
@@ -122,8 +132,8 @@ def is_in_memory(folder: Path, mounts: Path = Path("/proc/self/mountinfo")) -> b
         for line in mounts.read_text().splitlines():
             mount, _, kind = line.partition(" - ")
             if mount.split()[2] == number:
-                return kind.split()[0] in ("tmpfs", "ramfs")
-    return False
+                return kind.split()[0]
+    return ""
 
 
 def memory_kills(groups: Iterable[Path] | None = None) -> int:

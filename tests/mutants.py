@@ -396,8 +396,8 @@ MUTANTS = [
     Mutant(
         "places on draining nodes",
         "goliath.core.scheduler:choose_node",
-        "node.draining or ",
-        "",
+        "if node.draining:",
+        "if False:",
         witness=test_scheduler.test_a_draining_node_gets_nothing_new,
     ),
     Mutant(

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import fcntl
 import os
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
+
+from goliath.machine import file_system_of
 
 _SEALS = 0x07  # F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW
 _ADD_SEALS, _GET_SEALS = 1033, 1034  # of fcntl, which names them on Linux only
@@ -108,18 +109,6 @@ class Backing:
         """Nobody else is to map it."""
         for fd in {self.fd, self.readers_fd}:
             os.close(fd)
-
-
-def file_system_of(folder: os.PathLike[str]) -> str:
-    """What kind of file system a folder is on; empty if nobody knows."""
-    device = os.stat(folder).st_dev
-    wanted = f"{os.major(device)}:{os.minor(device)}"
-    with suppress(OSError), open("/proc/self/mountinfo", encoding="utf-8") as mounts:
-        for line in mounts:
-            fields = line.split()
-            if fields[2] == wanted:
-                return fields[fields.index("-") + 1]
-    return ""
 
 
 def set_aside(fd: int, at: int, size: int) -> bool:

@@ -20,8 +20,8 @@ from benchmarks import procs
 from goliath import Commander, WorkerCrashedError, remote
 from goliath.actors import neighbours
 from goliath.actors.tenancy import Holding
+from goliath.machine import file_system_of
 from goliath.transport import arena, keepsakes
-from goliath.transport.backing import file_system_of
 from tests.length import LONG
 from tests.lieutenants import Lieutenant
 from tests.processes import until

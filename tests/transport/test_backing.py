@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from goliath.machine import file_system_of
 from goliath.transport import backing
 from goliath.transport.arena import Arena, copy_into
 from goliath.transport.backing import Backing, ForeignArenaError
@@ -24,7 +25,7 @@ MIB = 1 << 20
 @pytest.fixture
 def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    monkeypatch.setattr(backing, "_KEEP_THEIR_WORD", {backing.file_system_of(tmp_path)})
+    monkeypatch.setattr(backing, "_KEEP_THEIR_WORD", {file_system_of(tmp_path)})
     return tmp_path / "goliath"
 
 
