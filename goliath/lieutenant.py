@@ -51,6 +51,7 @@ from goliath.transport.keys import fingerprint_of, tls_binding
 from goliath.transport.malloc import keep_freed_memory
 from goliath.transport.private_files import cache_directory
 from goliath.transport.sockets import why_not_bound
+from goliath.transport.tls import without_authorities
 
 if TYPE_CHECKING:
     from goliath.transport.channel import Channel
@@ -96,6 +97,8 @@ class _Server:
         nursery = Nursery(config, lambda: actor.zygote_died(), fences, most)
         # The zygote first: it makes itself ready while aiohttp is imported.
         await nursery.start()
+        with without_authorities():
+            import aiohttp  # noqa: F401 - now, before anything else of it is imported
         system = ActorSystem(on_failure=self._on_failure)
         cellar = Cellar([workshop.root, cache_directory()], config.spill_bytes)
         policy = node_policy(

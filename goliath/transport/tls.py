@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,9 +49,30 @@ def _no_password() -> str:
 
 def client_tls(*, verify: bool) -> ssl.SSLContext:
     """Without ``verify`` any certificate will do, because the login proves which one it is."""
-    context = ssl.create_default_context()
-    if not verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
+    if verify:
+        return ssl.create_default_context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # without the authorities: they take 40 ms
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
     return context
+
+
+@contextmanager
+def without_authorities() -> Iterator[None]:
+    """Whoever makes a TLS context meanwhile knows no certificate authorities.
+
+    aiohttp makes one when it is imported, for connections that say nothing of TLS, of which we have
+    none: 90 of its 290 ms. For processes that are ours: in the user's, aiohttp may be his, too.
+    """
+    names = ("SSL_CERT_FILE", "SSL_CERT_DIR")  # which OpenSSL looks up
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, os.devnull))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
