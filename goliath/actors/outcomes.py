@@ -156,9 +156,9 @@ def _full(setback: Setback, where: Where, call: str) -> GoliathError:
     report = setback.report or {}
     used, limit = int(report.get("used") or 0), int(report.get("limit") or 0)
     return NodeFullError(
-        f"{call} was refused by {where.node}, and no other node takes it: {size_text(used)} of the "
-        f"{size_text(limit)} of memory that it can have are used, and its arguments are big. Let "
-        "go of results and actors that nobody needs, send smaller arguments, or make the call "
+        f"{call} was refused by {where.node}, and no other node takes it: its arguments are big, "
+        f"and {size_text(used)} of memory are used there, of {size_text(limit)} that it may have. "
+        "Let go of results and actors that nobody needs, send smaller arguments, or make the call "
         "again when others have ended",
         node=where.node,
         used_bytes=used,
