@@ -66,6 +66,11 @@ class Cellar:
         """Whether there is a file."""
         return self._region is not None and not self._closed
 
+    @property
+    def is_untidy(self) -> bool:
+        """Whether it may have more of the disk than it needs."""
+        return self._region is not None and self._region.is_warm
+
     def store(self, piece: Piece) -> memoryview | None:
         """It on the disk; None if there is no room. Blocking: to be called in a thread."""
         with suppress(OSError), self._lock:  # no file can be made, the disk is full, or broken
@@ -88,7 +93,7 @@ class Cellar:
         """Give the disk back what nobody looks at behind the last block that somebody does.
         Blocking."""
         with self._lock:
-            if self._region is not None and self._region.is_warm and not self._closed:
+            if self._region is not None and not self._closed:
                 self._region.cool()
                 self._region.cool()  # nobody has taken anything since
 

@@ -858,6 +858,7 @@ class LieutenantActor(Actor):
         if stored is not None:
             shelf.replace(key, stored)
         self.context.ref.tell(nd.DepositSpilled(key, failed=stored is None))
+        self._tidy_cellar()  # nobody may have wanted it any more
 
     async def _watch_memory(self, occupancy: Occupancy) -> None:
         """While there are workers; without any the node has none to speak of, and needs none."""
@@ -885,7 +886,7 @@ class LieutenantActor(Actor):
 
     def _tidy_cellar(self) -> None:
         if self._cellar is not None and self._cellar.is_open:
-            self.context.run(off_loop(self._cellar.tidy), "tidy the cellar")
+            self.context.run(_tidied(self._cellar), "tidy the cellar")
 
     def _adopt(self, command: nd.Adopt) -> None:
         lodger = self._sessions[command.session].detaching.pop((command.batch, command.attempt))
@@ -1075,3 +1076,9 @@ class LieutenantActor(Actor):
                 report,
             ),
         )
+
+
+async def _tidied(cellar: Cellar) -> None:
+    """Tidy it, if it needs that once whoever has asked for it is done, and looks at nothing."""
+    if cellar.is_untidy:
+        await off_loop(cellar.tidy)

@@ -406,6 +406,18 @@ def shared_bytes() -> int:
     return sum(region.used_bytes for region in arena._regions)
 
 
+def test_commanders_that_leave_while_results_are_written_leave_nothing_on_the_disk(
+    lieutenant: Callable[..., Lieutenant],
+):
+    node = lieutenant(2, env={"GOLIATH_DEPOT_BYTES": str(4 * MIB)})
+    for made in (3, 6, 9, 12, 15):
+        with Commander([node.address]) as commander:
+            refs = [commander.submit(spread, n, 4 * MIB) for n in range(20)]
+            goliath.wait(refs, num_returns=made)
+    with Commander([node.address]) as commander:
+        until(lambda: kept(commander) == (0, 0), 10)
+
+
 def test_what_neither_memory_nor_disk_has_room_for_comes_at_once(
     lieutenant: Callable[..., Lieutenant],
 ):
