@@ -861,9 +861,11 @@ class LieutenantActor(Actor):
         self._tidy_cellar()  # nobody may have wanted it any more
 
     async def _watch_memory(self, occupancy: Occupancy) -> None:
-        """While there are workers; without any the node has none to speak of, and needs none."""
-        level = Level.EASY
-        while self._workers or level is not Level.EASY:
+        """While there are workers, and once more: without any the node has none to speak of, and
+        needs none."""
+        watched, level = True, Level.EASY
+        while watched or self._workers or level is not Level.EASY:
+            watched = bool(self._workers)
             pids = [worker.process.pid for worker in self._workers.values()]
             arenas = [s.holding.arena.fd for s in self._sessions.values() if s.holding is not None]
             seen = occupancy.measure([pid for pid in pids if pid is not None], arenas)

@@ -177,9 +177,11 @@ class FakeGauge:
     def __init__(self) -> None:
         self.used = 10
         self.workers: list[int] = []
+        self.looks = 0
 
     def measure(self, workers: Iterable[int], _shared: Iterable[int]) -> Measured:
         self.workers = list(workers)
+        self.looks += 1
         return Measured(self.used, 100)
 
 
@@ -539,6 +541,25 @@ async def test_how_short_of_memory_a_node_is_goes_to_all_its_commanders_and_once
         ]
         worker.do()
         await one.next(msg.RangeDone)
+
+
+async def test_memory_is_looked_at_while_there_are_workers_and_once_more():
+    gauge = FakeGauge()
+    async with a_house(gauge=gauge) as house:
+        commander = house.commander()
+        commander.say(FUNCTION, ENVIRONMENT)
+        assert gauge.looks == 0
+        for number in range(2):
+            commander.say(assign(number + 1))
+            worker = await house.worker(number)
+            worker.do()
+            await commander.next(msg.RangeDone)
+            await until(lambda: bool(gauge.workers))
+            worker.end()
+            await until(lambda: not gauge.workers and not house.actor._watches)
+            looks = gauge.looks
+        await turns(50)
+        assert gauge.looks == looks
 
 
 async def test_what_comes_with_a_batch_is_refused_if_it_is_big_and_the_node_full():
