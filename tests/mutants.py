@@ -917,6 +917,13 @@ MUTANTS = [
         test_scheduler.test_a_node_that_is_short_of_memory_robs_nobody_and_is_robbed,
     ),
     Mutant(
+        "copies late calls to where memory is short",
+        "goliath.core.speculation:Speculation._elsewhere",
+        "(node.level, node.load / node.slots)",
+        "node.load / node.slots",
+        test_speculation.test_a_copy_is_made_where_memory_is_short_only_if_it_is_everywhere,
+    ),
+    Mutant(
         "sends what is big where it is refused",
         "goliath.core.placement:_candidates",
         "if nbytes > BIG_BYTES:",

@@ -77,10 +77,11 @@ class Speculation:
                     yield batch, batch.heard_at + node.rtt_s + pace.late_after(batch.open_calls())
 
     def _elsewhere(self, batch: Batch) -> NodeView | None:
-        """An idle node; its own only where no other could ever run it."""
+        """An idle node; its own only where no other could ever run it, and one that is short of
+        memory only where all are: it may be so for ever."""
         options = self._watched[batch.job].options
         able = [n for n in self.nodes.values() if not n.draining and n.capacity(options)]
-        able = [node for node in able if not (node.loners or node.level)]
+        able = [node for node in able if not node.loners]
         needed = options.cpus / batch.concurrency
         return min(
             (
@@ -88,7 +89,7 @@ class Speculation:
                 for node in [n for n in able if n.id != batch.node] or able
                 if node.load + needed <= node.slots + ROUNDING
             ),
-            key=lambda node: node.load / node.slots,
+            key=lambda node: (node.level, node.load / node.slots),
             default=None,
         )
 
@@ -101,4 +102,4 @@ def _is_copy_beside_its_call(batch: Batch) -> bool:
 
 
 def _is_idle(node: NodeView) -> bool:
-    return not (node.draining or node.loners or node.level) and node.load < node.slots
+    return not node.draining and not node.loners and node.load < node.slots

@@ -24,18 +24,20 @@ from goliath.core.events import (
     NodeDraining,
     NodeJoined,
     NodeLost,
+    NodePressed,
     RangeFinished,
     RangeReturned,
     StealAnswered,
     TimerFired,
 )
-from goliath.core.ids import Attempt
-from goliath.core.policy import LATE_FACTOR, LATE_MIN_S, Pace
+from goliath.core.ids import Attempt, NodeId
+from goliath.core.policy import LATE_FACTOR, LATE_MIN_S, Level, Pace
 from goliath.core.scheduler import Scheduler
 from tests.core.books import JOB, ONE, A, B, batch, plain, scheduler_with
 
 SPECULATE = JobOptions(speculate=True)
 TWO = Attempt(2)
+C = NodeId("c#1")
 LATE = 1.0 + 2.0  # of a call that was sent at the beginning, where others take a second
 
 
@@ -77,6 +79,22 @@ def test_a_late_call_is_copied_to_an_idle_node_and_not_before():
     assert told(scheduler, TimerFired(), 1.9) == []
     assert told(scheduler, TimerFired(), 2.0) == [copied(3)]
     assert told(scheduler, TimerFired(), 100.0) == []
+
+
+def test_a_copy_is_made_where_memory_is_short_only_if_it_is_everywhere():
+    def copy_with(*levels: Level) -> NodeId:
+        scheduler = scheduler_with(SPECULATE, 1, 1, nodes={A: 1, B: 1})
+        scheduler.handle(finished(2, node=B), 1.0)
+        scheduler.handle(NodeJoined(C, 1), 1.0)
+        for node, level in zip((B, C), levels, strict=True):
+            scheduler.handle(NodePressed(node, level), 1.0)
+        (copy,) = told(scheduler, TimerFired(), 2.0)
+        assert isinstance(copy, Assign)
+        return copy.node
+
+    assert copy_with(Level.EASY, Level.EASY) == B
+    assert copy_with(Level.STRAINED, Level.EASY) == C
+    assert copy_with(Level.STRAINED, Level.FULL) == B
 
 
 def test_nobody_speculates_who_was_not_asked_to():

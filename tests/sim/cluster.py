@@ -23,6 +23,7 @@ DRIFT_MAX = 0.02
 well over before 75 s of another one are, with `LONG_SLEEP_S` between."""
 LEASES_S = (20.0, 60.0, 120.0)
 """For how long a node keeps the session of a silent Commander, which outlasts it."""
+LITTLE_S = 20.0
 STEPS_MAX = 150_000
 TOMBSTONES_MAX = 500
 
@@ -82,6 +83,7 @@ class Cluster:
             node.drain_max_s = drains.choice((None, None, 0.0, 0.1, 2.0))
         self._set_clocks()
         self.routes: list[Route] = []
+        self._work_s = 0.0  # of all calls, one after the other
         self._build()
 
     def _set_clocks(self) -> None:
@@ -121,6 +123,7 @@ class Cluster:
                 plan = plan_job(rng, f"{number}.{job}", nasty=not self._quiet, besieged=self._siege)
                 if speculative:
                     may_hang = not let_speculate(other, plan, may_hang=may_hang) and may_hang
+                self._work_s += sum(call.seconds for call in plan.calls)
                 self.world.at(plan.start_s, commander.open, plan)
         self._healed_at = 0.0
         if not self._quiet:
@@ -145,7 +148,9 @@ class Cluster:
             for _ in range(rng.choice((0, 1, 2, 6))):
                 percent = rng.choice((50, 76, 81, 85, 92, 97, 100))
                 self.world.at(rng.uniform(0.0, until), node.squeeze, percent)
-            self.world.at(until, node.squeeze, 10)
+            # Where there is little to do, it may never be there again: one at a time is enough.
+            last = rng.choice((10, 85, 97)) if self._work_s < LITTLE_S else 10
+            self.world.at(until, node.squeeze, last)
             self._healed_at = max(self._healed_at, until)
 
     def _build_residents(self) -> None:
