@@ -21,6 +21,7 @@ from goliath.core.allotment import GRAIN
 from goliath.machine import is_in_memory
 from goliath.transport.arena import Arena, Region, offset_of
 from goliath.transport.messages import Piece
+from goliath.transport.private_files import make_private_directory
 
 SPILL_MAX_BYTES = 64 * 1024 * MIB
 """Of what is free on a disk no more is used than this, if nobody says."""
@@ -30,8 +31,8 @@ class Cellar:
     """See the module's description.
 
     Args:
-        folders: where the file may be; the first of them that is on a disk is taken. What is in a
-            file system that lives in memory would be out of memory by name only.
+        folders: where the file may be, to be made if need be; the first of them that is on a disk
+            is taken. What is in a file system that lives in memory would be out of it by name only.
         limit: bytes that it may have; below 0: half of what is free there.
 
     Attributes:
@@ -108,6 +109,7 @@ class Cellar:
 
 def _is_on_disk(folder: Path) -> bool:
     try:
+        make_private_directory(folder)
         return not is_in_memory(folder)
     except OSError:
         return False

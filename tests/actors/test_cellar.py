@@ -99,8 +99,10 @@ def test_it_is_on_a_disk_or_there_is_none(folder: Path):
     if not memory.is_dir() or not is_in_memory(memory):
         pytest.skip("there is no file system in memory")
     assert Cellar([memory]).limit == Cellar([memory], MIB).limit == 0
-    assert Cellar([folder / "not there"]).limit == 0
-    assert 0 < Cellar([folder / "not there", memory, folder]).limit <= SPILL_MAX_BYTES
+    (folder / "file").touch()
+    assert Cellar([folder / "file"]).limit == 0
+    assert 0 < Cellar([folder / "file", memory, folder / "new"]).limit <= SPILL_MAX_BYTES
+    assert (folder / "new").is_dir()
     assert Cellar([folder], 0).limit == 0
 
 
