@@ -606,8 +606,14 @@ class LieutenantActor(Actor):
 
     @staticmethod
     def _bytes_with(session: _Session, said: msg.AssignBatch) -> int:
-        """What has come with a batch; its static keywords too, if nobody else needs them here."""
-        nbytes = len(said.payload) + sum(size for key, size in said.deposits if key == 0)
+        """What has come with a batch, and what for its sake before it, if nobody else needs that
+        here: pieces that are kept, and its static keywords."""
+        nbytes = len(said.payload) + sum(size for key, size in said.deposits if key == msg.ALONG)
+        given = {key: size for key, size in said.deposits if key < msg.LOST}
+        if given:
+            others = (batch for batch in session.batches.values() if batch is not said)
+            shared = {key for batch in others for key, _ in batch.deposits}
+            nbytes += sum(size for key, size in given.items() if key not in shared)
         function = session.functions.get(said.function)
         if function is None or len(function.payload) <= BIG_BYTES:
             return nbytes

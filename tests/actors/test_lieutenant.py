@@ -574,11 +574,13 @@ async def test_what_comes_with_a_batch_is_refused_if_it_is_big_and_the_node_full
         static = msg.DefineFunction("g", "bar", big + b"!")
         commander.say(assign(2, payload=big + b"!"), static, assign(3, function="g"))
         commander.say(assign(4, deposits=[[0, BIG_BYTES]], payload=Bundle(b"calls", [big])))
-        for number in (2, 3, 4):
+        given = [[msg.LOST - 1, BIG_BYTES + 1]]
+        commander.say(msg.KeepPiece(msg.LOST - 1, big + b"!"), assign(5, deposits=given))
+        for number in (2, 3, 4, 5):
             returned = await commander.next(msg.RangeReturned)
             assert (returned.batch, returned.why) == (number, "full")
             assert returned.report == {"used": 97, "limit": 100}
-        commander.say(assign(5, payload=big), msg.AskStatus())
+        commander.say(assign(6, payload=big), msg.AskStatus())
         assert (await commander.next(msg.Status)).queued == 1, "that is not too big"
         worker.do()
         await commander.next(msg.RangeDone)

@@ -161,9 +161,10 @@ def test_what_is_big_is_refused_by_a_full_node_and_the_rest_is_not(
     assert isinstance(error, NodeFullError)
     assert error.node == seen(commander).node_id
     assert (error.limit_bytes, error.used_bytes > 0.9 * LIMIT) == (LIMIT, True)
-    put = commander.put(bytes(MIB))
-    with pytest.raises(NodeFullError):
-        commander.submit(length, put).result()
+    put, array = commander.put(bytes(MIB)), commander.put(np.zeros(2 * MIB, dtype=np.uint8))
+    for ref in (put, array):
+        with pytest.raises(NodeFullError):
+            commander.submit(length, ref).result()
     small = commander.submit(length, bytes(50 * KIB))
     (tmp_path / "make").touch()
     assert length(made.result()) == MIB
@@ -172,6 +173,7 @@ def test_what_is_big_is_refused_by_a_full_node_and_the_rest_is_not(
     assert [held.result(), small.result()] == [1, 50 * KIB]
     until(lambda: seen(commander).memory == "easy", 10)
     assert commander.submit(length, put).result() == MIB
+    assert commander.submit(length, array).result() == 2 * MIB
     assert commander.run(length_of_both, [(b"x",)], static={"more": bytes(MIB)}) == [MIB + 1]
 
 
