@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import count
-from weakref import WeakKeyDictionary, WeakValueDictionary, finalize
+from weakref import WeakValueDictionary, ref
 
 from goliath.actors.bell import ThreadBell
 from goliath.actors.cargo import packed
@@ -223,7 +223,7 @@ class Deposits:
         self._tell = tell
         self._open: WeakValueDictionary[int, Deposit] = WeakValueDictionary()
         self._asked: dict[int, Deposit] = {}  # a value that is on its way is wanted
-        self._entrusted: WeakKeyDictionary[Keepsake, int] = WeakKeyDictionary()
+        self._entrusted: dict[ref[Keepsake], int] = {}
         self._keys = count(1)
         self._dropped: deque[int] = deque()
         self._kicked = False
@@ -246,7 +246,7 @@ class Deposits:
 
     def has(self, keepsake: Keepsake) -> bool:
         """Whether the node keeps it."""
-        return keepsake in self._entrusted
+        return ref(keepsake) in self._entrusted
 
     def entrust(self, keepsake: Keepsake, payload: Piece) -> None:
         """Give it to the node to keep, as this payload.
@@ -256,8 +256,13 @@ class Deposits:
         """
         key = LOST - next(self._keys)
         self._tell(msg.KeepPiece(key, payload))
-        self._entrusted[keepsake] = key
-        finalize(keepsake, self.drop, key).atexit = False
+        self._entrusted[ref(keepsake, self._on_gone)] = key
+
+    def _on_gone(self, keepsake: ref[Keepsake]) -> None:
+        """From a finalizer: nobody here has it any more."""
+        key = self._entrusted.pop(keepsake, None)
+        if key is not None:
+            self.drop(key)
 
     def gathered(self, taken: Sequence[Taken], calls: Payload) -> tuple[list[list[int]], Payload]:
         """Calls that take something beside them, as the node is sent them: what
@@ -269,7 +274,7 @@ class Deposits:
         pieces: list[Piece] = []
         for each in taken:
             if isinstance(each, Keepsake):
-                entries.append([self._entrusted[each], each.size])
+                entries.append([self._entrusted[ref(each)], each.size])
             elif isinstance(each, Deposit) and each.is_on(self.node):
                 entries.append([each.key, each.size])
             elif each.lost:
@@ -316,6 +321,7 @@ class Deposits:
         """The session is over."""
         self._lost = why
         self._asked.clear()
+        self._entrusted.clear()
         for deposit in list(self._open.values()):
             deposit.lose(why)
 
