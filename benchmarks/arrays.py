@@ -195,20 +195,25 @@ def _carried(
     def theirs() -> float:
         return timed(lambda: [np.copyto(copy, array)], [None], "copy")
 
-    def cpu() -> list[float]:
-        return [procs.cpu_s(os.getpid()), procs.cpu_s(node)]
-
     for way, once in (("in", there), ("out", back)):
+        spent: list[list[float]] = []  # CPU seconds of both, round by round
 
-        def ours(once: Callable[[], float] = once) -> float:
-            return timed(lambda: [once()], [size], f"{way} over {over}")  # noqa: B023 - at once
+        def counted(once: Callable[[], float] = once, spent: list[Any] = spent) -> list[float]:
+            before = [procs.cpu_s(pid) for pid in (os.getpid(), node)]
+            got = once()
+            after = [procs.cpu_s(pid) for pid in (os.getpid(), node)]
+            spent.append([b - a for a, b in zip(before, after, strict=True)])
+            return [got]
 
-        cold, before = ours(), cpu()
+        def ours(counted: Callable[[], list[float]] = counted) -> float:
+            return timed(counted, [size], f"over {over}")
+
+        cold = ours()
         pairs = take_turns(ours, theirs, runs)
-        took = [(after - b) / (runs * BIG) * 1e9 for after, b in zip(cpu(), before, strict=True)]
+        own, nodes = (1e9 * median(each) / BIG for each in zip(*spent[1:], strict=True))
         note = (
             f"{BIG / median(pairs.ours) / 1e9:.2f} GB/s, cold {BIG / cold / 1e9:.2f}; CPU a byte: "
-            f"Commander {took[0]:.2f} ns with the copies, node {took[1]:.2f}"
+            f"Commander {own:.2f} ns, node {nodes:.2f}"
         )
         yield pairs.speedup().figure(NAME, f"256 MiB {way} over {over}", MEMCPY, target, note)
 
