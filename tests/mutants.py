@@ -954,9 +954,23 @@ MUTANTS = [
     Mutant(
         "robs for a node that is short of memory",
         "goliath.core.robbery:Robbery._load",
-        " or node.level",
-        "",
+        "if node.level:",
+        "if False:",
         test_scheduler.test_a_node_that_is_short_of_memory_robs_nobody_and_is_robbed,
+    ),
+    Mutant(
+        "robs for one that is short of memory while others are not",
+        "goliath.core.robbery:Robbery._load",
+        "is best is",
+        "is",
+        test_scheduler.test_a_node_that_is_short_of_memory_robs_nobody_and_is_robbed,
+    ),
+    Mutant(
+        "never robs where all are short of memory",
+        "goliath.core.robbery:Robbery._load",
+        "spare = 1 if",
+        "spare = 0 if",
+        test_scheduler.test_where_all_are_short_of_memory_one_that_has_nothing_robs_others,
     ),
     Mutant(
         "sends calls away from their arguments",

@@ -13,6 +13,7 @@ from goliath.core.commands import Steal
 from goliath.core.ids import JobId, NodeId
 from goliath.core.job import Job
 from goliath.core.placement import NodeView
+from goliath.core.policy import Level
 from goliath.core.stealing import WORTH_S, Load, plan_steals
 from goliath.record import record
 
@@ -42,12 +43,14 @@ class Robbery:
         """Whom to ask now, for how much."""
         if all(node.load >= node.slots for node in self.nodes.values()):
             return
-        loads = [self._load(node, now) for node in self.nodes.values() if not node.draining]
+        nodes = [node for node in self.nodes.values() if not node.draining]
+        best = min((node.level for node in nodes), default=Level.EASY)
+        loads = [self._load(node, now, best) for node in nodes]
         for victim, wanted in plan_steals(loads).items():
             self.nodes[victim].asked = True
             yield Steal(victim, wanted)
 
-    def _load(self, node: NodeView, now: float) -> Load:
+    def _load(self, node: NodeView, now: float, best: Level) -> Load:
         calls, rest_s, oldest = 0, 0.0, now
         cpus = float(node.slots)
         for batch in node.held.values():
@@ -71,8 +74,12 @@ class Robbery:
             self.wake(ripe)
         may_be_asked = not node.asked and ripe <= now
         held = ceil(node.load - ROUNDING)
-        if node.loners or node.level:  # its free slots stay so
-            held = max(held, node.slots)
+        spare = node.slots
+        if node.level:  # it begins nothing beside what runs, and is the last choice for anything
+            spare = 1 if node.level is best is Level.STRAINED and not node.held else 0
+        if node.loners:  # its free slots stay so
+            spare = 0
+        held = max(held, node.slots - spare)
         return Load(node.id, node.slots, held, calls, rest_s, may_be_asked)
 
     def answered(self, victim: NodeView, now: float, *, empty: bool) -> None:

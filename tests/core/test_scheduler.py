@@ -521,6 +521,20 @@ def test_a_node_that_is_short_of_memory_robs_nobody_and_is_robbed():
         scheduler.handle(ParcelSubmitted(JOB, number, 10, 100), 0.0)
     assert len(scheduler._nodes[A].held) == 2
     assert not [c for c in scheduler.handle(TimerFired(), 10.0) if isinstance(c, Steal)]
+    scheduler.handle(NodePressed(B, Level.FULL), 10.0)
     scheduler.handle(NodePressed(A, Level.STRAINED), 10.0)
     robbed = scheduler.handle(NodePressed(B, Level.EASY), 10.0)
     assert [c.victim for c in robbed if isinstance(c, Steal)] == [A]
+
+
+def test_where_all_are_short_of_memory_one_that_has_nothing_robs_others():
+    scheduler = scheduler_with(JobOptions(batch_size=10), nodes={A: 1, B: 4})
+    scheduler.handle(NodePressed(B, Level.FULL), 0.0)
+    scheduler.handle(NodePressed(A, Level.STRAINED), 0.0)
+    for number in (1, 2):
+        scheduler.handle(ParcelSubmitted(JOB, number, 10, 100), 0.0)
+    assert len(scheduler._nodes[A].held) == 2
+    scheduler.handle(NodePressed(A, Level.FULL), 1.0)
+    assert not [c for c in scheduler.handle(TimerFired(), 10.0) if isinstance(c, Steal)]
+    robbed = scheduler.handle(NodePressed(B, Level.STRAINED), 10.0)
+    assert [c for c in robbed if isinstance(c, Steal)] == [Steal(A, 1)]
