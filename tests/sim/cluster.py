@@ -84,6 +84,7 @@ class Cluster:
         self._set_clocks()
         self.routes: list[Route] = []
         self._work_s = 0.0  # of all calls, one after the other
+        self._hangs = False  # whether one never returns, where it is made first
         self._build()
 
     def _set_clocks(self) -> None:
@@ -103,7 +104,7 @@ class Cluster:
         # Other dice: where nobody speculates, a seed is what it was before anybody did.
         other = Random(f"speculation of {self.world.seed}")
         speculative = other.random() < 0.3
-        may_hang = len(self.lieutenants) > 1  # once: then there is a slot left for the copy
+        may_hang = several = len(self.lieutenants) > 1  # once: then there is a slot for the copy
         for node in self.lieutenants:
             if rng.random() < 0.9:
                 node.boot()
@@ -125,6 +126,7 @@ class Cluster:
                     may_hang = not let_speculate(other, plan, may_hang=may_hang) and may_hang
                 self._work_s += sum(call.seconds for call in plan.calls)
                 self.world.at(plan.start_s, commander.open, plan)
+        self._hangs = several and not may_hang
         self._healed_at = 0.0
         if not self._quiet:
             malice = Malice(self.world, self.commanders, self.lieutenants, self.routes)
@@ -148,8 +150,10 @@ class Cluster:
             for _ in range(rng.choice((0, 1, 2, 6))):
                 percent = rng.choice((50, 76, 81, 85, 92, 97, 100))
                 self.world.at(rng.uniform(0.0, until), node.squeeze, percent)
-            # Where there is little to do, it may never be there again: one at a time is enough.
+            # Where there is little to do, it may never be there again: one at a time is enough;
+            # unless that one hangs, and waits to be made elsewhere.
             last = rng.choice((10, 85, 97)) if self._work_s < LITTLE_S else 10
+            last = 10 if self._hangs else last
             self.world.at(until, node.squeeze, last)
             self._healed_at = max(self._healed_at, until)
 

@@ -409,7 +409,8 @@ class Lieutenant(Host):
         self.world.on(deadline, self._must_be_answered, session, self._stolen[session], before)
 
     def _must_be_answered(self, session: SessionId, steals: int, before: tuple[int, float]) -> None:
-        waits = session in self._sessions and session not in self._dismissed
+        # Who was dismissed, or left by a node that ends, hears of everything that he had there.
+        waits = session in self._sessions and session not in self._dismissed and not self._exits
         if (self.incarnation, self.slept_s) == before and waits:
             answered = self._answered[session]
             require(answered >= steals, f"steal {steals} of {session} waits for its answer")
