@@ -107,7 +107,7 @@ async def test_a_plain_range_runs_when_the_last_of_them_has_ended() -> None:
 async def test_what_has_finished_of_one_is_reported_and_the_rest_given_back_on_demand() -> None:
     async with workshop() as shop:
         process = await shop.fork()
-        other = begin(shop, process, nap, (1.0, 9))
+        other = begin(shop, process, nap, (30, 9))
         serial = begin(shop, process, nap, (0.01, 1), (0.3, 2), (30, 3), (30, 4))
         await asyncio.sleep(0.15)
         process.control(Flush(serial))
@@ -117,6 +117,7 @@ async def test_what_has_finished_of_one_is_reported_and_the_rest_given_back_on_d
         assert await shop.next(process) == Yielded(serial, 2)
         said = await hear(shop, process)
         assert (said.serial, said.lo, said.hi, said.final) == (serial, 1, 2, True)
+        process.control(Interrupt(other))
         assert (await hear(shop, process)).serial == other
 
 

@@ -104,7 +104,8 @@ def test_a_shipped_script_that_a_worker_imports_does_not_start_the_run_again(
         "def answer(): return 41\n"
         "print(cmdr.run(work, [(n,) for n in range(1, 4)], ['foo.py']))\n"
     )
-    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stderr == ""
+    assert run.returncode == 0
     # A worker that imports the script runs its three calls in place, and prints them.
     *prefixed, last = run.stdout.splitlines()
     assert last == "[42, 43, 44]"
