@@ -8,6 +8,8 @@ anything. So there is a stand-in for every class but the plainest.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from goliath.actors.desk import Parcel
@@ -18,10 +20,19 @@ from goliath.transport.keepsakes import Keepsake
 
 READ_MAX_BYTES = 4 << 20  # of a parcel; it takes 10 ms
 _PART_CHARACTERS = 60  # of an attribute
-_PLAIN_MODULES = frozenset({"collections", "datetime", "decimal", "fractions", "pathlib", "uuid"})
-_PLAIN_BUILTINS = frozenset(
-    {"bytearray", "complex", "dict", "frozenset", "list", "object", "range", "set", "slice"}
-)
+_PLAIN = {
+    "builtins": {"complex", "object", "range", "slice"},
+    "datetime": {"date", "datetime", "time", "timedelta", "timezone"},
+    "decimal": {"Decimal"},
+    "pathlib": {"Path", "PosixPath", "PurePath", "PurePosixPath", "PureWindowsPath", "WindowsPath"},
+    "uuid": {"UUID"},
+}
+_CONTAINERS = {
+    "builtins": {"bytearray", "dict", "frozenset", "list", "set"},
+    "collections": {"Counter", "OrderedDict", "defaultdict", "deque"},
+}
+"""Of what else they are made than of these, takes as long as somebody likes, such as a range."""
+_CONTENTS = (list, tuple, dict, set, frozenset, bytes, str, type, type(None))
 _OPAQUE = {"_make_function": "function", "_frombuffer": "ndarray"}  # cloudpickle's and NumPy's
 _LOADERS = {("_pickle", "loads"), (serialization.__name__, "load_value")}  # of `Pickled`
 _SKELETONS = frozenset({"_make_skeleton_class", "_make_skeleton_enum"})  # cloudpickle's
@@ -98,8 +109,10 @@ class _StandIn(metaclass=_Named):
 
 
 def _find(module: str, name: str) -> Any:
-    if module in _PLAIN_MODULES or (module == "builtins" and name in _PLAIN_BUILTINS):
+    if name in _PLAIN.get(module, ()):
         return getattr(importlib.import_module(module), name)
+    if name in _CONTAINERS.get(module, ()):
+        return partial(_contained, getattr(importlib.import_module(module), name))
     if name in _SKELETONS:
         return lambda _kind, own, *_: _stand_in(own)
     if (module, name) in _LOADERS:
@@ -107,6 +120,12 @@ def _find(module: str, name: str) -> Any:
     if module.startswith("goliath.actors.") and name == "_restored":
         return lambda task_id, *_: _stand_in(f"<{task_id}>")  # of a ref, or of a handle
     return _stand_in(_OPAQUE.get(name, name), opaque=name in _OPAQUE)
+
+
+def _contained(kind: Callable[..., Any], *contents: Any) -> Any:
+    if not all(isinstance(each, _CONTENTS) for each in contents[:1]):
+        raise TypeError(f"a {kind} of {type(contents[0])}")
+    return kind(*contents)
 
 
 def _stand_in(name: str, *, opaque: bool = False) -> _Named:

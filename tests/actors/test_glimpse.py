@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+import os
+import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import date
@@ -115,3 +117,41 @@ def test_it_is_cut_at_200_characters_and_what_is_huge_is_not_read_at_all():
 
 def test_bytes_that_cannot_be_read_are_no_reason_to_fail():
     assert call_given("foo", Parcel(JobId(1), 0, 1, ROWS, b"rubbish"), 0, method=False) == "foo(…)"
+
+
+def hostile(row: bytes) -> str:
+    """A call whose arguments a worker has pickled."""
+    form, payload = serialization.encode_gathered(None, [row])
+    return call_given("foo", Parcel(JobId(1), 0, 1, form, payload), 0, method=False)
+
+
+def row_of(body: bytes) -> bytes:
+    """A call with one argument, built by these operations of a pickle."""
+    return b"\x80\x05" + body + b"\x85}\x86."
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"Nr\x00\x00\x00\x7f",  # remembered as number 2 ** 31: a memo of 16 GiB, in C
+        b"\x96\x00\x00\x00\x00\x0f\x00\x00\x00",  # a bytearray of 64 GB, without any of it
+        b"cbuiltins\nbytearray\nJ\x00\x00\x00\x7f\x85R",  # the same, by a call
+        b"cbuiltins\nlist\ncbuiltins\nrange\nJ\x00\x00\x00\x7f\x85R\x85R",
+        b"cuuid\nos\n}\x8c\x06getcwdNsb",  # to write into a module
+        b"cpathlib\nPath\nN}\x8c\x06existsNs\x86b",  # ... or a class
+        b"cuuid\ngetnode\n)R",  # it would start programs
+        b"cfractions\nFraction\n\x8c\x0c1e1000000000\x85R",
+    ],
+)
+def test_what_is_made_to_do_harm_does_none(body: bytes):
+    cwd, exists = os.getcwd, Path.exists
+    began = time.process_time()
+    text = hostile(row_of(body))
+    assert text.startswith("foo(")
+    assert time.process_time() - began < 0.05
+    assert (os.getcwd, Path.exists) == (cwd, exists)
+
+
+def test_a_call_with_much_in_it_is_not_looked_through():
+    assert given(["x" * 70_000]) == "foo(…)"
+    assert given(dict.fromkeys(range(5000), "x")).startswith("foo({0: 'x'")
