@@ -65,7 +65,7 @@ def server(
     return ServerHandshake(keyring, (binding,), nonce=nonce, versions=versions)
 
 
-def welcome_of(far: ServerHandshake) -> bytes:
+def welcome_of(far: ServerHandshake, **granted: bool) -> bytes:
     return far.welcome(
         server_id="there",
         incarnation=7,
@@ -73,6 +73,7 @@ def welcome_of(far: ServerHandshake) -> bytes:
         resumed=False,
         seen=3,
         limits={"slots": 2},
+        **granted,
     )
 
 
@@ -81,15 +82,7 @@ def test_payload_is_compressed_only_if_both_ends_say_so():
         for granted in (True, False):
             near, far = client(zstd=offered), server()
             caller = far.verify(near.prove(far.challenge(near.hello())))
-            said = far.welcome(
-                server_id="there",
-                incarnation=7,
-                session_id="s1",
-                resumed=False,
-                seen=3,
-                limits={},
-                zstd=granted,
-            )
+            said = welcome_of(far, zstd=granted)
             # A Lieutenant that grants what was not asked for does not change the Commander's mind.
             assert caller.zstd is offered
             assert near.finish(said).zstd is (offered and granted)
@@ -100,15 +93,7 @@ def test_checksums_are_left_out_only_if_neither_end_sees_a_need():
         for span in ("", "127.0.0.1:5 127.0.0.1:6"):
             near, far = client(span=span), server()
             caller = far.verify(near.prove(far.challenge(near.hello())))
-            said = far.welcome(
-                server_id="there",
-                incarnation=7,
-                session_id="s1",
-                resumed=False,
-                seen=3,
-                limits={},
-                sums=needed_there,
-            )
+            said = welcome_of(far, sums=needed_there)
             assert caller.span == span
             assert near.finish(said).sums is (not span or needed_there)
 
