@@ -178,8 +178,7 @@ def choose_home(nodes: Collection[NodeView], options: JobOptions) -> NodeView | 
     """The node for a new actor: the one with the fewest actors and the most room, by share of its
     size, and of several the one that was chosen less often; one that has as many as it may, or is
     short of memory, only if all are. None if none can have it."""
-    if options.node is not None:
-        nodes = [n for n in nodes if n.id == options.node and n.capacity(options)] or nodes
+    nodes = _preferred(nodes, options)
     able = [node for node in nodes if not node.draining and node.capacity(options)]
 
     def crowd(node: NodeView) -> tuple[bool, Level, float, float]:
@@ -251,6 +250,11 @@ def _candidates(
 ) -> Collection[NodeView]:
     if nbytes > BIG_BYTES:
         nodes = takers(nodes, options) or nodes  # if all are full, one of them says so
+    return _preferred(nodes, options)
+
+
+def _preferred(nodes: Collection[NodeView], options: JobOptions) -> Collection[NodeView]:
+    """The node that a job asks for, if it can run it there; else all."""
     if options.node is None:
         return nodes
     return [n for n in nodes if n.id == options.node and n.capacity(options)] or nodes
