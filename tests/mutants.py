@@ -485,6 +485,13 @@ MUTANTS = [
         witness=test_placement.test_no_slot_is_left_idle_because_of_bytes,
     ),
     Mutant(
+        "never lets the place of an actor again that is gone",
+        "goliath.core.placement:NodeView.unhouse",
+        "self.let[name] -= amount",
+        "pass",
+        witness=test_placement.test_an_actor_waits_where_no_node_has_a_place_for_it_and_gets_the_first_that_comes_free,
+    ),
+    Mutant(
         "forgets the bytes of a batch that is done",
         "goliath.core.placement:NodeView.drop",
         "self.held_bytes -= batch.nbytes",

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import field
 from typing import TypeVar
 
-from goliath.core.batch import ACTORS, Batch, JobOptions, offer
+from goliath.core.batch import Batch, JobOptions, offer
 from goliath.core.devices import GPU, calls_at_once
 from goliath.core.ids import BatchId, JobId, NodeId
 from goliath.core.policy import BIG_BYTES, BatchPolicy, Level
 from goliath.record import record
+
+CPU = "CPU"
+ROUNDING = 1e-9  # a hundred hundredths of a CPU are one
 
 K = TypeVar("K")
 Kind = tuple[int, tuple[tuple[str, float], ...]]
@@ -39,6 +42,7 @@ class NodeView:
     spread: int = 0  # batches it has been given of jobs that are to be spread
     actors: dict[JobId, int] = field(default_factory=dict)  # and how many batches of each it holds
     homed: int = 0  # actors it has been given so far: detached ones stay, though nobody calls them
+    let: dict[str, float] = field(default_factory=dict)  # of what it has, to those that live here
 
     def capacity(self, options: JobOptions) -> int:
         """How many calls of a job can run here at once; 0: never."""
@@ -112,6 +116,29 @@ class NodeView:
             return False
         return self.share(options) >= 1 or options.concurrency > 1
 
+    def houses(self, options: JobOptions) -> bool:
+        """Whether another actor could live here beside those of this Commander that do."""
+        return all(
+            self.let.get(name, 0.0) + amount <= self._has(name) + ROUNDING
+            for name, amount in _rent(options)
+        )
+
+    def house(self, job: JobId, options: JobOptions) -> None:
+        """An actor lives here from now on."""
+        self.actors[job] = 0
+        self.homed += 1
+        for name, amount in _rent(options):
+            self.let[name] = self.let.get(name, 0.0) + amount
+
+    def unhouse(self, job: JobId, options: JobOptions) -> None:
+        """It is gone, or nobody can call it any more."""
+        if self.actors.pop(job, None) is not None:
+            for name, amount in _rent(options):
+                self.let[name] -= amount
+
+    def _has(self, name: str) -> float:
+        return self.slots if name == CPU else offer(self.resources, name)
+
     def take(self, batch: Batch) -> None:
         """Enter a batch in the books."""
         assert batch.id not in self.held, f"{batch!r} is on {self.id} already"
@@ -154,6 +181,12 @@ class NodeView:
             _count(self.scarce, (batch.concurrency, tuple(sorted(batch.resources.items()))), change)
 
 
+def _rent(options: JobOptions) -> Iterator[tuple[str, float]]:
+    """What an actor takes for as long as it lives, also while it has nothing to do."""
+    yield CPU, options.cpus
+    yield from options.resources.items()
+
+
 def _count(counts: dict[K, int], key: K, change: int) -> None:
     """One more, or one less; what there is none of is not kept."""
     counts[key] = counts.get(key, 0) + change
@@ -176,17 +209,17 @@ def actor_window(options: JobOptions) -> int:
 
 def choose_home(nodes: Collection[NodeView], options: JobOptions) -> NodeView | None:
     """The node for a new actor: the one with the fewest actors and the most room, by share of its
-    size, and of several the one that was chosen less often; one that has as many as it may, or is
-    short of memory, only if all are. None if none can have it."""
+    size, and of several the one that was chosen less often; one that is short of memory only if
+    all are. None if none can have it, or those that can have all that they may: where it lives is
+    for ever, so it waits for the first that has a place, and that may be one still to come."""
     nodes = _preferred(nodes, options)
     able = [node for node in nodes if not node.draining and node.capacity(options)]
 
-    def crowd(node: NodeView) -> tuple[bool, Level, float, float]:
+    def crowd(node: NodeView) -> tuple[Level, float, float]:
         size = max(node.slots, 1)
-        full = len(node.actors) >= offer(node.resources, ACTORS)
-        return full, node.level, (len(node.actors) + node.load) / size, node.homed / size
+        return node.level, (len(node.actors) + node.load) / size, node.homed / size
 
-    return min(able, key=crowd, default=None)
+    return min((node for node in able if node.houses(options)), key=crowd, default=None)
 
 
 SMALL_SHARE = 64

@@ -12,15 +12,13 @@ from goliath.core.batch import Batch, BatchState
 from goliath.core.commands import Steal
 from goliath.core.ids import JobId, NodeId
 from goliath.core.job import Job
-from goliath.core.placement import NodeView
+from goliath.core.placement import ROUNDING, NodeView
 from goliath.core.policy import Level
 from goliath.core.stealing import WORTH_S, Load, plan_steals
 from goliath.record import record
 
 BARREN_S = 0.010
 """A victim that had nothing to give is left in peace for so long, then for twice as long ..."""
-
-ROUNDING = 1e-9  # a hundred hundredths of a CPU are one
 
 BARREN_MAX_S = 1.0
 """... up to this; or until it reports something, for then it may have begun another batch."""

@@ -279,7 +279,7 @@ class Scheduler:
             self._feasibility.forget(job.id)
             self._speculation.forget(job.id)
             if job.home in self._nodes:
-                self._nodes[job.home].actors.pop(job.id, None)
+                self._nodes[job.home].unhouse(job.id, job.options)
             yield JobEnded(job.id)
 
     # -- reports of nodes --------------------------------------------------------------
@@ -591,8 +591,7 @@ class Scheduler:
             if home is None:
                 return None
             job.home = home.id
-            home.actors[job.id] = 0
-            home.homed += 1
+            home.house(job.id, job.options)
         return home if home.actors[job.id] < actor_window(job.options) else None
 
     def _copy(self, batch: Batch, node: NodeView, now: float) -> Iterator[Assign]:

@@ -13,8 +13,7 @@ from dataclasses import field
 from goliath.core.batch import Batch, BatchState
 from goliath.core.ids import JobId, NodeId
 from goliath.core.job import Job
-from goliath.core.placement import NodeView
-from goliath.core.robbery import ROUNDING
+from goliath.core.placement import ROUNDING, NodeView
 from goliath.record import record
 
 

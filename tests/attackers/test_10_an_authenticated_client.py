@@ -170,7 +170,7 @@ def test_grandchildren_that_hide_end_with_the_session(lieutenant):
         (pids,) = commander.run(hide_grandchildren, [(5,)])
         hidden = [seen for pid in pids if (seen := look(pid)) is not None]
         assert len(hidden) == 5
-        assert not set(hidden) & node.family()
+        until(lambda: not set(hidden) & node.family(), 10, "their parents gone")
     until(lambda: not any(map(alive, hidden)), 10, "all of them gone")
 
 

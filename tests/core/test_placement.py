@@ -203,10 +203,33 @@ def test_an_actor_goes_to_a_node_that_may_have_one_more_before_others():
         view("other", 1),
         view("none", **{ACTORS: 0}),
     )
-    full.actors[JobId(1)] = other.actors[JobId(2)] = other.actors[JobId(3)] = 0
+    full.house(JobId(1), ONE_ACTOR)
+    other.house(JobId(2), ONE_ACTOR)
+    other.house(JobId(3), ONE_ACTOR)
     assert choose_home([full, other, none], ONE_ACTOR) is other
-    assert choose_home([full, none], ONE_ACTOR) is full, "it waits there"
     assert choose_home([none], ONE_ACTOR) is None
+
+
+def test_an_actor_waits_where_no_node_has_a_place_for_it_and_gets_the_first_that_comes_free():
+    full = view("full", 4, **{ACTORS: 2, "disk": 1})
+    wants_disk = JobOptions(cpus=0.0, resources={ACTORS: 1.0, "disk": 1.0}, actor=True)
+    full.house(JobId(1), wants_disk)
+    assert choose_home([full], wants_disk) is None
+    assert choose_home([full], ONE_ACTOR) is full
+    full.house(JobId(2), ONE_ACTOR)
+    assert choose_home([full], ONE_ACTOR) is None
+    assert choose_home([full, come := view("come", 1)], ONE_ACTOR) is come
+    full.unhouse(JobId(1), wants_disk)
+    full.unhouse(JobId(1), wants_disk)
+    assert choose_home([full], wants_disk) is full
+
+
+def test_an_actor_keeps_its_cpus_so_another_one_waits_for_them():
+    node = view("node", 2)
+    wants_all = JobOptions(cpus=1.5, resources={ACTORS: 1.0}, actor=True)
+    node.house(JobId(1), wants_all)
+    assert choose_home([node], wants_all) is None
+    assert choose_home([node], JobOptions(cpus=0.5, resources={}, actor=True)) is node
 
 
 def pressed(node: NodeView, level: Level) -> NodeView:
