@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks import procs
-from benchmarks.figure import Figure, Target, at_least, at_most
+from benchmarks.bare import DOWN, MESSAGE, UP, Bare, bare
+from benchmarks.figure import Figure, at_least, at_most
 from benchmarks.harness import WrongResultError, commander_and_node, take_turns, timed, warm
 from benchmarks.node import ROOT, lieutenant
 from benchmarks.peers import WORKERS, pool
@@ -34,8 +35,8 @@ PAGE = 512  # numbers of eight bytes
 WARM_ROUNDS = 5
 SAMPLE_S = 0.02
 KEPT = 64  # results; of fewer, what two workers have in hand would be a good part
-CERTIFICATE = ROOT / "tests" / "fixtures"
-TLS = ("--tls-cert", f"{CERTIFICATE}/certificate.pem", "--tls-key", f"{CERTIFICATE}/key.pem")
+FIXTURES = ROOT / "tests" / "fixtures"
+CERTIFICATE = (f"{FIXTURES}/certificate.pem", f"{FIXTURES}/key.pem")
 
 _inherited: np.ndarray[Any, Any] | None = None  # what a forked pool reads
 
@@ -57,10 +58,15 @@ def measure(quick: bool) -> Iterator[Figure]:
         yield from _memory(commander, node.pids, KEPT)
     yield _broadcast(calls, runs)
     with _elsewhere():
-        for name, flags, least in (("a websocket", (), 0.15), ("TLS", TLS, 0.07)):
-            with lieutenant(WORKERS, flags=flags) as node, Commander([node.address]) as commander:
+        for name, files in (("a websocket", None), ("TLS", CERTIFICATE)):
+            flags = () if files is None else ("--tls-cert", files[0], "--tls-key", files[1])
+            with (
+                lieutenant(WORKERS, flags=flags) as node,
+                Commander([node.address]) as commander,
+                bare(files) as peer,
+            ):
                 warm(commander, WORKERS)
-                yield from _carried(commander, node.pid, name, 2 * runs + 1, at_least(least))
+                yield from _carried(commander, node.pid, peer, name, 2 * runs + 1)
     yield from _equal(calls, runs)
 
 
@@ -176,11 +182,10 @@ def _elsewhere() -> Iterator[None]:
         neighbours.boot_id = here
 
 
-def _carried(
-    commander: Commander, node: int, over: str, runs: int, target: Target
-) -> Iterator[Figure]:
-    """256 MiB there, and back, against a copy of them; what is warm, but for the first round."""
-    array, copy = np.ones(BIG // 8), np.empty(BIG // 8)
+def _carried(commander: Commander, node: int, peer: Bare, over: str, runs: int) -> Iterator[Figure]:
+    """256 MiB there, and back, against as many by a websocket that does nothing else; what is
+    warm, but for the first round."""
+    array = np.ones(BIG // 8)
     size = float(BIG // 8)
     numbers = count()
 
@@ -192,10 +197,11 @@ def _carried(
     def back() -> float:
         return float(commander.submit(same, BIG).result()[::PAGE].sum()) * PAGE
 
-    def theirs() -> float:
-        return timed(lambda: [np.copyto(copy, array)], [None], "copy")
-
     for way, once in (("in", there), ("out", back)):
+
+        def theirs(way: str = UP if way == "in" else DOWN) -> float:
+            return peer.seconds(way, BIG // len(MESSAGE))
+
         spent: list[list[float]] = []  # CPU seconds of both, round by round
 
         def counted(once: Callable[[], float] = once, spent: list[Any] = spent) -> list[float]:
@@ -211,11 +217,13 @@ def _carried(
         cold = ours()
         pairs = take_turns(ours, theirs, runs)
         own, nodes = (1e9 * median(each) / BIG for each in zip(*spent[1:], strict=True))
+        took = [BIG / seconds / 1e9 for seconds in (median(pairs.ours), median(pairs.theirs), cold)]
         note = (
-            f"{BIG / median(pairs.ours) / 1e9:.2f} GB/s, cold {BIG / cold / 1e9:.2f}; CPU a byte: "
-            f"Commander {own:.2f} ns, node {nodes:.2f}"
+            "{:.2f} GB/s against {:.2f}, cold {:.2f}; ".format(*took)
+            + f"CPU a byte: Commander {own:.2f} ns, node {nodes:.2f}"
         )
-        yield pairs.speedup().figure(NAME, f"256 MiB {way} over {over}", MEMCPY, target, note)
+        name = f"256 MiB {way} over {over}"
+        yield pairs.speedup().figure(NAME, name, "x bare aiohttp", at_least(0.5), note)
 
 
 def _broadcast(calls: int, runs: int) -> Figure:
