@@ -14,9 +14,16 @@ import pytest
 from goliath.transport.keepsakes import recollection
 from tests import processes
 from tests.faults.namespace import wire
+from tests.journals import pytest_runtest_makereport
 from tests.leaks import leaves_nothing_behind, private_home, pytest_runtest_setup
 
-__all__ = ["leaves_nothing_behind", "private_home", "pytest_runtest_setup", "wire"]
+__all__ = [
+    "leaves_nothing_behind",
+    "private_home",
+    "pytest_runtest_makereport",
+    "pytest_runtest_setup",
+    "wire",
+]
 
 # A machine that pauses is no property of the code: hangs are caught by pytest-timeout.
 hypothesis.settings.register_profile("no deadline", deadline=None)

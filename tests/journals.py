@@ -1,0 +1,30 @@
+"""What the minds of this process had been told when a test failed: a failure may be seen once, on
+somebody else's machine, and say no more than that nothing came."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from goliath.core.observation import Journal
+
+MINDS = 4
+LINES = 60  # of each
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add the ends of their journals to the report of a failure."""
+    report = yield
+    if report.failed:
+        report.sections += [("what a mind was told last", text) for text in _ends()]
+    return report
+
+
+def _ends() -> list[str]:
+    journals: list[Journal[Any]] = [each for each in gc.get_objects() if type(each) is Journal]
+    texts = [each.text().splitlines() for each in journals[-MINDS:]]
+    return ["\n".join(lines[-LINES:]) for lines in texts if lines]
