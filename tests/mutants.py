@@ -730,16 +730,30 @@ MUTANTS = [
     Mutant(
         "writes what calls take",
         DEPOT + "_oldest",
-        " and key not in busy",
+        " and place not in busy",
         "",
         test_depot.test_what_calls_take_is_not_written_and_then_the_new_one_is,
     ),
     Mutant(
         "writes first what was used last",
         DEPOT + "use",
-        "session = self._resting.pop(key, None)",
-        "session = None",
+        "place in self._resting",
+        "False",
         test_depot.test_what_memory_has_no_room_for_pushes_out_what_was_used_least_recently,
+    ),
+    Mutant(
+        "leaves in memory what was entrusted, however much that is",
+        DEPOT + "make_room",
+        "excess > 0 and",
+        "False and",
+        test_depot.test_what_is_entrusted_is_kept_in_any_case_and_pushes_out_what_it_can,
+    ),
+    Mutant(
+        "does not leave before what was entrusted is forgotten",
+        DEPOT + "__bool__",
+        "self.held_bytes > self.entrusted_bytes",
+        "self.held_bytes > 0",
+        test_depot.test_a_node_that_drains_does_not_wait_for_what_its_commander_has_itself,
     ),
     Mutant(
         "writes more than the disk may have",

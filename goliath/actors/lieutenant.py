@@ -475,10 +475,7 @@ class LieutenantActor(Actor):
     def _on_forget_deposits(self, session: _Session, keys: list[int]) -> None:
         if not are_numbers(keys):
             return self._accuse(session, "results to be forgotten without their keys")
-        session.shelf.forget(keys)
-        self._tidy_cellar()
-        self.decide(nd.DepositsForgotten(session.id, tuple(keys)))
-        return None
+        return self._forget(session, keys)
 
     def _on_pieces(self, session: _Session, said: msg.KeepPiece | msg.ForgetPieces) -> None:
         """What batches will take, and what none will any more."""
@@ -486,11 +483,18 @@ class LieutenantActor(Actor):
             holding = session.holding
             piece = said.payload if holding is None else holding.moved(said.payload)
             if not session.shelf.entrust(said.key, piece):
-                self._accuse(session, "a piece to be kept under a key that is none")
+                return self._accuse(session, "a piece to be kept under a key that is none")
+            self.decide(nd.PieceEntrusted(session.id, said.key, len(piece)))
         elif are_numbers(said.keys) and all(key < msg.LOST for key in said.keys):
-            session.shelf.forget(said.keys)
+            self._forget(session, said.keys)
         else:
             self._accuse(session, "pieces to be forgotten without their keys")
+        return None
+
+    def _forget(self, session: _Session, keys: list[int]) -> None:
+        session.shelf.forget(keys)
+        self._tidy_cellar()
+        self.decide(nd.DepositsForgotten(session.id, tuple(keys)))
 
     def _on_forget_function(self, session: _Session, digest: str) -> None:
         if any(batch.function == digest for batch in session.batches.values()):
@@ -598,7 +602,7 @@ class LieutenantActor(Actor):
                 said.group_limit,
                 said.resident,
                 said.alone,
-                tuple([key for key, _ in said.deposits if key > 0]),
+                tuple([key for key, _ in said.deposits if key not in (msg.ALONG, msg.LOST)]),
                 self._bytes_with(session, said),
             )
         )
@@ -845,7 +849,8 @@ class LieutenantActor(Actor):
                 _log.info("detached actor %s has ended: %s", lodger.blueprint.name, error)
                 self._premises.evict(environment)
             case nd.Spill(session, key):
-                self.context.run(self._spill(self._sessions[session].shelf, key), "spill")
+                shelf = self._sessions[session].shelf
+                self.context.run(self._spill(session, shelf, key), "spill")
             case nd.AnnouncePressure():
                 self._announce_pressure(command)
             case nd.AnnounceDraining():
@@ -856,14 +861,14 @@ class LieutenantActor(Actor):
             case _:
                 assert_never(command)
 
-    async def _spill(self, shelf: Shelf, key: int) -> None:
+    async def _spill(self, session: SessionId, shelf: Shelf, key: int) -> None:
         piece = shelf.find(key)
         assert piece is not None, f"deposit {key} is to be written, and is not kept"
         assert self._cellar is not None, "the mind spills, and there is no cellar"
         stored = await off_loop(self._cellar.store, piece)
         if stored is not None:
             shelf.replace(key, stored)
-        self.context.ref.tell(nd.DepositSpilled(key, failed=stored is None))
+        self.context.ref.tell(nd.DepositSpilled(session, key, failed=stored is None))
         self._tidy_cellar()  # nobody may have wanted it any more
 
     async def _watch_memory(self, occupancy: Occupancy) -> None:

@@ -1,8 +1,8 @@
-"""The bytes of the big results that a Lieutenant keeps for a session. (`core.depot` has the books.)
+"""The bytes of what a Lieutenant keeps for a session: big results, and pieces that the Commander
+has given it so that calls need not take them along. (`core.depot` has the books.)
 
-They are never read here, and go as they came: to workers with the calls that take them, and to
-the Commander when it asks. Beside them are the pieces that the Commander has given it to keep, so
-that calls need not take them along; of these he has the books.
+They are never read here, and go as they came: to workers with the calls that take them, and
+results to the Commander when it asks.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from goliath.transport.messages import ALONG, LOST, AssignBatch, DetachActor, Pa
 class Shelf:
     """See the module's description."""
 
-    __slots__ = ("_kept", "_taken")
+    __slots__ = ("_entrusted", "_kept", "_taken")
 
     def __init__(self) -> None:
         self._kept: dict[int, Piece] = {}
+        self._entrusted = LOST  # the last key of the Commander's
         # What the calls of a batch take: kept for it, whatever is forgotten meanwhile.
         self._taken: dict[tuple[BatchId, Attempt], list[Piece | None]] = {}
 
@@ -50,9 +51,11 @@ class Shelf:
             self._kept[key] = piece
 
     def entrust(self, key: int, piece: Piece) -> bool:
-        """Keep a piece of the Commander's under his key; whether that is one."""
-        if key >= LOST or key in self._kept:
+        """Keep a piece of the Commander's under his key; whether that is one. He counts downwards,
+        and uses none twice: what was forgotten may still be on its way to the disk."""
+        if key >= self._entrusted:
             return False
+        self._entrusted = key
         self._kept[key] = piece
         return True
 

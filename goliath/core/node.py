@@ -44,6 +44,7 @@ from goliath.core.node_events import (
     NodeEvent,
     NodeTimerFired,
     NodeWakeAt,
+    PieceEntrusted,
     RealmEnded,
     RealmLimited,
     RefuseWait,
@@ -123,6 +124,7 @@ class Node:
         strained = self._pressure.level is not Level.EASY
         if strained:
             commands += self._ease(now)
+        self._depot.make_room(now, self._deposits_in_use)
         commands += [Spill(*each) for each in self._depot.take_due()]
         draining = self._queues.draining
         exhausted = self._quotas.exhausted()
@@ -171,8 +173,11 @@ class Node:
             case DepositsForgotten(session, keys):
                 self._depot.forget(session, keys)
                 return iter(())
-            case DepositSpilled(key, failed):
-                self._depot.written(key, now, failed=failed)
+            case PieceEntrusted(session, key, size):
+                self._depot.entrust(session, key, size)
+                return iter(())
+            case DepositSpilled(session, key, failed):
+                self._depot.written(session, key, now, failed=failed)
                 return iter(())
             case MemoryMeasured(used, limit):
                 return self._on_measured(used, limit, now)
@@ -292,7 +297,7 @@ class Node:
             deposits=event.deposits,
             since=now,
         )
-        self._depot.use(event.deposits)
+        self._depot.use(event.session, event.deposits)
         if event.resident and not self._residency.admit(session, work):
             yield from self._residency.turn_away(session, event)
             return
@@ -445,9 +450,10 @@ class Node:
             for call, size in event.deposits
         )
 
-    def _deposits_in_use(self) -> set[int]:
+    def _deposits_in_use(self) -> set[tuple[SessionId, int]]:
         """Those that calls take which are here."""
-        return {key for work in self._queues.works.values() for key in work.deposits}
+        works = self._queues.works.values()
+        return {(work.session, key) for work in works for key in work.deposits}
 
     def _go_on(self, worker: Worker, now: float, *, dirty: bool) -> Iterator[NodeCommand]:
         """The worker goes on with what was ahead; a dirty one leaves it, and leaves."""
@@ -809,7 +815,7 @@ class Node:
         return {name: self._crew.used(name) for name in self.resources}
 
     def kept_in_memory(self) -> int:
-        """Bytes of the big results that are kept in memory."""
+        """Bytes of what is kept for Commanders, and in memory."""
         return self._depot.memory_bytes + self._depot.writing_bytes
 
     def memory(self) -> tuple[Level, int, int]:

@@ -232,16 +232,26 @@ class WorkerExited:
 
 @record
 class DepositsForgotten:
-    """A Commander does not want these results any more, or has them."""
+    """A Commander does not want these any more, or has them."""
 
     session: SessionId
     keys: tuple[int, ...]
 
 
 @record
-class DepositSpilled:
-    """What `Spill` has asked for is done; or ``failed``, and the result is in memory as before."""
+class PieceEntrusted:
+    """A Commander has given the node something to keep that calls will take."""
 
+    session: SessionId
+    key: int
+    size: int
+
+
+@record
+class DepositSpilled:
+    """What `Spill` has asked for is done; or ``failed``, and it is in memory as before."""
+
+    session: SessionId
     key: int
     failed: bool = False
 
@@ -284,6 +294,7 @@ NodeEvent = (
     | WorkerWaits
     | WorkerInspected
     | WorkerExited
+    | PieceEntrusted
     | DepositsForgotten
     | DepositSpilled
     | MemoryMeasured
@@ -481,7 +492,7 @@ class Release:
 
 @record
 class Spill:
-    """Write a result that is kept to disk, and say so with `DepositSpilled`."""
+    """Write what is kept to disk, and say so with `DepositSpilled`."""
 
     session: SessionId
     key: int

@@ -47,14 +47,14 @@ def spilling(limit: int = 100, disk: int = 1000) -> Depot:
 def test_what_memory_has_no_room_for_pushes_out_what_was_used_least_recently():
     depot = spilling()
     one, two, three = (depot.admit(S, 30) for _ in range(3))
-    depot.use([one, 77])
+    depot.use(S, [one, 77])
     assert depot.take_due() == [], "there was room"
     four = depot.admit(T, 50)
     assert depot.take_due() == [(S, two), (S, three)], "and they are told once"
     assert depot.take_due() == []
     assert (depot.memory_bytes, depot.writing_bytes, depot.spilled_bytes) == (80, 60, 0)
-    depot.written(two, 1.0, failed=False)
-    depot.written(three, 1.0, failed=False)
+    depot.written(S, two, 1.0, failed=False)
+    depot.written(S, three, 1.0, failed=False)
     assert (depot.memory_bytes, depot.writing_bytes, depot.spilled_bytes) == (80, 0, 60)
     assert kept_by(depot) == 140
     depot.forget(S, [two])
@@ -65,9 +65,9 @@ def test_what_memory_has_no_room_for_pushes_out_what_was_used_least_recently():
 def test_what_calls_take_is_not_written_and_then_the_new_one_is():
     depot = spilling()
     one, two = depot.admit(S, 40), depot.admit(S, 40)
-    three = depot.admit(S, 40, 0.0, lambda: [one])
+    three = depot.admit(S, 40, 0.0, lambda: [(S, one)])
     assert depot.take_due() == [(S, two)]
-    four = depot.admit(S, 40, 0.0, lambda: [one, three])
+    four = depot.admit(S, 40, 0.0, lambda: [(S, one), (S, three)])
     assert depot.take_due() == [(S, four)]
     kept_by(depot)
 
@@ -81,12 +81,52 @@ def test_what_is_bigger_than_memory_may_have_is_written_and_nothing_else():
     kept_by(depot)
 
 
+def test_what_is_entrusted_is_kept_in_any_case_and_pushes_out_what_it_can():
+    depot = spilling(limit=100, disk=100)
+    one, two = depot.admit(S, 40), depot.admit(T, 40)
+    depot.entrust(S, -2, 80)
+    depot.make_room(0.0, lambda: [(T, two), (S, -2)])
+    assert depot.take_due() == [(S, one)]
+    depot.written(S, one, 1.0, failed=False)
+    depot.entrust(T, -2, 70)
+    depot.make_room(1.0, lambda: [(T, two)])
+    assert (depot.take_due(), depot.memory_bytes) == ([], 190), "the disk has no room for more"
+    assert depot.admit(S, 1) == REFUSED
+    assert kept_by(depot) == 230
+    depot.forget(S, [-2])
+    assert kept_by(depot) == 150
+    depot.forget(T, [-2, two])
+    assert (kept_by(depot), depot.memory_bytes) == (40, 0)
+
+
+def test_what_is_entrusted_is_written_like_a_result_when_it_was_used_least_recently():
+    depot = spilling()
+    depot.entrust(S, -2, 60)
+    depot.entrust(T, -2, 40)
+    depot.use(S, [-2])
+    key = depot.admit(S, 30)
+    assert depot.take_due() == [(T, -2)]
+    depot.written(T, -2, 1.0, failed=False)
+    depot.entrust(T, -3, 90)
+    depot.make_room(1.0, tuple)
+    assert depot.take_due() == [(S, -2), (S, key)]
+    kept_by(depot)
+
+
+def test_without_a_disk_what_is_entrusted_is_kept_in_memory():
+    depot = Depot(0)
+    depot.entrust(S, -2, 60)
+    assert (depot.take_due(), kept_by(depot), depot.memory_bytes) == ([], 60, 60)
+    depot.leave(S)
+    assert kept_by(depot) == 0
+
+
 def test_the_disk_has_a_limit_too():
     depot = spilling(disk=80)
     keys = [depot.admit(S, 50) for _ in range(3)]
     assert depot.take_due() == [(S, keys[0])]
     assert depot.admit(S, 50) == REFUSED
-    depot.written(keys[0], 0.0, failed=False)
+    depot.written(S, keys[0], 0.0, failed=False)
     assert depot.admit(S, 50) == REFUSED
     depot.forget(S, keys[:1])
     assert depot.admit(S, 50) == keys[2] + 1
@@ -103,7 +143,7 @@ def test_without_a_disk_or_memory_nothing_is_written():
 def test_what_could_not_be_written_stays_and_for_a_while_nothing_is_tried():
     depot = spilling()
     one, two = depot.admit(S, 60), depot.admit(S, 60)
-    depot.written(one, 5.0, failed=True)
+    depot.written(S, one, 5.0, failed=True)
     assert (depot.memory_bytes, depot.writing_bytes, kept_by(depot)) == (120, 0, 120)
     assert depot.admit(S, 10, 5.0 + RETRY_S - 0.1) == REFUSED
     assert depot.take_due() == [(S, one)]
@@ -116,7 +156,7 @@ def test_what_is_made_faster_than_it_can_be_written_goes_along():
     depot = spilling(WRITING_BYTES, 10 * WRITING_BYTES)
     keys = [depot.admit(S, WRITING_BYTES) for _ in range(3)]
     assert keys[2] == REFUSED
-    depot.written(keys[0], 0.0, failed=False)
+    depot.written(S, keys[0], 0.0, failed=False)
     assert depot.admit(S, WRITING_BYTES) == keys[1] + 1
     kept_by(depot)
 
@@ -127,7 +167,7 @@ def test_what_nobody_wants_when_it_is_written_takes_nothing():
         one, _ = depot.admit(S, 60), depot.admit(T, 60)
         depot.leave(S)
         assert (kept_by(depot), depot.writing_bytes) == (60, 60), "the disk has it still"
-        depot.written(one, 0.0, failed=failed)
+        depot.written(S, one, 0.0, failed=failed)
         assert (depot.memory_bytes, depot.writing_bytes, depot.spilled_bytes) == (60, 0, 0)
         kept_by(depot)
 
@@ -178,7 +218,7 @@ def test_a_node_has_what_no_call_takes_written_before_it_keeps_more():
     assert kinds.index(ne.ReportDone) < kinds.index(ne.Spill), "it must be there to be written"
     assert ne.Spill(S, 2) in commands
     node.check()
-    node.handle(ne.DepositSpilled(2), 2.0)
+    node.handle(ne.DepositSpilled(S, 2), 2.0)
     assert node._depot.spilled_bytes == 400
     commands = node.handle(progress(run, 3, 4, (3, 900)), 3.0)
     assert (reported(commands), ne.Spill(S, 4) in commands) == (((3, 900, 4),), True), "or itself"
@@ -190,6 +230,13 @@ def test_a_worker_that_is_not_believed_keeps_nothing():
     run = worker_of(node)
     assert node.handle(progress(run, 1, 2, (1, 600)), 1.0)[0] == ne.Kill(run.worker)
     assert not node._depot
+    node.check()
+
+
+def test_a_node_that_drains_does_not_wait_for_what_its_commander_has_itself():
+    node = node_with()
+    node.handle(ne.PieceEntrusted(S, -2, 1000), 0.0)
+    assert ne.Drained() in node.handle(ne.DrainRequested(), 1.0)
     node.check()
 
 

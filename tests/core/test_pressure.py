@@ -220,6 +220,6 @@ def test_a_strained_node_writes_the_results_that_nobody_uses_to_disk():
     node.handle(taking, 0.5)
     told = announced(Level.STRAINED, 85)
     assert measure(node, 85, 1.0) == [told, ne.Spill(S, 1), ne.Spill(S, 3)]
-    assert untimed(node.handle(ne.DepositSpilled(1), 2.0)) == []
-    node.handle(ne.DepositSpilled(3), 2.0)
+    assert untimed(node.handle(ne.DepositSpilled(S, 1), 2.0)) == []
+    node.handle(ne.DepositSpilled(S, 3), 2.0)
     assert node.kept_in_memory() == 300

@@ -448,6 +448,27 @@ def test_what_a_killed_worker_has_made_is_spilled_and_a_drained_node_hands_it_ov
         assert [corners(value)[0] for value in goliath.get(refs)] == list(range(8))
 
 
+def test_values_that_were_put_are_spilled_as_well_and_calls_find_them(
+    lieutenant: Callable[..., Lieutenant],
+):
+    node = lieutenant(1, env={"GOLIATH_DEPOT_BYTES": str(6 * MIB), **SENT})
+    with Commander([node.address]) as commander:
+        puts = [commander.put(spread(n, 4 * MIB)) for n in range(5)]
+
+        def found() -> list[tuple[int, int, int]]:
+            return goliath.get([commander.submit(corners, put) for put in puts])
+
+        there = found()
+        assert there == [corners(spread(n, 4 * MIB)) for n in range(5)]
+        until(lambda: kept(commander)[0] <= 6 * MIB and kept(commander)[1] >= 16 * MIB, 10)
+        before = passed_bytes(node)
+        assert found() == there
+        assert passed_bytes(node) - before < MIB, "they were sent once"
+        puts.clear()
+        gc.collect()
+        until(lambda: kept(commander) == (0, 0), 10)
+
+
 def test_a_node_forgets_what_nobody_holds_any_more(lieutenant: Callable[..., Lieutenant]):
     node = lieutenant(2, env={"GOLIATH_DEPOT_BYTES": str(MIB), **SENT})
     with Commander([node.address]) as commander:

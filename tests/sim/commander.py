@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import inf
+from random import Random
 
 import orjson
 
@@ -19,6 +20,7 @@ from goliath.core.observation import Journal
 from goliath.core.policy import ON_THE_WAY_MAX, Level
 from goliath.core.scheduler import Scheduler
 from goliath.transport import messages as msg
+from goliath.transport.keepsakes import Keepsake
 from tests.sim.ledger import ADOPTED, CallRecord, JobRecord, Ledger, Violation, require
 from tests.sim.lieutenant import Lieutenant
 from tests.sim.link import Route
@@ -31,6 +33,8 @@ STEALS_PER_SECOND_MAX = 60.0
 PARCELS_AHEAD = 40
 """More unsettled parcels than this, beyond four for a slot, are not bounded any more."""
 
+ENTRUSTED = 0.3
+"""How often there is something to be kept for calls that is as big as a result just kept."""
 
 VISITS_TRIED = 12
 """How often a Commander looks for a detached actor, once a second."""
@@ -69,6 +73,7 @@ class Commander(Host):
         self._deposits: dict[NodeId, Deposits] = {}
         self._arrived: dict[int, Deposit] = {}  # with the report at hand
         self._held: list[Deposit] = []
+        self._whims = Random(f"whims of {name} of {world.seed}")
         self._busy = False
         self._wake_at = 0.0
         self._parcels = 0
@@ -221,6 +226,8 @@ class Commander(Host):
             kept = [(call, size, key) for call, size, key in message.deposits if key]
             self._arrived = {call: deposits.add(key, size) for call, size, key in kept}
             self.world.saw(Seen.DEPOSITS, len(kept))
+            for _, size, _ in kept:
+                self._entrust(deposits, size)
         self.tell(event)
         self._outcomes = {}
         self._arrived = {}
@@ -409,6 +416,14 @@ class Commander(Host):
 
     def _drop(self, deposit: Deposit) -> None:
         self._held.remove(deposit)
+
+    def _entrust(self, deposits: Deposits, size: int) -> None:
+        """Now and then, have a node keep something as big that calls might take, for a while."""
+        if self._whims.random() < ENTRUSTED:
+            keepsake = Keepsake(bytes(size))
+            deposits.entrust(keepsake, keepsake.payload())
+            self.world.at(self._whims.choice((0.0, 0.1, 5.0)), lambda _: None, keepsake)
+            self.world.saw(Seen.ENTRUSTED)
 
     def _fail(self, command: cmd.Fail) -> None:
         job = self.jobs[command.job]

@@ -313,7 +313,10 @@ class Lieutenant(Host):
             case msg.FetchDeposit(key):
                 require((session, key) in self._shelf, f"{self.name} does not keep {key}")
                 end.send(msg.DepositSent(key, self._shelf[session, key]))
-            case msg.ForgetDeposits(keys):
+            case msg.KeepPiece(key, piece):
+                self._shelf[session, key] = bytes(piece)
+                self.tell(ev.PieceEntrusted(session, key, len(piece)))
+            case msg.ForgetDeposits(keys) | msg.ForgetPieces(keys):
                 for key in keys:
                     require((session, key) in self._shelf, f"{self.name} forgets {key} twice")
                     del self._shelf[session, key]
@@ -633,12 +636,13 @@ class Lieutenant(Host):
         self.world.saw(Seen.UNSPILLED if failed else Seen.SPILLS)
         if place in self._shelf and not failed:
             self._on_disk.add(place)
-        self.tell(ev.DepositSpilled(place[1], failed))
+        self.tell(ev.DepositSpilled(*place, failed))
 
     def _check_depot(self) -> None:
-        """Neither memory nor disk have more of results than they may."""
+        """Neither memory nor disk have more than they may, but for what a Commander entrusts."""
         places = self._on_disk | self._writing.keys()
         kept = sum(len(value) for place, value in self._shelf.items() if place not in places)
+        self._unspilled |= any(key < 0 for _, key in self._shelf)
         limit = self._policy.depot_bytes
         require(kept <= limit or self._unspilled, f"{self.name} keeps {kept} bytes in memory")
         written = sum(len(self._shelf[place]) for place in self._on_disk)

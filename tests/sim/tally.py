@@ -26,6 +26,7 @@ class Seen(Enum):
     RETRIES = "executions after the first of a call"
     DEPOSITS = "results kept on their nodes"
     SPILLS = "results written to disk by their nodes"
+    ENTRUSTED = "pieces entrusted to nodes because calls take them"
     UNSPILLED = "results that could not be written"
     STRAINS = "times that a node was short of memory"
     STRAINED_BEGINS = "ranges begun while it was"
