@@ -5,6 +5,7 @@ from __future__ import annotations
 import compileall
 import gc
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 from goliath.transport.keepsakes import recollection
 from tests import processes
 from tests.faults.namespace import wire
+from tests.forge import forge
 from tests.journals import pytest_runtest_makereport
 from tests.leaks import leaves_nothing_behind, private_home, pytest_runtest_setup
 
@@ -41,6 +43,19 @@ def pytest_collection_finish() -> None:
     """What is there now stays: to look through it for garbage is a sixth of quick tests' CPU."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def the_forge(private_home: Path, request: pytest.FixtureRequest) -> Iterator[None]:
+    """There before the first test, so that none is blamed for it: if any starts real processes."""
+    if sys.platform != "linux" or not any(
+        item.get_closest_marker("slow") for item in request.session.items
+    ):
+        yield
+        return
+    forge()
+    yield
+    forge().close()
 
 
 @pytest.fixture

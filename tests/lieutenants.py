@@ -1,5 +1,6 @@
-"""Real ``python -m goliath.lieutenant`` processes: what Goliath's users have for their tests, with
-the very command that they run, and no warning allowed."""
+"""Real Lieutenants in processes of their own: what Goliath's users have for their tests, with no
+warning allowed. The interpreter has been there before (`tests.forge`), unless ``launcher`` says
+what to run, such as `COMMAND`, the very command of users."""
 
 from __future__ import annotations
 
@@ -10,11 +11,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from goliath.testing.node import MARK, QUICK_TIMERS, READY, Node
+from tests.forge import Popen
 
-__all__ = ["MARK", "READY", "REAL_TIMERS", "TIMERS", "Lieutenant", "command"]
+__all__ = ["COMMAND", "MARK", "READY", "REAL_TIMERS", "TIMERS", "Lieutenant", "command"]
 
 REAL_TIMERS = os.environ.get("GOLIATH_TEST_REAL_TIMERS") == "1"
 """Whether the tests run with the timers that users have, which takes long."""
+
+COMMAND = ("-m", "goliath.lieutenant")
 
 TIMERS: Mapping[str, str] = {} if REAL_TIMERS else QUICK_TIMERS
 
@@ -26,11 +30,14 @@ class Lieutenant(Node):
         self,
         workers: int | None = 2,
         *flags: str,
-        launcher: tuple[str, ...] = ("-m", "goliath.lieutenant"),
+        launcher: tuple[str, ...] = (),
+        inside: tuple[str, ...] = (),
         **options: Any,
     ) -> None:
-        flagged = ("-W", "error", *launcher)
-        super().__init__(workers, *flags, launcher=flagged, timers=TIMERS, **options)
+        if not launcher and not inside:
+            self._popen = Popen
+        flagged = ("-W", "error", *(launcher or COMMAND))
+        super().__init__(workers, *flags, launcher=flagged, inside=inside, timers=TIMERS, **options)
         self.start()
 
 

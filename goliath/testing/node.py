@@ -62,6 +62,8 @@ class Node:
         inside: what runs Python, such as ``("ip", "netns", "exec", "lab")``; it must become it.
     """
 
+    _popen: type[subprocess.Popen[bytes]] = subprocess.Popen
+
     def __init__(
         self,
         workers: int | None = 2,
@@ -163,7 +165,7 @@ class Node:
         if self._given is not None:
             command.append(str(self._given))
         with self._log("out").open("wb") as out, self._log("err").open("ab") as err:
-            self._process = subprocess.Popen(
+            self._process = self._popen(
                 [*command, *self._flags],
                 stdin=subprocess.PIPE,  # which `goliath.testing.guarded` watches
                 stdout=out,

@@ -23,6 +23,7 @@ from goliath.transport.token import Token
 from goliath.transport.token_file import NamedToken, WatchedTokens
 from goliath.transport.versions import Versions
 from tests.e2e.calls import add
+from tests.lieutenants import COMMAND
 from tests.processes import until
 from tests.tokens import written
 
@@ -52,7 +53,7 @@ def test_no_process_and_no_log_shows_it(lieutenant, tmp_path: Path, given: str) 
     token = Token.make()
     file = written(tmp_path / "token", token.reveal() + (" alice" if given == "named" else ""))
     flags = () if given == "made at the start" else ("--token-file", str(file))
-    node = lieutenant(2, *flags, "--log-level", "debug")
+    node = lieutenant(2, *flags, "--log-level", "debug", launcher=COMMAND)
     with Commander([node.address]) as commander:
         assert commander.run(add, [(1, 1)]) == [2]
         with (
@@ -72,7 +73,7 @@ def test_no_process_and_no_log_shows_it(lieutenant, tmp_path: Path, given: str) 
 
 def test_one_that_was_given_in_the_environment_goes_no_further(lieutenant) -> None:
     token = Token.make()
-    node = lieutenant(2, env={"GOLIATH_TOKEN": token.reveal()})
+    node = lieutenant(2, launcher=COMMAND, env={"GOLIATH_TOKEN": token.reveal()})
     with Commander([node.address], token=token.reveal()) as commander:
         assert commander.run(_environment, [()]) == [[]]
         for seen in node.family():
@@ -87,7 +88,7 @@ def _environment() -> list[str]:
 
 
 def test_files_with_tokens_are_for_their_user_alone(lieutenant) -> None:
-    node = lieutenant(1)
+    node = lieutenant(1, launcher=COMMAND)
     file = node.runtime_file()
     assert file.stat().st_mode & 0o777 == 0o600
     assert file.parent.stat().st_mode & 0o777 == 0o700
@@ -159,7 +160,7 @@ def test_a_lieutenant_that_crashes_leaves_no_core(tmp_path: Path, private_home: 
 
 
 def test_its_memory_is_hidden_and_that_of_its_workers_is_not(lieutenant) -> None:
-    node = lieutenant(1)
+    node = lieutenant(1, launcher=COMMAND)
     with Commander([node.address]) as commander:
         assert commander.run(_dumpable, [()]) == [1]
         # Whose memory is hidden belongs to root, as far as /proc is concerned.

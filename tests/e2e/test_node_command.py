@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
@@ -11,6 +12,7 @@ import subprocess
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -18,12 +20,21 @@ import pytest
 
 from goliath import Commander
 from tests.e2e.calls import add, nap, pid
-from tests.lieutenants import READY, Lieutenant, command
+from tests.lieutenants import COMMAND, READY, Lieutenant, command
 from tests.processes import until
 
 pytestmark = pytest.mark.slow
 
 # -- words -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def lieutenant() -> Iterator[Callable[..., Lieutenant]]:
+    """As everywhere, but by the very command that users run."""
+    with contextlib.ExitStack() as stack:
+        yield lambda *args, **kwargs: stack.enter_context(
+            Lieutenant(*args, **{"launcher": COMMAND, **kwargs})
+        )
 
 
 def test_one_line_says_that_it_is_ready_and_where(lieutenant) -> None:
@@ -154,7 +165,7 @@ def test_without_a_runtime_directory_it_is_in_the_state_directory_of_the_home(
     monkeypatch.delenv("XDG_RUNTIME_DIR")
     monkeypatch.delenv("XDG_STATE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
-    own = Lieutenant(1)
+    own = Lieutenant(1, launcher=COMMAND)
     try:
         own.wait_ready()
         assert (tmp_path / f".local/state/goliath/run/{own.port}.json").exists()

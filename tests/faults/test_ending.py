@@ -18,6 +18,7 @@ from tests.commanders import running_script
 from tests.faults import promises
 from tests.faults.promises import Journal, Strikes
 from tests.faults.running import Running
+from tests.lieutenants import COMMAND
 from tests.processes import Seen, descendants, until
 
 RUN = """
@@ -256,7 +257,8 @@ def test_a_clock_that_jumps_ends_no_session_and_repeats_no_call(
     source.write_text(SHIFTED)
     subprocess.run(["gcc", "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"], check=True)
     shift.write_text("0")
-    node = lieutenant(2, env={"LD_PRELOAD": str(library), "GOLIATH_TEST_SHIFT": str(shift)})
+    shifted = {"LD_PRELOAD": str(library), "GOLIATH_TEST_SHIFT": str(shift)}
+    node = lieutenant(2, launcher=COMMAND, env=shifted)
     with Commander([node.address]) as commander:
         running = Running(commander, journal, 100, 0.02, timeout=30)
         journal.wait_begun(10)
