@@ -34,6 +34,18 @@ NEEDED = [
     "goliath.transport.lobby",
     "goliath.transport.road",
     "goliath.transport.sessions",
+    # a Commander of some, and its actors and streams
+    "goliath.actor_class",
+    "goliath.actors.cluster",
+    "goliath.actors.detached",
+    "goliath.actors.outcomes",
+    "goliath.actors.ref_generator",
+    "goliath.actors.streams",
+    "goliath.commander",
+    "goliath.refs",
+    "goliath.remote_function",
+    "goliath.runtime",
+    "goliath.transport.dialer",
 ]
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
 
+from tests.forge import Popen
 from tests.processes import kill
 
 ROOT = Path(__file__).parents[1]
@@ -69,7 +70,7 @@ class Other:
         number = len(self.processes)
         path = self._folder / f"other{number}.py"
         path.write_text(CLASSES + "connect()\n" + dedent(text))
-        process = subprocess.Popen(
+        process: subprocess.Popen[str] = Popen(
             [sys.executable, str(path), str(self._port), *map(str, arguments)],
             cwd=self._folder,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
