@@ -145,17 +145,21 @@ def test_a_killed_worker_is_dead_and_its_call_is_made_again(cluster: LocalCluste
 
 
 def test_the_worker_of_a_node_can_be_chosen_and_its_call_fails_if_it_may_not_be_made_again(
-    cluster: LocalCluster,
+    cluster: LocalCluster, tmp_path: Path
 ):
-    cluster.commander.run(nap, [(0.1,)] * 2)  # a worker on each
-    once = goliath.remote(max_retries=0)(nap)
-    refs = [once.remote(5) for _ in range(2)]
-    until(lambda: sum(node.busy for node in goliath.nodes()) == 2, 5, "both run")
+    @goliath.remote(max_retries=0)
+    def once(folder: Path) -> None:
+        (folder / str(os.getpid())).touch()
+        time.sleep(50)
+
+    cluster.commander.run(nap, [(0.1,)] * 2)  # of another session: older workers, that are idle
+    refs = [once.remote(tmp_path) for _ in range(2)]
+    until(lambda: len(list(tmp_path.iterdir())) == 2, 30, "both run")
+    running = {int(path.name) for path in tmp_path.iterdir()}
     node = cluster.nodes[1]
-    until(lambda: node.worker_processes(), 5, "its worker is there")
-    worker = node.worker_processes()[-1]
-    until(lambda: chaos.kill_worker(node) == worker.pid, 5, "the one that runs it")
-    (ready,), (pending,) = goliath.wait(refs, timeout=3)
+    (victim,) = running & {seen.pid for seen in node.worker_processes()}
+    until(lambda: chaos.kill_worker(node) == victim, 30, "the one that runs it")
+    (ready,), (pending,) = goliath.wait(refs, timeout=30)
     with pytest.raises(WorkerCrashedError):
         goliath.get(ready)
     goliath.cancel(pending)
@@ -165,7 +169,7 @@ def test_a_killed_node_loses_no_call_and_is_used_again_when_it_is_back(cluster: 
     commander = cluster.commander
     refs = [commander.submit(nap, 0.2) for _ in range(4)]
     first, second = cluster.nodes
-    until(first.worker_processes, 5, "a worker there")
+    until(first.worker_processes, 30, "a worker there")
     workers = first.worker_processes()
     assert chaos.kill_node() == first.pid
     assert not first.running
@@ -175,7 +179,7 @@ def test_a_killed_node_loses_no_call_and_is_used_again_when_it_is_back(cluster: 
     port = first.port
     cluster.restart(first)
     assert first.port == port
-    until(lambda: all(node.alive for node in commander.nodes()), 10, "both are there")
+    until(lambda: all(node.alive for node in commander.nodes()), 30, "both are there")
     assert chaos.kill_node(second) == second.pid
     assert commander.run(abs, [(-1,)]) == [1]
 
@@ -191,7 +195,7 @@ def test_a_cut_link_costs_nothing(cluster: LocalCluster, tmp_path: Path):
     refs = [commander.submit(once, str(tmp_path / str(n))) for n in range(2)]
     assert chaos.cut_link(cluster.nodes[0]) == 1
     assert chaos.cut_link(cluster.nodes[1]) == 1
-    assert [ref.result(5) for ref in refs] == [None, None]
+    assert [ref.result(30) for ref in refs] == [None, None]
     assert [(tmp_path / str(n)).read_text() for n in range(2)] == ["x", "x"]
 
 
