@@ -74,7 +74,7 @@ def test_a_lieutenant_listens_on_its_one_port_and_its_workers_have_no_socket_of_
             actor = Actor.remote()
             refs = [commander.submit(nap, 1.0) for _ in range(2)]
             pids = {goliath.get(actor.ready.remote())}
-            until(lambda: len(node.worker_processes()) >= 3, 10, "two workers and an actor")
+            until(lambda: len(node.worker_processes()) >= 3, 30, "two workers and an actor")
             pids |= {seen.pid for seen in node.family()}
             sockets = held([node.pid, *pids])
             assert [port for state, port in sockets.pop(node.pid) if state == LISTENING] == [

@@ -135,7 +135,7 @@ def test_what_a_client_says_of_the_work_of_another_is_said_of_nothing(lieutenant
     with Commander([node.address], token=alice.reveal()) as commander:
         kept = commander.submit(bytes, 150_000)
         refs = [commander.submit(nap, 0.5 + n / 100) for n in range(4)]
-        until(lambda: len(node.worker_processes()) == 2, 10, "they run")
+        until(lambda: len(node.worker_processes()) == 2, 30, "they run")
         attacker = Session("127.0.0.1", node.port, mallory.reveal())
         for number in range(10):
             forged(attacker, number, worker=number)
@@ -154,7 +154,7 @@ def test_the_big_result_of_another_is_nobody_elses(lieutenant, tokens) -> None:
     node: Lieutenant = lieutenant(2, "--token-file", str(file))
     with Commander([node.address], token=alice.reveal()) as commander:
         kept = commander.submit(bytes, 150_000)
-        until(kept.done, 10, "it is on the node")
+        until(kept.done, 30, "it is on the node")
         for key in range(1, 5):
             attacker = Session("127.0.0.1", node.port, mallory.reveal())
             attacker.send("fetch-deposit", key=key)
@@ -221,7 +221,7 @@ def test_a_call_that_forges_the_results_of_others_can_forge_its_own_only(lieuten
     node: Lieutenant = lieutenant(2)
     with Commander([node.address]) as honest, Commander([node.address]) as attacker:
         refs = [honest.submit(nap, 0.4) for _ in range(6)]
-        until(lambda: node.worker_processes(), 10, "one of them runs")
+        until(lambda: node.worker_processes(), 30, "one of them runs")
         bad = [attacker.submit(forge, "honest") for _ in range(3)]
         assert [ref.result() for ref in refs] == [0.4] * 6
         outcomes = [attacker_gets(ref) for ref in bad]

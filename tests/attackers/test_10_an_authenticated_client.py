@@ -108,7 +108,7 @@ def test_a_fork_bomb_ends_in_an_error_of_its_own_and_others_go_on(lieutenant, tm
         with pytest.raises(GoliathError):
             ref.result(timeout=20)
         hostile.close()
-        until(lambda: len(node.family()) <= 4, 10, "all of the bomb gone")
+        until(lambda: len(node.family()) <= 4, 30, "all of the bomb gone")
         assert honest.run(same, [(2,)]) == [2]
 
 
@@ -124,7 +124,7 @@ def test_a_hundred_thousand_threads_are_an_error_inside(lieutenant):
 def test_a_node_that_was_told_nothing_has_limits_and_says_who_enforces_them(lieutenant):
     node: Lieutenant = lieutenant(1)
     with Commander([node.address]) as commander:
-        until(lambda: commander.nodes()[0].limits, 5, "what the node says of itself")
+        until(lambda: commander.nodes()[0].limits, 30, "what the node says of itself")
         limits = {limit.name: limit for limit in commander.nodes()[0].limits}
     assert limits["connections before login"].amount == 64
     assert limits["memory of all workers"].in_force
@@ -153,14 +153,14 @@ def test_memory_that_is_spread_over_children_is_counted_all_the_same(lieutenant)
         assert honest.run(same, [(1,)]) == [1]
         (worker,) = node.worker_processes()
         ref = hostile.submit(grow_in_children)
-        until(lambda: len(node.family()) > 6, 10, "some children")
+        until(lambda: len(node.family()) > 6, 30, "some children")
         assert served_meanwhile(honest) < SERVED_MAX_S
         assert alive(worker)
         hostile.cancel()
         with pytest.raises(GoliathError):
             ref.result(timeout=20)
         hostile.close()
-        until(lambda: len(node.family()) <= 4, 10, "its children gone")
+        until(lambda: len(node.family()) <= 4, 30, "its children gone")
         assert node.process.poll() is None
 
 
@@ -170,8 +170,8 @@ def test_grandchildren_that_hide_end_with_the_session(lieutenant):
         (pids,) = commander.run(hide_grandchildren, [(5,)])
         hidden = [seen for pid in pids if (seen := look(pid)) is not None]
         assert len(hidden) == 5
-        until(lambda: not set(hidden) & node.family(), 10, "their parents gone")
-    until(lambda: not any(map(alive, hidden)), 10, "all of them gone")
+        until(lambda: not set(hidden) & node.family(), 30, "their parents gone")
+    until(lambda: not any(map(alive, hidden)), 30, "all of them gone")
 
 
 def test_a_full_disk_is_an_error_in_the_call_that_fills_it_and_the_room_comes_back(
@@ -185,7 +185,7 @@ def test_a_full_disk_is_an_error_in_the_call_that_fills_it_and_the_room_comes_ba
             assert honest.run(same, [(1,)]) == [1]
             with pytest.raises(RuntimeEnvSetupError, match="No space left on device"):
                 honest.run(same, [(2,)], [tmp_path / "file.bin"])
-        until(lambda: shipped(honest, tmp_path / "file.bin"), 10, "room again")
+        until(lambda: shipped(honest, tmp_path / "file.bin"), 30, "room again")
         assert node.process.poll() is None
 
 
@@ -217,7 +217,7 @@ def test_many_files_end_the_job_that_writes_them_and_their_room_comes_back(tmp_p
         # The same again: what has grown was removed, so there is room for as much.
         assert hostile.run(write, [("more", 50 * KIB)]) == [50 * KIB]
         assert hostile.run(os.path.getsize, [("more",)]) == [50 * KIB]
-        until(lambda: written_by(node) <= 110 * KIB, 10, "the room is there again")
+        until(lambda: written_by(node) <= 110 * KIB, 30, "the room is there again")
 
 
 def write(name: str, size: int) -> int:
@@ -263,7 +263,7 @@ def test_without_control_groups_each_process_is_limited_and_the_node_says_what_i
             commander.run(grow, [([],)])
         assert not isinstance(caught.value, OutOfMemoryError), "the process was killed"
         assert commander.run(same, [(1,)]) == [1]
-        until(lambda: commander.nodes()[0].limits, 5, "what the node says of itself")
+        until(lambda: commander.nodes()[0].limits, 30, "what the node says of itself")
         limits = {limit.name: limit for limit in commander.nodes()[0].limits}
         memory, processes = limits["memory per session"], limits["processes per session"]
         assert memory.enforced_by == "rlimit"

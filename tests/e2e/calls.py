@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 from typing import Any
+
+MEET_MAX_S = 20.0
 
 
 def add(a: int, b: int) -> int:
@@ -33,6 +36,16 @@ def nap(seconds: float) -> float:
     """Sleep, and say how long."""
     time.sleep(seconds)
     return seconds
+
+
+def meet(folder: Path, n: int, many: int) -> int:
+    """Give ``n`` back when all of so many run at once; none ends before."""
+    (folder / f"met{n}").touch()
+    until = time.monotonic() + MEET_MAX_S
+    while len(list(folder.glob("met*"))) < many:
+        assert time.monotonic() < until, f"{n} was left alone"
+        time.sleep(0.005)
+    return n
 
 
 def say(text: str) -> None:

@@ -77,7 +77,7 @@ class Log:
         victim = look(self.entries()[-1][0])
         assert victim is not None
         kill(victim.pid)
-        until(lambda: not alive(victim), 10)
+        until(lambda: not alive(victim), 30)
         done = self.done()
         assert count <= len(done) < CALLS, "the kill came too late to be one"
         return victim.pid

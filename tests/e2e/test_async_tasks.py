@@ -81,14 +81,14 @@ def test_a_hundred_sleeps_on_one_worker_take_as_long_as_one(one):
     goliath.get(nap.remote(0))  # the worker has started
     since = time.monotonic()
     assert goliath.get([nap.remote(1) for _ in range(100)]) == [1] * 100
-    assert time.monotonic() - since < 3.0
+    assert time.monotonic() - since < 20
 
 
 def test_a_quick_call_is_not_held_up_by_slow_ones_that_were_there_first(one):
     goliath.get([nap.remote(0.001) for _ in range(20)])  # so quick that they go in batches
-    slow = [nap.remote(20) for _ in range(3)]
+    slow = [nap.remote(60) for _ in range(3)]
     quick = [nap.remote(0.001 + n / 1e6) for n in range(50)]
-    assert goliath.get(quick, timeout=10) == [0.001 + n / 1e6 for n in range(50)]
+    assert goliath.get(quick, timeout=30) == [0.001 + n / 1e6 for n in range(50)]
     assert not any(ref.done() for ref in slow)
     for ref in slow:
         ref.cancel(force=True)
@@ -98,7 +98,7 @@ def test_what_is_mapped_runs_at_once_too(one):
     goliath.get(nap.remote(0))
     since = time.monotonic()
     assert goliath.get(nap.map([0.5] * 60)) == [0.5] * 60
-    assert time.monotonic() - since < 3.0
+    assert time.monotonic() - since < 15
 
 
 def test_those_of_a_run_do_too(one):
@@ -109,7 +109,7 @@ def test_those_of_a_run_do_too(one):
     one.run(plain_nap, [(0,)])
     since = time.monotonic()
     assert one.run(plain_nap, [(0.5,)] * 60) == [0.5] * 60
-    assert time.monotonic() - since < 3.0
+    assert time.monotonic() - since < 15
 
 
 def test_values_and_exceptions_come_back_with_the_right_refs(one):
@@ -145,10 +145,10 @@ def test_a_cancelled_one_sees_it_at_its_await_and_the_others_go_on(one, tmp_path
     refs = [
         mark.remote(str(path), seconds) for path, seconds in zip(paths, (2, 60, 2), strict=True)
     ]
-    until(lambda: all(begun(path)() for path in paths), 10)
+    until(lambda: all(begun(path)() for path in paths), 30)
     goliath.cancel(refs[1])
     with pytest.raises(TaskCancelledError):
-        goliath.get(refs[1], timeout=5)
+        goliath.get(refs[1], timeout=30)
     until(lambda: paths[1].read_text() == "CancelledError", 2)
     first, last = goliath.get([refs[0], refs[2]])
     assert first == last  # one process, which was not killed
@@ -162,7 +162,7 @@ def test_one_that_takes_too_long_is_cancelled_and_the_others_go_on(one, tmp_path
     slow = late.remote(str(paths[0]), 60)
     others = [well.remote(str(paths[1]), 1.0), nap.remote(1.0)]
     with pytest.raises(TaskTimeoutError, match=r"timeout=0\.3 s on .*; it was cancelled"):
-        goliath.get(slow, timeout=5)
+        goliath.get(slow, timeout=30)
     assert paths[0].read_text() == "CancelledError"
     goliath.get(others)
     assert paths[1].read_text() == "slept"
@@ -180,9 +180,9 @@ def test_one_that_takes_too_long_and_does_not_await_costs_its_worker_and_nobody_
         return "done"
 
     beside = patient.remote(tmp_path / "beside")
-    until((tmp_path / "beside").exists, 10)
+    until((tmp_path / "beside").exists, 30)
     with pytest.raises(TaskTimeoutError, match="its worker was killed"):
-        goliath.get(stuck.remote(), timeout=15)
+        goliath.get(stuck.remote(), timeout=30)
     assert goliath.get(beside) == "done"
 
 
@@ -199,7 +199,7 @@ def test_one_that_ends_its_process_takes_others_with_it_which_run_again(one, tmp
         return n
 
     refs = [beside.remote(n) for n in range(10)]
-    until(lambda: len(list(tmp_path.iterdir())) == 10, 10)
+    until(lambda: len(list(tmp_path.iterdir())) == 10, 30)
     with pytest.raises(WorkerCrashedError):
         goliath.get(end.remote(), timeout=20)
     assert goliath.get(refs, timeout=20) == list(range(10))
@@ -215,7 +215,7 @@ def test_what_may_run_once_does_not_run_again_when_another_ends_its_process(one,
         os._exit(3)
 
     once = mark.options(max_retries=0).remote(str(tmp_path / "once"), 30)
-    until(begun(tmp_path / "once"), 10)
+    until(begun(tmp_path / "once"), 30)
     with pytest.raises(WorkerCrashedError):
         goliath.get(end.remote(), timeout=20)
     with pytest.raises(WorkerCrashedError):
@@ -291,7 +291,7 @@ def test_what_a_call_leaves_running_ends_when_no_call_is_left(one, tmp_path):
         await asyncio.sleep(0)
 
     goliath.get(leave.remote(str(tmp_path / "it")))
-    until((tmp_path / "it").exists, 5)
+    until((tmp_path / "it").exists, 30)
 
 
 def test_one_that_cancels_all_tasks_it_can_see_ends_those_calls_and_not_the_worker(one):
@@ -303,9 +303,9 @@ def test_one_that_cancels_all_tasks_it_can_see_ends_those_calls_and_not_the_work
         return "done"
 
     slow = nap.remote(30)
-    assert goliath.get(cancel_all.remote(), timeout=10) == "done"
+    assert goliath.get(cancel_all.remote(), timeout=30) == "done"
     with pytest.raises(TaskError, match="CancelledError"):
-        goliath.get(slow, timeout=10)
+        goliath.get(slow, timeout=30)
     assert goliath.get(nap.remote(0.01)) == 0.01
 
 

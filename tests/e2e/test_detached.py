@@ -102,7 +102,7 @@ def test_it_survives_its_commander_whichever_way_that_ends(other: Other, how: st
     """
     value, pid = json.loads(other.run(text, how, code=code))
     assert value == 15
-    until(lambda: goliath.nodes()[0].alive, 10)
+    until(lambda: goliath.nodes()[0].alive, 30)
     time.sleep(4 if how == "kill" else 0)  # longer than the node remembers a dead session
     found = goliath.get_actor("hits")
     assert goliath.get([found.add.remote(), found.pid.remote()]) == [16, pid]
@@ -248,7 +248,7 @@ def test_it_is_found_on_whichever_node_it_lives(lieutenant, free_port: int):
     nodes = [lieutenant(1).address for _ in range(2)]
     goliath.shutdown()
     goliath.init(nodes)
-    until(lambda: sum(node.alive for node in goliath.nodes()) == 2, 10)
+    until(lambda: sum(node.alive for node in goliath.nodes()) == 2, 30)
     names = [str(number) for number in range(4)]
     pids = {name: goliath.get(detached(Counter, name).pid.remote()) for name in names}
     goliath.shutdown()
@@ -525,9 +525,9 @@ def test_it_holds_what_it_takes_of_its_node_until_it_is_killed(other: Other):
         goliath.nodes()
         return goliath.available_resources()["CPU"]
 
-    until(lambda: free() == 0.0, 10)
+    until(lambda: free() == 0.0, 30)
     goliath.kill(holder)
-    until(lambda: free() == 2.0, 10)
+    until(lambda: free() == 2.0, 30)
     assert goliath.get(square.remote(3), timeout=20) == 9
 
 
@@ -816,7 +816,7 @@ def test_on_an_embedded_lieutenant_it_works_and_a_line_says_that_it_will_not_sta
     assert goliath.get(found.add.remote()) == 2
     pid = goliath.get(found.pid.remote())
     goliath.shutdown()
-    until(lambda: gone(pid), 10)
+    until(lambda: gone(pid), 30)
     assert "'hits' is detached, but lives on the Lieutenant that is embedded" in (
         capfd.readouterr().err
     )
@@ -843,7 +843,7 @@ def test_the_command_lists_detached_actors_and_ends_them(
     assert "no detached actor called 'hits'" in capsys.readouterr().err
     assert main(["actors", "kill", "hits", "--namespace", "web", address]) == 0
     assert capsys.readouterr().out == f"killed hits on {address} (pid {pid})\n"
-    until(lambda: gone(pid), 10)
+    until(lambda: gone(pid), 30)
     with pytest.raises(ActorDiedError, match="killed"):
         goliath.get(counter.add.remote(), timeout=20)
     assert main(["actors", address]) == 0
@@ -901,5 +901,5 @@ def test_a_killed_lieutenant_leaves_no_process_of_a_detached_actor(lieutenant):
     pid = goliath.get(detached(Counter, "hits").pid.remote())
     goliath.shutdown()
     kill(own.pid)
-    own.process.wait(10)
+    own.process.wait(30)
     until(lambda: gone(pid), 5)

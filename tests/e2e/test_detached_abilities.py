@@ -254,7 +254,7 @@ def test_a_big_argument_that_is_on_another_node_is_brought_to_it(lieutenant):
     nodes = lieutenant(1), lieutenant(1)
     goliath.shutdown()
     goliath.init([each.address for each in nodes])
-    until(lambda: sum(known.alive for known in goliath.nodes()) == 2, 10)
+    until(lambda: sum(known.alive for known in goliath.nodes()) == 2, 30)
 
     @goliath.remote(scheduling_strategy="SPREAD")
     def make(size):

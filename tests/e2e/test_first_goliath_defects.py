@@ -89,9 +89,9 @@ def test_shipped_siblings_import_each_other(on_three: Commander, tmp_path: Path)
 
 def test_one_client_does_not_starve_another(node: Lieutenant) -> None:
     with Commander([node.address]) as greedy, Commander([node.address]) as modest:
-        for _ in range(50):
+        for _ in range(200):
             greedy.submit(nap, seconds=0.1)
         start = time.monotonic()
         assert modest.run(add, [{"a": 1, "b": 1}]) == [2]
-        assert time.monotonic() - start < 2
+        assert time.monotonic() - start < 8  # all of them take 10
         greedy.cancel()

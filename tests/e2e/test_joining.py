@@ -36,7 +36,7 @@ def listening(**options: object) -> Iterator[tuple[Commander, str]]:
     given = {"listen": "127.0.0.1:0", "connect_timeout": 20.0, **options}
     with ThreadPoolExecutor(1) as thread, Commander(**given) as commander:  # type: ignore[arg-type]
         connected = thread.submit(commander.connect)
-        until(lambda: commander.listening or connected.done(), 10, "it listens")
+        until(lambda: commander.listening or connected.done(), 30, "it listens")
         if commander.listening is None:
             connected.result()
         assert commander.listening is not None
@@ -70,7 +70,7 @@ def test_a_run_waits_for_the_first_node_and_takes_those_that_come_later(
         assert (info.alive, info.workers, info.address.count("/")) == (True, 1, 1)
         refs = [commander.submit(nap, 0.05 + n / 1e6) for n in range(40)]
         late = joins(url, 1)
-        until(lambda: len(alive(commander)) == 2, 10, "the late one is there")
+        until(lambda: len(alive(commander)) == 2, 30, "the late one is there")
         assert [ref.result(20) for ref in refs] == [0.05 + n / 1e6 for n in range(40)]
         until(lambda: busy_at_once(commander) == 2, 20, "both work")
         pids = set(commander.run(pid, [(n,) for n in range(400)], batch_size=1))
@@ -114,10 +114,10 @@ def test_what_a_dialed_node_can_do_one_that_has_joined_can_do(
         assert big.result(20) == bytes(5_000_000)
         assert list(commander.imap(add, ((n, 1) for n in range(1000)))) == list(range(1, 1001))
         slow = commander.submit(nap, 60)
-        until(lambda: alive(commander)[0].busy >= 1, 10, "it runs")
+        until(lambda: alive(commander)[0].busy >= 1, 30, "it runs")
         commander.cancel()
         with pytest.raises(goliath.TaskCancelledError):
-            slow.result(10)
+            slow.result(30)
     assert "call 1" in capfd.readouterr().out
 
 
@@ -172,7 +172,7 @@ def test_one_is_killed_one_is_cut_and_one_is_late_and_no_call_is_lost(
         port = int(url.rpartition(":")[2])
         with network(SimpleNamespace(port=port)) as net:  # type: ignore[arg-type]
             killed, cut = joins(url, 1), joins(f"ws://127.0.0.2:{port}", 1)
-            until(lambda: len(alive(commander)) == 2, 10, "both are there")
+            until(lambda: len(alive(commander)) == 2, 30, "both are there")
             before = {info.node_id for info in commander.nodes()}
             running = Running(commander, journal, calls, 0.05)
             running.finishes(20, 20)
@@ -196,7 +196,7 @@ def test_nodes_that_have_joined_rob_dialed_ones_and_are_robbed(joins, lieutenant
     options = {"lieutenants": [dialed.address], "connect_timeout": 20.0}
     with listening(**options) as (commander, url):
         joined = joins(url, 1)
-        until(lambda: len(alive(commander)) == 2, 10, "both are there")
+        until(lambda: len(alive(commander)) == 2, 30, "both are there")
         seconds = [0.4] * 2 + [0.02] * 60
         began = time.monotonic()
         assert commander.run(nap, [(s,) for s in seconds], batch_size=31) == seconds
@@ -208,14 +208,14 @@ def test_nodes_that_have_joined_rob_dialed_ones_and_are_robbed(joins, lieutenant
 def test_a_node_that_drains_hands_its_work_over_and_is_forgotten(joins) -> None:
     with listening() as (commander, url):
         leaving, staying = joins(url, 1), joins(url, 1)
-        until(lambda: len(alive(commander)) == 2, 10, "both are there")
+        until(lambda: len(alive(commander)) == 2, 30, "both are there")
         calls = [(0.05 + n / 1e6,) for n in range(40)]
         with ThreadPoolExecutor(1) as thread:
             running = thread.submit(commander.run, nap, calls)
-            until(lambda: leaving.worker_processes(), 10, "it works")
+            until(lambda: leaving.worker_processes(), 30, "it works")
             leaving.stop()
             assert running.result(30) == [seconds for (seconds,) in calls]
-        until(lambda: len(commander.nodes()) == 1, 10, "it is forgotten")
+        until(lambda: len(commander.nodes()) == 1, 30, "it is forgotten")
         assert staying.running
 
 
@@ -229,7 +229,7 @@ def test_a_node_waits_for_the_next_commander(joins, free_port: int) -> None:
             with Commander(listen=("127.0.0.1", free_port), connect_timeout=20) as commander:
                 assert commander.run(add, [(times, 1)]) == [times + 1]
             assert node.joins() == times, "each has a token of its own, and it finds each"
-        until(lambda: not node.worker_processes(), 10, "their work is over")
+        until(lambda: not node.worker_processes(), 30, "their work is over")
         node.stop()
     finally:
         node.discard()
@@ -275,10 +275,10 @@ def test_a_token_of_several_can_be_revoked_and_its_nodes_are_sent_away(
     with listening(token_file=tokens) as (commander, url):
         joins(url, 1, "--token-file", str(first))
         with JoinedNode(url, 1, "--token-file", str(second)) as revoked:
-            until(lambda: len(alive(commander)) == 2, 10, "both are there")
+            until(lambda: len(alive(commander)) == 2, 30, "both are there")
             written(tokens, f"{TOKEN} one")
-            until(lambda: len(commander.nodes()) == 1, 10, "its node is not used any more")
-            assert revoked.process.wait(10) == 4
+            until(lambda: len(commander.nodes()) == 1, 30, "its node is not used any more")
+            assert revoked.process.wait(30) == 4
             assert "refused the token" in revoked.err
             assert commander.run(add, [(1, 1)]) == [2]
 
@@ -368,8 +368,8 @@ def test_sigterm_ends_a_node_that_has_not_joined_at_once(free_port: int) -> None
         until(lambda: "dialing again" in node.err, 20, "it tries")
         began = time.monotonic()
         node.process.send_signal(signal.SIGTERM)
-        assert node.process.wait(10) == 0
-        assert time.monotonic() - began < 3
+        assert node.process.wait(30) == 0
+        assert time.monotonic() - began < 10
     finally:
         node.discard()
 

@@ -27,7 +27,7 @@ def test_a_newcomer_starts_within_two_seconds_when_long_calls_hold_every_slot(
     with Commander([own.address]) as greedy, Commander([own.address]) as modest:
         for _ in range(6):
             greedy.submit(nap, 10)
-        until(lambda: greedy.nodes()[0].busy >= 2, 10, "the slots taken")
+        until(lambda: greedy.nodes()[0].busy >= 2, 30, "the slots taken")
         start = time.monotonic()  # one clock for all processes of a machine
         (began,) = modest.run(time.monotonic, [()])
         assert began - start < 2
@@ -106,7 +106,7 @@ def test_the_work_of_a_commander_that_closes_ends_at_once(lieutenant) -> None:
     with Commander([own.address]) as commander:
         for _ in range(4):
             commander.submit(nap, 60)
-        until(lambda: commander.nodes()[0].busy >= 2, 10, "the calls running")
+        until(lambda: commander.nodes()[0].busy >= 2, 30, "the calls running")
     until(lambda: own.family() <= idle, 6, "its workers gone")
     with Commander([own.address]) as commander:
         assert commander.run(add, [(1, 1)]) == [2]
@@ -125,13 +125,24 @@ def test_every_node_gets_work(three_nodes: list[Lieutenant]) -> None:
         assert len(set(commander.run(parent, [(n,) for n in range(60)]))) == 3
 
 
-def test_a_slow_node_does_not_hold_the_others_up(three_nodes: list[Lieutenant]) -> None:
-    slow = three_nodes[0]
+def test_a_slow_node_does_not_hold_the_others_up(
+    three_nodes: list[Lieutenant], tmp_path: Path
+) -> None:
+    slow, gate = three_nodes[0], tmp_path / "gate"
     with Commander([node.address for node in three_nodes]) as commander:
-        start = time.monotonic()
-        calls = [{"seconds": 0.9}] + [{"seconds": 0.02}] * 90
-        assert len(commander.run(nap, calls)) == 91
-        assert time.monotonic() - start < 1.9
+        heard: list[int] = []
+
+        def hear(index: int, _: object) -> None:
+            heard.append(index)
+            if len(heard) == 90:
+                gate.touch()
+
+        def call(waits: bool) -> None:
+            while waits and not gate.exists():
+                time.sleep(0.01)
+
+        assert commander.run(call, [(n == 0,) for n in range(91)], on_result=hear) == [None] * 91
+        assert heard[-1] == 0
     assert slow.process.poll() is None
 
 
@@ -142,8 +153,8 @@ def test_a_node_that_is_down_at_the_start_is_left_out_and_named(
     with Commander(addresses, connect_timeout=1) as commander:
         start = time.monotonic()
         assert commander.run(add, [(n, 1) for n in range(100)]) == list(range(1, 101))
-        assert time.monotonic() - start < 5
-        until(lambda: str(free_port) in capfd.readouterr().err, 5, "it is named on stderr")
+        assert time.monotonic() - start < 20
+        until(lambda: str(free_port) in capfd.readouterr().err, 30, "it is named on stderr")
         alive = {info.address.rpartition(":")[2]: info.alive for info in commander.nodes()}
     assert sum(alive.values()) == 2
 
@@ -155,7 +166,7 @@ def test_a_node_that_comes_up_later_is_used(
     with Commander(addresses) as commander:
         assert commander.run(add, [(1, 1)]) == [2]
         lieutenant(1, port=free_port)
-        until(lambda: sum(info.alive for info in commander.nodes()) == 2, 5, "both alive")
+        until(lambda: sum(info.alive for info in commander.nodes()) == 2, 30, "both alive")
         assert len(set(commander.run(pid, [(n,) for n in range(4)], batch_size=1))) in (1, 2)
 
         def slow_pid(n):
@@ -182,7 +193,7 @@ def test_a_node_that_was_killed_and_comes_back_is_used_again(
         def both_work() -> bool:
             return len(set(commander.run(slow_pid, [(n,) for n in range(8)]))) == 2
 
-        until(both_work, 8, "the node that came back is used")
+        until(both_work, 30, "the node that came back is used")
         assert second.family()
 
 

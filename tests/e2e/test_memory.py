@@ -60,7 +60,7 @@ def test_too_much_is_a_warning_first_and_then_an_error(
     )
     for ref in refs:
         with pytest.raises(GoliathError, match=missing):
-            goliath.get(ref, timeout=10)
+            goliath.get(ref, timeout=30)
     (warning,) = capfd.readouterr().err.splitlines()
     assert "goliath: nap can run on no connected node: memory=3 GiB" in warning
     assert warning.endswith("its calls fail in 0.5 s unless one connects that can")

@@ -72,12 +72,12 @@ def nginx(target: int, tls: ServerTls, folder: Path, port: int) -> Iterator[int]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
-        until(lambda: process.poll() is not None or answers(port), 10, "nginx to listen")
+        until(lambda: process.poll() is not None or answers(port), 30, "nginx to listen")
         assert process.poll() is None, (folder / "log").read_text()
         yield port
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(30)
 
 
 def answers(port: int) -> bool:

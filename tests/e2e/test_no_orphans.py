@@ -42,8 +42,8 @@ def with_grandchildren(folder: str) -> None:
 
 
 def busy(own: Lieutenant, commander: Commander, slots: int) -> None:
-    until(lambda: commander.nodes()[0].busy >= slots, 10, "the calls running")
-    until(lambda: len(own.family()) > slots, 10, "the workers forked")
+    until(lambda: commander.nodes()[0].busy >= slots, 30, "the calls running")
+    until(lambda: len(own.family()) > slots, 30, "the workers forked")
 
 
 @pytest.mark.parametrize("work", [nap, hold_the_gil, stop_myself], ids=lambda f: f.__name__)
@@ -75,7 +75,7 @@ def test_grandchildren_die_with_a_worker_that_times_out(lieutenant, tmp_path: Pa
         waiting = threading.Thread(target=lambda: outcome.append(next(results)))
         outcome: list[object] = []
         waiting.start()
-        until((tmp_path / "started").exists, 10, "the grandchildren started")
+        until((tmp_path / "started").exists, 30, "the grandchildren started")
         sleepers = {seen for seen in own.family() if "sleep 6" in seen.command()}
         assert len(sleepers) == 2
         waiting.join()
@@ -87,7 +87,7 @@ def test_grandchildren_die_with_a_killed_lieutenant(lieutenant, tmp_path: Path) 
     own = lieutenant(1)
     with Commander([own.address]) as commander:
         commander.submit(with_grandchildren, str(tmp_path))
-        until((tmp_path / "started").exists, 10, "the grandchildren started")
+        until((tmp_path / "started").exists, 30, "the grandchildren started")
         assert own.destroy() < 1
         commander.cancel()
 

@@ -172,7 +172,7 @@ def test_without_a_runtime_directory_it_is_in_the_state_directory_of_the_home(
         with Commander([own.address]) as commander:
             assert commander.run(add, [(1, 1)]) == [2]
         own.process.terminate()
-        assert own.process.wait(10) == 0
+        assert own.process.wait(30) == 0
     finally:
         own.discard()
 
@@ -204,10 +204,10 @@ def test_sigterm_lets_running_calls_finish_and_their_results_arrive(lieutenant) 
     own = lieutenant(2)
     with Commander([own.address]) as commander:
         refs = [commander.submit(nap, 1.0) for _ in range(2)]
-        until(lambda: commander.nodes()[0].busy >= 2, 10, "both calls running")
+        until(lambda: commander.nodes()[0].busy >= 2, 30, "both calls running")
         own.process.send_signal(signal.SIGTERM)
-        assert [ref.result(timeout=10) for ref in refs] == [1.0, 1.0]
-        assert own.process.wait(10) == 0
+        assert [ref.result(timeout=30) for ref in refs] == [1.0, 1.0]
+        assert own.process.wait(30) == 0
 
 
 def test_a_draining_node_hands_its_queue_to_the_others(lieutenant) -> None:
@@ -218,17 +218,17 @@ def test_a_draining_node_hands_its_queue_to_the_others(lieutenant) -> None:
         calls = [{"seconds": 0.05 + n / 1e6} for n in range(40)]
         assert commander.run(nap, calls) == [call["seconds"] for call in calls]
         timer.join()
-        assert leaving.process.wait(10) == 0
+        assert leaving.process.wait(30) == 0
 
 
 def test_draining_ends_after_its_timeout(lieutenant) -> None:
     own = lieutenant(1, "--drain-timeout", "0.5")
     with Commander([own.address]) as commander:
         commander.submit(nap, 60)
-        until(lambda: commander.nodes()[0].busy >= 1, 10, "the call running")
+        until(lambda: commander.nodes()[0].busy >= 1, 30, "the call running")
         start = time.monotonic()
         own.process.send_signal(signal.SIGTERM)
-        own.process.wait(10)
+        own.process.wait(30)
         assert time.monotonic() - start < 5
         until(lambda: not own.family(), 2, "its workers gone")
         commander.cancel()
@@ -239,7 +239,7 @@ def test_a_second_signal_ends_it_at_once(lieutenant, sig: signal.Signals) -> Non
     own = lieutenant(1)
     with Commander([own.address]) as commander:
         commander.submit(nap, 60)
-        until(lambda: commander.nodes()[0].busy >= 1, 10, "the call running")
+        until(lambda: commander.nodes()[0].busy >= 1, 30, "the call running")
         own.process.send_signal(sig)
         with pytest.raises(subprocess.TimeoutExpired):
             own.process.wait(0.5)
@@ -252,7 +252,7 @@ def test_a_second_signal_ends_it_at_once(lieutenant, sig: signal.Signals) -> Non
 def test_sigint_is_a_gentle_end_too(lieutenant) -> None:
     own = lieutenant(1)
     own.process.send_signal(signal.SIGINT)
-    assert own.process.wait(10) == 0
+    assert own.process.wait(30) == 0
     until(lambda: not own.family(), 2, "its workers gone")
 
 
@@ -274,7 +274,7 @@ def test_one_that_breaks_says_why_with_traceback_and_journal_and_exits_with_70(l
     own = lieutenant(1, launcher=("-c", sabotaged))
     with Commander([own.address]) as commander:
         ref = commander.submit(add, 1, 1)
-        assert own.process.wait(10) == 70
+        assert own.process.wait(30) == 70
         with pytest.raises(TimeoutError):
             ref.result(0)
     assert "broken, please report this: division by zero" in own.err

@@ -47,10 +47,10 @@ def hog(share: float, used: int, release: Path) -> int:
 def fill(commander: Commander, share: float, release: Path) -> goliath.ObjectRef[int]:
     """Use up so much of the memory of its only node."""
     commander.submit(len, b"").result()
-    until(lambda: seen(commander).memory_used > 0, 10)
+    until(lambda: seen(commander).memory_used > 0, 30)
     ref = commander.submit(hog, share, seen(commander).memory_used, release)
     level = "full" if share > 0.95 else "strained"
-    until(lambda: seen(commander).memory == level, 10)
+    until(lambda: seen(commander).memory == level, 30)
     return ref
 
 
@@ -63,7 +63,7 @@ def test_nothing_begins_beside_what_runs_until_memory_is_there_again(
 ):
     held = fill(commander, 0.87, tmp_path / "release")
     waiting = [commander.submit(square, n) for n in range(4)]
-    until(lambda: seen(commander).queued > 0, 10)
+    until(lambda: seen(commander).queued > 0, 30)
     said = seen(commander)
     assert (said.memory, said.busy, said.memory_limit) == ("strained", 1, LIMIT)
     assert 0.8 * LIMIT < said.memory_used < 0.95 * LIMIT
@@ -73,7 +73,7 @@ def test_nothing_begins_beside_what_runs_until_memory_is_there_again(
     assert " of 400 MiB of memory used" in told
     (tmp_path / "release").touch()
     assert goliath.get([held, *waiting]) == [1, 0, 1, 4, 9]
-    until(lambda: seen(commander).memory == "easy", 10)
+    until(lambda: seen(commander).memory == "easy", 30)
     lines = [line for line in node.err.splitlines() if "memory are used" in line]
     assert len(lines) == 2
     assert "no call begins while another one runs" in lines[0]
@@ -111,18 +111,18 @@ def test_one_call_at_a_time_goes_on_where_an_actor_has_the_memory(
     assert commander is not None
     try:
         commander.submit(len, b"").result()
-        until(lambda: seen(commander).memory_used > 0, 10)
+        until(lambda: seen(commander).memory_used > 0, 30)
         made = goliath.remote(Keeper).options(name="keeper", lifetime=lifetime)
         keeper = made.remote(0.96, seen(commander).memory_used)
         assert goliath.get(keeper.first.remote()) == 1
-        until(lambda: seen(commander).memory == "full", 10)
+        until(lambda: seen(commander).memory == "full", 30)
         assert commander.run(square, [(n,) for n in range(50)]) == [n * n for n in range(50)]
         with pytest.raises(NodeFullError, match=r"Keeper\.take\(b.*, call \d+, was refused"):
             goliath.get(keeper.take.remote(bytes(200 * KIB)))
         assert goliath.get([keeper.take.remote(b"x"), keeper.first.remote()]) == [1, 1]
         assert seen(commander).memory == "full"
         goliath.kill(keeper)
-        until(lambda: seen(commander).memory == "easy", 10)
+        until(lambda: seen(commander).memory == "easy", 30)
     finally:
         goliath.shutdown()
 
@@ -132,8 +132,8 @@ def test_calls_go_where_there_is_memory(lieutenant: Callable[..., Lieutenant], t
     with Commander([short.address]) as filler:
         held = fill(filler, 0.96, tmp_path / "release")
         with Commander([short.address, other.address]) as commander:
-            until(lambda: sum(info.alive for info in commander.nodes()) == 2, 10)
-            until(lambda: "full" in [info.memory for info in commander.nodes()], 10)
+            until(lambda: sum(info.alive for info in commander.nodes()) == 2, 30)
+            until(lambda: "full" in [info.memory for info in commander.nodes()], 30)
             values = [(n, bytes(200 * KIB)) for n in range(20)]
             where = commander.run(place, values)
             alive = {info.node_id: info.address for info in commander.nodes() if info.alive}
@@ -171,7 +171,7 @@ def test_what_is_big_is_refused_by_a_full_node_and_the_rest_is_not(
     assert seen(commander).kept["memory"] == 0, "a big result is not kept"
     (tmp_path / "release").touch()
     assert [held.result(), small.result()] == [1, 50 * KIB]
-    until(lambda: seen(commander).memory == "easy", 10)
+    until(lambda: seen(commander).memory == "easy", 30)
     assert commander.submit(length, put).result() == MIB
     assert commander.submit(length, array).result() == 2 * MIB
     assert commander.run(length_of_both, [(b"x",)], static={"more": bytes(MIB)}) == [MIB + 1]
@@ -197,6 +197,6 @@ def test_an_embedded_node_gets_short_of_memory_too(monkeypatch: pytest.MonkeyPat
         with pytest.raises(NodeFullError):
             commander.run(length, [(bytes(200 * KIB),)])
         waiting = commander.submit(square, 3)
-        until(lambda: seen(commander).queued == 1, 10)
+        until(lambda: seen(commander).queued == 1, 30)
         (tmp_path / "release").touch()
         assert goliath.get([held, waiting]) == [1, 9]

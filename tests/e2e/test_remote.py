@@ -90,7 +90,7 @@ def test_a_remote_function_is_called_there_and_a_plain_call_runs_here():
 def test_a_ref_is_hashable_and_named_and_asked_by_any_of_its_verbs():
     ref = square.remote(4)
     assert isinstance(ref, ObjectRef)
-    assert goliath.get(ref) == ref.result() == ref.future().result(5) == 16
+    assert goliath.get(ref) == ref.result() == ref.future().result(30) == 16
     assert ref.name == "square"
     assert len({ref, ref, square.remote(4)}) == 2
 
@@ -179,7 +179,7 @@ def test_items_of_a_map_are_taken_as_they_are_and_sent_while_the_next_are_made(t
         for n in range(9):
             time.sleep(0.005)  # a slow source
             yield str(tmp_path / str(n))
-        until((tmp_path / "0").exists, within=10)
+        until((tmp_path / "0").exists, within=30)
         yield str(tmp_path / "last")
 
     @goliath.remote
@@ -289,13 +289,19 @@ def test_a_call_that_waits_for_another_can_be_cancelled():
 # -- verbs ---------------------------------------------------------------------------------
 
 
-def test_get_waits_no_longer_than_it_was_told():
-    refs = [nap.remote(0.5), nap.remote(0.5)]
-    start = time.monotonic()
+def test_get_waits_no_longer_than_it_was_told(tmp_path: Path):
+    @goliath.remote
+    def wait(path: Path) -> str:
+        while not path.exists():
+            time.sleep(0.005)
+        return "waited"
+
+    gate = tmp_path / "gate"
+    refs = [wait.remote(gate), wait.remote(gate)]
     with pytest.raises(GetTimeoutError):
         goliath.get(refs, timeout=0.05)
-    assert time.monotonic() - start < 0.4
-    assert goliath.get(refs) == [0.5, 0.5]
+    gate.touch()
+    assert goliath.get(refs) == ["waited"] * 2
 
 
 def test_wait_gives_what_is_ready_first_and_the_rest_in_order():
@@ -347,7 +353,7 @@ def test_a_running_call_is_interrupted_and_the_next_one_runs():
         goliath.cancel(ref)
     for ref in refs:
         with pytest.raises(TaskCancelledError):
-            goliath.get(ref, timeout=5)
+            goliath.get(ref, timeout=30)
     assert goliath.get(nap.remote(0.01)) == 0.01
     assert time.monotonic() - start < 3
 

@@ -108,7 +108,7 @@ def test_no_installer_outlives_its_lieutenant(
         goliath.remote(requirements=["stuck"])(version).remote()
         until(stuck, 60)
         node.kill()
-        until(lambda: not any(map(process_exists, stuck())), 10)
+        until(lambda: not any(map(process_exists, stuck())), 30)
     finally:
         goliath.shutdown()
 

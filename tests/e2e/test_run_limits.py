@@ -139,7 +139,7 @@ def test_a_deadline_ends_the_whole_run(cmdr: Commander) -> None:
     start = time.monotonic()
     with pytest.raises(DeadlineExceededError):
         cmdr.run(nap, [{"seconds": 0.3}] * 100, deadline=0.8)
-    assert time.monotonic() - start < 3
+    assert time.monotonic() - start < 10
     assert cmdr.run(add, [(1, 1)]) == [2]
 
 

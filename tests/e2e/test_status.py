@@ -39,7 +39,7 @@ def seen(commander: Commander, enough: Callable[[NodeInfo], bool]) -> NodeInfo:
         found[:] = [node for node in commander.nodes() if enough(node)]
         return bool(found)
 
-    until(look, 10, f"{commander!r} has seen it")
+    until(look, 30, f"{commander!r} has seen it")
     return found[0]
 
 
@@ -57,7 +57,7 @@ def test_the_running_time_of_a_call_that_hangs_is_told(lieutenant, tmp_path: Pat
     address = f"127.0.0.1:{node.port}"
     with Commander([address]) as cmdr:
         ref = cmdr.submit(hang, str(file))
-        until(lambda: file.exists() and file.read_text(), within=10)
+        until(lambda: file.exists() and file.read_text(), within=30)
         (first,) = seen(cmdr, running(1)).running
         assert (first.function, first.pid) == ("hang", int(file.read_text()))
         (grown,) = seen(

@@ -142,13 +142,13 @@ def test_a_new_token_counts_without_a_restart_and_a_revoked_one_ends_its_session
         Commander([node.address], token=bob, connect_timeout=10) as his,
         Commander([node.address], token=alice) as hers,
     ):
-        until(lambda: "bob" not in _refused(his), 10, "the new token to count")
+        until(lambda: "bob" not in _refused(his), 30, "the new token to count")
         assert his.run(add, [(1, 1)]) == [2]
         ref = hers.submit(nap, 60)
-        until(lambda: node.family() and hers.nodes()[0].busy, 10, "her call to run")
+        until(lambda: node.family() and hers.nodes()[0].busy, 30, "her call to run")
         assert goliath_command("token", "revoke", "alice", "--token-file", str(tokens)).stdout
-        until(lambda: not hers.nodes()[0].alive, 10, "her session to end")
-        until(lambda: "refused the token" in (hers.nodes()[0].error or ""), 10, "her refusal")
+        until(lambda: not hers.nodes()[0].alive, 30, "her session to end")
+        until(lambda: "refused the token" in (hers.nodes()[0].error or ""), 30, "her refusal")
         assert his.run(add, [(2, 2)]) == [4]
         goliath.cancel(ref)
     assert "the token 'alice' was revoked" in node.err
@@ -190,7 +190,7 @@ def test_detached_actors_are_those_of_a_name_and_end_when_it_is_revoked(
         (box,) = his.detached_actors()
         assert len(node.family()) >= 2
         goliath_command("token", "revoke", "alice", "--token-file", str(tokens))
-        until(lambda: "revoked" in node.err, 10, "the revocation")
+        until(lambda: "revoked" in node.err, 30, "the revocation")
         assert [actor.pid for actor in his.detached_actors()] == [box.pid]
         actors = {seen.pid for seen in node.family()}
         assert box.pid in actors

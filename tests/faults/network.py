@@ -46,7 +46,7 @@ class Network:
         async def act() -> T:
             return action()
 
-        return asyncio.run_coroutine_threadsafe(act(), self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(act(), self._loop).result(30)
 
     def break_links(self, how: Callable[[], None]) -> float:
         """Do that to the connections there are; returns when."""

@@ -127,14 +127,14 @@ class Strikes:
         assert seen is not None, f"there is no process {victim} to be killed"
         assert alive(seen), f"{victim} was dead before it was killed"
         kill(seen.pid, sig)
-        took = until(lambda: not alive(seen), 5, f"{victim} dead of {sig.name}")
+        took = until(lambda: not alive(seen), 30, f"{victim} dead of {sig.name}")
         self.note(sig.name)
         return took
 
     def stop(self, victim: int) -> None:
         """SIGSTOP a process, and see it stopped."""
         kill(victim, signal.SIGSTOP)
-        until(lambda: state_of(victim) == "T", 5, f"{victim} stopped")
+        until(lambda: state_of(victim) == "T", 30, f"{victim} stopped")
         self.note("SIGSTOP")
 
     def happened(self, fault: str, times: int = 1) -> None:

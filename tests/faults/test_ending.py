@@ -105,7 +105,7 @@ def test_a_drain_loses_no_result_of_any_commander(
             lambda: all(len(c.nodes()) == 2 for c in (first, another)), 10, "both nodes are there"
         )
         kept = [first.submit(large, journal.path, 1000 + call, 0.0) for call in range(20)]
-        until(lambda: all(ref.done() for ref in kept), 10, "big results are made")
+        until(lambda: all(ref.done() for ref in kept), 30, "big results are made")
         runs = [
             Running(first, journal, 80, 0.02, large),
             Running(another, second, 80, 0.02, max_retries=0),
@@ -117,7 +117,7 @@ def test_a_drain_loses_no_result_of_any_commander(
         mine, others = (run.outcomes(60) for run in runs)
         until(lambda: leaving.process.poll() is not None, 20, "it has left")
         assert leaving.process.returncode == 0
-        results = [first.submit(small, ref).result(10) for ref in kept]
+        results = [first.submit(small, ref).result(30) for ref in kept]
     strikes.happened("SIGTERM")
     assert not any(isinstance(outcome, BaseException) for outcome in (*mine, *others))
     promises.every_call_has_one_outcome(mine, 80)
@@ -191,7 +191,7 @@ def test_a_loop_that_is_closed_before_its_ref_is_there_disturbs_nobody(
         loop.run_until_complete(leave())
         loop.close()
     assert not ref.done()
-    values = [ref.result(10), asyncio.run(_awaited(ref))]
+    values = [ref.result(30), asyncio.run(_awaited(ref))]
     strikes.happened("a loop that was closed under its waiter")
     promises.values_are_true(values, journal)
     promises.executed_at_most(journal, 1)
@@ -265,7 +265,7 @@ def test_a_clock_that_jumps_ends_no_session_and_repeats_no_call(
         before: set[Seen] = node.family()
         shift.write_text(str(jump_s))
         outcomes = running.outcomes(30)
-        there = commander.submit(clock_there).result(10)
+        there = commander.submit(clock_there).result(30)
         assert abs(there - clock_there() - jump_s) < 60, "its clock has not jumped"
         strikes.note("a clock that jumped")
         assert before <= node.family(), "somebody died of it"

@@ -75,7 +75,7 @@ def test_results_for_which_the_disk_has_no_room_go_to_their_commander():
     ):
         refs = [commander.submit(bytes, MIB - 1) for _ in range(100)]
         wait(refs, num_returns=100)
-        until(lambda: bool(commander.nodes()[0].kept), 10)
+        until(lambda: bool(commander.nodes()[0].kept), 30)
         kept = commander.nodes()[0].kept
         assert kept["memory"] <= 66 * MIB, "what was to be written when there was room, and no more"
         assert 0 < kept["disk"] <= SMALL
@@ -169,7 +169,7 @@ def test_fd_exhaustion_is_answered_by_busy_and_over_when_descriptors_are_back(
     ):
         assert early.run(same, [(1,)]) == [1]
         os.kill(own.pid, signal.SIGUSR1)
-        until(lambda: len(os.listdir(f"/proc/{own.pid}/fd")) >= 200, 5, "no descriptor left")
+        until(lambda: len(os.listdir(f"/proc/{own.pid}/fd")) >= 200, 30, "no descriptor left")
         strikes.note("exhausted")
         silent = [socket.create_connection(("127.0.0.1", own.port)) for _ in range(5)]
         answer = knock(own.port, tls)  # behind those
@@ -285,7 +285,7 @@ def test_fork_bomb_is_an_error_inside_and_its_children_are_gone_when_its_worker_
         assert kind == "BlockingIOError"
         assert int(children) >= 5
         bomber = journal.lines()[0].pid
-        until(lambda: len(own.family()) > int(children), 5, "its children there")
+        until(lambda: len(own.family()) > int(children), 30, "its children there")
         promises.Strikes().kill(bomber)
         until(lambda: len(living(own.family())) <= 2, 3, "its children gone")
         assert commander.run(same, [(1,)]) == [1]

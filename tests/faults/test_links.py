@@ -89,7 +89,7 @@ def test_half_open_links_and_blackholes_are_noticed_in_time_and_their_sessions_r
     with ExitStack() as stack:
         nets = {fault: stack.enter_context(network(lieutenant(1))) for fault in SILENCES}
         commander = stack.enter_context(Commander([net.address for net in nets.values()]))
-        until(lambda: len(alive(commander)) == len(nets), 10, "all nodes are there")
+        until(lambda: len(alive(commander)) == len(nets), 30, "all nodes are there")
         running = Running(commander, journal, calls, 1.6 * PACE.noticed_s * len(nets) / calls)
         until(lambda: running.finished > 5 * len(nets), 20, "all have begun")
         for fault, net in nets.items():
@@ -145,11 +145,11 @@ def test_the_calls_of_partitioned_nodes_move_when_their_work_is_dead(
         nets = {node: stack.enter_context(network(node)) for node in nodes}
         everywhere = [*(net.address for net in nets.values()), ("127.0.0.1", free_port)]
         commander = stack.enter_context(Commander(everywhere))
-        until(lambda: len(alive(commander)) == len(nodes), 10, "the nodes are there")
+        until(lambda: len(alive(commander)) == len(nodes), 30, "the nodes are there")
         only_once = Running(commander, once, len(nodes), 0.02, stuck_there, max_retries=0)
-        until(lambda: len(once.unfinished()) == len(nodes), 10, "a call has begun on each")
+        until(lambda: len(once.unfinished()) == len(nodes), 30, "a call has begun on each")
         running = Running(commander, journal, calls, 0.02, stuck_there, max_retries=3)
-        until(lambda: len(journal.unfinished()) == len(nodes), 10, "and one more")
+        until(lambda: len(journal.unfinished()) == len(nodes), 30, "and one more")
         lieutenant(2, port=free_port)  # on which they can end
         workers = {node: node.family() - idle[node] for node in nodes}
         begun = time.monotonic()
@@ -243,7 +243,7 @@ def test_a_spoiled_frame_costs_nothing_or_a_link_and_is_never_accepted(
             for fault, (up, down) in spoilers.items()
         }
         commander = stack.enter_context(Commander([net.address for net in nets.values()]))
-        until(lambda: len(alive(commander)) == len(nets), 10, "all nodes are there")
+        until(lambda: len(alive(commander)) == len(nets), 30, "all nodes are there")
         before = {info.node_id for info in commander.nodes()}
         outcomes = Running(commander, journal, calls, 0.0005, batch_size=5).outcomes(40)
         after = {info.node_id for info in commander.nodes()}

@@ -90,7 +90,7 @@ def test_packets_that_nobody_hears_are_noticed_and_the_session_resumes(
             until(lambda: not before & links(me, distant), PACE.noticed_s, "it was cut")
         finally:
             wire.partition()
-        until(lambda: links(me, distant), 10, "there is another one")
+        until(lambda: links(me, distant), 30, "there is another one")
         outcomes = running.outcomes(8 * PACE.noticed_s + 20)
         ((_, other_port),) = links(me, distant)
         assert other_port != port

@@ -28,11 +28,11 @@ def test_a_lieutenant_that_is_killed_takes_its_workers_along_and_its_calls_move(
     calls = 300
     once = Journal(tmp_path, "once")
     with doomed, Commander([doomed.address, safe.address]) as commander:
-        until(lambda: len(alive(commander)) == 2, 10, "both nodes are there")
+        until(lambda: len(alive(commander)) == 2, 30, "both nodes are there")
         only_once = Running(commander, once, 2, 0.01, stuck_there, max_retries=0)
-        until(once.unfinished, 10, "one of these is stuck there")
+        until(once.unfinished, 30, "one of these is stuck there")
         running = Running(commander, journal, calls, 0.01)
-        until(lambda: begun_on(doomed, journal), 10, "some of those have begun there")
+        until(lambda: begun_on(doomed, journal), 30, "some of those have begun there")
         family = doomed.family()
         strikes.kill(doomed.pid)
         promises.nothing_is_left(family, 1)
@@ -42,7 +42,7 @@ def test_a_lieutenant_that_is_killed_takes_its_workers_along_and_its_calls_move(
         # Another one at once, on the same port: what is said to it must not be taken for the old.
         with Lieutenant(2, port=free_port) as reborn:
             again, single = running.outcomes(40), only_once.outcomes(40)
-            until(lambda: reborn.address in alive(commander), 10, "the new one is used")
+            until(lambda: reborn.address in alive(commander), 30, "the new one is used")
     strikes.happened("SIGKILL")
     assert [outcome for outcome in again if isinstance(outcome, BaseException)] == []
     promises.every_call_has_one_outcome(again, calls)
@@ -77,13 +77,13 @@ def test_nodes_that_were_stopped_kill_what_was_given_up_before_they_say_anything
         commander = stack.enter_context(
             Commander([alone.address, machine.address, ("127.0.0.1", free_port)])
         )
-        until(lambda: len(alive(commander)) == 2, 10, "both nodes are there")
+        until(lambda: len(alive(commander)) == 2, 30, "both nodes are there")
         only_once = Running(commander, once, 2, 0.02, stuck_there, max_retries=0)
-        until(lambda: len(once.unfinished()) == 2, 10, "a call has begun on each")
+        until(lambda: len(once.unfinished()) == 2, 30, "a call has begun on each")
         running = Running(commander, journal, calls, 0.02, stuck_there)
-        until(lambda: len(journal.unfinished()) == 2, 10, "and one more")
+        until(lambda: len(journal.unfinished()) == 2, 30, "and one more")
         safe = lieutenant(2, port=free_port)  # on which they can end
-        until(lambda: safe.address in alive(commander), 10, "it is there")
+        until(lambda: safe.address in alive(commander), 30, "it is there")
         workers = {node: node.family() - idle[node] for node in nodes}
         paused = [alone.pid, machine.pid, *(seen.pid for seen in machine.family())]
         stack.callback(lambda: [kill(pid, signal.SIGCONT) for pid in paused])
@@ -98,7 +98,7 @@ def test_nodes_that_were_stopped_kill_what_was_given_up_before_they_say_anything
         for node in nodes:
             # At once: not a minute after the next login.
             promises.nothing_is_left(workers[node], 1)
-        until(lambda: len(alive(commander)) == 3, 10, "they are used again")
+        until(lambda: len(alive(commander)) == 3, 30, "they are used again")
     strikes.happened("SIGSTOP", len(paused))
     assert [outcome for outcome in outcomes if isinstance(outcome, BaseException)] == []
     promises.every_call_has_one_outcome(outcomes, calls)

@@ -193,7 +193,7 @@ def in_a_memory_group(limit: int) -> Iterator[tuple[Lieutenant, Path]]:
         with Lieutenant(2, launcher=("-c", _ENTER_AND_SERVE.format(group=group))) as node:
             yield node, group
     finally:
-        until(lambda: removed(group), 5, "the control group removed")
+        until(lambda: removed(group), 30, "the control group removed")
 
 
 _ENTER_AND_SERVE = """

@@ -136,7 +136,7 @@ def test_a_worker_that_hangs_is_killed_by_its_timeout_and_no_other_call_is_distu
     outcomes = cmdr.run(
         work, [(n, journal.path) for n in range(20)], timeout=0.5, return_exceptions=True
     )
-    assert time.monotonic() - start < 3
+    assert time.monotonic() - start < 15
     assert journal.unfinished() == {1: 1}
     promises.every_call_has_one_outcome(outcomes, 20)
     promises.values_are_true(outcomes, journal)
@@ -169,7 +169,7 @@ def test_the_death_of_the_zygote_costs_no_call(lieutenant: Any, journal: Journal
         promises.values_are_true(outcomes, journal)
         promises.executed_at_most(journal, 1)  # its workers live on
         # There is another one, that can fork: workers of another environment are new.
-        until(lambda: zygote_of(own) is not None, 5, "another zygote")
+        until(lambda: zygote_of(own) is not None, 30, "another zygote")
         (born,) = commander.run(pid, [(0,)], env_vars={"OTHER": "1"})
         assert born not in workers
 
