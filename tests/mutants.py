@@ -170,9 +170,9 @@ MUTANTS = [
     ),
     Mutant(
         "tries what has used up the memory beside others",
-        "goliath.core.node:Node._is_barred",
-        "if not self._queues.alone:",
-        "if True:",
+        "goliath.core.node:Node._next_piece",
+        "(self._queues.alone and",
+        "(False and",
         witness=test_solitude.test_it_waits_for_what_runs_no_longer_than_its_patience,
     ),
     Mutant(
@@ -784,8 +784,8 @@ MUTANTS = [
     Mutant(
         "has one result written twice",
         DEPOT + "take_due",
-        "due, self._due = self._due, []",
-        "due = list(self._due)",
+        "due, self.due = self.due, []",
+        "due = list(self.due)",
     ),
     Mutant(
         "lets the disk be overtaken without bound",
@@ -913,8 +913,8 @@ MUTANTS = [
     Mutant(
         "splits pieces that nobody else may begin",
         NODE + "handle",
-        "not (draining or strained or self",
-        "not (draining or self",
+        "not (draining or strained or lonely",
+        "not (draining or lonely",
         test_pressure.test_a_strained_node_puts_nothing_ahead_and_splits_nothing,
     ),
     Mutant(

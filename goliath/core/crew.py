@@ -51,7 +51,8 @@ class Crew:
 
     def occupied(self) -> float:
         """CPUs that calls hold now."""
-        return sum([worker.takes_cpus() for worker in self.workers.values()])
+        busy = [w for w in self.workers.values() if w.piece is not None or w.lanes or w.actor]
+        return sum([worker.takes_cpus() for worker in busy])
 
     def runs_anything(self) -> bool:
         """Whether any call is under way, though it may wait, or take no CPU."""
@@ -304,7 +305,7 @@ class Crew:
         assert piece is not None
         worker.since = now
         # There is nothing to be hurried; or they are, all lanes at once.
-        at_once = piece.work.careful or len(piece) < 2 or worker.host is not None
+        at_once = piece.work.careful or piece.hi - piece.lo < 2 or worker.host is not None
         worker.flush_at = inf if at_once else now + piece.work.linger_s
         self.time_call(worker, now)
 
@@ -396,23 +397,24 @@ class Crew:
         laden = roomy = False
         for worker in self.workers.values():
             piece = worker.piece
-            occupied += worker.takes_cpus()
-            laden = laden or worker.is_laden()
-            if worker.lanes:
-                roomy = roomy or self._has_room(worker)
-                at = self._keep_time_of_lanes(worker, due, now)
-            elif piece is not None:
-                at = min(worker.flush_at, worker.inspect_at, worker.kill_at)
-                if at <= now:
-                    due += self._overdue(worker, piece, now)
-                    at = min(worker.flush_at, worker.inspect_at, worker.kill_at)
-            elif worker.state is WorkerState.IDLE and not worker.actor:
+            if worker.state is WorkerState.IDLE and not worker.actor:  # it takes and has nothing
                 at = worker.since + self.policy.parked_max_s
                 if at <= now:
                     due.append(self.retire(worker, now))
                     continue
             else:
-                continue
+                occupied += worker.takes_cpus()
+                laden = laden or worker.is_laden()
+                if worker.lanes:
+                    roomy = roomy or self._has_room(worker)
+                    at = self._keep_time_of_lanes(worker, due, now)
+                elif piece is not None:
+                    at = min(worker.flush_at, worker.inspect_at, worker.kill_at)
+                    if at <= now:
+                        due += self._overdue(worker, piece, now)
+                        at = min(worker.flush_at, worker.inspect_at, worker.kill_at)
+                else:
+                    continue
             if at < next_at:
                 next_at = at
         if share and laden and (roomy or occupied < self.slots):

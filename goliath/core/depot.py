@@ -53,6 +53,9 @@ class Depot:
         memory_bytes: of those that are in memory and will stay there.
         writing_bytes: of those that are being written, some of which nobody may want any more.
         spilled_bytes: of those on disk.
+        due: what is to be written now, until that is taken.
+        is_crammed: there is more in memory than there may be: it was entrusted, or could not be
+            written and came back.
     """
 
     limit_bytes: int
@@ -68,10 +71,10 @@ class Depot:
     _resting: dict[Place, None] = field(default_factory=dict)  # the least recently used first
     _writing: dict[Place, int] = field(default_factory=dict)
     _spilled: set[Place] = field(default_factory=set)
-    _due: list[Place] = field(default_factory=list)
+    due: list[Place] = field(default_factory=list)
+    is_crammed: bool = False
     _keys: Iterator[int] = field(default_factory=lambda: count(1))
     _spill_from: float = -inf  # something could not be written: not before
-    _crammed: bool = False  # what could not be written came back to memory
 
     def __bool__(self) -> bool:
         return self.held_bytes > self.entrusted_bytes
@@ -96,7 +99,7 @@ class Depot:
         says."""
         self._enter((session, key), size)
         self.entrusted_bytes += size
-        self._crammed = self.memory_bytes > self.limit_bytes
+        self.is_crammed = self.memory_bytes > self.limit_bytes
 
     def make_room(self, now: float, used: Used) -> None:
         """If there is more in memory than there may be, write what can be."""
@@ -159,12 +162,12 @@ class Depot:
         self.memory_bytes -= size
         self.writing_bytes += size
         self._writing[place] = size
-        self._crammed = self._crammed and self.memory_bytes > self.limit_bytes
-        self._due.append(place)
+        self.is_crammed = self.is_crammed and self.memory_bytes > self.limit_bytes
+        self.due.append(place)
 
     def take_due(self) -> list[Place]:
         """What is to be written now: whose, and which."""
-        due, self._due = self._due, []
+        due, self.due = self.due, []
         return due
 
     def written(self, session: SessionId, key: int, now: float, *, failed: bool) -> None:
@@ -179,7 +182,7 @@ class Depot:
         if failed:
             self._resting[place] = None
             self.memory_bytes += size
-            self._crammed = self.memory_bytes > self.limit_bytes
+            self.is_crammed = self.memory_bytes > self.limit_bytes
         else:
             self._spilled.add(place)
             self.spilled_bytes += size
@@ -205,7 +208,7 @@ class Depot:
             elif place in self._resting:
                 del self._resting[place]
                 self.memory_bytes -= size
-        self._crammed = self._crammed and self.memory_bytes > self.limit_bytes
+        self.is_crammed = self.is_crammed and self.memory_bytes > self.limit_bytes
 
     def leave(self, session: SessionId) -> None:
         """A Commander is gone, and all of its deposits with it."""
@@ -228,5 +231,5 @@ class Depot:
         assert self.spilled_bytes == sum(sizes[place] for place in self._spilled), (
             self.spilled_bytes
         )
-        assert self.memory_bytes <= self.limit_bytes or self._crammed, f"{self.memory_bytes} kept"
+        assert self.memory_bytes <= self.limit_bytes or self.is_crammed, f"{self.memory_bytes} kept"
         assert self.spilled_bytes + self.writing_bytes <= self.spill_bytes

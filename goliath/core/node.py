@@ -13,7 +13,7 @@ Detached actors belong to no Commander: see `residency`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
 from math import inf
 from typing import assert_never
@@ -124,11 +124,14 @@ class Node:
         strained = self._pressure.level is not Level.EASY
         if strained:
             commands += self._ease(now)
-        self._depot.make_room(now, self._deposits_in_use)
-        commands += [Spill(*each) for each in self._depot.take_due()]
+        if self._depot.is_crammed:
+            self._depot.make_room(now, self._deposits_in_use)
+        if self._depot.due:
+            commands += [Spill(*each) for each in self._depot.take_due()]
         draining = self._queues.draining
         exhausted = self._quotas.exhausted()
-        share = not (draining or strained or self._solitude.reigns())
+        lonely = self._queues.alone and self._solitude.reigns()
+        share = not (draining or strained or lonely)
         due, deadline = self._crew.keep_time(now, share=share, exhausted=exhausted)
         commands += due
         late, answer_at = self._surrender.keep_time(now)
@@ -150,7 +153,7 @@ class Node:
             commands.append(NodeWakeAt(deadline))
         return commands
 
-    def _on(self, event: NodeEvent, now: float) -> Iterator[NodeCommand]:  # noqa: C901, PLR0912
+    def _on(self, event: NodeEvent, now: float) -> Iterable[NodeCommand]:  # noqa: C901, PLR0912
         match event:  # one arm an event: a table, not a maze
             case WorkerProgressed():
                 return self._on_progressed(event, now)
@@ -172,13 +175,13 @@ class Node:
                 return self._on_exited(event, now)
             case DepositsForgotten(session, keys):
                 self._depot.forget(session, keys)
-                return iter(())
+                return ()
             case PieceEntrusted(session, key, size):
                 self._depot.entrust(session, key, size)
-                return iter(())
+                return ()
             case DepositSpilled(session, key, failed):
                 self._depot.written(session, key, now, failed=failed)
-                return iter(())
+                return ()
             case MemoryMeasured(used, limit):
                 return self._on_measured(used, limit, now)
             case DetachArrived() | ResidentKillArrived():
@@ -191,7 +194,7 @@ class Node:
                 return self._on_closed(session, now)
             case RealmLimited(realm, slots):
                 self._quotas.limit(realm, slots)
-                return iter(())
+                return ()
             case RealmEnded(realm):
                 self._quotas.limit(realm, None)
                 return self._on_realm_ended(realm, now)
@@ -205,7 +208,7 @@ class Node:
                 return self._on_drain()
             case NodeTimerFired():
                 self._wake_at = inf
-                return iter(())
+                return ()
             case _:
                 assert_never(event)
 
@@ -482,10 +485,9 @@ class Node:
         else:
             yield from self._park(worker, now)
 
-    def _park(self, worker: Worker, now: float) -> Iterator[NodeCommand]:
+    def _park(self, worker: Worker, now: float) -> Sequence[NodeCommand]:
         worker.move(WorkerState.IDLE, now)
-        if self._crew.is_worn(worker):
-            yield self._crew.retire(worker, now)
+        return (self._crew.retire(worker, now),) if self._crew.is_worn(worker) else ()
 
     def _free_lane(
         self, lane: Worker, host: Worker, now: float, *, dirty: bool
@@ -684,7 +686,8 @@ class Node:
         for piece in session.queue:
             work = piece.work
             visits = work.home != session.id
-            if not self._is_ready(session, work) or self._is_barred(session, work, now):
+            ready = work.environment in session.ready or self._awaits_calls(session, work)
+            if not ready or (self._queues.alone and self._is_barred(session, work, now)):
                 continue
             if work.actor:
                 host = self._crew.host(work.home, work.environment)
@@ -709,14 +712,10 @@ class Node:
 
     def _is_barred(self, session: Session, work: Work, now: float) -> bool:
         """Whether it has to wait because another call is to run alone, or it itself."""
-        if not self._queues.alone:
-            return False
         return self._solitude.bars(session, work, now, starved=self._is_starved(session, now))
 
-    def _is_ready(self, session: Session, work: Work) -> bool:
-        """Whether what it needs is there: its directory, or the detached actor it is for."""
-        if work.environment in session.ready:
-            return True
+    def _awaits_calls(self, session: Session, work: Work) -> bool:
+        """Whether the detached actor that it is for is there, and needs no directory of its own."""
         return work.home != session.id and self._residency.receives(work.environment)
 
     def _host_for(self, work: Work) -> Worker | None:

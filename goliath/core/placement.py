@@ -89,7 +89,8 @@ class NodeView:
         Commander's call, has it; and only the node knows.
         """
         if not options.resources:
-            return self.load - sum(self._at_once(*each) for each in self.scarce.items())
+            scarce = self.scarce
+            return self.load - (sum(self._at_once(*e) for e in scarce.items()) if scarce else 0.0)
         return sum(
             count / concurrency
             for (concurrency, resources), count in self.scarce.items()
@@ -283,7 +284,7 @@ def _candidates(
 ) -> Collection[NodeView]:
     if nbytes > BIG_BYTES:
         nodes = takers(nodes, options) or nodes  # if all are full, one of them says so
-    return _preferred(nodes, options)
+    return nodes if options.node is None else _preferred(nodes, options)
 
 
 def _preferred(nodes: Collection[NodeView], options: JobOptions) -> Collection[NodeView]:

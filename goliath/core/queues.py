@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import field
 
 from goliath.core.ids import HOUSE, SessionId, WorkerId
@@ -27,7 +27,10 @@ class Queues:
 
     def waiting(self) -> bool:
         """Whether any piece waits for a worker."""
-        return any(session.queue for session in self.sessions.values())
+        for session in self.sessions.values():  # noqa: SIM110 - a generator, for every event
+            if session.queue:
+                return True
+        return False
 
     def open(self, work: Work) -> None:
         """A batch has arrived."""
@@ -56,13 +59,14 @@ class Queues:
         work.pieces += 1
         return Piece(work, lo, hi)
 
-    def drop(self, piece: Piece) -> Iterator[NodeCommand]:
+    def drop(self, piece: Piece) -> Sequence[NodeCommand]:
         """One piece less; with the last, the arguments are forgotten."""
         work = piece.work
         work.pieces -= 1
-        if not work.pieces and self.works.pop(work.key, None) is not None:
-            self.alone.pop(work.key, None)
-            yield Release(*work.key)
+        if work.pieces or self.works.pop(work.key, None) is None:
+            return ()
+        self.alone.pop(work.key, None)
+        return (Release(*work.key),)
 
     def give_back(
         self, piece: Piece, why: str, guilty: int = -1, worker: WorkerId | None = None
@@ -100,22 +104,21 @@ class Queues:
             return
         queue.insert(_first_below(queue, depth + 1), piece)
 
-    def requeue(self, piece: Piece) -> Iterator[NodeCommand]:
+    def requeue(self, piece: Piece) -> Iterable[NodeCommand]:
         """Put back what did not start here: in front, for it was first."""
         if piece.lo >= piece.hi:
-            yield from self.drop(piece)
-            return
+            return self.drop(piece)
         session = self.sessions.get(piece.work.session)
         if session is None:
-            yield from self.drop(piece)
-        elif piece.work.cancelled:
-            yield from self.give_back(piece, "cancelled")
-        elif self.draining:
-            yield from self.give_back(piece, "unstarted")
-        elif piece.work.environment in session.broken:
-            yield from self.give_back(piece, "environment")
-        else:
-            self.enqueue_first(session, piece)
+            return self.drop(piece)
+        if piece.work.cancelled:
+            return self.give_back(piece, "cancelled")
+        if self.draining:
+            return self.give_back(piece, "unstarted")
+        if piece.work.environment in session.broken:
+            return self.give_back(piece, "environment")
+        self.enqueue_first(session, piece)
+        return ()
 
     def cancel(self, session: Session, work: Work) -> Iterator[NodeCommand]:
         """Return what of a batch has not started; nobody wants the rest either."""

@@ -12,7 +12,7 @@ batches over the same parcel.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import assert_never
@@ -129,7 +129,7 @@ class Scheduler:
             commands.append(WakeAt(self._wake_at))
         return commands
 
-    def _on(self, event: Event, now: float) -> Iterator[Command]:  # noqa: C901, PLR0912
+    def _on(self, event: Event, now: float) -> Iterable[Command]:  # noqa: C901, PLR0912
         match event:  # one arm an event: a table, not a maze
             case RangeFinished():
                 return self._on_finished(event, now)
@@ -161,7 +161,7 @@ class Scheduler:
                 return self._on_lost(node)
             case TimerFired():
                 self._wake_at = None
-                return iter(())
+                return ()
             case _:
                 assert_never(event)
 
@@ -178,20 +178,20 @@ class Scheduler:
             self._speculation.watch(job)
         yield from ()
 
-    def _on_submitted(self, event: ParcelSubmitted) -> Iterator[Command]:
+    def _on_submitted(self, event: ParcelSubmitted) -> Sequence[Command]:
         job = self._jobs.get(event.job)
         if job is not None:
             job.granted = max(job.granted - 1, 0)
             self._feeding.watch(job)
         if job is None or job.abandoned is not None:
             why, detail = (job and job.abandoned) or (Verdict.CANCELLED, "")
-            yield Fail(event.job, event.parcel, 0, event.count, why, Attempt(0), detail)
-            return
+            return (Fail(event.job, event.parcel, 0, event.count, why, Attempt(0), detail),)
         if job.remaining is not None:
             job.remaining = max(job.remaining - event.count, 0)
         job.nbytes += event.nbytes
         job.calls += event.count
         self._queue(job, event.parcel, (0, event.count), event.nbytes).near = event.near
+        return ()
 
     def _on_exhausted(self, job_id: JobId) -> Iterator[Command]:
         job = self._jobs.get(job_id)
@@ -272,15 +272,16 @@ class Scheduler:
             yield Abandoned(job.id, verdict, detail)
         yield from self._maybe_ended(job)
 
-    def _maybe_ended(self, job: Job) -> Iterator[Command]:
-        if job.exhausted and not job.live and job.id in self._jobs:
-            del self._jobs[job.id]
-            self._backlog.prefer(job.id, USUAL)
-            self._feasibility.forget(job.id)
-            self._speculation.forget(job.id)
-            if job.home in self._nodes:
-                self._nodes[job.home].unhouse(job.id, job.options)
-            yield JobEnded(job.id)
+    def _maybe_ended(self, job: Job) -> Sequence[Command]:
+        if not (job.exhausted and not job.live and job.id in self._jobs):
+            return ()
+        del self._jobs[job.id]
+        self._backlog.prefer(job.id, USUAL)
+        self._feasibility.forget(job.id)
+        self._speculation.forget(job.id)
+        if job.home in self._nodes:
+            self._nodes[job.home].unhouse(job.id, job.options)
+        return (JobEnded(job.id),)
 
     # -- reports of nodes --------------------------------------------------------------
 
@@ -537,17 +538,18 @@ class Scheduler:
         for start, end in batch.take_wanted(lo, hi):
             yield self._fail(batch, start, end, verdict, detail)
 
-    def _go_on_with(self, batch: Batch) -> Iterator[Command]:
+    def _go_on_with(self, batch: Batch) -> Sequence[Command]:
         """Wait for the rest of a batch, unless there is none, or nobody wants any of it."""
         if not batch.open:
             job = self._jobs[batch.job]
             self._finish(batch)
-            yield from self._maybe_ended(job)
-        elif batch.unwanted and batch.node is not None and batch.is_unwanted():
+            return self._maybe_ended(job)
+        if batch.unwanted and batch.node is not None and batch.is_unwanted():
             force = all(batch.unwanted.values())
             batch.unwanted.clear()
             batch.move(BatchState.CANCELLING)
-            yield CancelOn(batch.node, batch.id, batch.attempt, force)
+            return (CancelOn(batch.node, batch.id, batch.attempt, force),)
+        return ()
 
     def _finish(self, batch: Batch) -> None:
         if batch.node is not None and batch.node in self._nodes:
@@ -562,7 +564,7 @@ class Scheduler:
     def _place(self, now: float) -> Iterator[Command]:
         """Give waiting batches to nodes while any node has room for them."""
         placed = True
-        while placed:
+        while placed and self._backlog:
             placed = False
             for batch in self._backlog.heads():
                 job = self._jobs[batch.job]

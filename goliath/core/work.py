@@ -191,7 +191,8 @@ class Worker:
         """Whether it has what another worker could run."""
         if self.actor:
             return False
-        if self.ahead is not None or self.rest() > 1:
+        piece = self.piece
+        if self.ahead is not None or (piece is not None and piece.hi - piece.lo > 1):
             return True
         return bool(self.lanes) and any(lane.rest() > 1 for lane in self.lanes.values())
 
