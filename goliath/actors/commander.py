@@ -405,7 +405,7 @@ class CommanderActor(Actor):
     def _on_done(self, node: _Node, said: msg.RangeDone) -> None:
         if said.elapsed_us < 0 or not are_calls(said.retryable, said.lo, said.hi):
             return self._accuse(node, "outcomes of calls that are none of theirs")
-        if not are_strings(said.refs):
+        if said.refs and not are_strings(said.refs):
             return self._accuse(node, "refs without their task ids")
         self._payload, self._worker = said.payload, said.worker
         if said.refs:

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import field
 from typing import Any, assert_never
 
@@ -573,8 +573,7 @@ class LieutenantActor(Actor):
             or said.linger_s < LINGER_MIN_S
             or not 1 <= said.concurrency <= CONCURRENCY_MAX
             or not 0 <= said.group_limit <= said.concurrency
-            or not are_amounts(said.resources)
-            or not is_share(said.resources.get(GPU, 0.0))
+            or (said.resources and not _are_resources(said.resources))
         ):
             return self._accuse(session, "a batch that asks for what cannot be")
         if said.deposits and not session.shelf.take(said):
@@ -612,8 +611,10 @@ class LieutenantActor(Actor):
     def _bytes_with(session: _Session, said: msg.AssignBatch) -> int:
         """What has come with a batch, and what for its sake before it, if nobody else needs that
         here: pieces that are kept, and its static keywords."""
-        nbytes = len(said.payload) + sum(size for key, size in said.deposits if key == msg.ALONG)
-        given = {key: size for key, size in said.deposits if key < msg.LOST}
+        nbytes, given = len(said.payload), {}
+        if said.deposits:
+            nbytes += sum(size for key, size in said.deposits if key == msg.ALONG)
+            given = {key: size for key, size in said.deposits if key < msg.LOST}
         if given:
             others = (batch for batch in session.batches.values() if batch is not said)
             shared = {key for batch in others for key, _ in batch.deposits}
@@ -1089,6 +1090,11 @@ class LieutenantActor(Actor):
                 report,
             ),
         )
+
+
+def _are_resources(wanted: Mapping[str, float]) -> bool:
+    """Whether a call can ask for so much beside CPUs."""
+    return are_amounts(wanted) and is_share(wanted.get(GPU, 0.0))
 
 
 async def _tidied(cellar: Cellar) -> None:

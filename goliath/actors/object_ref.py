@@ -135,14 +135,27 @@ class ObjectRef(Generic[T]):
         inside.refuse_to_block(timeout)
         bell = ThreadBell()
         awaited = kind(self, bell.ring)
-        with waiting_for((self,)):
-            self.when_done(awaited.on_done)
-            try:
-                rung = wait_for_bell(bell, timeout, among, len(among))
-            finally:
-                awaited.stop()
+        if inside.host is None:
+            rung = self._sleep(bell, awaited, timeout, among)
+        else:
+            with waiting_for((self,)):
+                rung = self._sleep(bell, awaited, timeout, among)
         if not rung:
             raise GetTimeoutError(awaited.complaint(timeout or 0.0))
+
+    def _sleep(
+        self,
+        bell: ThreadBell,
+        awaited: Awaited,
+        timeout: float | None,
+        among: Sequence[ObjectRef[Any]],
+    ) -> bool:
+        """Until the bell rings; whether it has, within the ``timeout``."""
+        self.when_done(awaited.on_done)
+        try:
+            return wait_for_bell(bell, timeout, among, len(among))
+        finally:
+            awaited.stop()
 
     def cancel(self, *, force: bool = False, recursive: bool = True) -> bool:
         """Call the call off: its result becomes a `TaskCancelledError`, unless it has one.

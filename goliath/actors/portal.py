@@ -82,7 +82,7 @@ class Portal:
         self._check()
         self._posted.append((function, args))
         if not self._kicked:
-            self.kick()
+            self._wake()
         if self._closed:  # since the check: it may or may not have been done
             self._check()
 
@@ -94,6 +94,9 @@ class Portal:
             PortalClosedError: the loop is gone.
         """
         self._check()
+        self._wake()
+
+    def _wake(self) -> None:
         self._kicked = True
         try:
             self._loop.call_soon_threadsafe(self._drain, context=self._context)

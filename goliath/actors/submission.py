@@ -267,7 +267,7 @@ class Submission:
     def _pump(self) -> None:
         """Send what is wanted of what waits."""
         self._kicked = False
-        while (taken := self._take()) is not None:
+        while self._waiting and (taken := self._take()) is not None:
             calls, offset, rows = taken
             deposits: list[Taken] = []
             form, payload = calls.encode(rows, deposits)
@@ -279,11 +279,12 @@ class Submission:
                 self.id, first, count, form, payload, origin, calls.group, deposits=deposits
             )
             self._commander.tell(desk.SubmitParcel(parcel))
-        with self._lock:
-            rest = self._dependent or any(map(len, self._waiting)) or self._still_asks()
-        if self._closed and not rest and not self._exhausted:
-            self._exhausted = True
-            self._commander.tell(desk.ExhaustJob(self.id))
+        if self._closed and not self._exhausted:
+            with self._lock:
+                rest = self._dependent or any(map(len, self._waiting)) or self._still_asks()
+            if not rest:
+                self._exhausted = True
+                self._commander.tell(desk.ExhaustJob(self.id))
 
     def _still_asks(self) -> bool:
         """Whether the job has to stay open although all its calls are sent."""
@@ -297,7 +298,9 @@ class Submission:
                 return None
             # What waits is spread over all that is wanted, so that nobody idles beside it.
             count = min(self._calls_wanted, len(calls))
-            count = min(count, -(-self._count_waiting(count * self._granted) // self._granted))
+            if count > 1:
+                waiting = self._count_waiting(count * self._granted)
+                count = min(count, -(-waiting // self._granted))
             self._granted -= 1
             offset, rows = calls.take(count)
             if calls is self._open:
@@ -368,11 +371,12 @@ class Submission:
             kept = settled.deposits.items()
             own.update({call - first: Kept(deposit, where) for call, deposit in kept})
         lo = first
-        for call in sorted({*settled.excepted, *(first + place for place in own)}):
-            self._settle(parcel, lo, call, outcome)
-            if call not in settled.excepted:
-                self._settle(parcel, call, call + 1, own[call - first])
-            lo = call + 1
+        if own or settled.excepted:
+            for call in sorted({*settled.excepted, *(first + place for place in own)}):
+                self._settle(parcel, lo, call, outcome)
+                if call not in settled.excepted:
+                    self._settle(parcel, call, call + 1, own[call - first])
+                lo = call + 1
         self._settle(parcel, lo, settled.hi, outcome)
 
     def on_failed(self, failed: desk.Failed) -> None:

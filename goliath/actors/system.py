@@ -85,8 +85,9 @@ class _Cell:
         self._system = system
         self._factory = factory
         self._above = above
+        self.now = system.clock.now  # asked for every message
         self._mailbox = Mailbox(name)
-        self._scheduled = False
+        self._scheduled = False  # to be emptied: so long as anything is in the mailbox
         self._busy = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -121,14 +122,14 @@ class _Cell:
     # -- the mailbox -------------------------------------------------------------------
 
     def tell(self, message: Any) -> None:
-        if self._busy or self._mailbox:
+        if self._busy or self._scheduled:
             self._mailbox.put_nowait(Envelope(message))
             self._schedule()
         else:
             self._handle(message)
 
     def ask(self, envelope: Envelope) -> None:
-        if self._busy or self._mailbox:
+        if self._busy or self._scheduled:
             self._mailbox.put_nowait(envelope)
             self._schedule()
         else:
@@ -145,7 +146,14 @@ class _Cell:
             self.loop.call_soon(self._drain)
 
     def _drain(self) -> None:
-        self._scheduled = False
+        try:
+            self._empty()
+        finally:
+            self._scheduled = False
+            if self._mailbox:
+                self._schedule()
+
+    def _empty(self) -> None:
         # All that is here now, however much: if only so many were handled, somebody who says
         # more than that in each turn of the loop would fill the mailbox for everybody else.
         for _ in range(len(self._mailbox)):
@@ -156,8 +164,6 @@ class _Cell:
                 self._end()
                 return
             self._handle(envelope.message, envelope)
-        if self._mailbox:
-            self._schedule()
 
     def _handle(self, message: Any, envelope: Envelope | None = None) -> None:
         self._busy = True
@@ -185,9 +191,6 @@ class _Cell:
             self._busy = busy
 
     # -- the context of the actor ------------------------------------------------------
-
-    def now(self) -> float:
-        return self._system.clock.now()
 
     def wake_at(self, deadline: float) -> None:
         # A timer that is already due earlier will find out by itself: re-arming for every

@@ -68,7 +68,7 @@ class MemoryChannel:
         """Hand a message to the other end, soon."""
         if self._closed or self._peer_closed:
             return
-        peer = self._other_end()
+        peer = self._peer or self._other_end()
         if self._through_codec:
             message = _round_trip(message)
         if peer._receiver is not None and not (self._engaged or peer._engaged or peer._woken):
