@@ -124,10 +124,8 @@ class Node:
         strained = self._pressure.level is not Level.EASY
         if strained:
             commands += self._ease(now)
-        if self._depot.is_crammed:
-            self._depot.make_room(now, self._deposits_in_use)
-        if self._depot.due:
-            commands += [Spill(*each) for each in self._depot.take_due()]
+        if self._depot.due or self._depot.is_crammed:
+            commands += self._spill(now)
         draining = self._queues.draining
         exhausted = self._quotas.exhausted()
         lonely = self._queues.alone and self._solitude.reigns()
@@ -787,6 +785,11 @@ class Node:
             if worker.state is WorkerState.IDLE and not worker.actor:
                 yield self._crew.retire(worker, now)
         self._depot.relieve(now, self._deposits_in_use)
+
+    def _spill(self, now: float) -> list[NodeCommand]:
+        """What is kept and to be written now."""
+        self._depot.make_room(now, self._deposits_in_use)
+        return [Spill(*each) for each in self._depot.take_due()]
 
     def _next_starving(self, now: float) -> float:
         """When the first session will have waited for so long that it may oversubscribe."""
