@@ -120,6 +120,7 @@ MUTANTS = [
         SCHEDULER + "_on_steal_answered",
         "batch is None or not batch.close(lo, hi)",
         "batch is None",
+        seed=3,
     ),
     Mutant(
         "repeats what a lost node had reported",
@@ -133,6 +134,7 @@ MUTANTS = [
         SCHEDULER + "_on_lost",
         "self._requeue(job, batch, lo, hi, begun=True)",
         "pass",
+        seed=2,
     ),
     Mutant(
         "runs twice what may run once",
@@ -242,12 +244,14 @@ MUTANTS = [
         SCHEDULER + "_go_on_with",
         " and batch.is_unwanted()",
         "",
+        seed=4,
     ),
     Mutant(
         "leaves on its node what nobody wants",
         SCHEDULER + "_go_on_with",
         " and batch.is_unwanted()",
         " and False",
+        seed=4,
     ),
     Mutant(
         "fails a call twice that is cancelled twice",
@@ -289,6 +293,7 @@ MUTANTS = [
         BATCH + "has",
         "any(start <= call < end for start, end in self.open)",
         "self.lo <= call < self.hi",
+        seed=4,
     ),
     Mutant(
         "never asks an owner again that has its fill",
@@ -419,14 +424,18 @@ MUTANTS = [
         SURRENDER + "_pass_on",
         "yield from self.queues.requeue(piece)",
         "yield from self.queues.drop(piece)",
+        seed=4,
     ),
     Mutant(
         "gives the rest away and keeps it too",
         SURRENDER + "on_yielded",
         "piece.hi = event.at",
         "pass",
+        seed=4,
     ),
-    Mutant("runs a cancelled piece again", QUEUES + "requeue", "piece.work.cancelled", "False"),
+    Mutant(
+        "runs a cancelled piece again", QUEUES + "requeue", "piece.work.cancelled", "False", seed=55
+    ),
     Mutant("believes every worker", NODE + "_on_progressed", "if not honest", "if False"),
     Mutant(
         "blames the first call of a batch for a death in it",
@@ -505,10 +514,14 @@ MUTANTS = [
         "seq > self.seen",
         seed=63,
     ),
-    Mutant("accepts a frame twice", SESSION + "accept", "return False", "return True"),
-    Mutant("forgets what is in doubt", SESSION + "in_doubt", "self._kept)", "())"),
+    Mutant("accepts a frame twice", SESSION + "accept", "return False", "return True", seed=24),
+    Mutant("forgets what is in doubt", SESSION + "in_doubt", "self._kept)", "())", seed=4),
     Mutant(
-        "forgets a frame before it is acknowledged", SESSION + "acknowledge", "<= ack", "<= ack + 1"
+        "forgets a frame before it is acknowledged",
+        SESSION + "acknowledge",
+        "<= ack",
+        "<= ack + 1",
+        seed=4,
     ),
     Mutant(
         "puts a piece behind one that may have been revoked",
@@ -641,6 +654,7 @@ MUTANTS = [
         CREW + "host_for",
         "len(w.lanes) < work.concurrency",
         "True",
+        seed=4,
     ),
     Mutant(
         "lets a group of an actor's calls take the room of another",
@@ -694,6 +708,7 @@ MUTANTS = [
         "goliath.core.placement:NodeView.wait",
         "self._share(batch, -1 if waiting else 1)",
         "pass",
+        seed=4,
     ),
     Mutant(
         "leaves with what somebody may want",
@@ -726,6 +741,7 @@ MUTANTS = [
         DEPOT + "admit",
         "if excess > 0 else []",
         "if excess > size else []",
+        seed=6,
     ),
     Mutant(
         "writes what calls take",
@@ -767,12 +783,14 @@ MUTANTS = [
         DEPOT + "forget",
         "self.spilled_bytes -= size",
         "pass",
+        seed=1,
     ),
     Mutant(
         "counts what nobody wants as spilled",
         DEPOT + "written",
         "return  # nobody wants it any more",
         "pass",
+        seed=6,
     ),
     Mutant(
         "tries a full disk again at once",
@@ -786,6 +804,7 @@ MUTANTS = [
         DEPOT + "take_due",
         "due, self.due = self.due, []",
         "due = list(self.due)",
+        seed=1,
     ),
     Mutant(
         "lets the disk be overtaken without bound",
@@ -813,6 +832,7 @@ MUTANTS = [
         PRESSURE + "holds_back",
         "if self.level is Level.EASY:",
         "if True:",
+        seed=2,
     ),
     Mutant(
         "begins nothing at all when memory is short",
@@ -861,6 +881,7 @@ MUTANTS = [
         PRESSURE + "_level_of",
         "Level.FULL: self.policy.refuse_share, ",
         "",
+        seed=4,
     ),
     Mutant(
         "takes what is big when it is full",
@@ -874,6 +895,7 @@ MUTANTS = [
         PRESSURE + "refuses",
         " and nbytes > BIG_BYTES",
         "",
+        seed=9,
     ),
     Mutant(
         "makes no actor of something big when it is full",
@@ -922,6 +944,7 @@ MUTANTS = [
         NODE + "_next_piece",
         "not (full or strained) and work.concurrency",
         "not full and work.concurrency",
+        seed=2,
     ),
     Mutant(
         "does not tell newcomers that memory is short",
@@ -1091,7 +1114,13 @@ MUTANTS = [
         "pass",
         test_resumption.test_the_more_are_known_the_more_are_looked_up_until_one_is_not,
     ),
-    Mutant("does not miss a lost tail", SESSION + "check_tail", "peer_sent > self.seen", "False"),
+    Mutant(
+        "does not miss a lost tail",
+        SESSION + "check_tail",
+        "peer_sent > self.seen",
+        "False",
+        seed=16,
+    ),
     Mutant(
         "ends detached actors with their maker",
         "goliath.core.node:Node._on_closed",
@@ -1145,6 +1174,7 @@ MUTANTS = [
         RESIDENCY + "_may_live_again",
         "return resident.restarts.allows(now)",
         "return False",
+        seed=5,
     ),
     Mutant(
         "takes calls for an earlier life for calls for this one",
@@ -1214,6 +1244,7 @@ MUTANTS = [
         SCHEDULER + "handle",
         "if self._speculation:",
         "if False:",
+        seed=4,
     ),
     Mutant(
         "copies calls that must not be",
@@ -1227,7 +1258,7 @@ MUTANTS = [
         "goliath.core.speculation:Speculation._due",
         " and not b.twins",
         "",
-        seed=61,
+        seed=119,
     ),
     Mutant(
         "copies for ever what takes too long everywhere",
@@ -1255,19 +1286,21 @@ MUTANTS = [
         SCHEDULER + "_on_finished",
         "yield from self._make_obsolete(twin, event.lo, event.hi, again)",
         "pass",
+        seed=4,
     ),
     Mutant(
         "makes a third copy of what came back",
         BATCH + "take_wanted",
         "if self.twins:",
         "if False:",
-        seed=106,
+        seed=126,
     ),
     Mutant(
         "lets the slower of two copies run on",
         SCHEDULER + "_make_obsolete",
         "yield from self._go_on_with(twin)",
         "yield from ()",
+        seed=4,
     ),
     Mutant(
         "forgets what a call did where its copy is not",
@@ -1281,6 +1314,7 @@ MUTANTS = [
         SCHEDULER + "_finish",
         "batch.part()",
         "pass",
+        seed=4,
     ),
     Mutant(
         "gives a session up before a node with a longer lease does",
@@ -1296,8 +1330,10 @@ MUTANTS = [
         "now",
         test_session.test_the_commander_waits_while_the_other_end_may_have_heard_it,
     ),
-    Mutant("knows no quota", QUOTAS + "admits", "if not self._slots", "if True"),
-    Mutant("lets one more in than a quota has", QUOTAS + "admits", "<= self", "<= 1 + self"),
+    Mutant("knows no quota", QUOTAS + "admits", "if not self._slots", "if True", seed=13),
+    Mutant(
+        "lets one more in than a quota has", QUOTAS + "admits", "<= self", "<= 1 + self", seed=13
+    ),
     Mutant(
         "never runs what is too big for a lowered quota",
         QUOTAS + "admits",
