@@ -20,7 +20,7 @@ from tests.sim.tally import Seen, Tally, table
 SEEDS = int(os.environ.get("GOLIATH_SIM_SEEDS", length(1000, 5000)))
 """How many; ``GOLIATH_SIM_SEEDS=100`` for a quick look."""
 CHUNK = 25
-EVENTFUL = (129, 126, 20, 36, 88, 53, 219)
+EVENTFUL = (119, 227, 106, 61, 71)
 """Seeds that have all kinds of trouble between them; when they have not, others are tried."""
 
 
