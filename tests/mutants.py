@@ -706,7 +706,7 @@ MUTANTS = [
     Mutant(
         "does not take a batch that waits for a part of a slot",
         "goliath.core.placement:NodeView.wait",
-        "self._share(batch, -1 if waiting else 1)",
+        "_count(self.shared, batch.concurrency, -1 if waiting else 1)",
         "pass",
         seed=4,
     ),

@@ -149,37 +149,40 @@ class NodeView:
             self.loners.add(batch.id)
         if batch.job in self.actors:
             self.actors[batch.job] += 1
-        else:
-            self._share(batch, 1)
-            self._enter(batch, 1)
+            return
+        if batch.concurrency > 1:
+            _count(self.shared, batch.concurrency, 1)
+        if batch.resources:
+            _count(self.scarce, _kind(batch), 1)
 
     def drop(self, batch: Batch) -> None:
         """Strike a batch off the books."""
-        self.wait(batch, waiting=False)
+        if batch.id in self.waiting:
+            self.wait(batch, waiting=False)
         del self.held[batch.id]
         self.loners.discard(batch.id)
         self.held_bytes -= batch.nbytes
         if batch.job in self.actors:
             self.actors[batch.job] -= 1
             return
-        self._share(batch, -1)
-        self._enter(batch, -1)
+        if batch.concurrency > 1:
+            _count(self.shared, batch.concurrency, -1)
+        if batch.resources:
+            _count(self.scarce, _kind(batch), -1)
 
     def wait(self, batch: Batch, *, waiting: bool) -> None:
         """A call of a batch waits for others, or no longer."""
         if waiting is not (batch.id in self.waiting) and batch.job not in self.actors:
             (self.waiting.add if waiting else self.waiting.discard)(batch.id)
-            self._share(batch, -1 if waiting else 1)
+            if batch.concurrency > 1:
+                _count(self.shared, batch.concurrency, -1 if waiting else 1)
             if batch.alone:
                 (self.loners.discard if waiting else self.loners.add)(batch.id)
 
-    def _share(self, batch: Batch, change: int) -> None:
-        if batch.concurrency > 1:
-            _count(self.shared, batch.concurrency, change)
 
-    def _enter(self, batch: Batch, change: int) -> None:
-        if batch.resources:
-            _count(self.scarce, (batch.concurrency, tuple(sorted(batch.resources.items()))), change)
+def _kind(batch: Batch) -> Kind:
+    """Of a batch that takes more than CPUs."""
+    return batch.concurrency, tuple(sorted((batch.resources or {}).items()))
 
 
 def _rent(options: JobOptions) -> Iterator[tuple[str, float]]:

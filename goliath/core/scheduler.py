@@ -107,9 +107,11 @@ class Scheduler:
     def handle(self, event: Event, now: float) -> list[Command]:
         """Take one event in; what is to be done about it, in order."""
         commands = list(self._on(event, now))
-        if self._backlog:
+        waits = bool(self._backlog)
+        if waits:
             commands += self._place(now)
-        if len(self._nodes) > 1 and not self._backlog:
+            waits = bool(self._backlog)
+        if not waits and len(self._nodes) > 1:
             commands += self._robbery.begin(now)
         if self._speculation:
             for batch, node in self._speculation.late(now):
@@ -117,7 +119,7 @@ class Scheduler:
                     commands += self._make_obsolete(batch, batch.lo, batch.hi, ())
                 else:
                     commands += self._copy(batch, node, now)
-        if self._backlog or self._feasibility:
+        if waits or self._feasibility:
             news, hopeless = self._feasibility.stuck(now)
             left_s = self.infeasible_after_s - self.infeasible_warn_s
             commands += [Warn(job.id, lacking, left_s) for job, lacking in news]
@@ -563,16 +565,15 @@ class Scheduler:
 
     def _place(self, now: float) -> Iterator[Command]:
         """Give waiting batches to nodes while any node has room for them."""
-        placed = True
-        while placed and self._backlog:
-            placed = False
+        while self._backlog:
             for batch in self._backlog.heads():
                 job = self._jobs[batch.job]
                 node = self._home(job) if job.options.actor else self._choose(job, batch)
                 if node is not None:
-                    placed = True
                     yield self._assign(self._backlog.pop(job.id), node, now)
                     break
+            else:
+                return
 
     def _choose(self, job: Job, batch: Batch) -> NodeView | None:
         return choose_node(
