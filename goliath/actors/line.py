@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
 from goliath.config import KIB, MIB
@@ -80,8 +80,10 @@ class Line:
         if self._unsent:
             self._queue(parts, 0)
             return
-        sent = self._try(_one_turn(parts))
-        if sent is not None and sent < sum(map(len, parts)):
+        size = sum(map(len, parts))
+        small = size <= TURN_BYTES and len(parts) <= _PIECES_MAX
+        sent = self._try(parts if small else _one_turn(parts))
+        if sent is not None and sent < size:
             self._queue(parts, sent)
             self._loop.add_writer(self._sock, self._on_writable)
 
@@ -104,7 +106,7 @@ class Line:
         if not self._unsent:
             self._loop.remove_writer(self._sock)
 
-    def _try(self, pieces: list[memoryview]) -> int | None:
+    def _try(self, pieces: Sequence[Piece]) -> int | None:
         try:
             return self._sock.sendmsg(pieces)
         except BlockingIOError:

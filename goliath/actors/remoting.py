@@ -16,13 +16,10 @@ class RemoteRef:
     def __init__(self, name: str, channel: Channel) -> None:
         self.name = name
         self.channel = channel
+        self.tell = channel.send  # see `ActorRef.tell`
 
     def __repr__(self) -> str:
         return f"<RemoteRef {self.name}>"
-
-    def tell(self, message: Message) -> None:
-        """See `ActorRef.tell`."""
-        self.channel.send(message)
 
 
 class Inbound:
