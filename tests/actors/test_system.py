@@ -195,6 +195,31 @@ async def test_a_crashed_permanent_actor_begins_anew_with_a_new_object():
 
 
 @on_both_loops
+async def test_what_is_told_to_a_new_life_while_the_mailbox_of_the_old_one_is_emptied_is_read():
+    born: list[Recorder] = []
+
+    def tells_itself_to_crash(me: Recorder) -> None:
+        me.context.ref.tell(crash)
+
+    class TellsItself(Recorder):
+        def started(self) -> None:
+            super().started()
+            if len(born) == 2:
+                self.context.ref.tell("from the start")
+
+    def make() -> Recorder:
+        born.append(TellsItself())
+        return born[-1]
+
+    async with a_system() as system:
+        ref = system.spawn(make, "it", Lifetime.PERMANENT)
+        ref.tell(tells_itself_to_crash)  # it reads that in a later turn, from its mailbox
+        await until(lambda: len(born) == 2 and "from the start" in born[1].log)
+        ref.tell("at once")
+        assert born[1].log == ["started", "from the start", "at once"], "nothing is in its way"
+
+
+@on_both_loops
 async def test_a_transient_actor_comes_back_from_a_crash_but_not_from_an_end():
     actor = Recorder()
     async with a_system() as system:
