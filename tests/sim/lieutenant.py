@@ -544,7 +544,8 @@ class Lieutenant(Host):
                 if self._exits:
                     return  # it does not wait for that any more
                 self._exits = True
-                require(not self._shelf, f"{self.name} leaves with {self._shelf}")
+                results = [place for place in self._shelf if place[1] > 0]
+                require(not results, f"{self.name} leaves with {results}")
                 for end in self._sessions.values():
                     end.leave()
                 self.world.at(1.0, self._exit, self.incarnation)
