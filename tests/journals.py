@@ -11,8 +11,9 @@ import pytest
 
 from goliath.core.observation import Journal
 
-MINDS = 4
+MINDS = 4  # the last that were told anything
 LINES = 60  # of each
+WIDTH = 250
 
 
 @pytest.hookimpl(wrapper=True)
@@ -26,5 +27,9 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 def _ends() -> list[str]:
     journals: list[Journal[Any]] = [each for each in gc.get_objects() if type(each) is Journal]
-    texts = [each.text().splitlines() for each in journals[-MINDS:]]
-    return ["\n".join(lines[-LINES:]) for lines in texts if lines]
+    told = [list(journal) for journal in journals]
+    latest = sorted((entries for entries in told if entries), key=lambda entries: entries[-1][0])
+    return [
+        "\n".join(f"{now:.6f} {event!r}"[:WIDTH] for now, event in entries[-LINES:])
+        for entries in latest[-MINDS:]
+    ]

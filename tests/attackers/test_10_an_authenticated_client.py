@@ -204,8 +204,8 @@ def test_many_files_end_the_job_that_writes_them_and_their_room_comes_back(tmp_p
         Commander([node.address]) as hostile,
     ):
         assert honest.run(write, [("mine", 50 * KIB)]) == [50 * KIB]
-        other = hostile.submit(nap, 6.0)
         (worker,) = node.worker_processes()
+        other = hostile.submit(nap, 6.0)
         with pytest.raises(RuntimeEnvSetupError) as caught:
             hostile.run(write_files, [(10 * KIB, 20)], [tmp_path / "small.txt"])
         assert "have grown to 200 KiB together, and 64 KiB is what this node allows" in str(
