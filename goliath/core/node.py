@@ -175,7 +175,8 @@ class Node:
                 self._depot.forget(session, keys)
                 return ()
             case PieceEntrusted(session, key, size):
-                self._depot.entrust(session, key, size)
+                if session in self._queues.sessions:  # nor sent away meanwhile
+                    self._depot.entrust(session, key, size)
                 return ()
             case DepositSpilled(session, key, failed):
                 self._depot.written(session, key, now, failed=failed)

@@ -233,6 +233,14 @@ def test_a_worker_that_is_not_believed_keeps_nothing():
     node.check()
 
 
+def test_what_a_commander_entrusts_that_was_sent_away_is_not_in_the_books():
+    node = node_with(1, S, T)
+    node.handle(ne.SessionClosed(S), 0.0)
+    node.handle(ne.PieceEntrusted(S, -2, 1000), 0.0)
+    assert node.kept_in_memory() == 0
+    node.check()
+
+
 def test_a_node_that_drains_does_not_wait_for_what_its_commander_has_itself():
     node = node_with()
     node.handle(ne.PieceEntrusted(S, -2, 1000), 0.0)
