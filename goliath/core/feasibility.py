@@ -6,15 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import field
 
 from goliath.core.backlog import Backlog
-from goliath.core.batch import MEMORY, offer
+from goliath.core.batch import MEMORY
 from goliath.core.devices import GPU
 from goliath.core.ids import JobId, NodeId
 from goliath.core.job import Job
-from goliath.core.placement import NodeView
+from goliath.core.placement import CPU, NodeView, needs
 from goliath.errors import size_text
 from goliath.record import record
-
-CPUS = "num_cpus"
 
 
 @record
@@ -81,29 +79,25 @@ class Feasibility:
                 )
             nodes = [self.nodes[options.node]]
             whose = "the node has to which the calls are bound"
-        wanted = {CPUS: options.cpus, **options.resources}
+        wanted = needs(options)
         lacking = []
         for name, amount in wanted.items():
-            best = max(nodes, key=lambda node: _offer(node, name))
-            if _offer(best, name) < amount:
-                most = _amount(name, _offer(best, name))
+            best = max(nodes, key=lambda node: node.has(name))
+            if best.has(name) < amount:
+                most = _amount(name, best.has(name))
                 lacking.append(
                     f"{_say(name, amount)} is more than {whose} (the most: {most}, on {best.id})"
                 )
         if lacking:
             return "; ".join(lacking)
         biggest = max(nodes, key=lambda node: node.slots)
-        has = ", ".join(_say(name, _offer(biggest, name)) for name in wanted)
+        has = ", ".join(_say(name, biggest.has(name)) for name in wanted)
         together = " and ".join(_say(name, amount) for name, amount in wanted.items())
         return f"no node has {together} at once (the biggest, {biggest.id}, has {has})"
 
 
-def _offer(node: NodeView, name: str) -> float:
-    return node.slots if name == CPUS else offer(node.resources, name)
-
-
 def _say(name: str, amount: float) -> str:
-    keyword = {CPUS: CPUS, GPU: "num_gpus", MEMORY: MEMORY}.get(name, f"resources[{name!r}]")
+    keyword = {CPU: "num_cpus", GPU: "num_gpus", MEMORY: MEMORY}.get(name, f"resources[{name!r}]")
     return f"{keyword}={_amount(name, amount)}"
 
 

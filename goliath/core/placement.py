@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import field
 from typing import TypeVar
 
@@ -12,7 +12,7 @@ from goliath.core.ids import BatchId, JobId, NodeId
 from goliath.core.policy import BIG_BYTES, BatchPolicy, Level
 from goliath.record import record
 
-CPU = "CPU"
+CPU = "CPU"  # no resource of a user's is called so
 ROUNDING = 1e-9  # a hundred hundredths of a CPU are one
 
 K = TypeVar("K")
@@ -120,24 +120,25 @@ class NodeView:
     def houses(self, options: JobOptions) -> bool:
         """Whether another actor could live here beside those of this Commander that do."""
         return all(
-            self.let.get(name, 0.0) + amount <= self._has(name) + ROUNDING
-            for name, amount in _rent(options)
+            self.let.get(name, 0.0) + amount <= self.has(name) + ROUNDING
+            for name, amount in needs(options).items()
         )
 
     def house(self, job: JobId, options: JobOptions) -> None:
         """An actor lives here from now on."""
         self.actors[job] = 0
         self.homed += 1
-        for name, amount in _rent(options):
+        for name, amount in needs(options).items():
             self.let[name] = self.let.get(name, 0.0) + amount
 
     def unhouse(self, job: JobId, options: JobOptions) -> None:
         """It is gone, or nobody can call it any more."""
         if self.actors.pop(job, None) is not None:
-            for name, amount in _rent(options):
+            for name, amount in needs(options).items():
                 self.let[name] -= amount
 
-    def _has(self, name: str) -> float:
+    def has(self, name: str) -> float:
+        """How much it offers of a resource, or of `CPU`."""
         return self.slots if name == CPU else offer(self.resources, name)
 
     def take(self, batch: Batch) -> None:
@@ -185,10 +186,9 @@ def _kind(batch: Batch) -> Kind:
     return batch.concurrency, tuple(sorted((batch.resources or {}).items()))
 
 
-def _rent(options: JobOptions) -> Iterator[tuple[str, float]]:
-    """What an actor takes for as long as it lives, also while it has nothing to do."""
-    yield CPU, options.cpus
-    yield from options.resources.items()
+def needs(options: JobOptions) -> dict[str, float]:
+    """What a call takes while it runs; an actor, as long as it lives."""
+    return {CPU: options.cpus, **options.resources}
 
 
 def _count(counts: dict[K, int], key: K, change: int) -> None:
