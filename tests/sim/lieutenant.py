@@ -640,10 +640,11 @@ class Lieutenant(Host):
         self.tell(ev.DepositSpilled(*place, failed))
 
     def _check_depot(self) -> None:
-        """Neither memory nor disk have more than they may, but for what a Commander entrusts."""
+        """Neither memory nor disk have more than they may; of memory, results do not: what a
+        Commander entrusts is kept in any case."""
         places = self._on_disk | self._writing.keys()
-        kept = sum(len(value) for place, value in self._shelf.items() if place not in places)
-        self._unspilled |= any(key < 0 for _, key in self._shelf)
+        resting = [place for place in self._shelf if place not in places]
+        kept = sum(len(self._shelf[place]) for place in resting if place[1] > 0)
         limit = self._policy.depot_bytes
         require(kept <= limit or self._unspilled, f"{self.name} keeps {kept} bytes in memory")
         written = sum(len(self._shelf[place]) for place in self._on_disk)
