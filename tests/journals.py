@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Generator
+from operator import itemgetter
 from typing import Any
 
 import pytest
@@ -27,9 +28,7 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 def _ends() -> list[str]:
     journals: list[Journal[Any]] = [each for each in gc.get_objects() if type(each) is Journal]
-    told = [list(journal) for journal in journals]
-    latest = sorted((entries for entries in told if entries), key=lambda entries: entries[-1][0])
-    return [
-        "\n".join(f"{now:.6f} {event!r}"[:WIDTH] for now, event in entries[-LINES:])
-        for entries in latest[-MINDS:]
-    ]
+    told = [(entries[-1][0], journal) for journal in journals if (entries := list(journal))]
+    latest = sorted(told, key=itemgetter(0))[-MINDS:]
+    texts = [journal.text().splitlines() for _, journal in latest]
+    return ["\n".join(line[:WIDTH] for line in lines[-LINES:]) for lines in texts]
