@@ -26,7 +26,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from tests.processes import Seen, descendants, marked
+from tests.processes import Seen, descendants, is_spare, marked
 
 MARK = "GOLIATH_TEST_RUN"
 SETTLE_S = 3.0
@@ -61,7 +61,8 @@ class Belongings:
 
 def _processes() -> set[Seen]:
     mark = os.environ.get(MARK)
-    return descendants(os.getpid()) | (marked(f"{MARK}={mark}") if mark else set())
+    found = descendants(os.getpid()) | (marked(f"{MARK}={mark}") if mark else set())
+    return {seen for seen in found if not is_spare(seen)}
 
 
 def _fds() -> set[tuple[str, str]]:

@@ -12,7 +12,8 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import NoReturn
 
 from goliath.actors.page import Page
@@ -28,28 +29,27 @@ _HEADROOM = 16  # above that, where there may be so few descriptors that it has 
 _OOM_SCORE = "500"  # when memory runs out, workers go before the Lieutenant
 
 
-def live(
-    spec: WorkerSpec,
-    tag: str,
-    fds: list[int],
-    zygotes_fds: Iterable[int],
-    rlimits: Mapping[str, int],
-) -> NoReturn:
-    """Be a worker, from the first moment after the fork to the end of the process."""
-    try:
+def leave_zygote(zygotes_fds: Iterable[int]) -> None:
+    """What comes first after the fork, whatever the process is to do."""
+    with last_words():
         os.setsid()
-        _set_limits(rlimits)
         _default_signals()
         for fd in zygotes_fds:
             os.close(fd)
+        _write_about_self("oom_score_adj", _OOM_SCORE)
+        mark_worker()
+        _fresh_main()
+
+
+def live(spec: WorkerSpec, tag: str, fds: list[int], rlimits: Mapping[str, int]) -> NoReturn:
+    """Be a worker, from there to the end of the process."""
+    with last_words():
+        _set_limits(rlimits)
         calls, control, stdout, stderr, page, *arena = _moved_up(fds)
         _attach_stdio(stdout, stderr)
         name_process("goliath-worker")
-        _write_about_self("oom_score_adj", _OOM_SCORE)
-        mark_worker()
         _set_environment(spec, tag)
         _set_path(spec)
-        _fresh_main()
         faulthandler.enable(stderr)
         shared = Page(page)
         os.close(page)
@@ -63,7 +63,15 @@ def live(
             Arena.join(arena[0], spec.arena, trusted=not spec.region) if arena else None,
         )
         os._exit(status)
-    except BaseException:  # noqa: BLE001 - nothing may climb back into the zygote's loop
+    raise AssertionError("nobody lives after that")
+
+
+@contextmanager
+def last_words() -> Iterator[None]:
+    """What is raised in here ends the process: nothing may climb back into the zygote's loop."""
+    try:
+        yield
+    except BaseException:  # noqa: BLE001 - as was just said
         os.write(2, traceback.format_exc().encode(errors="replace"))
         os._exit(os.EX_SOFTWARE)
 

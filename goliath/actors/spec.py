@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 from goliath.transport.blocking import FRAME_MAX_BYTES
@@ -65,7 +65,8 @@ class WorkerSpec:
 
     def to_json(self) -> dict[str, Any]:
         """As JSON-able data."""
-        return asdict(self)
+        # Not dataclasses.asdict: that copies every list, and takes 0.15 ms of a fork.
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:

@@ -48,6 +48,7 @@ from goliath.actors.rights import (
     receive_with_fds,
     send_with_fds,
 )
+from goliath.actors.spare import Spare
 from goliath.actors.spec import WorkerSpec
 from goliath.config import KIB
 from goliath.record import complete_all
@@ -62,6 +63,9 @@ from goliath.transport.messages import (
     WorkerReady,
     Yielded,
 )
+
+SPARE_AFTER_MS = 50
+"""Without a request. In the middle of many it would be one more to wait for."""
 
 END_MAX_S = 2.0  # for burying everybody; then init has to do the rest
 _READ_BYTES = 1 << 16
@@ -94,6 +98,8 @@ class Zygote:
         self._group: list[str] = []  # that this process is in
         self._clearing: list[list[str]] = []  # in which nobody may be
         self._disbanding: list[list[str]] = []  # ... and which nobody needs
+        self._spare: Spare | None = None
+        self._wants_spare = False
         self._lieutenant_fd = _pidfd(lieutenant)
         self._adopts = strays.adopt_orphans()
         self._waker, self._woken = socket.socketpair()
@@ -117,8 +123,11 @@ class Zygote:
         """Serve until the Lieutenant is gone, then end everybody."""
         try:
             while True:
-                for fd, _ in self._poll.poll():
+                ready = self._poll.poll(SPARE_AFTER_MS if self._wants_spare else None)
+                for fd, _ in ready:
                     self._attend(fd)
+                if not ready:
+                    self._make_spare()
         except _LieutenantGoneError:
             self._end_all()
 
@@ -156,6 +165,7 @@ class Zygote:
             elif "disband" in request:
                 self._disband(request["disband"], request["home"])
             elif "preload" in request:
+                self._dismiss_spare()
                 for name in request["preload"]:
                     importlib.import_module(name)
                 gc.freeze()
@@ -164,15 +174,17 @@ class Zygote:
 
     def _fork(self, request: dict[str, Any], spec: WorkerSpec, fds: list[int]) -> None:
         worker, tag = request["fork"], request["tag"]
+        self._wants_spare = True
         try:
             self._enter(request["group"])
-            pid = os.fork()
+            pid = self._employed(request, fds) or os.fork()
         except OSError as exc:
             close_all(fds)
             self._reply({"forked": worker, "pid": 0, "error": f"cannot fork: {exc}"}, [])
             return
         if pid == 0:
-            birth.live(spec, tag, fds, self._own_fds, request["rlimits"])
+            birth.leave_zygote(self._own_fds)
+            birth.live(spec, tag, fds, request["rlimits"])
         # At once: a copy of a worker's sockets in here would keep its end from being seen.
         close_all(fds)
         self._guarded[pid] = _Guarded(worker, pid, tag)
@@ -180,6 +192,34 @@ class Zygote:
         passed = [pidfd] if pidfd >= 0 else []
         self._reply({"forked": worker, "pid": pid, "pidfds": len(passed)}, passed)
         close_all(passed)
+
+    # -- the spare ------------------------------------------------------------------------
+
+    def _make_spare(self) -> None:
+        """Have one for whoever comes next, which is in most cases whoever came last."""
+        self._wants_spare = False  # whatever becomes of it: only work is a reason for another
+        with contextlib.suppress(OSError):
+            self._spare = Spare(self._group, self._own_fds)
+            self._own_fds.append(self._spare.fd)
+
+    def _employed(self, request: dict[str, Any], fds: list[int]) -> int:
+        """The pid of the spare, if that is the worker now; else 0."""
+        spare = self._spare
+        if spare is None:
+            return 0
+        employed = spare.group == request["group"] and spare.employ(request, fds)
+        self._dismiss_spare()
+        return spare.pid if employed else 0
+
+    def _is_spare(self, pid: int) -> bool:
+        return self._spare is not None and self._spare.pid == pid
+
+    def _dismiss_spare(self) -> None:
+        """There is none from now on; one that was not employed ends."""
+        if self._spare is not None:
+            self._own_fds.remove(self._spare.fd)
+            self._spare.dismiss()
+            self._spare = None
 
     def _guard(self, request: dict[str, Any]) -> None:
         pidfd = self._fds.popleft() if request["pidfds"] else -1
@@ -205,6 +245,8 @@ class Zygote:
         if group == self._group:
             with contextlib.suppress(OSError):
                 self._enter(home)
+        if self._spare is not None and self._spare.group == group:
+            self._dismiss_spare()
         self._clearing.append(group)
         self._disbanding.append(group)
         self._clear_groups()
@@ -214,7 +256,7 @@ class Zygote:
         process may take a while to be gone."""
         for group in self._clearing:
             for pid in control_groups.members(group):
-                if pid != os.getpid():
+                if pid != os.getpid() and not self._is_spare(pid):
                     _kill(pid)
         for group in list(self._disbanding):
             if control_groups.remove(group):
@@ -233,6 +275,8 @@ class Zygote:
         """Reap every child that has ended, and end what the dead have left."""
         while (ended := _reap_with_group()) is not None:
             pid, status, peak = ended
+            if self._is_spare(pid):
+                self._dismiss_spare()
             guarded = self._guarded.pop(pid, None)
             if guarded is not None:
                 news = {"exited": guarded.worker, "pid": pid, "status": status, "peak": peak}
@@ -248,7 +292,7 @@ class Zygote:
         """
         living = {guarded.tag for guarded in self._guarded.values()}
         for pid in strays.children():
-            if pid in self._guarded:
+            if pid in self._guarded or self._is_spare(pid):
                 continue
             tag = strays.tag_of(pid)
             if tag not in living and (tag or not living):

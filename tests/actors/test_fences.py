@@ -15,7 +15,7 @@ from goliath.actors.fences import EMPTY_MAX, Allowance, Fences, default_allowanc
 from goliath.control_groups import Estate, NoGroupsError, members, remove
 from goliath.limits import Enforcer
 from goliath.machine import total_memory
-from tests.actors.workshop import workshop
+from tests.actors.workshop import spare_of, workshop
 from tests.processes import alive, look, until
 
 pytestmark = pytest.mark.slow
@@ -125,6 +125,24 @@ async def test_whoever_hides_in_the_group_is_gone_with_the_last_worker():
             again = await shop.fork(session="a")
             assert await ask(shop, again, own_groups) == ["session-1"]
             assert await ask(shop, other, own_groups) == ["session-2"]
+
+
+async def test_a_spare_is_a_worker_of_the_session_that_it_was_forked_for():
+    with fenced(Allowance()) as fences:
+        async with workshop(fences) as shop:
+            first = await shop.fork(session="a")
+            spare = await spare_of(shop)
+            other = await shop.fork(session="b")
+            assert other.pid != spare.pid
+            assert await ask(shop, other, own_groups) == ["session-2"]
+            spare = await spare_of(shop)
+            other.kill()
+            await shop.owner.exit_of(other)
+            # What the last worker has left behind is gone, and the spare is not among it.
+            again = await shop.fork(session="b")
+            assert again.pid == spare.pid
+            assert await ask(shop, again, own_groups) == ["session-2"]
+            assert await ask(shop, first, own_groups) == ["session-1"]
 
 
 async def test_a_group_that_somebody_has_removed_is_made_anew():

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from tests.actors.workshop import Workshop, workshop
-from tests.processes import alive, descendants, look, until
+from goliath.actors.spec import WorkerSpec
+from tests.actors.workshop import Workshop, spare_of, workshop
+from tests.processes import alive, descendants, kill, look, until
 
 pytestmark = pytest.mark.slow
 
@@ -95,8 +96,8 @@ def test_nobody_outlives_a_lieutenant_that_was_killed(how: str, tmp_path: Path) 
         start = time.monotonic()
         until(lambda: not any(map(alive, family)), 1, "everybody is dead")
         assert time.monotonic() - start < 0.5
-        for other in others:
-            os.kill(other.pid, signal.SIGKILL)
+        for other in others:  # a spare dies by itself
+            kill(other.pid)
 
 
 async def test_workers_live_on_when_the_zygote_dies_and_the_next_one_guards_them() -> None:
@@ -229,6 +230,7 @@ async def test_signals_meant_for_the_terminal_do_not_reach_it() -> None:
 async def test_many_workers_leave_no_descriptor_in_the_zygote() -> None:
     async with workshop() as shop:
         await shop.fork()
+        await spare_of(shop)
         folder = f"/proc/{zygote_of(shop)}/fd"
         before = len(os.listdir(folder))
         for _ in range(10):
@@ -237,7 +239,67 @@ async def test_many_workers_leave_no_descriptor_in_the_zygote() -> None:
             await shop.owner.exit_of(process)
         await asyncio.to_thread(until, lambda: len(os.listdir(folder)) == before, 1)
         left = descendants(zygote_of(shop))
-        assert len(left) == 1
+        assert len(left) == 2
+
+
+async def test_the_next_worker_is_the_process_that_was_forked_ahead() -> None:
+    async with workshop() as shop:
+        await shop.fork()
+        spare = await spare_of(shop)
+        process = await shop.fork(WorkerSpec(variables={"COLOUR": "blue"}, cwd="/"))
+        assert process.pid == spare.pid
+        outcomes = await shop.run(process, where_and_how, [{}])
+        assert outcomes.values == {0: ("/", "blue", "goliath-worker\n")}
+        assert (await spare_of(shop)).pid != spare.pid
+
+
+def where_and_how() -> tuple[str, str, str]:
+    with open("/proc/self/comm") as file:
+        return os.getcwd(), os.environ["COLOUR"], file.read()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+async def test_a_spare_that_was_killed_is_buried_and_missed_by_nobody(number: int) -> None:
+    async with workshop() as shop:
+        await shop.fork()
+        spare = await spare_of(shop)
+        os.kill(spare.pid, number)
+        await asyncio.to_thread(until, lambda: look(spare.pid) != spare, 1)
+        process = await shop.fork()
+        assert (await shop.run(process, lambda: 1, [{}])).values == {0: 1}
+        assert (await spare_of(shop)) != spare
+
+
+async def test_a_worker_that_is_told_more_than_a_spare_can_be_is_forked() -> None:
+    async with workshop() as shop:
+        await shop.fork()
+        spare = await spare_of(shop)
+        process = await shop.fork(WorkerSpec(sys_path=["/nowhere/" + "x" * 4_000_000]))
+        assert process.pid != spare.pid
+        assert (await shop.run(process, lambda: 1, [{}])).values == {0: 1}
+        await asyncio.to_thread(until, lambda: not alive(spare), 1)
+
+
+async def test_a_spare_that_lacks_what_was_preloaded_is_not_used() -> None:
+    async with workshop() as shop:
+        await shop.fork()
+        spare = await spare_of(shop)
+        shop.nursery.preload(["colorsys"])
+        process = await shop.fork()
+        assert process.pid != spare.pid
+        assert (await shop.run(process, has_colorsys, [{}])).values == {0: True}
+
+
+def has_colorsys() -> bool:
+    return "colorsys" in sys.modules
+
+
+async def test_a_spare_ends_with_a_zygote_that_was_killed() -> None:
+    async with workshop() as shop:
+        await shop.fork()
+        spare = await spare_of(shop)
+        os.kill(zygote_of(shop), signal.SIGKILL)
+        await asyncio.to_thread(until, lambda: not alive(spare), 1)
 
 
 async def test_a_worker_holds_no_socket_of_another() -> None:

@@ -27,6 +27,7 @@ from goliath.transport.messages import (
     WorkerReady,
     Yielded,
 )
+from tests.processes import Seen, descendants, is_spare, until
 
 WAIT_S = 10.0
 
@@ -209,6 +210,18 @@ async def workshop(fences: Fences | None = None) -> AsyncIterator[Workshop]:
         yield shop
     finally:
         await shop.nursery.close()
+
+
+async def spare_of(shop: Workshop) -> Seen:
+    """The process that its zygote has forked ahead, as soon as it has a name."""
+    zygote = shop.nursery.zygote_pid
+    assert zygote is not None
+
+    def found() -> list[Seen]:
+        return [seen for seen in descendants(zygote, 1) if is_spare(seen)]
+
+    await asyncio.to_thread(until, found, WAIT_S, "there is a spare")
+    return found()[0]
 
 
 def fds_of(pid: int) -> set[str]:
