@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Self
+
+from goliath.record import frozen
 
 KIB = 1024
 MIB = 1024 * KIB
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Knobs:
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None) -> Self:
@@ -39,7 +41,7 @@ class _Knobs:
         return cls(**chosen)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TransportConfig(_Knobs):
     """Sessions, frames and the door of a Lieutenant."""
 
@@ -71,7 +73,7 @@ class TransportConfig(_Knobs):
     tcp_user_timeout_s: float = 20.0  # the kernel's own limit for unacknowledged bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NodeConfig(_Knobs):
     """A Lieutenant and its worker processes."""
 
@@ -97,7 +99,7 @@ class NodeConfig(_Knobs):
     arena_bytes: int = -1  # shared memory for big values (-1: 3/4 of what workers may have)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ActorConfig(_Knobs):
     """The lives of actors."""
 
@@ -106,7 +108,7 @@ class ActorConfig(_Knobs):
     # dies as soon as it is made would be made a hundred times a second, else
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SchedulingConfig(_Knobs):
     """How a Commander cuts and spreads calls."""
 

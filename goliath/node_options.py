@@ -7,7 +7,6 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from goliath.actors.embedded import node_resources
@@ -21,6 +20,7 @@ from goliath.config import NodeConfig
 from goliath.core.batch import ACTORS
 from goliath.errors import AuthenticationError, GoliathError
 from goliath.machine import gpu_ids, usable_cpus
+from goliath.record import frozen
 from goliath.transport.address import Address, host_here, is_loopback, parse_public_name
 from goliath.transport.certificate import own_certificate
 from goliath.transport.credentials import Credentials
@@ -41,7 +41,7 @@ class RefusedConfigurationError(GoliathError):
     """The Lieutenant will not start like this; the message says what would do."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Joining:
     """Where a node is to be found that has no door of its own, and how it gets there."""
 
@@ -50,7 +50,7 @@ class Joining:
     tls: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LieutenantOptions:
     """What the command line and the environment said."""
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 import pickle
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import FrozenInstanceError, asdict, dataclass, field, fields, replace
 
 import pytest
 from hypothesis import given, strategies as st
 
-from goliath.record import complete_all, record
+from goliath.record import complete_all, frozen, record
 
 
 @record
@@ -120,3 +120,71 @@ def test_all_can_be_completed_before_the_first_is_made():
     complete_all()
     assert Late.__init__ is not before
     assert Late().x == 3
+
+
+@frozen
+class Place:
+    host: str
+    port: int = 8080
+    tags: tuple[str, ...] = field(default_factory=tuple)
+    seen: float = field(default=0.0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class RealPlace:
+    """What it imitates."""
+
+    host: str
+    port: int = 8080
+    tags: tuple[str, ...] = field(default_factory=tuple)
+    seen: float = field(default=0.0, compare=False)
+
+
+places = st.fixed_dictionaries(
+    {"host": st.text(max_size=2)},
+    optional={"port": st.integers(0, 2), "seen": st.floats(allow_nan=True)},
+)
+
+
+@given(places, places)
+def test_a_frozen_one_looks_compares_and_hashes_like_a_dataclass(one, other):
+    ours, theirs = Place(**one), RealPlace(**one)
+    assert repr(ours) == repr(theirs).replace("RealPlace", "Place")
+    assert (ours == Place(**other)) == (theirs == RealPlace(**other))
+    assert hash(ours) == hash(theirs)
+
+
+@pytest.mark.parametrize("name", ["port", "colour"])
+def test_a_frozen_one_is_not_changed(name):
+    place = Place("a")
+    with pytest.raises(FrozenInstanceError, match=f"cannot assign to field '{name}'"):
+        setattr(place, name, 1)
+    with pytest.raises(FrozenInstanceError, match=f"cannot delete field '{name}'"):
+        delattr(place, name)
+    assert place == Place("a")
+
+
+def test_a_frozen_one_can_be_matched_copied_replaced_pickled_and_counted():
+    match Place("a", 1):
+        case Place(host, port):
+            assert (host, port) == ("a", 1)
+    place = Place("a", seen=2.0)
+    copies = [copy.copy(place), copy.deepcopy(place), pickle.loads(pickle.dumps(place))]
+    assert [*copies, place] == [place] * 4
+    assert [each.seen for each in copies] == [2.0] * 3
+    assert replace(place, port=1) == Place("a", 1)
+    assert asdict(place) == {"host": "a", "port": 8080, "tags": (), "seen": 2.0}
+    assert len({*copies, place}) == 1
+
+
+def test_a_frozen_one_with_a_single_field_is_compared_by_it():
+    @frozen
+    class One:
+        x: int
+
+    @frozen
+    class NoneAtAll:
+        pass
+
+    assert (One(1) == One(1), One(1) == One(2), hash(One(1)) == hash(One(1))) == (True, False, True)
+    assert NoneAtAll() == NoneAtAll()

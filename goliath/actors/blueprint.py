@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from types import NoneType
 from typing import Any
 
@@ -11,12 +11,13 @@ from goliath.actors.repertoire import Repertoire
 from goliath.actors.scrutiny import are_amounts
 from goliath.core.batch import CONCURRENCY_MAX, JobOptions
 from goliath.core.ids import NodeId
+from goliath.record import frozen
 from goliath.transport.serialization import Function
 
 DEFAULT_NAMESPACE = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Blueprint:
     """An actor before it is made.
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from goliath.actors.checks import STREAMING
 from goliath.actors.repertoire import DEFAULT_GROUP, Method, Repertoire, is_limit
 from goliath.core.batch import CONCURRENCY_MAX
+from goliath.record import frozen
 
 MARK = "__goliath_method__"
 """The attribute of a method that has options: its ``num_returns``, or None, and its group."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Cast:
     """A class and its options, looked through.
 

@@ -17,12 +17,12 @@ import stat
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from goliath.core.resumption import Entry, Key
 from goliath.errors import CheckpointError
+from goliath.record import frozen
 
 APPLICATION = 0x474C5448
 """``GLTH``: what makes a database one of ours."""
@@ -70,7 +70,7 @@ _PROBLEMS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class KeptRun:
     """What a checkpoint has of one function with its files, static arguments and initializer.
 
@@ -90,7 +90,7 @@ class KeptRun:
     changed: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class KeptCall:
     """A finished call: its place in the run that made it, its arguments as text, its pickle."""
 

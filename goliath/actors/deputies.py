@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 from weakref import ReferenceType, WeakValueDictionary, finalize, ref as weak
@@ -49,6 +48,7 @@ from goliath.errors import (
     ProtocolError,
     TaskCancelledError,
 )
+from goliath.record import frozen
 from goliath.transport import messages as msg
 from goliath.transport.messages import Message
 from goliath.transport.serialization import Function, Pickled, dump_error
@@ -79,7 +79,7 @@ class Office(Protocol):
         """Have it called in so many seconds."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _NoActor:
     """In the place of an actor that could not be made."""
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Protocol
 
 from goliath.errors import GoliathError
+from goliath.record import frozen
 from goliath.transport.messages import Message
 
 NO_CALL = -1
 """The parcel of what an actor does while none of its calls runs."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunningCall:
     """The call that runs: in the worker's main thread, or in a task of the loop there.
 

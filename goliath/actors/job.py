@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,7 @@ from goliath.core.collector import Collector
 from goliath.core.commands import Verdict
 from goliath.core.ids import JobId
 from goliath.errors import DeadlineExceededError, SerializationError
+from goliath.record import frozen
 from goliath.transport import serialization
 from goliath.transport.keepsakes import Keepsake
 from goliath.transport.messages import Origin, Payload
@@ -41,7 +41,7 @@ Stretch = tuple[int, list[Any]]
 """The index of the first call, and the outcomes from there on."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Plan:
     """What is to be run, as the user said it."""
 
@@ -64,7 +64,7 @@ class Plan:
         return tuple(one for one in (self.logbook, self.reporter) if one is not None)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Raised:
     """In the place of an outcome: what is to be raised when an iterator comes to it."""
 

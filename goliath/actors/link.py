@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from goliath.actors.actor import Actor
+from goliath.record import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Place:
     """Where a node is found.
 

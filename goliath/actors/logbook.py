@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from reprlib import Repr
 from typing import Any
 
@@ -18,6 +17,7 @@ from goliath.actors.checkpoint import Checkpoint
 from goliath.actors.surroundings import Surroundings
 from goliath.core.resumption import DELAY_S, Resumption
 from goliath.errors import SerializationError
+from goliath.record import frozen
 from goliath.transport import serialization
 from goliath.transport.fingerprints import Fingerprints
 from goliath.transport.messages import Payload
@@ -26,7 +26,7 @@ from goliath.transport.serialization import Row
 _TEXT_MAX = 200  # characters of the arguments that are kept for people
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Common:
     """What all calls of a run have in common: with anything else, it is another run."""
 

@@ -7,8 +7,6 @@ the generator that it passes through, becomes a `TaskError`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from goliath.actors.postmortem import Death, Report
 from goliath.core.commands import Verdict
 from goliath.errors import (
@@ -24,11 +22,12 @@ from goliath.errors import (
     named,
     size_text,
 )
+from goliath.record import frozen
 from goliath.transport.messages import Payload
 from goliath.transport.serialization import FailureRecord, load_exception
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Where:
     """Which execution of which call an outcome is about."""
 
@@ -44,7 +43,7 @@ class Where:
         return f"goliath: {self.function}, call {index}{text}{place}, attempt {self.attempt}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Setback:
     """A verdict of the scheduler with what is known of its reason.
 

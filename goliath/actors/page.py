@@ -14,7 +14,8 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-from dataclasses import dataclass
+
+from goliath.record import frozen
 
 _RECORD = struct.Struct("<qqd")
 _SECOND = 64
@@ -26,7 +27,7 @@ NOBODY = -1
 """The index while no call, or an unknown one, is running."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PageState:
     """The range a worker is in, the call it runs, and when that call began.
 

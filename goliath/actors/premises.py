@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -26,6 +26,7 @@ from goliath.actors.workshop import Workshop
 from goliath.core import node_events as nd
 from goliath.core.ids import HOUSE, SessionId
 from goliath.errors import ProtocolError, size_text
+from goliath.record import frozen
 from goliath.transport import messages as msg
 from goliath.transport.messages import Message
 
@@ -65,7 +66,7 @@ class Landlord(Protocol):
         """Those of an environment; what else is to be said of it has been said."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Furnished:
     """All that a job needs is in its place but for what was ``lost``; or ``error`` says why not."""
 

@@ -13,7 +13,7 @@ import select
 import signal
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 from goliath.actors.line import Line
@@ -22,13 +22,14 @@ from goliath.actors.page import Page, PageState
 from goliath.actors.tenancy import Tenancy
 from goliath.core.ids import WorkerId
 from goliath.machine import resident_bytes
+from goliath.record import frozen
 from goliath.transport.messages import LetGo, Message
 
 STATUS_WAIT_S = 0.2  # for the zygote's word on how it ended, once the process is dead
 LEAVE_MAX_S = 2.0  # for a worker to end by itself when it was asked to
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ExitReport:
     """How a worker ended.
 
@@ -68,7 +69,7 @@ class ProcessEvents(Protocol):
         """It is dead: once, behind all its messages and output."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ParentEnds:
     """What the parent keeps of the descriptors a worker is born with."""
 

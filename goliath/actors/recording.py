@@ -13,7 +13,7 @@ import re
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from enum import Enum
 from itertools import count
 from math import isfinite
@@ -27,6 +27,7 @@ from goliath.core.observation import KEPT, Journal
 from goliath.core.policy import BatchPolicy, NodePolicy
 from goliath.core.scheduler import Scheduler
 from goliath.errors import GoliathError, VersionMismatchError
+from goliath.record import frozen
 from goliath.transport.private_files import make_private_directory, state_directory, write_private
 
 FORMAT = 1
@@ -45,7 +46,7 @@ _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]+")
 _numbers = count(1)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Crash:
     """How a mind ended.
 
@@ -75,7 +76,7 @@ class Crash:
         return cls(f"{type(error).__name__}: {said[:1000]}", where)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Recording:
     """A crashed mind, as it can be played again.
 

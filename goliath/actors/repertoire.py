@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 from typing import Any, Literal
 
 from goliath.actors.checks import STREAMING
 from goliath.core.batch import CONCURRENCY_MAX
+from goliath.record import frozen
 
 DEFAULT_GROUP = ""
 """In which methods run that are in no other concurrency group."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Method:
     """One method.
 
@@ -27,7 +28,7 @@ class Method:
     group: str = DEFAULT_GROUP
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Repertoire:
     """All methods, by their names.
 

@@ -11,7 +11,7 @@ from goliath.actors.blueprint import Blueprint
 from goliath.core.ids import NodeId
 from goliath.core.residents import id_of
 from goliath.errors import ProtocolError
-from goliath.record import record
+from goliath.record import frozen, record
 from goliath.transport import messages as msg
 from goliath.transport.serialization import Function
 
@@ -41,7 +41,7 @@ class ActorInfo:
     age_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Sighting:
     """A detached actor, as its node has described it.
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from typing import Any, Self
 
+from goliath.record import frozen
 from goliath.transport.blocking import FRAME_MAX_BYTES
 
 TAG_VARIABLE = "GOLIATH_WORKER_TAG"
@@ -29,7 +30,7 @@ def in_worker() -> bool:
     return bool(_worker_pid) and _worker_pid == os.getpid()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WorkerSpec:
     """The surroundings of one worker.
 

@@ -14,12 +14,12 @@ each when the one before has said that it is up.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Protocol
 
 from goliath.core.policy import RestartIntensity
 from goliath.errors import SupervisionError, describe
+from goliath.record import frozen
 
 
 class Lifetime(Enum):
@@ -38,7 +38,7 @@ class Strategy(Enum):
     REST_FOR_ONE = "rest_for_one"  # this one, and those that were started after it
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Exit:
     """How a child ended: ``error`` is None for a normal end; ``detail`` is the child's own
     account (a process gives its exit report)."""

@@ -10,7 +10,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import partial
 from itertools import count
 from pathlib import Path, PurePosixPath
@@ -18,6 +18,7 @@ from typing import Any
 
 from goliath.actors.checks import checked_requirements
 from goliath.actors.script import script_requirements
+from goliath.record import frozen
 from goliath.transport import serialization
 from goliath.transport.messages import DefineEnvironment
 from goliath.transport.modules import Shipped
@@ -26,7 +27,7 @@ _serial = count(1)
 _CODE = (".py", ".pyc", ".so", ".pyd")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ShippedFile:
     """One file: its POSIX path in the job's directory, its bits, its contents' name.
 
@@ -47,7 +48,7 @@ class ShippedFile:
         return [self.path, self.mode, self.sha256, self.size]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Surroundings:
     """The environment of a job. ``key`` names it on every node: equal keys share workers.
 

@@ -5,7 +5,6 @@ have begun, the last one that said it waits is told that what it waits for has e
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from goliath.actors.endings import Broken
@@ -15,6 +14,7 @@ from goliath.actors.user_actor import UserActor
 from goliath.core.deadlock import Deadlock, Wait, find_deadlock
 from goliath.core.ids import NodeId
 from goliath.errors import DeadlockError
+from goliath.record import frozen
 
 LOOK_AFTER_S = 0.25
 """A circle has to be seen twice, with so much time between: a wait that has just ended, because its
@@ -24,7 +24,7 @@ Reported = tuple[NodeId, int, int]
 """Node, worker, and what the worker calls the wait."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LongWait:
     """A call that waits, as its worker has reported it.
 

@@ -36,7 +36,6 @@ import signal
 import socket
 import time
 from collections import deque
-from dataclasses import dataclass
 from typing import Any
 
 from goliath import control_groups
@@ -51,7 +50,7 @@ from goliath.actors.rights import (
 from goliath.actors.spare import Spare
 from goliath.actors.spec import WorkerSpec
 from goliath.config import KIB
-from goliath.record import complete_all
+from goliath.record import complete_all, frozen
 from goliath.transport.codec import prepare
 from goliath.transport.malloc import keep_freed_memory
 from goliath.transport.messages import (
@@ -71,7 +70,7 @@ END_MAX_S = 2.0  # for burying everybody; then init has to do the rest
 _READ_BYTES = 1 << 16
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Guarded:
     """A living worker; ``pidfd`` only of those that another zygote forked."""
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum, auto
 
 from goliath.core.ids import Attempt, BatchId, JobId, NodeId, Span
-from goliath.record import record
+from goliath.record import frozen, record
 
 ParcelId = int
 """Which encoded chunk of its job; chosen by whoever submits it, unique in the Commander."""
@@ -55,7 +55,7 @@ MOVES: Mapping[BatchState, frozenset[BatchState]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class JobOptions:
     """What the calls of a job have in common, as far as it decides where and how they run."""
 

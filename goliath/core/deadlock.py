@@ -9,10 +9,11 @@ the benefit of the doubt: whoever runs and does not say that it waits may end at
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+
+from goliath.record import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Wait:
     """A call that has begun, and cannot go on.
 
@@ -30,7 +31,7 @@ class Wait:
     enough: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Deadlock:
     """Calls that wait for one another in circles.
 

@@ -11,6 +11,8 @@ from enum import StrEnum
 from statistics import median
 from typing import Any
 
+from goliath.record import frozen
+
 SKEW_MAX_S = 2.0  # more, and logs of two machines cannot be laid beside each other
 ROUND_TRIP_MAX_S = 0.25  # more, and every single call is felt
 BANDWIDTH_MIN = 1e6  # bytes per second; less, and a batch of arguments takes a second
@@ -28,7 +30,7 @@ class Grade(StrEnum):
     FAILURE = "failure"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Check:
     """One thing that was looked at.
 

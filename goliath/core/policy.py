@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import IntEnum
 from math import ceil, inf
-from statistics import median
 from typing import Self
 
-from goliath.record import record
+from goliath.record import frozen, record
 
 FAST_CALL_S = 10e-6
 WORTH_SENDING_S = 0.001
@@ -89,10 +88,11 @@ class Pace:
 
     def late_after(self, calls: int) -> float:
         """Seconds after which so many calls, made one after the other, are late."""
-        return max(LATE_FACTOR * median(self._recent) * calls, LATE_MIN_S)
+        middle_s = sorted(self._recent)[len(self._recent) // 2]
+        return max(LATE_FACTOR * middle_s * calls, LATE_MIN_S)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BatchPolicy:
     """How many calls make a batch."""
 
@@ -176,7 +176,7 @@ class RestartIntensity:
         return f"{self.max_restarts} time{'s' * (self.max_restarts != 1)}{within}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NodePolicy:
     """The knobs of `goliath.config.NodeConfig` that decide something."""
 

@@ -14,16 +14,16 @@ nothing begins while it runs. That is so as far as it can be:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import inf
 
 from goliath.core.crew import Crew
 from goliath.core.policy import NodePolicy
 from goliath.core.queues import Queues
 from goliath.core.work import Session, Work
+from goliath.record import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Solitude:
     """Says what must not begin now."""
 

@@ -7,16 +7,16 @@ then the un-started rest of a running one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from goliath.core.ids import NodeId
+from goliath.record import frozen
 
 WORTH_S = 0.005
 """Work that will be over, or has been running, for less than this is left alone: giving up
 the rest of a running batch takes the victim's worker up to one GIL switch (5 ms)."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Load:
     """What a steal is decided on.
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from math import inf
 
 from goliath.core.crew import ANSWER_MAX_S, Crew
 from goliath.core.node_events import NodeCommand, ReportSurrendered, RestYielded
 from goliath.core.queues import Queues
 from goliath.core.work import Piece, Session, StealInProgress, Worker, WorkerState
+from goliath.record import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Surrender:
     """Answers every steal exactly once, as soon as the workers it asked have answered or died, or
     have taken too long for that."""

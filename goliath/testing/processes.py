@@ -6,13 +6,14 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
+
+from goliath.record import frozen
 
 PROC = Path("/proc")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Seen:
     """One process as it was seen. The start time tells it from a later one of the same pid."""
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import ipaddress
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from urllib.parse import urlsplit
+
+from goliath.record import frozen
 
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # and where such a one is found from here
 DEFAULT_PORTS = {"ws": 80, "wss": 443}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Address:
     """Host, port and, when a URL said so, scheme and path prefix."""
 

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import fcntl
 import os
-from dataclasses import dataclass
 from typing import Self
 
 from goliath.machine import file_system_of
+from goliath.record import frozen
 
 _SEALS = 0x07  # F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW
 _ADD_SEALS, _GET_SEALS = 1033, 1034  # of fcntl, which names them on Linux only
@@ -28,7 +28,7 @@ class ForeignArenaError(Exception):
     """What was handed over as an arena is none that can be trusted."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Backing:
     """Attributes:
     fd: to map it by.

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from goliath.errors import AuthenticationError
 from goliath.machine import process_exists
+from goliath.record import frozen
 from goliath.transport.address import Address
 from goliath.transport.logins import SavedLogins
 from goliath.transport.private_files import (
@@ -89,7 +89,7 @@ def running_here(environ: Mapping[str, str] | None = None) -> list[str]:
 # -- the Commander's side ------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Credentials:
     """Everything a Commander was told about tokens; `token_for` finds the one for an address.
 

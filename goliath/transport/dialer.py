@@ -39,6 +39,7 @@ from goliath.transport.keys import NONCE_BYTES, fingerprint_of
 from goliath.transport.proof import Answer, prove
 from goliath.transport.protocol import SessionProtocol, Side
 from goliath.transport.road import Road
+from goliath.transport.serialization import own_versions
 from goliath.transport.token import Token
 from goliath.transport.versions import Versions
 from goliath.transport.websocket import CLOSE_MAX_S, WebSocketLink, may_compress
@@ -82,7 +83,7 @@ class Dialer:
         self._on_session = on_session
         self._on_trouble = on_trouble
         self._on_reached = on_reached
-        self._versions = versions or Versions.current()
+        self._versions = versions or own_versions()
         self._client_id = secrets.token_hex(8)
         self._channel: SessionChannel | None = None
         self._ticket: Ticket | None = None

@@ -30,12 +30,13 @@ within the machine: if the server has the same from the other side, frames need 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import orjson
 
 from goliath.errors import AuthenticationError, ConnectionError, ProtocolError  # noqa: A004
+from goliath.record import frozen
 from goliath.transport.keys import (
     MAC_BYTES,
     NONCE_BYTES,
@@ -55,7 +56,7 @@ REFUSED = "authentication failed"
 """All a refused client is told, whatever was wrong."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Peer:
     """Who is at the other end of a session.
 
@@ -90,7 +91,7 @@ SESSION = "session"
 """The wish of a Commander: to have work done."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ticket:
     """A session that was granted before and should be taken up again."""
 
@@ -101,7 +102,7 @@ class Ticket:
 # -- the client ------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Welcome:
     """What a Lieutenant that has proved itself says."""
 
@@ -256,7 +257,7 @@ def _read_welcome(body: bytes, *, zstd: bool, within: bool) -> Welcome:
 # -- the server ------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Caller:
     """What a client said of itself, and proved; ``wish`` begins with what it has come for."""
 

@@ -30,9 +30,9 @@ from goliath.transport.lobby import ANSWER, JOIN
 from goliath.transport.porter import Porter
 from goliath.transport.proof import call_on
 from goliath.transport.road import Road
+from goliath.transport.serialization import own_versions
 from goliath.transport.standby import Standby
 from goliath.transport.token import Token
-from goliath.transport.versions import Versions
 from goliath.transport.websocket import WebSocketLink
 
 logger = logging.getLogger("goliath.joiner")
@@ -70,7 +70,7 @@ class Joiner:
         on_trouble: Callable[[Exception], None],
     ) -> None:
         self._road = road
-        self._porter = Porter({SESSION: host}, self._keyring, config, Versions.current())
+        self._porter = Porter({SESSION: host}, self._keyring, config, own_versions())
         self._config = config
         self._clock = clock
         self._backoff = Backoff(config, rng)

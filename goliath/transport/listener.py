@@ -21,6 +21,7 @@ from goliath.transport.guard import Guard
 from goliath.transport.host import Host
 from goliath.transport.keys import Keyring, ca_binding, plain_binding, tls_binding
 from goliath.transport.porter import Porter
+from goliath.transport.serialization import own_versions
 from goliath.transport.sockets import sockets_on, tune
 from goliath.transport.tls import ServerTls
 from goliath.transport.token import Token
@@ -115,7 +116,7 @@ class Listener:
         self._public_name = public_name.lower()
         self._paths = {PATH, prefix.rstrip("/") + PATH}
         self._keyring = Keyring(tokens, decoy=Token.make())
-        self._porter = Porter(hosts, lambda: self._keyring, config, versions or Versions.current())
+        self._porter = Porter(hosts, lambda: self._keyring, config, versions or own_versions())
         self._certificate = tls.certificate() if tls is not None else None
         self._guard: Guard[Visit] = Guard(config)
         self._serving = 0

@@ -20,12 +20,12 @@ import secrets
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 
 from goliath.clock import Clock
 from goliath.config import TransportConfig
 from goliath.errors import ConnectionError, ProtocolError  # noqa: A004
+from goliath.record import frozen
 from goliath.transport.connection import CLOSE_OK
 from goliath.transport.handshake import Caller, ServerHandshake
 from goliath.transport.host import Stay
@@ -46,7 +46,7 @@ _NO_NAME = re.compile(r"[^A-Za-z0-9._-]")
 NAME_MAX = 64
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Waiting:
     """A node that has joined.
 

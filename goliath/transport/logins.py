@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from goliath.errors import AuthenticationError
+from goliath.record import frozen
 from goliath.transport.address import Address
 from goliath.transport.private_files import (
     make_private_directory,
@@ -18,7 +18,7 @@ from goliath.transport.private_files import (
 from goliath.transport.token import Token
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Login:
     """One Lieutenant. ``certificate`` is a fingerprint; empty where there is none to be pinned."""
 

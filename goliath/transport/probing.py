@@ -10,18 +10,18 @@ import os
 import socket
 import ssl
 import time
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from goliath.errors import ConnectionError  # noqa: A004
+from goliath.record import frozen
 from goliath.transport.address import Address
 from goliath.transport.tls import client_tls
 
 _ANSWER_MAX_BYTES = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Place:
     """One address that a name stands for."""
 
@@ -32,7 +32,7 @@ class Place:
         return str(self.where[0])
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TlsFacts:
     """What a TLS server has shown; ``certificate`` is DER."""
 

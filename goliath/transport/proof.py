@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from goliath.clock import Clock
 from goliath.config import TransportConfig
@@ -14,6 +13,7 @@ from goliath.errors import (
     GoliathError,
     ProtocolError,
 )
+from goliath.record import frozen
 from goliath.transport.connection import CLOSE_OK
 from goliath.transport.handshake import (
     WELCOME_MAX_BYTES,
@@ -23,12 +23,12 @@ from goliath.transport.handshake import (
 )
 from goliath.transport.keys import NONCE_BYTES
 from goliath.transport.road import Road
+from goliath.transport.serialization import own_versions
 from goliath.transport.token import Token, TokenRefusedError
-from goliath.transport.versions import Versions
 from goliath.transport.websocket import CLOSE_UNAUTHENTICATED, WebSocketLink
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Answer:
     """What came of it: the welcome, still to be checked; when the proof was sent; how long a
     message takes there and back."""
@@ -114,7 +114,7 @@ async def call_on(
             binding,
             nonce=secrets.token_bytes(NONCE_BYTES),
             client_id=client_id,
-            versions=Versions.current(),
+            versions=own_versions(),
             wish=wish,
         )
         answer = await prove(link, handshake, road, binding, config, clock)

@@ -29,7 +29,6 @@ import sys
 import threading
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import wraps
 from itertools import count, repeat
 from operator import itemgetter
@@ -45,10 +44,12 @@ from goliath.errors import (
     TaskError,
     describe,
 )
+from goliath.record import frozen
 from goliath.transport.envelope import APART_BYTES, enclosed, opened, shared
 from goliath.transport.keepsakes import Keepsake, recollection
 from goliath.transport.messages import Bundle, Payload, Piece, parts_of
 from goliath.transport.modules import Needs, is_users_own
+from goliath.transport.versions import Versions
 
 SCALARS = frozenset((int, float, str, bytes, bool, NoneType, complex))
 """Types whose exact instances are immutable and hold nothing: safe to share a pickle."""
@@ -61,7 +62,11 @@ Row = Mapping[str, Any] | tuple[Any, ...]
 Columns = tuple[int, tuple[str, ...], tuple[list[Any], ...]]
 """How many positional columns, the names of the keyword columns, and all the columns."""
 
-PICKLE_VERSION = str(cloudpickle.__version__)
+
+def own_versions() -> Versions:
+    """Of this process: what decides whether it can read the pickles of another."""
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return Versions(python, str(cloudpickle.__version__))
 
 
 # -- any one value --------------------------------------------------------------------
@@ -245,7 +250,7 @@ def kept(payload: Piece) -> Piece:
 # -- functions ------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Function:
     """A pickled function: ``digest`` is the SHA-256 of ``payload``, in hexadecimal."""
 
@@ -254,7 +259,7 @@ class Function:
     payload: Piece
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LoadedFunction:
     """A function in a worker, with what is common to all its calls."""
 

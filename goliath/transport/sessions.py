@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from goliath.clock import Clock
 from goliath.config import TransportConfig
 from goliath.errors import ConnectionError  # noqa: A004
+from goliath.record import frozen
 from goliath.transport.channel import Channel
 from goliath.transport.connection import SessionChannel
 from goliath.transport.handshake import KILLS_AFTER, MESSAGE_MAX, Caller, Peer, ServerHandshake
@@ -20,7 +20,7 @@ from goliath.transport.protocol import SessionProtocol, Side
 from goliath.transport.websocket import WebSocketLink, may_compress
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Held:
     """A session and to whom it was given."""
 

@@ -6,13 +6,14 @@ import os
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+
+from goliath.record import frozen
 
 _BEGIN, _END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ServerTls:
     """The PEM files of a Lieutenant's certificate and key; they may be one file."""
 

@@ -18,10 +18,10 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from goliath.errors import AuthenticationError
+from goliath.record import frozen
 from goliath.transport.private_files import (
     make_private_directory,
     read_private,
@@ -37,7 +37,7 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}")
 _QUOTA = re.compile(r"max-workers=([1-9][0-9]{0,5})")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NamedToken:
     """A token, what its holder is called, and how many calls may run at once for it."""
 

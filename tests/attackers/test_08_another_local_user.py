@@ -19,9 +19,9 @@ from goliath.transport.credentials import Credentials
 from goliath.transport.handshake import ClientHandshake, ServerHandshake
 from goliath.transport.keys import Keyring, Keys
 from goliath.transport.logins import Login
+from goliath.transport.serialization import own_versions
 from goliath.transport.token import Token
 from goliath.transport.token_file import NamedToken, WatchedTokens
-from goliath.transport.versions import Versions
 from tests.e2e.calls import add
 from tests.lieutenants import COMMAND
 from tests.processes import until
@@ -98,7 +98,7 @@ def test_nothing_that_holds_it_shows_it_when_it_is_printed(tmp_path: Path) -> No
     token = Token.make()
     file = written(tmp_path / "token", token.reveal())
     keyring = Keyring([token], Token.make())
-    versions = Versions.current()
+    versions = own_versions()
     watched = WatchedTokens(file)
     told: list[object] = []
     arguments = parser().parse_args(["127.0.0.1", "0", "1", "--token-file", str(file)])

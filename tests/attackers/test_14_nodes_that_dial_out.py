@@ -13,8 +13,8 @@ from goliath.transport.handshake import ClientHandshake, ServerHandshake
 from goliath.transport.keys import Keyring, joined_binding, plain_binding
 from goliath.transport.lobby import ANSWER, JOIN, RELAY
 from goliath.transport.proof import call_on
+from goliath.transport.serialization import own_versions
 from goliath.transport.token import Token
-from goliath.transport.versions import Versions
 from tests.attackers.test_05_a_fake_lieutenant import CHALLENGE, WELCOMES, fake
 from tests.transport.ends import TOKEN, Sessions, dialing
 from tests.transport.proxy import proxying
@@ -91,7 +91,7 @@ async def test_with_another_token_the_random_name_of_a_node_is_of_no_use():
     "binding", [joined_binding("0" * 16), plain_binding(8080, loopback=True)], ids=str
 )
 def test_a_login_for_another_node_or_for_the_door_is_none_for_this_one(binding: str):
-    versions = Versions.current()
+    versions = own_versions()
     near = ClientHandshake(TOKEN, binding, nonce=bytes(32), client_id="c", versions=versions)
     keyring, mine = Keyring([TOKEN], Token.make()), joined_binding("1" * 16)
     far = ServerHandshake(keyring, (mine,), nonce=bytes(32), versions=versions)

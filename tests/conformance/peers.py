@@ -23,8 +23,8 @@ from goliath.transport.handshake import ClientHandshake, ServerHandshake, Ticket
 from goliath.transport.keys import Keyring, plain_binding
 from goliath.transport.messages import Message
 from goliath.transport.protocol import SessionOver, SessionProtocol, Side
+from goliath.transport.serialization import own_versions
 from goliath.transport.token import Token
-from goliath.transport.versions import Versions
 from goliath.transport.websocket import PATH
 from tests.transport.ends import TOKEN
 
@@ -355,7 +355,7 @@ class Commander:
             plain_binding(self.port, loopback=True),
             nonce=os.urandom(32),
             client_id=self.client_id,
-            versions=Versions.current(),
+            versions=own_versions(),
             ticket=self.last.ticket if self.last else None,
             seen=session.seen if session else 0,
         )
@@ -391,7 +391,7 @@ class Lieutenant:
             keyring,
             (plain_binding(port, loopback=True),),
             nonce=os.urandom(32),
-            versions=Versions.current(),
+            versions=own_versions(),
         )
         await peer.send(handshake.challenge(await peer.receive()))
         caller = handshake.verify(await peer.receive())

@@ -24,7 +24,7 @@ from goliath.transport.credentials import Credentials, Token
 from goliath.transport.host import Stay
 from goliath.transport.keys import Keys
 from goliath.transport.listener import Listener
-from goliath.transport.versions import Versions
+from goliath.transport.serialization import own_versions
 from tests.transport.ends import (
     TLS,
     TOKEN,
@@ -63,7 +63,7 @@ async def test_both_ends_learn_who_the_other_is():
         assert here.incarnation == there.incarnation
         assert here.server_id == there.server_id
         assert here.client_id == there.client_id
-        assert here.python == there.python == Versions.current().python
+        assert here.python == there.python == own_versions().python
         assert here.address == f"127.0.0.1:{listener.port}"
 
 
@@ -146,12 +146,12 @@ async def test_a_name_that_does_not_resolve_is_said_so(monkeypatch: pytest.Monke
 
 async def test_another_python_is_refused_with_both_versions():
     near, far = Sessions(), Sessions()
-    old = replace(Versions.current(), python="3.9")
+    old = replace(own_versions(), python="3.9")
     async with listening(far, QUICK, versions=old) as listener:
         error = await trouble_of(make_dialer(listener.port, near, QUICK), near)
         assert isinstance(error, VersionMismatchError)
         assert "Python 3.9" in str(error)
-        assert Versions.current().python in str(error)
+        assert own_versions().python in str(error)
         assert far.ends == []
 
 
