@@ -15,10 +15,10 @@ if TYPE_CHECKING:
         kill as kill,
         method as method,
     )
-    from goliath.actors.commander import NodeInfo as NodeInfo, RunningCall as RunningCall
     from goliath.actors.handles import ActorHandle as ActorHandle
     from goliath.actors.kin import ActorEnd as ActorEnd
     from goliath.actors.monitor import Monitor as Monitor
+    from goliath.actors.node_info import NodeInfo as NodeInfo, RunningCall as RunningCall
     from goliath.actors.object_ref import ObjectRef as ObjectRef
     from goliath.actors.printing import OutputLine as OutputLine
     from goliath.actors.ref_generator import ObjectRefGenerator as ObjectRefGenerator
@@ -120,7 +120,7 @@ _HOMES = {
     "Executor": "goliath.executor",
     "Monitor": "goliath.actors.monitor",
     "NodeAffinitySchedulingStrategy": "goliath.actors.task",
-    **dict.fromkeys(("NodeInfo", "RunningCall"), "goliath.actors.commander"),
+    **dict.fromkeys(("NodeInfo", "RunningCall"), "goliath.actors.node_info"),
     "ObjectRef": "goliath.actors.object_ref",
     "ObjectRefGenerator": "goliath.actors.ref_generator",
     "OutputLine": "goliath.actors.printing",

@@ -38,7 +38,6 @@ from goliath.actors.bell import ThreadBell
 from goliath.actors.blueprint import Blueprint
 from goliath.actors.checks import RetryExceptions, check_deadline
 from goliath.actors.cluster import Cluster, OnSession
-from goliath.actors.commander import NodeInfo
 from goliath.actors.dependencies import laid_out
 from goliath.actors.desk import CancelAll
 from goliath.actors.driving import AsyncRows, OnResult, adrive, drive, rows_of
@@ -52,11 +51,9 @@ from goliath.actors.object_ref import ObjectRef, made_here, stored
 from goliath.actors.options import RunOptions, make_plan
 from goliath.actors.packing import pack
 from goliath.actors.printing import Printer, Target
-from goliath.actors.progress import Progress
 from goliath.actors.ref_generator import ObjectRefGenerator
 from goliath.actors.ref_list import RefList
 from goliath.actors.repertoire import Repertoire
-from goliath.actors.sightings import ActorInfo
 from goliath.actors.spec import in_worker
 from goliath.actors.stage import BEGIN
 from goliath.actors.standing import StandingJobs
@@ -68,12 +65,15 @@ from goliath.clock import BootClock
 from goliath.config import TransportConfig
 from goliath.core.policy import RestartIntensity
 from goliath.machine import usable_cpus
-from goliath.own_door import OwnDoor
 from goliath.transport.address import Address, named_in_environ, parse_public_name
 from goliath.transport.credentials import Credentials
 from goliath.transport.serialization import Row
 
 if TYPE_CHECKING:
+    from goliath.actors.node_info import NodeInfo
+    from goliath.actors.progress import Progress
+    from goliath.actors.sightings import ActorInfo
+    from goliath.own_door import OwnDoor
     from goliath.transport.road import Road
 
 T = TypeVar("T")
@@ -706,6 +706,8 @@ def _door(
         if public_name is not None:
             raise ValueError(f"public_name={public_name!r} is of a Commander that has listen=")
         return None
+    from goliath.own_door import OwnDoor  # 16 ms, for those who have one
+
     name = ("", "") if public_name is None else parse_public_name(public_name)
     return OwnDoor(Address.to_listen(listen), credentials, name)
 

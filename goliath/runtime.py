@@ -34,8 +34,8 @@ from goliath.machine import usable_cpus
 if TYPE_CHECKING:  # a worker that makes nested calls must stay small
     from weakref import ReferenceType
 
-    from goliath.actors.commander import NodeInfo
     from goliath.actors.group import Group
+    from goliath.actors.node_info import NodeInfo
     from goliath.actors.submission import Submission
     from goliath.commander import Commander, Target_
 

@@ -14,11 +14,9 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from goliath.actors import desk
-from goliath.actors.commander import CommanderActor, NodeInfo
-from goliath.actors.embedded import EmbeddedLieutenant
 from goliath.actors.joined import JoinedNodes
 from goliath.actors.link import CLOSE, Dialing, Door, LinkActor, Place
 from goliath.actors.obituary import obituary
@@ -29,9 +27,8 @@ from goliath.actors.sightings import Sighting
 from goliath.actors.supervisor import Lifetime
 from goliath.actors.system import ActorSystem, LocalRef
 from goliath.actors.troupe import Troupe
+from goliath.actors.zygote_process import ZygoteProcess
 from goliath.config import NodeConfig, SchedulingConfig
-from goliath.core.policy import BatchPolicy
-from goliath.core.scheduler import Scheduler
 from goliath.errors import (
     AuthenticationError,
     ConnectionError as NoConnectionError,
@@ -39,6 +36,10 @@ from goliath.errors import (
     VersionMismatchError,
 )
 from goliath.transport.channel import Channel
+
+if TYPE_CHECKING:
+    from goliath.actors.embedded import EmbeddedLieutenant
+    from goliath.actors.node_info import NodeInfo
 
 CLOSE_MAX_S = 10.0
 
@@ -136,10 +137,18 @@ class Cluster:
             if self._closed:
                 raise GoliathError(f"{self._name} is closed; make a new Commander")
             if self._portal is None:
-                self._portal = portal = Portal(self._name)
+                # First of all, so that it makes itself ready while the rest is loaded.
+                embedded = self._workers and not self._addresses
+                zygote = ZygoteProcess() if embedded else None
+                try:
+                    self._portal = portal = Portal(self._name)
+                except BaseException:
+                    if zygote is not None:
+                        zygote.abandon()
+                    raise
                 _open.add(self)
                 try:
-                    self._commander = portal.call(self._begin())
+                    self._commander = portal.call(self._begin(zygote))
                 except BaseException:
                     self._portal = None
                     self._end_all(portal)
@@ -158,7 +167,16 @@ class Cluster:
             raise obituary(self._name, self._failure)
         return portal, commander
 
-    async def _begin(self) -> LocalRef:
+    async def _begin(self, zygote: ZygoteProcess | None) -> LocalRef:
+        channel = None
+        if zygote is not None:
+            from goliath.actors.embedded import EmbeddedLieutenant
+
+            self._embedded = EmbeddedLieutenant(self._workers, NodeConfig.from_environ())
+        from goliath.actors.commander import CommanderActor
+        from goliath.core.policy import BatchPolicy
+        from goliath.core.scheduler import Scheduler
+
         self._system = system = ActorSystem(on_failure=self._on_failure)
         assert self._portal is not None, "this runs in its loop"
         portal = self._portal
@@ -175,11 +193,8 @@ class Cluster:
             config.placement_timeout_s,
             config.placement_warning_s,
         )
-        channel = None
-        if self._workers and not self._addresses:
-            # First of all, so that it makes itself ready while the rest goes on.
-            self._embedded = EmbeddedLieutenant(self._workers, NodeConfig.from_environ())
-            channel = await self._embedded.start(system)
+        if self._embedded is not None:
+            channel = await self._embedded.start(system, zygote)
             resources = self._embedded.resources
         self._actor = commander = system.spawn(
             lambda: CommanderActor(

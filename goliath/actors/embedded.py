@@ -15,6 +15,7 @@ from goliath.actors.occupancy import Occupancy
 from goliath.actors.reception import SessionUp
 from goliath.actors.system import ActorSystem, LocalRef
 from goliath.actors.workshop import Workshop
+from goliath.actors.zygote_process import ZygoteProcess
 from goliath.config import NodeConfig, TransportConfig
 from goliath.core.batch import MEMORY
 from goliath.core.devices import GPU
@@ -108,9 +109,9 @@ class EmbeddedLieutenant:
         )
         self._ref: LocalRef | None = None
 
-    async def start(self, system: ActorSystem) -> Channel:
-        """Begin; the Commander's end of the channel."""
-        await self._nursery.start()
+    async def start(self, system: ActorSystem, zygote: ZygoteProcess | None = None) -> Channel:
+        """Begin, with a zygote if there is one already; the Commander's end of the channel."""
+        await self._nursery.start(zygote)
         self._ref = system.spawn(lambda: self._actor, "lieutenant")
         ours, theirs = memory.pair(TransportConfig.from_environ())
         self._ref.tell(SessionUp(SessionId("embedded"), ours))

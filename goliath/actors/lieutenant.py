@@ -19,9 +19,10 @@ from goliath.actors.actor import Actor
 from goliath.actors.cellar import Cellar
 from goliath.actors.children import WorkerChild, ZygoteChild
 from goliath.actors.cooling import StockCooling
+from goliath.actors.memory_watch import MemoryWatch
 from goliath.actors.neighbours import Host, soon_in
 from goliath.actors.nursery import Nursery
-from goliath.actors.occupancy import LOOK_EVERY_S, Measured, Occupancy
+from goliath.actors.occupancy import Measured, Occupancy
 from goliath.actors.page import NOBODY, PageState
 from goliath.actors.postmortem import Report
 from goliath.actors.premises import Furnished, Premises, off_loop
@@ -181,9 +182,7 @@ class LieutenantActor(Actor):
         self._premises = Premises(workshop, self, files_max_bytes)
         self._on_drained = on_drained
         self._cellar = cellar
-        self._occupancy = occupancy
-        self._measured = Measured(0, 0)
-        self._watches = False  # how much memory there is
+        self._watch = None if occupancy is None else self._watch_over(occupancy)
         self._level = Level.EASY  # as the log knows it
         self._check = check
         self._journal: Journal[nd.NodeEvent] = Journal()
@@ -792,6 +791,8 @@ class LieutenantActor(Actor):
         """Tell the mind, and do what it says."""
         now = self.context.now()
         self._journal.note(now, event)
+        if self._watch is not None:
+            self._watch.stirred = True
         commands = self._mind.handle(event, now)
         if self._check:
             self._mind.check()
@@ -872,21 +873,12 @@ class LieutenantActor(Actor):
         self.context.ref.tell(nd.DepositSpilled(session, key, failed=stored is None))
         self._tidy_cellar()  # nobody may have wanted it any more
 
-    async def _watch_memory(self, occupancy: Occupancy) -> None:
-        """While there are workers, and once more: without any the node has none to speak of, and
-        needs none."""
-        watched, level = True, Level.EASY
-        while watched or self._workers or level is not Level.EASY:
-            watched = bool(self._workers)
-            pids = [worker.process.pid for worker in self._workers.values()]
+    def _watch_over(self, occupancy: Occupancy) -> MemoryWatch:
+        def users() -> tuple[list[int], list[int]]:
             arenas = [s.holding.arena.fd for s in self._sessions.values() if s.holding is not None]
-            seen = occupancy.measure([pid for pid in pids if pid is not None], arenas)
-            if seen.percent != self._measured.percent:
-                self.context.ref.tell(nd.MemoryMeasured(seen.used, seen.limit))
-                self._measured = seen
-            await asyncio.sleep(LOOK_EVERY_S)
-            level, _, _ = self._mind.memory()
-        self._watches = False
+            return [worker.process.pid or 0 for worker in self._workers.values()], arenas
+
+        return MemoryWatch(occupancy, self._mind, users, lambda seen: self.context.ref.tell(seen))
 
     def _announce_pressure(self, command: nd.AnnouncePressure) -> None:
         level, now = Level(command.level), Measured(command.used_bytes, command.limit_bytes)
@@ -930,9 +922,9 @@ class LieutenantActor(Actor):
         worker = self._workers[command.worker] = _Worker(
             child, command.session, command.environment
         )
-        if self._occupancy is not None and not self._watches:
-            self._watches = True
-            self.context.run(self._watch_memory(self._occupancy), "watch memory")
+        if self._watch is not None and not self._watch.running:
+            self._watch.running = True
+            self.context.run(self._watch.keep(), "watch memory")
         if command.session == HOUSE:
             worker.lodger = self._residence[command.environment]
         if environment.message.initializer:

@@ -14,11 +14,9 @@ import os
 import secrets
 import socket
 import subprocess
-import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from goliath.actors.fences import Fences
@@ -33,28 +31,17 @@ from goliath.actors.rights import (
     receive_with_fds,
     send_with_fds,
 )
-from goliath.actors.spec import TAG_VARIABLE, WorkerSpec
+from goliath.actors.spec import WorkerSpec
 from goliath.actors.tenancy import Tenancy
-from goliath.config import MIB, NodeConfig
+from goliath.actors.zygote_process import ZygoteProcess, widen
+from goliath.config import NodeConfig
 from goliath.core.ids import WorkerId
 from goliath.record import record
 from goliath.transport.blocking import FRAME_MAX_BYTES
 
-SOCKET_BUFFER_BYTES = 4 * MIB
 REAP_MAX_S = 1.0
 _READ_BYTES = 1 << 16
 CLOSE_MAX_S = 2.5  # for the zygote to end everybody; then it is killed too
-_BOOT = """
-import sys
-_, root, fd, pid = sys.argv
-known = root in sys.path
-sys.path.insert(0, root)
-from goliath.actors.zygote import main
-del sys.path[0]
-if not known:
-    sys.path.append(root)
-main(int(fd), int(pid))
-"""
 
 
 class Nursery:
@@ -91,14 +78,15 @@ class Nursery:
         """The pid of the zygote, while there is one."""
         return self._link.pid if self._link else None
 
-    async def start(self) -> None:
-        """Start a zygote; it makes itself ready while the caller goes on.
+    async def start(self, zygote: ZygoteProcess | None = None) -> None:
+        """Start a zygote, or take one that was started; it makes itself ready while the caller
+        goes on.
 
         Raises:
             OSError: no process could be started.
         """
         assert self._link is None, "there is a zygote already"
-        self._link = _ZygoteLink(self._on_reply, self._on_link_end)
+        self._link = _ZygoteLink(self._on_reply, self._on_link_end, zygote or ZygoteProcess())
         for process in self._processes.values():
             if process.pid is not None:
                 fds = [process.pidfd] if process.pidfd >= 0 else []
@@ -240,19 +228,12 @@ class _ZygoteLink:
         self,
         on_reply: Callable[[dict[str, Any], deque[int]], None],
         on_end: Callable[[], None],
+        zygote: ZygoteProcess,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._on_reply = on_reply
         self._on_end = on_end
-        self._sock, theirs = socket.socketpair()
-        with theirs:
-            _widen(self._sock)
-            try:
-                self._process = _start_zygote(theirs)
-            except OSError:
-                self._sock.close()
-                raise
-        self._sock.setblocking(False)
+        self._sock, self._process = zygote.sock, zygote.process
         self._records = Records()
         self._pidfds: deque[int] = deque()
         self._unsent: deque[_Request] = deque()
@@ -348,30 +329,6 @@ class _Request:
     fds: list[int]
 
 
-def _start_zygote(control: socket.socket) -> subprocess.Popen[bytes]:
-    """A fresh interpreter. It finds goliath where this one did; tokens are kept from it."""
-    environ = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith("GOLIATH_TOKEN") and name != TAG_VARIABLE
-    }
-    root = str(Path(__file__).resolve().parent.parent.parent)
-    fd = control.fileno()
-    return subprocess.Popen(
-        # -P: a module in the current directory must not be taken for one of the library.
-        [sys.executable, "-P", "-c", _BOOT, root, str(fd), str(os.getpid())],
-        stdin=subprocess.DEVNULL,
-        pass_fds=(fd,),
-        env=environ,
-        start_new_session=True,
-    )
-
-
-def _widen(sock: socket.socket) -> None:
-    for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
-        sock.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER_BYTES)
-
-
 def _pair_of_ends(tag: str, tenancy: Tenancy | None) -> tuple[ParentEnds, list[int]]:
     """What the parent keeps, and what the worker is born with, in the order of `birth`."""
     opened: list[int] = []
@@ -392,5 +349,5 @@ def _pair_of_ends(tag: str, tenancy: Tenancy | None) -> tuple[ParentEnds, list[i
     ends = ParentEnds(
         socket.socket(fileno=calls), socket.socket(fileno=control), stdout, stderr, page
     )
-    _widen(ends.calls)
+    widen(ends.calls)
     return ends, [calls_w, control_w, stdout_w, stderr_w, *rest]

@@ -15,8 +15,6 @@ from contextlib import suppress
 from goliath.machine import free_memory, memory_groups, private_bytes
 from goliath.record import record
 
-LOOK_EVERY_S = 0.5
-
 
 @record
 class Measured:

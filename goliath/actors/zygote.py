@@ -173,7 +173,7 @@ class Zygote:
 
     def _fork(self, request: dict[str, Any], spec: WorkerSpec, fds: list[int]) -> None:
         worker, tag = request["fork"], request["tag"]
-        self._wants_spare = True
+        self._wants_spare = spec.actor  # whoever has made one will make another
         try:
             self._enter(request["group"])
             pid = self._employed(request, fds) or os.fork()
@@ -278,6 +278,7 @@ class Zygote:
                 self._dismiss_spare()
             guarded = self._guarded.pop(pid, None)
             if guarded is not None:
+                self._wants_spare = True  # another will have to take its place, now or next time
                 news = {"exited": guarded.worker, "pid": pid, "status": status, "peak": peak}
                 self._reply(news, [])
         if self._adopts:

@@ -821,6 +821,11 @@ class Node:
         """Bytes of what is kept for Commanders, and in memory."""
         return self._depot.memory_bytes + self._depot.writing_bytes
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether any call is under way."""
+        return self._crew.runs_anything()
+
     def memory(self) -> tuple[Level, int, int]:
         """How short of it the node is; how much was used when it was measured last, and of how
         much."""

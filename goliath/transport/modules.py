@@ -7,7 +7,6 @@ exist only where the user works.
 from __future__ import annotations
 
 import dis
-import hashlib
 import os
 import site
 import sys
@@ -69,6 +68,8 @@ _noted: dict[str, tuple[Any, bytes]] = {}  # of modules: their specs, and what w
 def _was_edited(name: str) -> bool:
     """Whether the file of a module has changed since this was asked first. It is asked anew of one
     that was imported again."""
+    import hashlib  # OpenSSL: workers have no use for it
+
     module = is_users_own(name)
     if module is None or module.__file__ is None:
         return False

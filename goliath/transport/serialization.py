@@ -20,10 +20,9 @@ call returned, before the next call could change it.
 
 from __future__ import annotations
 
-import hashlib
 import io
+import os
 import pickle
-import secrets
 import struct
 import sys
 import threading
@@ -56,6 +55,7 @@ SCALARS = frozenset((int, float, str, bytes, bool, NoneType, complex))
 
 COLUMNS, ROWS = "columns", "rows"
 PROTOCOL = 5
+DIGEST_BYTES = 32  # of SHA-256
 _PLAIN = pickle.PROTO  # what every pickle begins with
 
 Row = Mapping[str, Any] | tuple[Any, ...]
@@ -308,7 +308,9 @@ def dump_function(
 def _digest(payload: Piece) -> str:
     """A name for it. To read what is big for that takes five times as long as to copy it."""
     if _is_apart(payload):
-        return secrets.token_hex(hashlib.sha256().digest_size)
+        return os.urandom(DIGEST_BYTES).hex()
+    import hashlib  # OpenSSL, 1.4 MiB of which no worker has any use
+
     return hashlib.sha256(payload).hexdigest()
 
 

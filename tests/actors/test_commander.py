@@ -14,9 +14,10 @@ import pytest
 
 from goliath.actors import acquaintance, desk
 from goliath.actors.acquaintance import Acquaintance
-from goliath.actors.commander import CommanderActor, NodeInfo
+from goliath.actors.commander import CommanderActor
 from goliath.actors.deposits import DEPOSIT_BYTES, Deposit, Taken
 from goliath.actors.filesending import GONE
+from goliath.actors.node_info import NodeInfo
 from goliath.actors.outcomes import Setback, Where, explain
 from goliath.actors.surroundings import ShippedFile, Surroundings
 from goliath.actors.system import ActorSystem

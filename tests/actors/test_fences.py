@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from goliath.actors.fences import EMPTY_MAX, Allowance, Fences, default_allowance
+from goliath.actors.spec import WorkerSpec
 from goliath.control_groups import Estate, NoGroupsError, members, remove
 from goliath.limits import Enforcer
 from goliath.machine import total_memory
@@ -130,16 +131,16 @@ async def test_whoever_hides_in_the_group_is_gone_with_the_last_worker():
 async def test_a_spare_is_a_worker_of_the_session_that_it_was_forked_for():
     with fenced(Allowance()) as fences:
         async with workshop(fences) as shop:
-            first = await shop.fork(session="a")
+            first = await shop.fork(WorkerSpec(actor=True), session="a")
             spare = await spare_of(shop)
-            other = await shop.fork(session="b")
+            other = await shop.fork(WorkerSpec(actor=True), session="b")
             assert other.pid != spare.pid
             assert await ask(shop, other, own_groups) == ["session-2"]
             spare = await spare_of(shop)
             other.kill()
             await shop.owner.exit_of(other)
             # What the last worker has left behind is gone, and the spare is not among it.
-            again = await shop.fork(session="b")
+            again = await shop.fork(WorkerSpec(actor=True), session="b")
             assert again.pid == spare.pid
             assert await ask(shop, again, own_groups) == ["session-2"]
             assert await ask(shop, first, own_groups) == ["session-1"]

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 import platform
+import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from goliath.actors import memory_watch
 from goliath.actors.filesending import GONE
 from goliath.actors.installer import InstallError, Packages
 from goliath.actors.lieutenant import LieutenantActor
@@ -556,10 +558,26 @@ async def test_memory_is_looked_at_while_there_are_workers_and_once_more():
             await commander.next(msg.RangeDone)
             await until(lambda: bool(gauge.workers))
             worker.end()
-            await until(lambda: not gauge.workers and not house.actor._watches)
+            await until(lambda: not gauge.workers and not house.actor._watch.running)
             looks = gauge.looks
         await turns(50)
         assert gauge.looks == looks
+
+
+async def test_of_a_node_that_does_nothing_memory_is_looked_at_seldom(monkeypatch):
+    monkeypatch.setattr(memory_watch, "LOOK_EVERY_S", 0.001)
+    gauge = FakeGauge()
+    async with a_house(gauge=gauge) as house:
+        commander = house.commander()
+        commander.say(FUNCTION, ENVIRONMENT, assign(1))
+        worker = await house.worker()
+        looks = gauge.looks
+        await until(lambda: gauge.looks >= looks + 10)  # at every turn, as something runs
+        worker.do()
+        await commander.next(msg.RangeDone)
+        looks, began = gauge.looks, time.monotonic()
+        await until(lambda: gauge.looks >= looks + 3)
+        assert time.monotonic() - began > memory_watch.AT_LEAST_EVERY * 0.001
 
 
 async def test_what_comes_with_a_batch_is_refused_if_it_is_big_and_the_node_full():

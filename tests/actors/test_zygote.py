@@ -22,6 +22,7 @@ from tests.processes import alive, descendants, kill, look, until
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent.parent
+ACTOR = WorkerSpec(actor=True)
 
 
 def zygote_of(shop: Workshop) -> int:
@@ -229,12 +230,12 @@ async def test_signals_meant_for_the_terminal_do_not_reach_it() -> None:
 
 async def test_many_workers_leave_no_descriptor_in_the_zygote() -> None:
     async with workshop() as shop:
-        await shop.fork()
+        await shop.fork(ACTOR)
         await spare_of(shop)
         folder = f"/proc/{zygote_of(shop)}/fd"
         before = len(os.listdir(folder))
         for _ in range(10):
-            process = await shop.fork()
+            process = await shop.fork(ACTOR)
             process.kill()
             await shop.owner.exit_of(process)
         await asyncio.to_thread(until, lambda: len(os.listdir(folder)) == before, 1)
@@ -244,9 +245,9 @@ async def test_many_workers_leave_no_descriptor_in_the_zygote() -> None:
 
 async def test_the_next_worker_is_the_process_that_was_forked_ahead() -> None:
     async with workshop() as shop:
-        await shop.fork()
+        await shop.fork(ACTOR)
         spare = await spare_of(shop)
-        process = await shop.fork(WorkerSpec(variables={"COLOUR": "blue"}, cwd="/"))
+        process = await shop.fork(WorkerSpec(variables={"COLOUR": "blue"}, cwd="/", actor=True))
         assert process.pid == spare.pid
         outcomes = await shop.run(process, where_and_how, [{}])
         assert outcomes.values == {0: ("/", "blue", "goliath-worker\n")}
@@ -261,18 +262,18 @@ def where_and_how() -> tuple[str, str, str]:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 async def test_a_spare_that_was_killed_is_buried_and_missed_by_nobody(number: int) -> None:
     async with workshop() as shop:
-        await shop.fork()
+        await shop.fork(ACTOR)
         spare = await spare_of(shop)
         os.kill(spare.pid, number)
         await asyncio.to_thread(until, lambda: look(spare.pid) != spare, 1)
-        process = await shop.fork()
+        process = await shop.fork(ACTOR)
         assert (await shop.run(process, lambda: 1, [{}])).values == {0: 1}
         assert (await spare_of(shop)) != spare
 
 
 async def test_a_worker_that_is_told_more_than_a_spare_can_be_is_forked() -> None:
     async with workshop() as shop:
-        await shop.fork()
+        await shop.fork(ACTOR)
         spare = await spare_of(shop)
         process = await shop.fork(WorkerSpec(sys_path=["/nowhere/" + "x" * 4_000_000]))
         assert process.pid != spare.pid
@@ -282,10 +283,10 @@ async def test_a_worker_that_is_told_more_than_a_spare_can_be_is_forked() -> Non
 
 async def test_a_spare_that_lacks_what_was_preloaded_is_not_used() -> None:
     async with workshop() as shop:
-        await shop.fork()
+        await shop.fork(ACTOR)
         spare = await spare_of(shop)
         shop.nursery.preload(["colorsys"])
-        process = await shop.fork()
+        process = await shop.fork(ACTOR)
         assert process.pid != spare.pid
         assert (await shop.run(process, has_colorsys, [{}])).values == {0: True}
 
@@ -296,7 +297,7 @@ def has_colorsys() -> bool:
 
 async def test_a_spare_ends_with_a_zygote_that_was_killed() -> None:
     async with workshop() as shop:
-        await shop.fork()
+        await shop.fork(ACTOR)
         spare = await spare_of(shop)
         os.kill(zygote_of(shop), signal.SIGKILL)
         await asyncio.to_thread(until, lambda: not alive(spare), 1)
