@@ -197,6 +197,8 @@ class Zygote:
     def _make_spare(self) -> None:
         """Have one for whoever comes next, which is in most cases whoever came last."""
         self._wants_spare = False  # whatever becomes of it: only work is a reason for another
+        if self._spare is not None:
+            return
         with contextlib.suppress(OSError):
             self._spare = Spare(self._group, self._own_fds)
             self._own_fds.append(self._spare.fd)

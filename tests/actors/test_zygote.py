@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from goliath.actors.spec import WorkerSpec
+from goliath.actors.zygote import SPARE_AFTER_MS
 from tests.actors.workshop import Workshop, spare_of, workshop
 from tests.processes import alive, descendants, kill, look, until
 
@@ -257,6 +258,20 @@ async def test_the_next_worker_is_the_process_that_was_forked_ahead() -> None:
 def where_and_how() -> tuple[str, str, str]:
     with open("/proc/self/comm") as file:
         return os.getcwd(), os.environ["COLOUR"], file.read()
+
+
+async def test_one_spare_is_enough_however_many_workers_end() -> None:
+    async with workshop() as shop:
+        first, second = await shop.fork(ACTOR), await shop.fork(ACTOR)
+        spare = await spare_of(shop)
+        for process in (first, second):
+            process.kill()
+            await shop.owner.exit_of(process)
+            await asyncio.sleep(2 * SPARE_AFTER_MS / 1000)  # it thinks of another, and has one
+        assert descendants(zygote_of(shop), 1) == {spare}
+        process = await shop.fork()
+        assert process.pid == spare.pid
+        assert (await shop.run(process, lambda: 1, [{}])).values == {0: 1}
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
