@@ -202,8 +202,11 @@ class UserActor(Submission):
             PendingCallsLimitExceeded: as many calls wait as may.
         """
         if self._groups is None:
-            ref = self._counted(lambda: self.submit((method, *args), kwargs))
-            return ref or self._late(f"{self._task}.late-0")
+            if self.blueprint.max_pending_calls < 0:
+                ref = self.submit((method, *args), kwargs)
+            else:
+                ref = self._counted(lambda: self.submit((method, *args), kwargs))
+            return self._late(f"{self._task}.late-0") if ref is None else ref
         with passing.Collected() as held:
             row = laid_out((method, *args), kwargs, self.shipped)
         return self.call_as(self._next_task_id(), row, held, group)
