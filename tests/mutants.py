@@ -1270,7 +1270,7 @@ MUTANTS = [
     Mutant(
         "copies a call before it is late",
         "goliath.core.policy:Pace.late_after",
-        "LATE_FACTOR * median(self._recent) * calls",
+        "LATE_FACTOR * middle_s * calls",
         "0.0",
         test_speculation.test_a_late_call_is_copied_to_an_idle_node_and_not_before,
     ),

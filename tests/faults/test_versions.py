@@ -16,10 +16,10 @@ from tests.faults.promises import _AUDITED, Audited, nothing_is_unpickled_here, 
 pytestmark = pytest.mark.slow
 
 ANOTHER_PYTHON = """
-import types
-from goliath.transport import versions
-# Only there: the rest of this process is the Python that it is.
-versions.sys = types.SimpleNamespace(version_info=types.SimpleNamespace(major=3, minor=99))
+from goliath.transport import serialization
+from goliath.transport.versions import Versions
+# Before anybody imports it from there.
+serialization.own_versions = lambda: Versions("3.99", "3.1")
 """
 
 
