@@ -39,6 +39,24 @@ def pytest_configure(config: pytest.Config) -> None:
         compileall.compile_dir(Path(__file__).parents[1] / "goliath", quiet=2)
 
 
+HERE = Path(__file__).parent
+SLOW = {"attackers", "chaos", "conformance", "e2e", "faults", "fuzz", "testing"}
+"""Folders of tests with real processes and links, which are no part of the quick loop."""
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """To read them, in each of xdist's workers, takes as long as to run a third of the others."""
+    unwanted = config.option.markexpr == "not slow" and collection_path.parent == HERE
+    return True if unwanted and collection_path.name in SLOW else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever is in these is slow, whether or not it says so."""
+    for item in items:
+        if SLOW & {*item.path.relative_to(HERE).parts[:1]}:
+            item.add_marker(pytest.mark.slow)
+
+
 def pytest_collection_finish() -> None:
     """What is there now stays: to look through it for garbage is a sixth of quick tests' CPU."""
     gc.collect()

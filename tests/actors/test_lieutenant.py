@@ -1038,6 +1038,7 @@ async def test_a_worker_that_forges_messages_costs_its_own_calls_only(name: str)
         assert not commander.closed
 
 
+@pytest.mark.slow
 async def test_a_worker_that_talks_without_end_does_not_fill_the_mailbox():
     async with a_house(slots=2) as house:
         commander = house.commander()
@@ -1079,6 +1080,7 @@ async def test_an_initializer_that_fails_breaks_its_environment():
         assert (await commander.next(msg.RangeReturned)).why == "environment"
 
 
+@pytest.mark.slow
 async def test_a_node_without_descriptors_left_fails_the_job_and_lives():
     async with a_house() as house:
         house.nursery.fork_error = OSError(24, "Too many open files")

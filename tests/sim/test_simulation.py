@@ -19,12 +19,19 @@ from tests.sim.tally import Seen, Tally, table
 
 SEEDS = int(os.environ.get("GOLIATH_SIM_SEEDS", length(1000, 5000)))
 """How many; ``GOLIATH_SIM_SEEDS=100`` for a quick look."""
+QUICK_SEEDS = 50  # of these, in the quick loop
 CHUNK = 25
 EVENTFUL = (119, 227, 106, 61, 71)
 """Seeds that have all kinds of trouble between them; when they have not, others are tried."""
 
 
-@pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
+@pytest.mark.parametrize(
+    "first",
+    [
+        pytest.param(first, marks=[pytest.mark.slow] if first >= QUICK_SEEDS else [])
+        for first in range(0, SEEDS, CHUNK)
+    ],
+)
 def test_every_promise_is_kept_whatever_breaks(first: int):
     for seed in range(first, min(first + CHUNK, SEEDS)):
         try:
@@ -71,6 +78,7 @@ def test_a_failing_seed_prints_one_command_that_replays_it(
     assert "BatchArrived" in replayed  # with a trace
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_processes_share_the_seeds_and_find_what_one_would():
     alone = run_seeds(range(26))  # one more than a process takes at a time

@@ -228,6 +228,7 @@ async def test_a_slow_link_between_two_machines_carries_a_fraction():
     assert passed < 9 * MIB  # of 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["near", "far"])
 async def test_either_end_can_refuse(end: str):
     off, on = TransportConfig(compress_below_bytes_s=0), TransportConfig()

@@ -38,6 +38,8 @@ from tests.transport.ends import (
 from tests.transport.proxy import proxying
 from tests.transport.test_handshake import client
 
+pytestmark = pytest.mark.slow
+
 QUICK = TransportConfig(
     handshake_max_s=0.4, refusal_delay_s=0.02, reconnect_min_s=0.01, reconnect_max_s=0.05
 )

@@ -26,6 +26,8 @@ from tests.transport.ends import TLS, TOKEN, End, Sessions, listening
 from tests.transport.gateways import Authority, connecting
 from tests.transport.test_door import QUICK as QUICKER
 
+pytestmark = pytest.mark.slow
+
 QUICK = replace(QUICKER, handshake_max_s=5.0)  # a step may take its time on a busy machine
 
 OURS = Credentials(token=TOKEN)

@@ -45,6 +45,8 @@ from tests.transport.ends import (
 from tests.transport.gateways import Authority, connecting, ending_tls
 from tests.transport.proxy import Proxy, proxying
 
+pytestmark = pytest.mark.slow
+
 FAST = TransportConfig(
     refusal_delay_s=0.02,
     ping_interval_s=0.1,

@@ -18,6 +18,8 @@ from goliath.transport.websocket import WebSocketLink
 from tests.transport.ends import End, Sessions, bulk, control, dialing, listening, make_dialer
 from tests.transport.proxy import proxying
 
+pytestmark = pytest.mark.slow
+
 FAST = TransportConfig(
     ping_interval_s=0.05,
     silence_max_s=0.3,
