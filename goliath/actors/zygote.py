@@ -66,6 +66,9 @@ from goliath.transport.messages import (
 SPARE_AFTER_MS = 50
 """Without a request. In the middle of many it would be one more to wait for."""
 
+SPARE_KEPT_MS = 2000
+"""Without a request or a worker. Whoever makes one actor after the other has made the next."""
+
 END_MAX_S = 2.0  # for burying everybody; then init has to do the rest
 _READ_BYTES = 1 << 16
 
@@ -122,11 +125,13 @@ class Zygote:
         """Serve until the Lieutenant is gone, then end everybody."""
         try:
             while True:
-                ready = self._poll.poll(SPARE_AFTER_MS if self._wants_spare else None)
+                ready = self._poll.poll(self._patience_ms())
                 for fd, _ in ready:
                     self._attend(fd)
-                if not ready:
+                if not ready and self._wants_spare:
                     self._make_spare()
+                elif not ready:
+                    self._dismiss_spare()  # a node that is idle again is as small as it was
         except _LieutenantGoneError:
             self._end_all()
 
@@ -193,6 +198,12 @@ class Zygote:
         close_all(passed)
 
     # -- the spare ------------------------------------------------------------------------
+
+    def _patience_ms(self) -> int | None:
+        """Until there is to be a spare, or none any more."""
+        if self._wants_spare:
+            return SPARE_AFTER_MS
+        return SPARE_KEPT_MS if self._spare is not None and not self._guarded else None
 
     def _make_spare(self) -> None:
         """Have one for whoever comes next, which is in most cases whoever came last."""

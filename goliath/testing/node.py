@@ -16,7 +16,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from goliath.testing.processes import Seen, alive, descendants, kill, living, marked, until
+from goliath.testing.processes import (
+    Seen,
+    alive,
+    descendants,
+    is_spare,
+    kill,
+    living,
+    marked,
+    until,
+)
 from goliath.transport.private_files import runtime_directory
 
 MARK = "GOLIATH_TEST_LIEUTENANT"
@@ -147,12 +156,15 @@ class Node:
         return {seen for seen in living(marked(f"{MARK}={self._mark}")) if seen.pid != self.pid}
 
     def worker_processes(self) -> list[Seen]:
-        """Its workers and its actors, oldest first."""
+        """Its workers and its actors, oldest first; a process that is to be one is none yet."""
         if not self.running:
             return []
         zygotes = {seen.pid for seen in descendants(self.pid, depth=1)}
         found = living(seen for pid in zygotes for seen in descendants(pid, depth=1))
-        return sorted(found, key=lambda seen: (int(seen.started), seen.pid))
+        return sorted(
+            (seen for seen in found if not is_spare(seen)),
+            key=lambda seen: (int(seen.started), seen.pid),
+        )
 
     # -- its life ------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from goliath.actors.spare import NAME as SPARE
 from goliath.record import frozen
 
 PROC = Path("/proc")
@@ -88,6 +89,17 @@ def alive(seen: Seen) -> bool:
     """Whether this very process still runs; a zombie does not."""
     stat = _stat(seen.pid)
     return stat is not None and stat[19] == seen.started and stat[0] not in "ZX"
+
+
+def is_spare(seen: Seen) -> bool:
+    """Whether it belongs to a zygote, which replaces it when it likes and ends it at the end."""
+    try:
+        lines = (PROC / str(seen.pid) / "status").read_text().splitlines()
+        status = dict(line.split(":\t", 1) for line in lines)
+        parent = (PROC / status["PPid"] / "comm").read_text().strip()
+    except OSError:
+        return False
+    return status["Name"] == SPARE and parent == "goliath-zygote"
 
 
 def living(many: Iterable[Seen]) -> set[Seen]:

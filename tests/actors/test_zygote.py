@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from goliath.actors.spec import WorkerSpec
-from goliath.actors.zygote import SPARE_AFTER_MS
+from goliath.actors.zygote import SPARE_AFTER_MS, SPARE_KEPT_MS
 from tests.actors.workshop import Workshop, spare_of, workshop
 from tests.processes import alive, descendants, kill, look, until
 
@@ -308,6 +308,24 @@ async def test_a_spare_that_lacks_what_was_preloaded_is_not_used() -> None:
 
 def has_colorsys() -> bool:
     return "colorsys" in sys.modules
+
+
+async def test_without_any_worker_a_spare_is_kept_for_two_seconds() -> None:
+    async with workshop() as shop:
+        process, other = await shop.fork(ACTOR), await shop.fork(ACTOR)
+        spare = await spare_of(shop)
+        process.kill()
+        await shop.owner.exit_of(process)
+        await asyncio.sleep(SPARE_KEPT_MS / 1000 + 0.5)
+        assert alive(spare)  # there may be another to replace
+        began = time.monotonic()
+        other.kill()
+        await shop.owner.exit_of(other)
+        await asyncio.to_thread(until, lambda: not alive(spare), 5)
+        assert time.monotonic() - began >= SPARE_KEPT_MS / 1000
+        process = await shop.fork(ACTOR)
+        assert (await shop.run(process, lambda: 1, [{}])).values == {0: 1}
+        assert (await spare_of(shop)) != spare
 
 
 async def test_a_spare_ends_with_a_zygote_that_was_killed() -> None:
