@@ -7,26 +7,25 @@ only the mind knows whether a dead one has to be replaced.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
-from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Mapping
-from dataclasses import field
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, assert_never
 
 from goliath.actors.actor import Actor
+from goliath.actors.bulletin import Bulletin
 from goliath.actors.cellar import Cellar
 from goliath.actors.children import WorkerChild, ZygoteChild
 from goliath.actors.cooling import StockCooling
+from goliath.actors.employee import Employee
+from goliath.actors.guest import Guest
 from goliath.actors.memory_watch import MemoryWatch
-from goliath.actors.neighbours import Host, soon_in
 from goliath.actors.nursery import Nursery
 from goliath.actors.occupancy import Measured, Occupancy
-from goliath.actors.page import NOBODY, PageState
+from goliath.actors.outfit import outfit
 from goliath.actors.postmortem import Report
 from goliath.actors.premises import Furnished, Premises, off_loop
-from goliath.actors.process import ExitReport, Process
+from goliath.actors.process import ExitReport
 from goliath.actors.reception import (
     Drain,
     EndWork,
@@ -41,46 +40,26 @@ from goliath.actors.reception import (
     WorkerHeard,
 )
 from goliath.actors.remoting import Inbound, RemoteRef
-from goliath.actors.residence import Lodger, Residence
-from goliath.actors.scrutiny import (
-    are_amounts,
-    are_calls,
-    are_deposits,
-    are_numbers,
-    are_strings,
-)
+from goliath.actors.residence import Residence
+from goliath.actors.scrutiny import are_calls, are_deposits, are_strings
 from goliath.actors.shelf import Shelf
-from goliath.actors.spec import INITIALIZER, WorkerSpec
+from goliath.actors.spec import INITIALIZER
 from goliath.actors.supervisor import Child, Exit
-from goliath.actors.tenancy import Holding, Tenancy
-from goliath.actors.tenant import Environment
 from goliath.actors.vitals import PROBE_MAX_BYTES, vitals
 from goliath.actors.workshop import Workshop
 from goliath.core import node_events as nd
-from goliath.core.batch import CONCURRENCY_MAX
-from goliath.core.devices import GPU, is_share
 from goliath.core.ids import HOUSE, Attempt, BatchId, Serial, SessionId, WorkerId
 from goliath.core.node import Node
 from goliath.core.observation import Journal
-from goliath.core.policy import BIG_BYTES, Level
+from goliath.core.policy import Level
 from goliath.errors import LocalError, ProtocolError, SerializationError, size_text
 from goliath.limits import Limit
-from goliath.machine import VISIBLE_DEVICES
-from goliath.record import record
 from goliath.transport import messages as msg
 from goliath.transport.channel import Channel
-from goliath.transport.messages import Message, Origin, Payload
+from goliath.transport.messages import Message, Payload
 
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-SECRET_PREFIX = "GOLIATH_TOKEN"
 NESTING_MODULES = ("goliath.remote_function", "goliath.refs", "goliath.actors.nested")
 """What every worker imports whose calls make calls: 40 ms, unless it is forked with them."""
-
-RUNNING_TOLD_MAX = 1024
-"""Calls that a node tells of; a worker can have a thousand coroutines."""
-NAME_MAX = 200
-
-LINGER_MIN_S = 0.001  # who wants to hear of each call sooner sends it in a batch of its own
 
 _CONSEQUENCES = {
     Level.EASY: "all goes on",
@@ -89,54 +68,6 @@ _CONSEQUENCES = {
 }
 
 _log = logging.getLogger("goliath.lieutenant")
-
-
-@record
-class _Session:
-    id: SessionId
-    ref: RemoteRef
-    realm: str = ""
-    functions: dict[str, msg.DefineFunction] = field(default_factory=dict)
-    batches: dict[tuple[BatchId, Attempt], msg.AssignBatch] = field(default_factory=dict)
-    detaching: dict[tuple[BatchId, Attempt], Lodger] = field(default_factory=dict)
-    shelf: Shelf = field(default_factory=Shelf)
-    holding: Holding | None = None
-    host: Host | None = None
-
-
-@record
-class _Worker:
-    child: WorkerChild
-    session: SessionId
-    environment: str
-    known: set[str] = field(default_factory=set)  # functions it has been sent
-    # What it ran last, runs, and has ahead: serials, names of functions, and who wants it.
-    names: deque[tuple[Serial, str, SessionId]] = field(default_factory=lambda: deque(maxlen=3))
-    finished: Serial = Serial(0)
-    nests: bool = False  # its calls have asked something of their Commander
-    lodger: Lodger | None = None  # the detached actor whose process it is
-    patrons: dict[int, SessionId] = field(default_factory=dict)  # who have called it
-
-    @property
-    def function(self) -> str:
-        """The name of what it runs now, or ran last."""
-        last = self.names[-1][1] if self.names else ""
-        return next((name for serial, name, _ in self.names if serial > self.finished), last)
-
-    def name_of(self, serial: Serial) -> str:
-        """What a range of it runs; lanes that it has had for long run what the others do."""
-        return next((name for each, name, _ in self.names if each == serial), self.function)
-
-    @property
-    def listener(self) -> SessionId:
-        """Whom it speaks to: its Commander; that of the running call if it is a detached actor."""
-        if self.lodger is None:
-            return self.session
-        return next((who for serial, _, who in self.names if serial > self.finished), HOUSE)
-
-    @property
-    def process(self) -> Process:
-        return self.child.process
 
 
 class LieutenantActor(Actor):
@@ -174,7 +105,6 @@ class LieutenantActor(Actor):
         check: bool = False,
     ) -> None:
         self._weighs = weighs
-        self._limits = [limit.to_json() for limit in limits]
         self._arena_bytes = arena_bytes
         self._shares = shares
         self._mind = mind
@@ -186,9 +116,10 @@ class LieutenantActor(Actor):
         self._level = Level.EASY  # as the log knows it
         self._check = check
         self._journal: Journal[nd.NodeEvent] = Journal()
-        self._sessions: dict[SessionId, _Session] = {}
-        self._workers: dict[WorkerId, _Worker] = {}
+        self._guests: dict[SessionId, Guest] = {}
+        self._workers: dict[WorkerId, Employee] = {}
         self._residence = Residence()
+        self._bulletin = Bulletin(mind, self._workers, self._residence, cellar, limits)
         self._joined: dict[str, list[list[str]]] = {}  # the nodes that wait here, by realms
         self._draining = False
         # What the report being handled brought with it.
@@ -242,7 +173,7 @@ class LieutenantActor(Actor):
             case Drain():
                 self._drain()
             case EndWork():
-                for session in list(self._sessions):
+                for session in list(self._guests):
                     self.decide(nd.SessionClosed(session))
             case _:
                 return super().receive(message)
@@ -270,16 +201,18 @@ class LieutenantActor(Actor):
     def stopping(self) -> None:
         """See `Actor.stopping`."""
         self._stock.end()
-        for session in self._sessions.values():
-            session.ref.channel.close()
-            self._unfurnish(session)
+        for guest in self._guests.values():
+            guest.ref.channel.close()
+            guest.unfurnish()
 
     # -- sessions ----------------------------------------------------------------------
 
     def _on_session_up(self, session_id: SessionId, channel: Channel, realm: str) -> None:
-        session = _Session(session_id, RemoteRef(session_id, channel), realm)
-        self._sessions[session_id] = session
-        self._furnish(session)
+        guest = Guest(session_id, RemoteRef(session_id, channel), realm)
+        # Half of what is left for all, so that there is some for the next.
+        taken = sum(g.holding.limit for g in self._guests.values() if g.holding is not None)
+        guest.furnish((self._arena_bytes - taken) // 4, self._mind.slots, shares=self._shares)
+        self._guests[session_id] = guest
         channel.attach(
             Inbound(
                 self.context.ref,
@@ -291,37 +224,18 @@ class LieutenantActor(Actor):
         self._premises.open(session_id, realm)
         self.decide(nd.SessionOpened(session_id, realm))
         if joined := self._joined.get(realm):
-            session.ref.tell(msg.JoinedNodes(joined))
+            guest.ref.tell(msg.JoinedNodes(joined))
 
     def _on_nodes_joined(self, realm: str, nodes: list[list[str]]) -> None:
         self._joined[realm] = nodes
-        for session in self._sessions.values():
-            if session.realm == realm:
-                session.ref.tell(msg.JoinedNodes(nodes))
-
-    def _furnish(self, session: _Session) -> None:
-        """Give it an arena: half of what is left for all, so that there is some for the next."""
-        taken = sum(s.holding.limit for s in self._sessions.values() if s.holding is not None)
-        session.holding = Holding.make((self._arena_bytes - taken) // 4, self._mind.slots)
-        if not self._shares:
-            soon = soon_in(asyncio.get_running_loop())
-            session.host = Host(session.holding, session.ref.channel, soon)
-            if session.holding is not None:
-                session.ref.channel.gather_in(session.holding)
-        elif session.holding is not None:
-            session.holding.share()
-
-    @staticmethod
-    def _unfurnish(session: _Session) -> None:
-        if session.holding is not None:
-            session.holding.close()  # first: what the Commander was lent is not written any more
-        if session.host is not None:
-            session.host.close()
+        for guest in self._guests.values():
+            if guest.realm == realm:
+                guest.ref.tell(msg.JoinedNodes(nodes))
 
     def _on_session_down(self, session_id: SessionId) -> None:
-        session = self._sessions.pop(session_id, None)
-        if session is not None:
-            self._unfurnish(session)
+        guest = self._guests.pop(session_id, None)
+        if guest is not None:
+            guest.unfurnish()
             self.decide(nd.SessionClosed(session_id))
             self._premises.close(session_id)
             self._forget_patron(session_id)
@@ -342,318 +256,119 @@ class LieutenantActor(Actor):
         self._draining = True
         self.decide(nd.DrainRequested())
 
-    def _on_session_heard(  # noqa: C901, PLR0912, PLR0915 - one arm a message: a table, not a maze
-        self, session_id: SessionId, said: Message
-    ) -> None:
-        session = self._sessions.get(session_id)
-        if session is None:
+    def _on_session_heard(self, session_id: SessionId, said: Message) -> None:
+        guest = self._guests.get(session_id)
+        if guest is None:
             return
+        try:
+            event = self._heard(guest, said)
+        except ProtocolError as exc:
+            # An honest Commander does not do this: end its session.
+            _log.warning("ended a session: its Commander sent %s", exc)
+            guest.ref.channel.close()
+            self.context.ref.tell(SessionDown(session_id, exc))
+            return
+        if event is not None:
+            self.decide(event)
+
+    def _heard(  # noqa: C901, PLR0912 - one arm a message: a table, not a maze
+        self, guest: Guest, said: Message
+    ) -> nd.NodeEvent | None:
+        """Do as a Commander says, as far as it is not for the mind; what that is to hear."""
         match said:
             case msg.AssignBatch():
-                self._on_assign(session, said)
+                return guest.assign(said, furnished=self._is_furnished(guest, said.environment))
             case msg.CancelBatch(batch, attempt, force):
-                self.decide(nd.CancelArrived(session_id, BatchId(batch), Attempt(attempt), force))
+                return nd.CancelArrived(guest.id, BatchId(batch), Attempt(attempt), force)
             case msg.StealBatches(wanted):
-                self.decide(nd.StealArrived(session_id, wanted))
-            case msg.DefineFunction(digest):
-                holding = session.holding
-                session.functions[digest] = holding.settled_function(said) if holding else said
+                return nd.StealArrived(guest.id, wanted)
+            case msg.DefineFunction():
+                guest.define(said)
             case msg.ForgetFunction(digest):
-                self._on_forget_function(session, digest)
+                guest.forget_function(digest)
+                for worker in self._workers.values():
+                    if worker.session == guest.id:
+                        worker.forget_function(digest)
             case msg.DefineEnvironment():
-                try:
-                    self._premises.define(session_id, said)
-                except ProtocolError as exc:
-                    self._accuse(session, str(exc))
+                self._premises.define(guest.id, said)
             case msg.FileData():
-                self._premises.receive(session_id, said)
+                self._premises.receive(guest.id, said)
             case msg.ForgetEnvironment(environment):
-                self._premises.forget(session_id, environment)
+                self._premises.forget(guest.id, environment)
             case msg.RefEnded():
-                self._on_ref_ended(session, said)
+                self._on_ref_ended(guest, said)
             case msg.FetchDeposit(key):
-                self._on_fetch_deposit(session, key)
-            case msg.ForgetDeposits(keys):
-                self._on_forget_deposits(session, keys)
-            case msg.KeepPiece() | msg.ForgetPieces():
-                self._on_pieces(session, said)
+                guest.ref.tell(msg.DepositSent(key, guest.kept(key)))
+            case msg.KeepPiece():
+                return guest.entrust(said)
+            case msg.ForgetDeposits() | msg.ForgetPieces():
+                forgotten = guest.forget(said)
+                self._tidy_cellar()
+                return forgotten
             case msg.DetachActor():
-                self._on_detach(session, said)
+                return guest.detach(said, furnished=self._is_furnished(guest, said.environment))
             case msg.KillResident(environment, restart):
-                self.decide(nd.ResidentKillArrived(session_id, environment, restart))
-            case msg.AskActors():
-                session.ref.tell(msg.Actors(said.request, self._actors(session_id, said)))
+                return nd.ResidentKillArrived(guest.id, environment, restart)
+            case msg.AskActors(request):
+                actors = self._bulletin.actors(guest.id, said, self.context.now())
+                guest.ref.tell(msg.Actors(request, actors))
             case msg.LetGo() | msg.ProposeArena() | msg.ArenaMapped():
-                if session.host is not None:
-                    session.host.hear(said)
+                if guest.host is not None:
+                    guest.host.hear(said)
             case msg.AskStatus():
-                busy, queued, processes = self._mind.load()
-                slots, used = self._mind.slots, self._mind.used()
-                running = self._running(session_id)
-                session.ref.tell(
-                    msg.Status(
-                        busy,
-                        slots,
-                        queued,
-                        processes,
-                        self._draining,
-                        used,
-                        self._limits,
-                        running,
-                        self._kept(),
-                        self._memory(),
-                    )
-                )
+                now = self.context.now()
+                guest.ref.tell(self._bulletin.status(guest.id, now, draining=self._draining))
             case msg.AskVitals():
-                session.ref.tell(vitals())
+                guest.ref.tell(vitals())
             case msg.Probe(request, size):
-                self._on_probe(session, request, size)
+                if not 0 <= size <= PROBE_MAX_BYTES:
+                    raise ProtocolError("an echo of a size that cannot be")
+                if not guest.ref.channel.congested:  # one who does not read is not given more
+                    guest.ref.tell(msg.Echo(request, os.urandom(size)))
             case _:
                 pass  # of a newer Commander: nothing we could act on
-
-    def _kept(self) -> dict[str, int]:
-        """What big results take: of memory by the books, of the disk as it is."""
-        disk = self._cellar.disk_bytes if self._cellar is not None else 0
-        return {"memory": self._mind.kept_in_memory(), "disk": disk}
-
-    def _memory(self) -> dict[str, int]:
-        level, used, limit = self._mind.memory()
-        return {"level": int(level), "used": used, "limit": limit}
-
-    def _on_probe(self, session: _Session, request: int, size: int) -> None:
-        if not 0 <= size <= PROBE_MAX_BYTES:
-            return self._accuse(session, "an echo of a size that cannot be")
-        if not session.ref.channel.congested:  # one who does not read is not given more
-            session.ref.tell(msg.Echo(request, os.urandom(size)))
         return None
 
-    def _running(self, session: SessionId) -> list[tuple[int, int, str, float]]:
-        """What a Commander may know of what runs, the longest first."""
-        now = self.context.now()
-        pages: dict[tuple[WorkerId, int], float] = {}
-        running: list[tuple[float, WorkerId, int, str]] = []
-        for worker_id, serial, since in self._mind.running(session):
-            worker = self._workers.get(worker_id)
-            if worker is None:
-                continue  # it could not be started
-            if not pages or running[-1][1] != worker_id:
-                pages = {
-                    (worker_id, page.serial): page.started_at
-                    for page in worker.process.pages()
-                    if page.index != NOBODY
-                }
-            began = pages.get((worker_id, serial), since)
-            name, pid = worker.name_of(serial)[:NAME_MAX], worker.process.pid or 0
-            running.append((max(now - began, 0.0), worker_id, pid, name))
-        running.sort(key=lambda each: -each[0])
-        return [(worker, pid, name, s) for s, worker, pid, name in running[:RUNNING_TOLD_MAX]]
+    def _is_furnished(self, guest: Guest, environment: str) -> bool:
+        return self._premises.find(guest.id, environment) is not None
 
-    def _on_fetch_deposit(self, session: _Session, key: int) -> None:
-        found = session.shelf.find(key)
-        if found is None:
-            return self._accuse(session, "a result to be sent that is not kept")
-        return session.ref.tell(msg.DepositSent(key, found))
-
-    def _on_ref_ended(self, session: _Session, said: msg.RefEnded) -> None:
+    def _on_ref_ended(self, guest: Guest, said: msg.RefEnded) -> None:
         if said.deposit:
-            found = session.shelf.find(said.deposit)
-            if found is None:
-                return self._accuse(session, "a result for a worker that is not kept")
-            said.payload, said.deposit = found, 0
+            said.payload, said.deposit = guest.kept(said.deposit), 0
         worker = self._workers.get(WorkerId(said.worker))
         if worker is None:
-            return None
-        if session.id in worker.patrons.values():
+            return
+        if guest.id in worker.patrons.values():
             # They may call different things the same.
-            said.worker = self._residence.patron(session.id)
+            said.worker = self._residence.patron(guest.id)
             worker.process.control(said)
-        elif worker.session == session.id:
+        elif worker.session == guest.id:
             worker.process.control(said)
-        return None
-
-    def _on_forget_deposits(self, session: _Session, keys: list[int]) -> None:
-        if not are_numbers(keys):
-            return self._accuse(session, "results to be forgotten without their keys")
-        return self._forget(session, keys)
-
-    def _on_pieces(self, session: _Session, said: msg.KeepPiece | msg.ForgetPieces) -> None:
-        """What batches will take, and what none will any more."""
-        if isinstance(said, msg.KeepPiece):
-            holding = session.holding
-            piece = said.payload if holding is None else holding.moved(said.payload)
-            if not session.shelf.entrust(said.key, piece):
-                return self._accuse(session, "a piece to be kept under a key that is none")
-            self.decide(nd.PieceEntrusted(session.id, said.key, len(piece)))
-        elif are_numbers(said.keys) and all(key < msg.LOST for key in said.keys):
-            self._forget(session, said.keys)
-        else:
-            self._accuse(session, "pieces to be forgotten without their keys")
-        return None
-
-    def _forget(self, session: _Session, keys: list[int]) -> None:
-        session.shelf.forget(keys)
-        self._tidy_cellar()
-        self.decide(nd.DepositsForgotten(session.id, tuple(keys)))
-
-    def _on_forget_function(self, session: _Session, digest: str) -> None:
-        if any(batch.function == digest for batch in session.batches.values()):
-            return self._accuse(session, "a function to be forgotten that is in use")
-        session.functions.pop(digest, None)
-        for worker in self._workers.values():
-            if worker.session == session.id and digest in worker.known:
-                worker.known.discard(digest)
-                worker.process.send(msg.ForgetFunction(digest))
-        return None
-
-    def _on_detach(self, session: _Session, said: msg.DetachActor) -> None:
-        environment = self._premises.find(session.id, said.environment)
-        function = session.functions.get(said.function)
-        if function is None or environment is None:
-            return self._accuse(session, "an actor of a class or environment never defined")
-        try:
-            lodger = Lodger.of(function, said)
-        except ProtocolError as exc:
-            return self._accuse(session, str(exc))
-        batch, attempt = BatchId(said.batch), Attempt(said.attempt)
-        if (batch, attempt) in session.detaching:
-            return self._accuse(session, "a batch sent twice")
-        if said.deposits:
-            if not session.shelf.take(said):
-                return self._accuse(session, "an actor of results that are not kept")
-            lodger.cargo = session.shelf.cargo(said)
-            session.shelf.release(batch, attempt)
-        blueprint = lodger.blueprint
-        session.detaching[batch, attempt] = lodger
-        self.decide(
-            nd.DetachArrived(
-                session.id,
-                batch,
-                attempt,
-                said.environment,
-                blueprint.name,
-                blueprint.namespace,
-                blueprint.get_if_exists,
-                blueprint.cpus,
-                blueprint.resources,
-                blueprint.concurrency,
-                blueprint.max_restarts,
-                blueprint.restart_window_s,
-                blueprint.repertoire.groups,
-            )
-        )
-        return None
-
-    def _actors(self, session: SessionId, asked: msg.AskActors) -> list[dict[str, object]]:
-        """The detached actors that a Commander has asked for."""
-        found = []
-        for resident, state, pending, worker in self._mind.residents(session):
-            called = (resident.name, resident.namespace)
-            if asked.name and called != (asked.name, asked.namespace):
-                continue
-            lodger = self._residence[resident.environment]
-            told = lodger.told(resident, state, pending, self.context.now())
-            known = self._workers.get(worker) if worker is not None else None
-            found.append({**told, "pid": known.process.pid if known is not None else None})
-        return found
-
-    def _on_assign(self, session: _Session, said: msg.AssignBatch) -> None:
-        if not said.resident and (
-            said.function not in session.functions
-            or self._premises.find(session.id, said.environment) is None
-        ):
-            return self._accuse(session, "a batch of a function or environment never defined")
-        batch, attempt = BatchId(said.batch), Attempt(said.attempt)
-        if (batch, attempt) in session.batches or not 0 <= said.lo < said.hi:
-            return self._accuse(session, "a batch sent twice, or without calls")
-        never = said.timeout_s is not None and said.timeout_s <= 0
-        if (
-            never
-            or said.cpus < 0
-            or said.linger_s < LINGER_MIN_S
-            or not 1 <= said.concurrency <= CONCURRENCY_MAX
-            or not 0 <= said.group_limit <= said.concurrency
-            or (said.resources and not _are_resources(said.resources))
-        ):
-            return self._accuse(session, "a batch that asks for what cannot be")
-        if said.deposits and not session.shelf.take(said):
-            return self._accuse(session, "a batch that takes results which are not kept")
-        if session.holding is not None:
-            said.payload = session.holding.settled(said.payload)
-        session.batches[batch, attempt] = said
-        self.decide(
-            nd.BatchArrived(
-                session.id,
-                batch,
-                attempt,
-                said.lo,
-                said.hi,
-                said.environment,
-                said.careful,
-                said.timeout_s,
-                said.cpus,
-                said.resources,
-                said.linger_s,
-                said.depth,
-                said.actor,
-                said.concurrency,
-                said.group,
-                said.group_limit,
-                said.resident,
-                said.alone,
-                tuple([key for key, _ in said.deposits if key not in (msg.ALONG, msg.LOST)]),
-                self._bytes_with(session, said),
-            )
-        )
-        return None
-
-    @staticmethod
-    def _bytes_with(session: _Session, said: msg.AssignBatch) -> int:
-        """What has come with a batch, and what for its sake before it, if nobody else needs that
-        here: pieces that are kept, and its static keywords."""
-        nbytes, given = len(said.payload), {}
-        if said.deposits:
-            nbytes += sum(size for key, size in said.deposits if key == msg.ALONG)
-            given = {key: size for key, size in said.deposits if key < msg.LOST}
-        if given:
-            others = (batch for batch in session.batches.values() if batch is not said)
-            shared = {key for batch in others for key, _ in batch.deposits}
-            nbytes += sum(size for key, size in given.items() if key not in shared)
-        function = session.functions.get(said.function)
-        if function is None or len(function.payload) <= BIG_BYTES:
-            return nbytes
-        users = sum(batch.function == said.function for batch in session.batches.values())
-        return nbytes + (len(function.payload) if users == 1 else 0)
-
-    def _accuse(self, session: _Session, of: str) -> None:
-        """An honest Commander does not do this: end its session."""
-        _log.warning("ended a session: its Commander sent %s", of)
-        session.ref.channel.close()
-        self.context.ref.tell(SessionDown(session.id, ProtocolError(of)))
 
     # -- see `Landlord` -----------------------------------------------------------------
 
     def answer(self, session: SessionId, message: Message) -> None:
         """Tell a Commander, if it is still there."""
-        known = self._sessions.get(session)
-        if known is None:
+        guest = self._guests.get(session)
+        if guest is None:
             return
         try:
-            known.ref.tell(message)
+            guest.ref.tell(message)
         except SerializationError as exc:
-            self._refuse(known, message, str(exc))
+            self._refuse(guest, message, str(exc))
 
-    def _refuse(self, session: _Session, message: Message, why: str) -> None:
+    def _refuse(self, guest: Guest, message: Message, why: str) -> None:
         """What is too big to be sent is no reason to end, but for whom it was."""
-        _log.warning("what %s was to be told is too big: %s", session.id, why)
+        _log.warning("what %s was to be told is too big: %s", guest.id, why)
         if isinstance(message, msg.RangeDone):
             said = msg.RangeReturned(
                 message.batch, message.attempt, message.lo, message.hi, "oversized"
             )
             said.report = {"oversized": why, "worker": message.worker}
-            session.ref.tell(said)
+            guest.ref.tell(said)
         else:
-            session.ref.channel.close()
-            self.context.ref.tell(SessionDown(session.id, SerializationError(why)))
+            guest.ref.channel.close()
+            self.context.ref.tell(SessionDown(guest.id, SerializationError(why)))
 
     def run(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
         """Run something as part of this actor."""
@@ -680,10 +395,10 @@ class LieutenantActor(Actor):
         known = self._workers.get(worker)
         if known is None:
             return
-        session = self._sessions.get(known.listener)
-        if session is not None:
-            session.ref.tell(msg.Output(stream, known.function, worker, data))
-            if session.ref.channel.congested:
+        guest = self._guests.get(known.listener)
+        if guest is not None:
+            guest.ref.tell(msg.Output(stream, known.function, worker, data))
+            if guest.ref.channel.congested:
                 known.process.pause_output()
         elif known.lodger is not None:
             name, text = known.lodger.blueprint.name, data.decode(errors="replace").rstrip()
@@ -749,22 +464,22 @@ class LieutenantActor(Actor):
             case _:
                 worker.process.kill()  # a worker has nothing else to say
 
-    def _on_lodger_asks(self, worker: _Worker, said: msg.FromCalls) -> None:
+    def _on_lodger_asks(self, worker: Employee, said: msg.FromCalls) -> None:
         """Code in a detached actor asks something of the Commander whose call it belongs to."""
         patron, said.worker = said.worker, worker.child.worker
         session = worker.patrons.get(patron)
         if isinstance(said, msg.LeaveActor):
             self.decide(nd.ResidentLeaves(worker.child.worker))
-        elif session in self._sessions:
+        elif session in self._guests:
             self._pass_on(worker, session, said)
         else:
             worker.process.control(msg.PatronLeft(patron))
 
-    def _pass_on(self, worker: _Worker, session: SessionId, said: Message) -> None:
+    def _pass_on(self, worker: Employee, session: SessionId, said: Message) -> None:
         """To its Commander, and no faster than he takes it."""
         self.answer(session, said)
-        known = self._sessions.get(session)
-        if known is not None and known.ref.channel.congested:
+        guest = self._guests.get(session)
+        if guest is not None and guest.ref.channel.congested:
             worker.process.pause_calls()
 
     def _forget_patron(self, session: SessionId) -> None:
@@ -808,10 +523,8 @@ class LieutenantActor(Actor):
             case nd.Run():
                 self._run(command)
             case nd.Release(session, batch, attempt):
-                if session in self._sessions:
-                    self._sessions[session].batches.pop((batch, attempt), None)
-                    self._sessions[session].detaching.pop((batch, attempt), None)
-                    self._sessions[session].shelf.release(batch, attempt)
+                if session in self._guests:
+                    self._guests[session].release(batch, attempt)
             case nd.NodeWakeAt(deadline):
                 self.context.wake_at(deadline)
             case nd.Fork():
@@ -823,7 +536,9 @@ class LieutenantActor(Actor):
             case nd.InterruptRange(worker, serial, index):
                 self._workers[worker].process.control(msg.Interrupt(serial, index))
             case nd.Inspect(worker, serial):
-                self._inspect(worker, serial)
+                page = self._workers[worker].page(serial)
+                seen = nd.WorkerInspected(worker, serial, page.index, page.started_at)
+                self.context.ref.tell(seen)
             case nd.Kill(worker):
                 if worker in self._workers:
                     self._workers[worker].process.kill()
@@ -838,7 +553,8 @@ class LieutenantActor(Actor):
             case nd.ReportSurrendered(session, asked, ranges):
                 self.answer(session, msg.Surrendered(asked, [list(r) for r in ranges]))
             case nd.ReportEnvironmentBroken(session, environment, error, successor, raised):
-                report, payload = self._exit_report(), self._payload if raised else b""
+                report = self._exit.to_report() if self._exit is not None else {}
+                payload = self._payload if raised else b""
                 failed = msg.EnvironmentFailed(environment, error, report, successor, payload)
                 self.answer(session, failed)
             case nd.Adopt():
@@ -851,12 +567,12 @@ class LieutenantActor(Actor):
                 _log.info("detached actor %s has ended: %s", lodger.blueprint.name, error)
                 self._premises.evict(environment)
             case nd.Spill(session, key):
-                shelf = self._sessions[session].shelf
+                shelf = self._guests[session].shelf
                 self.context.run(self._spill(session, shelf, key), "spill")
             case nd.AnnouncePressure():
                 self._announce_pressure(command)
             case nd.AnnounceDraining():
-                for session in self._sessions:
+                for session in self._guests:
                     self.answer(session, msg.Draining())
             case nd.Drained():
                 self._on_drained()
@@ -875,7 +591,7 @@ class LieutenantActor(Actor):
 
     def _watch_over(self, occupancy: Occupancy) -> MemoryWatch:
         def users() -> tuple[list[int], list[int]]:
-            arenas = [s.holding.arena.fd for s in self._sessions.values() if s.holding is not None]
+            arenas = [g.holding.arena.fd for g in self._guests.values() if g.holding is not None]
             return [worker.process.pid or 0 for worker in self._workers.values()], arenas
 
         return MemoryWatch(occupancy, self._mind, users, lambda seen: self.context.ref.tell(seen))
@@ -883,7 +599,7 @@ class LieutenantActor(Actor):
     def _announce_pressure(self, command: nd.AnnouncePressure) -> None:
         level, now = Level(command.level), Measured(command.used_bytes, command.limit_bytes)
         said = msg.MemoryLevel(level.name.lower(), now.used, now.limit)
-        for session in self._sessions:
+        for session in self._guests:
             self.answer(session, said)
         if level is not self._level:  # or somebody has logged in
             self._level = level
@@ -895,7 +611,7 @@ class LieutenantActor(Actor):
             self.context.run(_tidied(self._cellar), "tidy the cellar")
 
     def _adopt(self, command: nd.Adopt) -> None:
-        lodger = self._sessions[command.session].detaching.pop((command.batch, command.attempt))
+        lodger = self._guests[command.session].detaching.pop((command.batch, command.attempt))
         lodger.maker = command.session
         self._premises.adopt(command.session, command.environment)
         self._residence.adopt(command.environment, lodger, self.context.now())
@@ -903,9 +619,11 @@ class LieutenantActor(Actor):
     def _fork(self, command: nd.Fork) -> None:
         environment = self._premises.find(command.session, command.environment)
         assert environment is not None, f"{command} names an environment that was forgotten"
-        session = self._sessions.get(command.session)
-        tenancy = session.holding.let() if session is not None and session.holding else None
-        spec = self._spec(command, environment, tenancy)
+        guest = self._guests.get(command.session)
+        tenancy = guest.holding.let() if guest is not None and guest.holding else None
+        cwd = self._premises.directory(command.session, environment)
+        has_devices = bool(self._mind.devices)
+        spec = outfit(command, environment, cwd, tenancy, has_devices=has_devices)
         # A detached actor is limited by itself: all of them are of one session, the house.
         fence = command.environment if command.session == HOUSE else command.session
         try:
@@ -919,9 +637,8 @@ class LieutenantActor(Actor):
             return
         child = WorkerChild(command.worker, process)
         self.context.adopt(child)
-        worker = self._workers[command.worker] = _Worker(
-            child, command.session, command.environment
-        )
+        worker = Employee(child, command.session, command.environment)
+        self._workers[command.worker] = worker
         if self._watch is not None and not self._watch.running:
             self._watch.running = True
             self.context.run(self._watch.keep(), "watch memory")
@@ -930,109 +647,31 @@ class LieutenantActor(Actor):
         if environment.message.initializer:
             process.send(msg.DefineFunction(INITIALIZER, INITIALIZER, environment.message.payload))
 
-    def _spec(
-        self, command: nd.Fork, environment: Environment, tenancy: Tenancy | None
-    ) -> WorkerSpec:
-        said = environment.message
-        variables: dict[str, str | None] = {
-            name: None for name in os.environ if name.startswith(SECRET_PREFIX)
-        }
-        for name in THREAD_VARIABLES:
-            if name not in os.environ:
-                variables[name] = str(said.threads)
-        if self._mind.devices:
-            variables[VISIBLE_DEVICES] = ""
-        packages = environment.packages
-        if packages is not None:
-            variables["VIRTUAL_ENV"] = str(packages.root)
-            path = os.environ.get("PATH", os.defpath)
-            variables["PATH"] = f"{packages.root / 'bin'}{os.pathsep}{path}"
-        variables.update(said.variables)
-        if command.devices:
-            variables[VISIBLE_DEVICES] = ",".join(command.devices)
-        cwd = self._premises.directory(command.session, environment)
-        shipped = [str(environment.directory)] if environment.directory else []
-        return WorkerSpec(
-            cwd,
-            shipped,
-            said.sys_path,
-            variables,
-            said.initializer,
-            said.node,
-            command.worker,
-            command.actor,
-            str(environment.library or ""),
-            site=list(packages.site) if packages is not None else [],
-            arena=[] if tenancy is None else list(tenancy.arena.limits),
-            region=0 if tenancy is None else tenancy.region,
-        )
-
     def _run(self, command: nd.Run) -> None:
         worker = self._workers.get(command.worker)
         if worker is None:
             return  # it could not be started; that it is gone will be heard next
         if command.session == HOUSE:
-            assert worker.lodger is not None
             lodger = worker.lodger
-            maker, lodger.maker = (
-                lodger.maker,
-                HOUSE,
-            )  # what it prints in later lives is not for him
-            self._hand(worker, command, lodger.function, lodger.making, [], maker, lodger.cargo)
+            assert lodger is not None, f"{command} is the node's own, and of no actor"
+            maker, lodger.maker = lodger.maker, HOUSE  # later lives are not printed for him
+            worker.hand(command, lodger.function, lodger.making, [], maker, lodger.cargo)
             return
-        session = self._sessions[command.session]
-        batch = session.batches[command.batch, command.attempt]
-        function, origin = session.functions.get(batch.function), batch.origin
+        guest = self._guests[command.session]
+        batch = guest.batches[command.batch, command.attempt]
+        function, origin = guest.functions.get(batch.function), batch.origin
         if worker.lodger is not None:
-            patron = self._residence.patron(session.id)
-            worker.patrons[patron] = session.id
+            patron = self._residence.patron(guest.id)
+            worker.patrons[patron] = guest.id
             function, origin = worker.lodger.function, [*origin[:4], patron]
         assert function is not None, f"{batch} was taken on without its function"
-        cargo, keep_over = session.shelf.cargo(batch), batch.keep_over
-        self._hand(worker, command, function, batch, origin, session.id, cargo, keep_over)
-
-    @staticmethod
-    def _hand(
-        worker: _Worker,
-        command: nd.Run,
-        function: msg.DefineFunction,
-        calls: msg.AssignBatch | msg.DetachActor,
-        origin: Origin,
-        listener: SessionId,
-        cargo: tuple[list[int], Payload],
-        keep_over: int = 0,
-    ) -> None:
-        sizes, payload = cargo
-        if function.digest not in worker.known:
-            worker.known.add(function.digest)
-            worker.process.send(function)
-        worker.names.append((command.serial, function.name, listener))
-        worker.process.send(
-            msg.RunRange(
-                command.serial,
-                command.lo,
-                command.hi,
-                function.digest,
-                calls.form,
-                command.careful,
-                calls.attempt,
-                origin,
-                command.concurrent,
-                keep_over,
-                sizes,
-                payload,
-            )
-        )
-
-    def _inspect(self, worker: WorkerId, serial: Serial) -> None:
-        pages = self._workers[worker].process.pages()
-        page = next((page for page in pages if page.serial == serial), PageState())
-        self.context.ref.tell(nd.WorkerInspected(worker, serial, page.index, page.started_at))
+        cargo = guest.shelf.cargo(batch)
+        worker.hand(command, function, batch, origin, guest.id, cargo, batch.keep_over)
 
     def _report_done(self, command: nd.ReportDone) -> None:
         payload = self._payload
         if command.deposits:
-            payload = self._sessions[command.session].shelf.keep(command.deposits, payload)
+            payload = self._guests[command.session].shelf.keep(command.deposits, payload)
         self.answer(
             command.session,
             msg.RangeDone(
@@ -1049,27 +688,14 @@ class LieutenantActor(Actor):
             ),
         )
 
-    def _exit_report(self) -> Report:
-        """How the worker ended whose exit is being handled."""
-        if self._exit is None:
-            return {}
-        return {
-            "pid": self._exit.pid,
-            "signal": self._exit.signal,
-            "exit_code": self._exit.exit_code,
-            "stderr_tail": self._exit.stderr_tail,
-            "oom": self._exit.oom,
-            "peak": self._exit.peak_bytes,
-            "limit": self._exit.limit_bytes,
-        }
-
     def _report_returned(self, command: nd.ReportReturned) -> None:
         report: Report = {}
         if command.why == "full":
             _, used, limit = self._mind.memory()
             report = {"used": used, "limit": limit}
         elif command.worker is not None:
-            report = {"worker": command.worker, **self._exit_report()}
+            ended = self._exit.to_report() if self._exit is not None else {}
+            report = {"worker": command.worker, **ended}
         self.answer(
             command.session,
             msg.RangeReturned(
@@ -1082,11 +708,6 @@ class LieutenantActor(Actor):
                 report,
             ),
         )
-
-
-def _are_resources(wanted: Mapping[str, float]) -> bool:
-    """Whether a call can ask for so much beside CPUs."""
-    return are_amounts(wanted) and is_share(wanted.get(GPU, 0.0))
 
 
 async def _tidied(cellar: Cellar) -> None:

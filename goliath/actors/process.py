@@ -19,6 +19,7 @@ from typing import Protocol
 from goliath.actors.line import Line
 from goliath.actors.output import OutputPipe
 from goliath.actors.page import Page, PageState
+from goliath.actors.postmortem import Report
 from goliath.actors.tenancy import Tenancy
 from goliath.core.ids import WorkerId
 from goliath.machine import resident_bytes
@@ -54,6 +55,18 @@ class ExitReport:
     limit_bytes: int | None = None
     page: PageState = field(default_factory=PageState)
     others: Sequence[PageState] = ()
+
+    def to_report(self) -> Report:
+        """What the Commander is told of it."""
+        return {
+            "pid": self.pid,
+            "signal": self.signal,
+            "exit_code": self.exit_code,
+            "stderr_tail": self.stderr_tail,
+            "oom": self.oom,
+            "peak": self.peak_bytes,
+            "limit": self.limit_bytes,
+        }
 
 
 class ProcessEvents(Protocol):

@@ -641,7 +641,7 @@ async def test_the_workers_and_directories_of_a_session_go_with_it():
         commander.channel.close()
         await until(lambda: worker.killed)
         await until(lambda: not house.directories())
-        assert house.actor._sessions == {}
+        assert house.actor._guests == {}
         await until(lambda: house.actor._workers == {})
 
 

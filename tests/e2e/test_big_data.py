@@ -45,7 +45,7 @@ def holding(commander: Commander) -> Holding:
     """The arena of an embedded node."""
     embedded = commander._cluster._embedded
     assert embedded is not None
-    (session,) = embedded._actor._sessions.values()
+    (session,) = embedded._actor._guests.values()
     assert session.holding is not None
     return session.holding
 
