@@ -36,7 +36,7 @@ from goliath.actors.repertoire import DEFAULT_GROUP
 from goliath.actors.supervisor import Lifetime
 from goliath.actors.task import STRATEGIES, NodeAffinitySchedulingStrategy, Strategy
 from goliath.core.batch import ACTORS
-from goliath.transport import serialization
+from goliath.transport.functions import dump_function
 from goliath.transport.modules import Needs
 
 if TYPE_CHECKING:  # a worker that has handles must stay small
@@ -202,7 +202,7 @@ class ActorClass(Generic[P]):
         # So its node, which reads no outcome, is told whether ``__init__`` has raised.
         retry_on = (BaseException,) if detached else ()
         return Blueprint(
-            serialization.dump_function(methods, retry_on=retry_on, shipped=shipped, needs=needs),
+            dump_function(methods, retry_on=retry_on, shipped=shipped, needs=needs),
             float(options.get("num_cpus", 0)),
             _resources(options),
             strategy.node_id if affine else None,  # type: ignore[union-attr]  # as was just asked

@@ -291,7 +291,7 @@ def _show_checkpoint(arguments: argparse.Namespace) -> int:
 
 
 def _export_checkpoint(arguments: argparse.Namespace) -> int:
-    from goliath.transport.serialization import unbox
+    from goliath.transport.outcomes import unbox
 
     table = csv.writer(sys.stdout, lineterminator="\n") if arguments.csv else None
     if table is not None:

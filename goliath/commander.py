@@ -67,7 +67,7 @@ from goliath.core.policy import RestartIntensity
 from goliath.machine import usable_cpus
 from goliath.transport.address import Address, named_in_environ, parse_public_name
 from goliath.transport.credentials import Credentials
-from goliath.transport.serialization import Row
+from goliath.transport.rows import Row
 
 if TYPE_CHECKING:
     from goliath.actors.node_info import NodeInfo

@@ -36,8 +36,10 @@ from goliath.actors.object_ref import ObjectRef, made_here
 from goliath.actors.spec import in_worker
 from goliath.commander import Commander
 from goliath.errors import SerializationError
-from goliath.transport import serialization
+from goliath.transport.functions import function_name
 from goliath.transport.modules import Needs
+from goliath.transport.pickled import Pickled
+from goliath.transport.serialization import dump_value
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -350,7 +352,7 @@ def _of_chunks(function: Callable[..., Any]) -> Callable[..., list[Any]]:
     def chunk(*columns: Iterable[Any]) -> list[Any]:
         return list(map(function, *columns))
 
-    chunk.__qualname__ = serialization.function_name(function)
+    chunk.__qualname__ = function_name(function)
     return chunk
 
 
@@ -375,7 +377,7 @@ class _Snapshot:
     def __init__(self, function: Callable[..., Any]) -> None:
         self.func = function  # as in a partial, so that messages have its name
         self.needs = Needs()
-        self._payload = serialization.dump_value(function, needs=self.needs)
+        self._payload = dump_value(function, needs=self.needs)
         self.digest = sha256(self._payload).digest()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -388,7 +390,7 @@ class _Snapshot:
         return hash(self.digest)
 
     def __reduce__(self) -> Any:
-        return serialization.Pickled(self._payload).__reduce__()
+        return Pickled(self._payload).__reduce__()
 
 
 def _as_it_is(function: Callable[..., Any]) -> Callable[..., Any]:

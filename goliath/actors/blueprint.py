@@ -12,7 +12,7 @@ from goliath.actors.scrutiny import are_amounts
 from goliath.core.batch import CONCURRENCY_MAX, JobOptions
 from goliath.core.ids import NodeId
 from goliath.record import frozen
-from goliath.transport.serialization import Function
+from goliath.transport.functions import Function
 
 DEFAULT_NAMESPACE = ""
 

@@ -9,9 +9,11 @@ from typing import Any, Protocol
 from goliath.actors import loops
 from goliath.actors.failures import CallInterrupted, RefusedError, call_text
 from goliath.errors import ObjectLostError
-from goliath.transport import serialization
+from goliath.transport.columns import decode_columns
+from goliath.transport.functions import LoadedFunction, load_function
 from goliath.transport.messages import DefineFunction, Payload, Piece
-from goliath.transport.serialization import EncodedRow, LoadedFunction, kept
+from goliath.transport.rows import EncodedRow, decode_rows, load_row
+from goliath.transport.serialization import kept
 
 Sink = Callable[[Any], None]
 Plan = tuple[list[int], loops.Loop, loops.Loop]
@@ -61,7 +63,7 @@ class Function:
         """The function; if it cannot be rebuilt, one that says so at every call."""
         if self.callee is None:
             try:
-                self.callee = Callee(serialization.load_function(self._payload))
+                self.callee = Callee(load_function(self._payload))
             except CallInterrupted:
                 raise
             except BaseException as exc:  # noqa: BLE001 - importing runs user code
@@ -117,7 +119,7 @@ class ColumnCalls:
     )
 
     def __init__(self, payload: Payload, lo: int, hi: int, callee: Callee) -> None:
-        self._positional, self._names, columns = serialization.decode_columns(payload)
+        self._positional, self._names, columns = decode_columns(payload)
         if columns and (lo or hi < len(columns[0])):
             columns = tuple([column[lo:hi] for column in columns])
         order, self.whole, self.one = callee.plan(self._positional, self._names)
@@ -152,7 +154,7 @@ class RowCalls:
     ) -> None:
         self.whole: loops.Loop = loops.rows_loop
         self.one: loops.Loop = _ONE_ROW
-        rows = serialization.decode_rows(payload)
+        rows = decode_rows(payload)
         self.column = rows[lo:hi] if lo or hi < len(rows) else rows
         self.iterator = iter(self.column)
         self._beside = beside
@@ -170,7 +172,7 @@ class RowCalls:
     def _load(self, row: EncodedRow) -> tuple[tuple[Any, ...], dict[str, Any]]:
         self._current = None
         try:
-            self._current = serialization.load_row(row, self._beside)
+            self._current = load_row(row, self._beside)
         except ObjectLostError:
             raise
         except Exception as exc:

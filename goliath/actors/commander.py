@@ -63,7 +63,7 @@ from goliath.record import record
 from goliath.transport import messages as msg
 from goliath.transport.keepsakes import Keepsake, recollection
 from goliath.transport.messages import Message, Payload
-from goliath.transport.serialization import encode_outcomes
+from goliath.transport.outcomes import encode_outcomes
 
 _STRIKES = frozenset({Verdict.CRASHED, Verdict.TIMED_OUT, Verdict.NODE_DIED, Verdict.FULL})
 """What ends a call that has begun: its owner wants to know with what."""

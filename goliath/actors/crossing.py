@@ -18,7 +18,9 @@ from goliath.actors import passing, results, stage
 from goliath.actors.coroutines import CoroutineRunner
 from goliath.actors.failures import call_text, failure_record
 from goliath.actors.outcomes import Where, rebuild
-from goliath.transport import serialization
+from goliath.transport.functions import dump_function, load_function
+from goliath.transport.rows import encode_single, load_row
+from goliath.transport.serialization import load_value
 
 HERE = "this process"
 
@@ -88,10 +90,10 @@ class Strict:
         """See `Crossing.sent`."""
         callee = function if there else self._sent_function(function)
         with passing.Collected():
-            row = serialization.encode_single(args, dict(kwargs))
+            row = encode_single(args, dict(kwargs))
 
         def call() -> Any:
-            args, kwargs = serialization.load_row(row)
+            args, kwargs = load_row(row)
             return callee(*args, **kwargs)
 
         return call
@@ -100,8 +102,8 @@ class Strict:
         known = self._loaded.get(id(function))
         if known is None:
             with passing.Collected():
-                pickled = serialization.dump_function(function)
-            call = serialization.load_function(pickled.payload).call
+                pickled = dump_function(function)
+            call = load_function(pickled.payload).call
             known = self._loaded[id(function)] = (function, call)
         return known[1]
 
@@ -109,7 +111,7 @@ class Strict:
         """See `Crossing.returned`."""
         pickled, _held = results.pickled_result(value)
         # `_held` are the refs in it, which live until they have been read.
-        return serialization.load_value(pickled)
+        return load_value(pickled)
 
     def raised(self, error: BaseException, name: str, number: int, call: str) -> BaseException:
         """See `Crossing.raised`."""

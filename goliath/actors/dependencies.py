@@ -9,9 +9,9 @@ from typing import Any
 from goliath.actors.deposits import Along, Deposit, Taken
 from goliath.actors.endings import Inherited, NoValueError, Outcome, held_in
 from goliath.actors.object_ref import ObjectRef
-from goliath.transport import serialization
 from goliath.transport.messages import Piece
-from goliath.transport.serialization import FarRow, Pickled
+from goliath.transport.pickled import Pickled, freeze
+from goliath.transport.rows import Elsewhere, FarRow, encode_call, encode_frozen
 
 
 def takes_refs(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
@@ -44,7 +44,7 @@ def laid_out(args: tuple[Any, ...], kwargs: dict[str, Any], shipped: Container[s
     """
     if takes_refs(args, kwargs):
         return Dependencies(*frozen_call(args, kwargs, shipped))
-    return serialization.encode_call(args, kwargs, shipped)
+    return encode_call(args, kwargs, shipped)
 
 
 class Dependencies:
@@ -95,7 +95,7 @@ class Dependencies:
             name: known[arg] if type(arg) is ObjectRef else _beside(arg, deposits)
             for name, arg in self._kwargs.items()
         }
-        row = serialization.encode_frozen(args, kwargs, far=bool(deposits))
+        row = encode_frozen(args, kwargs, far=bool(deposits))
         return FarRow(row, deposits) if deposits else row
 
 
@@ -112,8 +112,8 @@ def _beside(frozen: Any, deposits: list[Taken]) -> Any:
         deposits.append(frozen.keepsake() or Along(frozen))
     else:
         return frozen
-    return serialization.Elsewhere(len(deposits) - 1)
+    return Elsewhere(len(deposits) - 1)
 
 
 def _frozen(name: str, value: Any, shipped: Container[str]) -> Any:
-    return value if type(value) is ObjectRef else serialization.freeze(name, value, shipped)
+    return value if type(value) is ObjectRef else freeze(name, value, shipped)

@@ -29,7 +29,7 @@ from goliath.errors import ObjectLostError
 from goliath.transport import messages as msg
 from goliath.transport.keepsakes import Keepsake
 from goliath.transport.messages import ALONG, LOST, Message, Payload, Piece
-from goliath.transport.serialization import Pickled
+from goliath.transport.pickled import Pickled
 
 DEPOSIT_BYTES = 100 * KIB
 """A result of a single call whose pickle is bigger stays on its node (the limit is Ray's). A round

@@ -50,8 +50,10 @@ from goliath.errors import (
 )
 from goliath.record import frozen
 from goliath.transport import messages as msg
+from goliath.transport.exceptions import dump_error
+from goliath.transport.functions import Function
 from goliath.transport.messages import Message
-from goliath.transport.serialization import Function, Pickled, dump_error
+from goliath.transport.pickled import Pickled
 
 DEPTH_MAX = 1000
 """Calls that may wait for one another in a row (as many frames as Python allows, too)."""

@@ -10,7 +10,7 @@ from goliath.actors.requests import item_of
 from goliath.actors.streams import Stream
 from goliath.core.ids import JobId
 from goliath.record import record
-from goliath.transport.serialization import Function
+from goliath.transport.functions import Function
 
 Caller = tuple[JobId, int, int]
 """Job, parcel, and the number of the call in it."""

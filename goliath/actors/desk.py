@@ -25,8 +25,8 @@ from goliath.core.ids import JobId
 from goliath.errors import TaskCancelledError
 from goliath.record import record
 from goliath.transport.channel import Channel
+from goliath.transport.functions import Function
 from goliath.transport.messages import Message, Origin, Payload
-from goliath.transport.serialization import Function
 
 
 @record

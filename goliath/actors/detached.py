@@ -28,7 +28,7 @@ from goliath.core.batch import JobOptions
 from goliath.core.ids import NodeId
 from goliath.core.residents import id_of
 from goliath.errors import KILLED, LEFT, ActorUnavailableError
-from goliath.transport.serialization import Function
+from goliath.transport.functions import Function
 
 
 class DetachedActor(UserActor):

@@ -26,7 +26,7 @@ from goliath.actors.bell import ThreadBell
 from goliath.actors.job import Job, Raised, Stretch
 from goliath.actors.loop_bell import LoopBell
 from goliath.errors import DeadlineExceededError
-from goliath.transport.serialization import Row
+from goliath.transport.rows import Row
 
 SLICE = 32
 """Items pulled between two looks at the clock (a look costs 50 ns)."""

@@ -13,9 +13,11 @@ from typing import Any, Protocol, Self
 from goliath.actors.deposits import Deposit
 from goliath.actors.outcomes import Setback, Where, explain, rebuild
 from goliath.errors import ObjectLostError, SerializationError, named
-from goliath.transport import serialization
+from goliath.transport.exceptions import dump_error, load_error
 from goliath.transport.messages import Payload, Piece
-from goliath.transport.serialization import FailureRecord, Pickled
+from goliath.transport.outcomes import FailureRecord, read_outcomes, unbox
+from goliath.transport.pickled import Pickled, freeze, pickle_of, thaw
+from goliath.transport.serialization import load_value
 
 BIG_BYTES = 4096
 """A result as big as that is kept by its own ref only, whoever shares its batch."""
@@ -35,7 +37,7 @@ class Outcome(Protocol):
         """The value of the call with this number, or its exception raised."""
 
     def frozen(self, call: int) -> Any:
-        """The value as an argument for another call (see `serialization.freeze`), or the
+        """The value as an argument for another call (see `freeze`), or the
         `Deposit` that has it.
 
         Raises:
@@ -45,18 +47,18 @@ class Outcome(Protocol):
 
 def packed(outcome: Outcome, call: int) -> tuple[bool, Piece]:
     """What has become of a call, for another process: whether it failed, and the pickle of its
-    value, or what `serialization.load_error` reads."""
+    value, or what `load_error` reads."""
     try:
         frozen = outcome.frozen(call)
         if type(frozen) is Deposit:
             return False, frozen.payload()
-        return False, serialization.pickle_of(frozen)
+        return False, pickle_of(frozen)
     except NoValueError:
         pass
     try:
         outcome.value(call)
     except BaseException as exc:  # noqa: BLE001 - a call may have raised anything
-        return True, serialization.dump_error(exc)
+        return True, dump_error(exc)
     raise AssertionError(f"call {call} has a value and does not give it")
 
 
@@ -73,7 +75,7 @@ class Arrived:
     """The outcomes of consecutive calls, as they came from a worker.
 
     Args:
-        payload: what `serialization.read_outcomes` reads.
+        payload: what `read_outcomes` reads.
         first: the number of the first call.
         where: what they are called in messages.
         held: the refs in their values.
@@ -126,7 +128,7 @@ class Arrived:
         if payload is None:
             return
         try:
-            self._values, self._boxed, self._failures = serialization.read_outcomes(payload)
+            self._values, self._boxed, self._failures = read_outcomes(payload)
         except Exception as exc:
             raise SerializationError(
                 f"{self._where.function}: its outcome cannot be read here "
@@ -166,7 +168,7 @@ class Arrived:
             return self._values[place]
         if place in self._boxed:
             if place not in self._unboxed and place not in self._failures:
-                value, failure = serialization.unbox(self._boxed[place])
+                value, failure = unbox(self._boxed[place])
                 if failure is None:
                     self._unboxed[place] = value
                 else:
@@ -306,14 +308,14 @@ class Made:
 
     def frozen(self, call: int) -> Any:
         """See `Outcome.frozen`."""
-        return serialization.freeze("value", self._value)
+        return freeze("value", self._value)
 
 
 class Stored:
     """A value that was put where calls can have it, as it was then; each asker gets a copy.
 
     Args:
-        frozen: it is `serialization.freeze`-d.
+        frozen: it is `freeze`-d.
         held: the refs in it.
     """
 
@@ -325,7 +327,7 @@ class Stored:
 
     def value(self, call: int) -> Any:
         """See `Outcome.value`."""
-        return serialization.thaw(self._frozen)
+        return thaw(self._frozen)
 
     def frozen(self, call: int) -> Any:
         """See `Outcome.frozen`."""
@@ -345,7 +347,7 @@ class Delivered:
     def _read(self) -> None:
         payload = self._payload
         if payload is not None:
-            load = serialization.load_error if self._failed else serialization.load_value
+            load = load_error if self._failed else load_value
             self._value = load(payload)
             self._payload = None
 
@@ -370,7 +372,7 @@ class Delivered:
             raise NoValueError
         if self._payload is not None:
             return Pickled(self._payload)
-        return serialization.freeze("value", self._value)
+        return freeze("value", self._value)
 
 
 class Parts:
@@ -411,6 +413,6 @@ class Parts:
     def frozen(self, call: int) -> Any:
         """See `Outcome.frozen`."""
         try:
-            return serialization.freeze("value", self.value(call))
+            return freeze("value", self.value(call))
         except Exception as exc:
             raise NoValueError from exc

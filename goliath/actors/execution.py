@@ -25,16 +25,16 @@ from goliath.actors.coroutines import GENERATORS, CoroutineRunner, must_be_await
 from goliath.actors.failures import CallInterrupted, RefusedError, failure_record
 from goliath.actors.loops import Loop
 from goliath.transport.arena import WORTH_BYTES, settled_anywhere
+from goliath.transport.columns import COLUMNS
 from goliath.transport.messages import Payload, Piece, Progress, RunRange
-from goliath.transport.serialization import (
-    COLUMNS,
-    SCALARS,
+from goliath.transport.outcomes import (
     FailureRecord,
     encode_outcomes,
     is_long,
     serialization_record,
     set_apart,
 )
+from goliath.transport.serialization import SCALARS
 
 
 class EachCall(Protocol):

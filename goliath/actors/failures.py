@@ -14,12 +14,9 @@ from goliath.actors.loops import OWN_FILE
 from goliath.config import KIB
 from goliath.errors import describe, named, size_text
 from goliath.machine import total_memory
-from goliath.transport.serialization import (
-    FailureRecord,
-    dump_exception,
-    find_culprit,
-    serialization_record,
-)
+from goliath.transport.culprits import find_culprit
+from goliath.transport.exceptions import dump_exception
+from goliath.transport.outcomes import FailureRecord, serialization_record
 
 _CALL_CHARACTERS = 200
 _OWN_FILES = (OWN_FILE, os.path.join(os.path.dirname(__file__), ""))

@@ -19,7 +19,7 @@ from itertools import count, islice, repeat, takewhile
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from goliath.actors.endings import Outcome
-from goliath.transport import serialization
+from goliath.transport.columns import encode_gathered
 from goliath.transport.messages import Payload
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ class Gathering:
 
     def encode(self, rows: Sequence[Any], beside: list[Any]) -> tuple[str, Payload]:
         """Calls as a parcel: its form and its payload; ``beside`` gets what they take beside it."""
-        return serialization.encode_gathered(self.shape, rows, beside)
+        return encode_gathered(self.shape, rows, beside)
 
     # -- on the way back -----------------------------------------------------------------
 

@@ -16,7 +16,10 @@ from goliath.actors.desk import Parcel
 from goliath.actors.failures import called
 from goliath.errors import describe, size_text
 from goliath.transport import serialization
+from goliath.transport.columns import COLUMNS, decode_columns
+from goliath.transport.inert import load_inert
 from goliath.transport.keepsakes import Keepsake
+from goliath.transport.rows import decode_rows
 
 READ_MAX_BYTES = 4 << 20  # of a parcel; it takes 10 ms
 _PART_CHARACTERS = 60  # of an attribute
@@ -50,15 +53,15 @@ def call_given(name: str, parcel: Parcel, call: int, *, method: bool) -> str:
 
 
 def _arguments(parcel: Parcel, call: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    if parcel.form == serialization.COLUMNS:
-        split, names, columns = serialization.decode_columns(parcel.payload)
+    if parcel.form == COLUMNS:
+        split, names, columns = decode_columns(parcel.payload)
         values = [column[call] for column in columns]
         return tuple(values[:split]), dict(zip(names, values[split:], strict=True))
-    row = serialization.decode_rows(parcel.payload)[call]
+    row = decode_rows(parcel.payload)[call]
     places = row[1] if isinstance(row, tuple) else ()
     taken = [parcel.deposits[place] for place in places]
     beside = [each for each in taken if isinstance(each, Keepsake)]
-    args, kwargs = serialization.load_inert(row, _find, beside)
+    args, kwargs = load_inert(row, _find, beside)
     return args, kwargs
 
 
@@ -116,7 +119,7 @@ def _find(module: str, name: str) -> Any:
     if name in _SKELETONS:
         return lambda _kind, own, *_: _stand_in(own)
     if (module, name) in _LOADERS:
-        return lambda payload: serialization.load_inert(payload, _find)
+        return lambda payload: load_inert(payload, _find)
     if module.startswith("goliath.actors.") and name == "_restored":
         return lambda task_id, *_: _stand_in(f"<{task_id}>")  # of a ref, or of a handle
     return _stand_in(_OPAQUE.get(name, name), opaque=name in _OPAQUE)

@@ -13,7 +13,7 @@ from typing import Any
 from goliath.actors import crossing
 from goliath.actors.signatures import Checker, at
 from goliath.record import record
-from goliath.transport import serialization
+from goliath.transport.functions import function_name
 
 
 @record
@@ -36,7 +36,7 @@ class InlineCalls:
                 self.function,
                 args,
                 {**kwargs, **(self.static or {})},
-                name=serialization.function_name(self.function),
+                name=function_name(self.function),
                 number=self._index,
             )()
         except Exception as exc:

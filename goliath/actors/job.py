@@ -25,10 +25,12 @@ from goliath.core.commands import Verdict
 from goliath.core.ids import JobId
 from goliath.errors import DeadlineExceededError, SerializationError
 from goliath.record import frozen
-from goliath.transport import serialization
+from goliath.transport.columns import COLUMNS, encode_columns
+from goliath.transport.functions import Function
 from goliath.transport.keepsakes import Keepsake
 from goliath.transport.messages import Origin, Payload
-from goliath.transport.serialization import Function, Row, UnpicklableRowError
+from goliath.transport.outcomes import FailureRecord, decode_outcomes, serialization_record
+from goliath.transport.rows import ROWS, Row, UnpicklableRowError, encode_rows
 
 if TYPE_CHECKING:
     from goliath.actors.driving import Attendant
@@ -178,9 +180,9 @@ class Job:
         while rows:
             bad = self._checker.check(rows[:1])
             # The common case: columns vouch for the keys of all rows, if the first is good.
-            payload = None if bad is not None else serialization.encode_columns(rows)
+            payload = None if bad is not None else encode_columns(rows)
             if payload is not None:
-                self._send(rows, serialization.COLUMNS, payload)
+                self._send(rows, COLUMNS, payload)
                 return
             bad = bad or self._checker.check(rows)
             good = rows if bad is None else rows[: bad[0]]
@@ -199,9 +201,9 @@ class Job:
         """Send rows that fit the function; how many, and why the next one cannot be pickled."""
         if not rows:
             return 0, None
-        columns = serialization.encode_columns(rows) if try_columns else None
+        columns = encode_columns(rows) if try_columns else None
         if columns is not None:
-            self._send(rows, serialization.COLUMNS, columns)
+            self._send(rows, COLUMNS, columns)
             return len(rows), None
         try:
             self._send_rows(rows)
@@ -217,8 +219,8 @@ class Job:
 
     def _send_rows(self, rows: list[Row]) -> None:
         beside: list[Keepsake] = []
-        payload = serialization.encode_rows(rows, self._shipped, beside)
-        self._send(rows, serialization.ROWS, payload, beside)
+        payload = encode_rows(rows, self._shipped, beside)
+        self._send(rows, ROWS, payload, beside)
 
     def _send(
         self, rows: list[Row], form: str, payload: Payload, beside: Sequence[Keepsake] = ()
@@ -305,17 +307,17 @@ class Job:
             logbook.finished(first, news.payload, left_out.union(failures))
 
     @staticmethod
-    def _decoded(news: desk.Settled) -> tuple[list[Any], dict[int, serialization.FailureRecord]]:
+    def _decoded(news: desk.Settled) -> tuple[list[Any], dict[int, FailureRecord]]:
         """The outcomes; what is no list of so many is a failure of them all."""
         calls = news.hi - news.lo
         try:
-            outcomes, failures = serialization.decode_outcomes(news.payload)
+            outcomes, failures = decode_outcomes(news.payload)
             if len(outcomes) == calls:
                 return outcomes, failures
             problem = f"{len(outcomes)} outcomes came for {calls} calls"
         except Exception as exc:  # noqa: BLE001 - whatever a damaged payload may raise
             problem = f"its outcome cannot be read here ({type(exc).__name__}: {exc})"
-        record = serialization.serialization_record(f"{problem}; run it again")
+        record = serialization_record(f"{problem}; run it again")
         return [None] * calls, dict.fromkeys(range(calls), record)
 
     def _fail(self, news: desk.Failed) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from goliath.transport import serialization
+from goliath.transport.exceptions import dump_error, load_error
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +35,14 @@ class ActorEnd:
 
     def travelling(self) -> tuple[Any, ...]:
         """As data for another process, which may not have the class of an exception."""
-        error = None if self.error is None else serialization.dump_error(self.error)
+        error = None if self.error is None else dump_error(self.error)
         return self.actor_id, self.class_name, self.name, error, self.killed
 
     @classmethod
     def of(cls, data: tuple[Any, ...]) -> ActorEnd:
         """From what `travelling` returned."""
         actor_id, class_name, name, error, killed = data
-        known: Any = None if error is None else serialization.load_error(error)
+        known: Any = None if error is None else load_error(error)
         return cls(actor_id, class_name, name, known, killed)
 
 

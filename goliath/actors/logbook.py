@@ -18,10 +18,11 @@ from goliath.actors.surroundings import Surroundings
 from goliath.core.resumption import DELAY_S, Resumption
 from goliath.errors import SerializationError
 from goliath.record import frozen
-from goliath.transport import serialization
 from goliath.transport.fingerprints import Fingerprints
+from goliath.transport.functions import function_name
 from goliath.transport.messages import Payload
-from goliath.transport.serialization import Row
+from goliath.transport.outcomes import results_of, unbox
+from goliath.transport.rows import Row
 
 _TEXT_MAX = 200  # characters of the arguments that are kept for people
 
@@ -63,7 +64,7 @@ class Logbook:
     ) -> None:
         self._path = path
         self._prints = Fingerprints(common.surroundings.shipped_modules)
-        self._name = serialization.function_name(common.function)
+        self._name = function_name(common.function)
         try:
             self._digest = common.digest(self._prints)
         except Exception as exc:
@@ -107,7 +108,7 @@ class Logbook:
 
     def finished(self, first: int, payload: Payload, without: Collection[int]) -> None:
         """Outcomes have come for the calls from ``first`` on, those at ``without`` no results."""
-        results = serialization.results_of(payload)
+        results = results_of(payload)
         self._mind.finish(
             [(first + place, bytes(value)) for place, value in results if place not in without],
             time.monotonic(),
@@ -145,7 +146,7 @@ def _unpickled(found: Mapping[bytes, bytes]) -> dict[bytes, Any]:
     """The results that can still be read; a call whose result cannot is made again."""
     values = {}
     for key, pickled in found.items():
-        value, problem = serialization.unbox(pickled)
+        value, problem = unbox(pickled)
         if problem is None:
             values[key] = value
     return values

@@ -32,9 +32,11 @@ from goliath.actors.stage import BEGIN, STREAMED
 from goliath.actors.task import Task
 from goliath.core.batch import JobOptions
 from goliath.errors import GoliathError, ObjectLostError
-from goliath.transport import messages as msg, serialization
+from goliath.transport import messages as msg
+from goliath.transport.functions import Function
 from goliath.transport.messages import Message
-from goliath.transport.serialization import Function
+from goliath.transport.pickled import freeze, pickle_of
+from goliath.transport.rows import encode_single
 
 FUNCTIONS_KEPT = 256
 """Tasks whose function the Commander has been told of; the oldest is told again."""
@@ -352,9 +354,9 @@ class NestedCalls:
             SerializationError: it cannot be pickled.
         """
         with passing.Collected() as held:
-            frozen = serialization.freeze("value", value, EVERYTHING)
+            frozen = freeze("value", value, EVERYTHING)
         ref = self._new("put", Stored(frozen, held))
-        payload = serialization.pickle_of(frozen)
+        payload = pickle_of(frozen)
         self.tell(msg.StoreValue(0, ref.task_id, [ref.task_id for ref in held], payload))
         return ref
 
@@ -545,7 +547,7 @@ def _laid_out(
     """Arguments as a `NestedCall` has them."""
     named = [*(("", value) for value in args), *kwargs.items()]
     if not any(type(value) is ObjectRef for _, value in named):
-        return [], bytes(serialization.encode_single(args, dict(kwargs), EVERYTHING))
+        return [], bytes(encode_single(args, dict(kwargs), EVERYTHING))
     arguments: list[list[str | int]] = []
     pieces = []
     for place, (name, value) in enumerate(named):
@@ -553,8 +555,8 @@ def _laid_out(
             arguments.append([name, value.task_id])
             continue
         value = value.result() if isinstance(value, ObjectRef) else value
-        frozen = serialization.freeze(name or f"argument {place}", value, EVERYTHING)
-        pieces.append(serialization.pickle_of(frozen))
+        frozen = freeze(name or f"argument {place}", value, EVERYTHING)
+        pieces.append(pickle_of(frozen))
         arguments.append([name, len(pieces[-1])])
     return arguments, b"".join(pieces)
 

@@ -16,7 +16,8 @@ from goliath.actors.bell import ThreadBell
 from goliath.actors.endings import Broken, Delivered, Kept, Made, Outcome, Parts, Stored
 from goliath.actors.gathering import Gathering
 from goliath.errors import DeadlockError, GetTimeoutError, ObjectLostError
-from goliath.transport import serialization
+from goliath.transport.functions import function_name
+from goliath.transport.pickled import freeze
 
 if TYPE_CHECKING:
     import asyncio
@@ -365,7 +366,7 @@ def made_here(
     Raises:
         SerializationError: it cannot be sent (see `goliath.actors.crossing`).
     """
-    name, number = serialization.function_name(function), next(_made_here)
+    name, number = function_name(function), next(_made_here)
     outcome: Outcome
     try:
         args, kwargs = resolved(args, kwargs)
@@ -392,7 +393,7 @@ def stored(value: T) -> ObjectRef[T]:
         SerializationError: it cannot be pickled.
     """
     with passing.Collected() as held:
-        outcome = Stored(serialization.freeze("value", value), held)
+        outcome = Stored(freeze("value", value), held)
     return ObjectRef(Gathering("put", "object", next(_puts)), 0, outcome)
 
 

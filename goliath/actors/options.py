@@ -19,7 +19,7 @@ from goliath.actors.progress import Progress, reporter_for
 from goliath.actors.surroundings import surroundings
 from goliath.actors.task import CONCURRENCY, is_coroutine_function
 from goliath.core.batch import JobOptions
-from goliath.transport import serialization
+from goliath.transport.functions import dump_function
 
 if TYPE_CHECKING:
     from goliath.actors.logbook import Logbook
@@ -91,7 +91,7 @@ def make_plan(
     retry_on = classes_of(retry_exceptions)
     pickled, around = pack(
         around,
-        lambda shipped, needs: serialization.dump_function(
+        lambda shipped, needs: dump_function(
             function, static=static, retry_on=retry_on, shipped=shipped, needs=needs
         ),
     )

@@ -23,8 +23,9 @@ from goliath.errors import (
     size_text,
 )
 from goliath.record import frozen
+from goliath.transport.exceptions import load_exception
 from goliath.transport.messages import Payload
-from goliath.transport.serialization import FailureRecord, load_exception
+from goliath.transport.outcomes import FailureRecord
 
 
 @frozen

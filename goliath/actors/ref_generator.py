@@ -13,7 +13,7 @@ from goliath.actors.endings import Broken, Delivered, Made, NoValueError, Outcom
 from goliath.actors.gathering import Gathering
 from goliath.actors.object_ref import ObjectRef
 from goliath.errors import TaskCancelledError
-from goliath.transport import serialization
+from goliath.transport.functions import function_name
 
 T = TypeVar("T")
 
@@ -202,7 +202,7 @@ class MadeHere:
         *,
         there: bool = False,
     ) -> None:
-        name = serialization.function_name(function)
+        name = function_name(function)
         self._way = crossing.way()
         call = self._way.sent(function, args, kwargs, there=there)
         self.call: ObjectRef[int] = ObjectRef(Gathering(name, "here", 0), 0)

@@ -17,7 +17,7 @@ from goliath.core.batch import CONCURRENCY_MAX, JobOptions
 from goliath.errors import ObjectLostError, ProtocolError
 from goliath.transport import messages as msg
 from goliath.transport.messages import Piece
-from goliath.transport.serialization import Pickled
+from goliath.transport.pickled import Pickled
 
 DIGITS_MAX = 16
 """Of a number that anything is called by."""

@@ -17,7 +17,7 @@ from goliath.core.residents import Resident, id_of
 from goliath.errors import ProtocolError
 from goliath.record import record
 from goliath.transport import messages as msg
-from goliath.transport.serialization import Function
+from goliath.transport.functions import Function
 
 FIRST_LIFE = ".1"
 

@@ -13,7 +13,7 @@ from goliath.core.residents import id_of
 from goliath.errors import ProtocolError
 from goliath.record import frozen, record
 from goliath.transport import messages as msg
-from goliath.transport.serialization import Function
+from goliath.transport.functions import Function
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from goliath.transport.serialization import Row, function_name
+from goliath.transport.functions import function_name
+from goliath.transport.rows import Row
 
 
 class Checker:

@@ -14,7 +14,7 @@ TAG_VARIABLE = "GOLIATH_WORKER_TAG"
 in a worker, and the zygote knows whose stray it is."""
 
 INITIALIZER = "initializer"
-"""The digest of the one `DefineFunction` whose payload `serialization.load_initializer` reads."""
+"""The digest of the one `DefineFunction` whose payload `functions.load_initializer` reads."""
 
 _worker_pid = 0
 

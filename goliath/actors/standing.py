@@ -23,7 +23,7 @@ from goliath.actors.surroundings import surroundings
 from goliath.actors.tables import Table, tabulate
 from goliath.actors.task import Task
 from goliath.errors import GoliathError, SerializationError
-from goliath.transport.serialization import function_name
+from goliath.transport.functions import function_name
 
 KEPT = 256
 """Functions whose standing job is kept between single calls."""

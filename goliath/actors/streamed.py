@@ -21,7 +21,7 @@ from goliath.actors.ref_generator import WINDOW, items_in
 from goliath.actors.results import pickled_result
 from goliath.actors.stage import ActorExit
 from goliath.transport import messages as msg
-from goliath.transport.serialization import function_name
+from goliath.transport.functions import function_name
 
 HALF = WINDOW // 2
 

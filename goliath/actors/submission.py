@@ -29,9 +29,10 @@ from goliath.actors.waiting import Waiting, WaitingByGroup
 from goliath.core.batch import JobOptions
 from goliath.core.commands import Verdict
 from goliath.core.ids import JobId
-from goliath.transport import serialization
+from goliath.transport.functions import Function
 from goliath.transport.messages import Origin, Piece
-from goliath.transport.serialization import SCALARS, FarRow, Function
+from goliath.transport.rows import FarRow, encode_call
+from goliath.transport.serialization import SCALARS
 
 GATHERED_MAX = 8192
 """Calls of one gathering."""
@@ -112,7 +113,7 @@ class Submission:
                     if takes_refs(args, kwargs):
                         later = Dependencies(*frozen_call(args, kwargs, self.shipped))
                         return self._submit_later(later, held)
-                    row = serialization.encode_call(args, kwargs, self.shipped)
+                    row = encode_call(args, kwargs, self.shipped)
                 break
         else:
             shape = (len(args), tuple(kwargs))

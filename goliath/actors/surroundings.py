@@ -19,7 +19,7 @@ from typing import Any
 from goliath.actors.checks import checked_requirements
 from goliath.actors.script import script_requirements
 from goliath.record import frozen
-from goliath.transport import serialization
+from goliath.transport.functions import dump_initializer
 from goliath.transport.messages import DefineEnvironment
 from goliath.transport.modules import Shipped
 
@@ -156,9 +156,7 @@ def surroundings(
         return around
     from goliath.actors.packing import pack  # it is made of this module
 
-    payload, around = pack(
-        around, partial(serialization.dump_initializer, initializer, tuple(initargs))
-    )
+    payload, around = pack(around, partial(dump_initializer, initializer, tuple(initargs)))
     return replace(around, initializer=bytes(payload))
 
 

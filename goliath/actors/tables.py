@@ -7,8 +7,15 @@ from itertools import groupby
 from typing import Any, Protocol
 
 from goliath.actors.driving import rows_of
-from goliath.transport import serialization
+from goliath.transport.columns import (
+    COLUMNS,
+    encode_gathered,
+    encode_positional,
+    scalar_kinds,
+    transpose,
+)
 from goliath.transport.messages import Payload
+from goliath.transport.rows import encode_plain
 
 CHUNK_MIN, CHUNK_MAX = 4096, 32_768
 """Calls that are looked at together: few at first, because until they are, all workers wait."""
@@ -43,7 +50,7 @@ class ColumnTable:
     def cut(self, lo: int, hi: int) -> tuple[str, Payload]:
         """See `Table.cut`."""
         part = [column[lo:hi] for column in self._columns]
-        return serialization.COLUMNS, serialization.encode_positional(part, self._kinds)
+        return COLUMNS, encode_positional(part, self._kinds)
 
 
 class RowTable:
@@ -57,7 +64,7 @@ class RowTable:
 
     def cut(self, lo: int, hi: int) -> tuple[str, Payload]:
         """See `Table.cut`."""
-        return serialization.encode_gathered(None, self._rows[lo:hi])
+        return encode_gathered(None, self._rows[lo:hi])
 
 
 def tabulate(items: Iterable[Any], *, starred: bool) -> Iterator[Table | Arguments]:
@@ -73,8 +80,8 @@ def tabulate(items: Iterable[Any], *, starred: bool) -> Iterator[Table | Argumen
     size = CHUNK_MIN
     while chunk := source.take(size):
         rows = list(map(tuple, chunk)) if starred else None
-        columns = [chunk] if rows is None else serialization.transpose(rows)
-        kinds = None if columns is None else serialization.scalar_kinds(columns)
+        columns = [chunk] if rows is None else transpose(rows)
+        kinds = None if columns is None else scalar_kinds(columns)
         if columns is not None and kinds is not None:
             yield ColumnTable(len(chunk), columns, kinds)
         else:
@@ -83,7 +90,7 @@ def tabulate(items: Iterable[Any], *, starred: bool) -> Iterator[Table | Argumen
 
 
 def _rows_apart(rows: Iterable[Arguments]) -> Iterator[Table | Arguments]:
-    encoded = [(row, serialization.encode_plain(row)) for row in rows]
+    encoded = [(row, encode_plain(row)) for row in rows]
     for plain, group in groupby(encoded, key=lambda pair: pair[1] is not None):
         stretch = list(group)
         if plain and (len(stretch) >= FEW or len(stretch) == len(encoded)):

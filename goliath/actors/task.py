@@ -17,9 +17,8 @@ from goliath.actors.checks import (
 from goliath.actors.streamed import Streamed
 from goliath.core.batch import CONCURRENCY_MAX, JobOptions
 from goliath.core.ids import NodeId
-from goliath.transport import serialization
+from goliath.transport.functions import Function, dump_function, function_name
 from goliath.transport.modules import Needs
-from goliath.transport.serialization import Function
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +90,7 @@ class Task:
         if most > 1 and not is_coroutine_function(self.function):
             raise ValueError(
                 f"max_concurrency={most} is for async functions, and "
-                f"{serialization.function_name(self.function)} is none: write it with async def, "
+                f"{function_name(self.function)} is none: write it with async def, "
                 "or have more workers"
             )
 
@@ -111,9 +110,7 @@ class Task:
         """
         retry_on = classes_of(self.retry_exceptions)
         called = Streamed(self.function) if self.streaming else self.function
-        function = serialization.dump_function(
-            called, retry_on=retry_on, shipped=shipped, needs=needs
-        )
+        function = dump_function(called, retry_on=retry_on, shipped=shipped, needs=needs)
         return function if self.name is None else replace(function, name=self.name)
 
     def options(self, function: str, environment: str) -> JobOptions:

@@ -47,8 +47,9 @@ from goliath.errors import (
     LocalError,
     PendingCallsLimitExceeded,
 )
+from goliath.transport.functions import Function
 from goliath.transport.messages import Piece
-from goliath.transport.serialization import FarRow, Function
+from goliath.transport.rows import FarRow
 
 if TYPE_CHECKING:
     from goliath.actors.group import Group

@@ -41,6 +41,7 @@ from goliath.record import record
 from goliath.transport.arena import WARM_S, Arena, Region as ResultRegion, open_region
 from goliath.transport.blocking import BlockingPipe
 from goliath.transport.exchange import Exchange
+from goliath.transport.functions import load_initializer
 from goliath.transport.messages import (
     DefineFunction,
     EndWait,
@@ -60,7 +61,6 @@ from goliath.transport.messages import (
     WorkerReady,
     Yielded,
 )
-from goliath.transport.serialization import load_initializer
 
 INTERRUPT_SIGNAL = signal.SIGINT
 INTERRUPT_AGAIN_S = 0.02  # a signal can arrive just before a call blocks, and be slept over

@@ -29,7 +29,8 @@ from types import CodeType, FunctionType, MappingProxyType, ModuleType
 from typing import Any
 
 from goliath.transport.modules import is_users_own
-from goliath.transport.serialization import SCALARS, Row, dump_value
+from goliath.transport.rows import Row
+from goliath.transport.serialization import SCALARS, dump_value
 
 _HEAP_TYPE = 1 << 9  # of ``__flags__``: a class that was made at run time
 _READS = frozenset(("LOAD_GLOBAL", "LOAD_NAME"))

@@ -14,8 +14,11 @@ from goliath.actors.options import make_plan
 from goliath.actors.outcomes import Setback, Where
 from goliath.actors.portal import PortalClosedError
 from goliath.core.commands import Verdict
-from goliath.transport import serialization
+from goliath.transport.columns import decode_columns
+from goliath.transport.functions import load_function
 from goliath.transport.messages import Payload, parts_of
+from goliath.transport.outcomes import encode_outcomes
+from goliath.transport.rows import ROWS, decode_rows, load_row
 
 
 def flat(payload: Payload) -> bytes:
@@ -125,7 +128,7 @@ class FakeCommander:
 
     def outcomes(self, parcel: desk.Parcel) -> bytes:
         """What a worker would send back."""
-        function = serialization.load_function(self.jobs[parcel.job].function.payload)
+        function = load_function(self.jobs[parcel.job].function.payload)
         values: list[Any] = []
         boxed: dict[int, bytes] = {}
         failures: dict[int, Any] = {}
@@ -144,7 +147,7 @@ class FakeCommander:
                 }
             else:
                 values.append(value)
-        return serialization.encode_outcomes(values, boxed, failures)
+        return encode_outcomes(values, boxed, failures)
 
     def end(self, error: Exception) -> None:
         """As if it had been closed."""
@@ -155,9 +158,9 @@ class FakeCommander:
 
 def calls_of(parcel: desk.Parcel) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
     """The calls of a parcel."""
-    if parcel.form == serialization.ROWS:
-        return [serialization.load_row(row) for row in serialization.decode_rows(parcel.payload)]
-    width, names, columns = serialization.decode_columns(parcel.payload)
+    if parcel.form == ROWS:
+        return [load_row(row) for row in decode_rows(parcel.payload)]
+    width, names, columns = decode_columns(parcel.payload)
     return [
         (values[:width], dict(zip(names, values[width:], strict=True)))
         for values in zip(*columns, strict=True)

@@ -32,11 +32,8 @@ from goliath.errors import (
     TaskCancelledError,
 )
 from goliath.transport import memory, messages as msg
-from goliath.transport.serialization import (
-    dump_function,
-    encode_outcomes,
-    load_function,
-)
+from goliath.transport.functions import dump_function, load_function
+from goliath.transport.outcomes import encode_outcomes
 from tests.actors.desks import calls_of
 
 

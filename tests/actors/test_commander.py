@@ -29,9 +29,9 @@ from goliath.core.scheduler import Scheduler
 from goliath.errors import GoliathError, LocalError, TaskCancelledError
 from goliath.limits import Limit
 from goliath.transport import memory, messages as msg
+from goliath.transport.functions import Function
 from goliath.transport.keepsakes import Keepsake
 from goliath.transport.messages import Bundle, parts_of
-from goliath.transport.serialization import Function
 from tests.actors.desks import FakePortal
 from tests.actors.runtime import turns, until
 

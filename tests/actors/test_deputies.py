@@ -17,8 +17,8 @@ from goliath.core.batch import JobOptions
 from goliath.core.ids import JobId, NodeId
 from goliath.errors import ProtocolError
 from goliath.transport import messages as msg
+from goliath.transport.functions import Function
 from goliath.transport.messages import Message
-from goliath.transport.serialization import Function
 from tests.actors.desks import FakePortal
 from tests.length import length
 

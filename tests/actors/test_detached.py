@@ -15,8 +15,8 @@ from goliath.actors.repertoire import Method, Repertoire
 from goliath.actors.stage import LIFE_VARIABLE
 from goliath.core.ids import HOUSE
 from goliath.transport import messages as msg
+from goliath.transport.functions import Function
 from goliath.transport.messages import Bundle
-from goliath.transport.serialization import Function
 from tests.actors.desks import flat
 from tests.actors.runtime import until
 from tests.actors.test_lieutenant import (

@@ -17,9 +17,12 @@ from goliath.actors.coroutines import CoroutineRunner
 from goliath.actors.execution import Execution, Range, Region
 from goliath.actors.failures import CallInterrupted, call_text, failure_record
 from goliath.actors.loops import loop_for, plan_arguments
-from goliath.transport import serialization
+from goliath.transport.columns import encode_gathered
+from goliath.transport.functions import LoadedFunction
 from goliath.transport.messages import DefineFunction, Progress, RunRange
-from goliath.transport.serialization import LoadedFunction
+from goliath.transport.outcomes import decode_outcomes
+from goliath.transport.rows import Elsewhere, encode_frozen
+from goliath.transport.serialization import dump_value, load_value
 from tests.actors.workshop import Outcomes, encode_calls
 from tests.length import length
 
@@ -207,7 +210,7 @@ def test_an_interrupt_drops_only_the_call_it_strikes() -> None:
     stage.run(call)
     progress = stage.progress()
     assert (progress.lo, progress.hi, progress.interrupted) == (0, 3, True)
-    assert serialization.decode_outcomes(progress.payload) == ([[0], [1], [2]], {})
+    assert decode_outcomes(progress.payload) == ([[0], [1], [2]], {})
 
 
 def test_an_interrupt_in_the_last_call_that_finishes_all_the_same_is_no_interrupt() -> None:
@@ -228,7 +231,7 @@ def test_results_too_large_for_a_frame_are_refused_not_sent(
     monkeypatch.setattr(results, "OUTCOMES_MAX_BYTES", 1000)
     stage = Stage(rows_of("columns", 2))
     stage.run(lambda x: "x" * 2000)
-    values, failures = serialization.decode_outcomes(stage.progress().payload)
+    values, failures = decode_outcomes(stage.progress().payload)
     assert values == [None, None]
     assert [failures[place]["kind"] for place in (0, 1)] == ["serialization"] * 2
     stage = Stage(rows_of("columns", 2))
@@ -330,11 +333,8 @@ def taken_apart(progress: Progress) -> tuple[dict[int, Any], list[Any], dict[int
     """The big results by their calls, and the values and failures that are left."""
     rest, pieces = unpacked(progress.payload, [size for _, size in progress.deposits])
     calls = [call for call, _ in progress.deposits]
-    values, failures = serialization.decode_outcomes(rest)
-    found = {
-        call: serialization.load_value(piece or b"")
-        for call, piece in zip(calls, pieces, strict=True)
-    }
+    values, failures = decode_outcomes(rest)
+    found = {call: load_value(piece or b"") for call, piece in zip(calls, pieces, strict=True)}
     return found, values, failures
 
 
@@ -379,16 +379,16 @@ def test_no_result_is_set_apart_unless_that_is_asked_for() -> None:
 
 def far_row(*beside: bytes | None) -> dict[str, Any]:
     """The fields of a message with one call that takes results which come beside it."""
-    places = [serialization.Elsewhere(place) for place in range(len(beside))]
-    row = serialization.encode_frozen([1, *places], {"last": places[0]}, far=True)
-    form, payload = serialization.encode_gathered(None, [row])
+    places = [Elsewhere(place) for place in range(len(beside))]
+    row = encode_frozen([1, *places], {"last": places[0]}, far=True)
+    form, payload = encode_gathered(None, [row])
     sizes = [-1 if piece is None else len(piece) for piece in beside]
     payload = packed(payload, [piece for piece in beside if piece is not None])
     return {"form": form, "payload": payload, "deposits": sizes}
 
 
 def test_values_that_come_beside_a_call_stand_in_their_places_and_are_one_object() -> None:
-    beside = [serialization.dump_value(["first"]), serialization.dump_value({"second": 2})]
+    beside = [dump_value(["first"]), dump_value({"second": 2})]
     stage = staged([{"x": 0}], **far_row(*beside))
     seen: list[Any] = []
 
@@ -402,7 +402,7 @@ def test_values_that_come_beside_a_call_stand_in_their_places_and_are_one_object
 
 
 def test_a_call_that_takes_what_is_lost_raises_that_and_does_not_run() -> None:
-    stage = staged([{"x": 0}], **far_row(None, serialization.dump_value("there")))
+    stage = staged([{"x": 0}], **far_row(None, dump_value("there")))
     stage.run(lambda *_args, **_kwargs: pytest.fail("it ran"))
     (failure,) = stage.outcomes().failures.values()
     assert (failure["type"].rpartition(".")[2], failure["kind"]) == ("ObjectLostError", "raised")

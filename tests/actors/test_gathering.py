@@ -24,8 +24,8 @@ from goliath.actors.tables import ColumnTable
 from goliath.core.batch import JobOptions
 from goliath.core.commands import Verdict
 from goliath.errors import TaskCancelledError
-from goliath.transport import serialization
-from goliath.transport.serialization import dump_function
+from goliath.transport.functions import dump_function
+from goliath.transport.outcomes import encode_outcomes
 from tests.actors.desks import FakeCommander, calls_of
 from tests.length import length
 
@@ -159,7 +159,7 @@ class Cancelling(FakeCommander):
     @staticmethod
     def _cut(parcel: desk.Parcel, lo: int, hi: int) -> bytes:
         values = [name(*args, **kwargs) for args, kwargs in calls_of(parcel)[lo:hi]]
-        return serialization.encode_outcomes(values, {}, {})
+        return encode_outcomes(values, {}, {})
 
 
 class AnyOrder(RuleBasedStateMachine):

@@ -17,9 +17,10 @@ import pytest
 from goliath.actors.desk import Parcel
 from goliath.actors.glimpse import READ_MAX_BYTES, call_given
 from goliath.core.ids import JobId
-from goliath.transport import serialization
+from goliath.transport.columns import COLUMNS, encode_columns, encode_gathered
 from goliath.transport.keepsakes import Keepsake
-from goliath.transport.serialization import COLUMNS, ROWS, Pickled, Row
+from goliath.transport.pickled import Pickled
+from goliath.transport.rows import ROWS, Elsewhere, Row, encode_frozen, encode_rows
 
 
 @dataclass
@@ -39,10 +40,10 @@ class Colour(enum.Enum):
 
 
 def parcel_of(*rows: Row) -> Parcel:
-    payload = serialization.encode_columns(rows)
+    payload = encode_columns(rows)
     if payload is not None:
         return Parcel(JobId(1), 0, len(rows), COLUMNS, payload)
-    return Parcel(JobId(1), 0, len(rows), ROWS, serialization.encode_rows(rows))
+    return Parcel(JobId(1), 0, len(rows), ROWS, encode_rows(rows))
 
 
 def given(*args: Any, method: bool = False, **kwargs: Any) -> str:
@@ -96,15 +97,15 @@ def test_a_method_of_an_actor_is_named():
 
 
 def test_a_result_that_is_elsewhere_is_called_so():
-    row = serialization.encode_frozen([serialization.Elsewhere(0), 1], {}, far=True)
-    parcel = Parcel(JobId(1), 0, 1, *serialization.encode_gathered(None, [row]))
+    row = encode_frozen([Elsewhere(0), 1], {}, far=True)
+    parcel = Parcel(JobId(1), 0, 1, *encode_gathered(None, [row]))
     assert call_given("foo", parcel, 0, method=False) == "foo(result of another call, 1)"
 
 
 def test_an_array_that_travels_beside_its_call_is_one_among_others(far: None):
     rows = [{"x": np.zeros(1 << 20), "n": n} for n in range(2)]
     beside: list[Keepsake] = []
-    payload = serialization.encode_rows(rows, (), beside)
+    payload = encode_rows(rows, (), beside)
     parcel = Parcel(JobId(1), 0, 2, ROWS, payload, deposits=beside)
     assert call_given("foo", parcel, 1, method=False) == "foo(x=<ndarray>, n=1)"
 
@@ -121,7 +122,7 @@ def test_bytes_that_cannot_be_read_are_no_reason_to_fail():
 
 def hostile(row: bytes) -> str:
     """A call whose arguments a worker has pickled."""
-    form, payload = serialization.encode_gathered(None, [row])
+    form, payload = encode_gathered(None, [row])
     return call_given("foo", Parcel(JobId(1), 0, 1, form, payload), 0, method=False)
 
 

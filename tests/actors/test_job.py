@@ -224,7 +224,7 @@ def test_excepted_calls_of_a_report_come_later():
 
 def one_call(parcel: Any, index: int) -> Any:
     from goliath.actors.desk import Parcel
-    from goliath.transport.serialization import COLUMNS, encode_columns
+    from goliath.transport.columns import COLUMNS, encode_columns
 
     payload = encode_columns([{"x": index}])
     assert payload is not None
@@ -338,7 +338,7 @@ def test_what_raises_a_class_that_only_the_worker_knows_is_a_task_error():
         "call": "add(1)",
         "pickle": None,
     }
-    from goliath.transport.serialization import encode_outcomes
+    from goliath.transport.outcomes import encode_outcomes
 
     commander.tamper = lambda _: encode_outcomes([None], {}, {0: record})
     job.submit([{"x": 1}])

@@ -12,7 +12,7 @@ from typing import Any
 from goliath.actors.page import NOBODY, PageState
 from goliath.actors.process import Process
 from goliath.transport.messages import Flush, Interrupt, Progress, RefuseWait, Split, Yielded
-from goliath.transport.serialization import read_outcomes
+from goliath.transport.outcomes import read_outcomes
 from tests import processes
 from tests.actors.workshop import Workshop, workshop
 

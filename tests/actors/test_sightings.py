@@ -12,7 +12,7 @@ from goliath.actors.sightings import Enquiries, Sighting
 from goliath.core.ids import NodeId
 from goliath.errors import ProtocolError
 from goliath.transport import messages as msg
-from goliath.transport.serialization import Function
+from goliath.transport.functions import Function
 
 A, B = NodeId("a:1#1"), NodeId("b:2#1")
 BLUEPRINT = Blueprint(Function("d", "Counter", b""), name="hits", namespace="web", detached=True)

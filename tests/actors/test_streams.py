@@ -18,7 +18,7 @@ from goliath.actors.troupe import Troupe
 from goliath.core.ids import NodeId
 from goliath.errors import ObjectLostError, ProtocolError, TaskCancelledError
 from goliath.transport import messages as msg
-from goliath.transport.serialization import load_error
+from goliath.transport.exceptions import load_error
 from tests.actors.desks import FakePortal
 
 

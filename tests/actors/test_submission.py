@@ -20,7 +20,9 @@ from goliath.actors.surroundings import Surroundings
 from goliath.core.batch import JobOptions
 from goliath.core.commands import Verdict
 from goliath.errors import GetTimeoutError, SerializationError, TaskCancelledError
-from goliath.transport.serialization import dump_function, dump_value, encode_outcomes
+from goliath.transport.functions import dump_function
+from goliath.transport.outcomes import encode_outcomes
+from goliath.transport.serialization import dump_value
 from tests.actors.desks import FakeCommander
 from tests.actors.runtime import on_both_loops
 

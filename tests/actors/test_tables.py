@@ -14,7 +14,8 @@ from goliath.actors import tables
 from goliath.actors.desk import Parcel
 from goliath.actors.tables import CHUNK_MAX, CHUNK_MIN, ColumnTable, RowTable, tabulate
 from goliath.core.ids import JobId
-from goliath.transport.serialization import COLUMNS, ROWS
+from goliath.transport.columns import COLUMNS
+from goliath.transport.rows import ROWS
 from tests.actors.desks import calls_of
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]

@@ -17,7 +17,8 @@ from goliath.actors.surroundings import Surroundings
 from goliath.actors.user_actor import UserActor
 from goliath.core.commands import Verdict
 from goliath.errors import ActorUnavailableError
-from goliath.transport.serialization import dump_function, encode_single
+from goliath.transport.functions import dump_function
+from goliath.transport.rows import encode_single
 from tests.actors.desks import FakeCommander, calls_of
 
 

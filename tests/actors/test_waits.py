@@ -15,7 +15,8 @@ from goliath.actors.user_actor import UserActor
 from goliath.actors.waits import LongWait, Waits
 from goliath.core.ids import NodeId
 from goliath.errors import DeadlockError
-from goliath.transport.serialization import Function, encode_single
+from goliath.transport.functions import Function
+from goliath.transport.rows import encode_single
 from tests.actors.desks import FakeCommander
 
 NODE = NodeId("n#1")

@@ -17,7 +17,8 @@ import pytest
 from goliath.actors.page import PageState
 from goliath.actors.process import Process
 from goliath.actors.spec import INITIALIZER, WorkerSpec
-from goliath.transport import serialization
+from goliath.transport.columns import encode_columns
+from goliath.transport.functions import dump_initializer
 from goliath.transport.messages import (
     DefineFunction,
     Flush,
@@ -168,7 +169,7 @@ async def test_a_function_that_cannot_be_rebuilt_fails_every_call_and_says_how_t
         process = await shop.fork()
         process.send(DefineFunction("broken", "foo", b"\x80\x05cno_such_module\nfoo\n."))
         shop._known.add((process.worker, "broken"))
-        form, payload = "columns", serialization.encode_columns([{"x": 1}, {"x": 2}])
+        form, payload = "columns", encode_columns([{"x": 1}, {"x": 2}])
         from goliath.transport.messages import RunRange
 
         process.send(RunRange(9, 0, 2, "broken", form, payload=payload or b""))
@@ -680,7 +681,7 @@ async def test_the_initializer_runs_once_before_the_first_call() -> None:
 
     async with workshop() as shop:
         process = await shop.fork(WorkerSpec(has_initializer=True), ready=False)
-        payload = serialization.dump_initializer(initialize, ("hello",))
+        payload = dump_initializer(initialize, ("hello",))
         process.send(DefineFunction(INITIALIZER, "initialize", payload))
         assert await shop.next(process) == WorkerReady()
         greet = await shop.run(process, lambda: sys.modules["__main__"].greeting, [{}] * 2)
@@ -694,7 +695,7 @@ async def test_an_initializer_that_fails_is_told_and_ends_the_worker() -> None:
 
     async with workshop() as shop:
         process = await shop.fork(WorkerSpec(has_initializer=True), ready=False)
-        payload = serialization.dump_initializer(fail, ())
+        payload = dump_initializer(fail, ())
         process.send(DefineFunction(INITIALIZER, "fail", payload))
         message = await shop.next(process)
         assert isinstance(message, WorkerReady)

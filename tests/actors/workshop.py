@@ -18,7 +18,8 @@ from goliath.actors.process import ExitReport, Process
 from goliath.actors.spec import WorkerSpec
 from goliath.config import NodeConfig
 from goliath.core.ids import WorkerId
-from goliath.transport import serialization
+from goliath.transport.columns import COLUMNS, encode_columns
+from goliath.transport.functions import dump_function
 from goliath.transport.messages import (
     DefineFunction,
     Message,
@@ -27,6 +28,8 @@ from goliath.transport.messages import (
     WorkerReady,
     Yielded,
 )
+from goliath.transport.outcomes import decode_outcomes
+from goliath.transport.rows import ROWS, encode_rows
 from tests.processes import Seen, descendants, is_spare, until
 
 WAIT_S = 10.0
@@ -50,7 +53,7 @@ class Outcomes:
         """Take in one message, and insist that no call is reported twice or passed over."""
         assert part.lo == (self.parts[-1].hi if self.parts else part.lo)
         self.parts.append(part)
-        values, failures = serialization.decode_outcomes(part.payload)
+        values, failures = decode_outcomes(part.payload)
         assert len(values) == part.hi - part.lo
         for place, value in enumerate(values):
             index = part.lo + place
@@ -150,7 +153,7 @@ class Workshop:
         **options: Any,
     ) -> int:
         """Send a range; returns its serial."""
-        pickled = serialization.dump_function(function, **options)
+        pickled = dump_function(function, **options)
         if (process.worker, pickled.digest) not in self._known:
             self._known.add((process.worker, pickled.digest))
             process.send(DefineFunction(pickled.digest, pickled.name, pickled.payload))
@@ -195,10 +198,10 @@ class Workshop:
 
 def encode_calls(rows: Sequence[Any]) -> tuple[str, bytes]:
     """Rows as a Commander would send them."""
-    columns = serialization.encode_columns(rows)
+    columns = encode_columns(rows)
     if columns is not None:
-        return serialization.COLUMNS, columns
-    return serialization.ROWS, serialization.encode_rows(rows)
+        return COLUMNS, columns
+    return ROWS, encode_rows(rows)
 
 
 @asynccontextmanager

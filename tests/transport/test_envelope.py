@@ -9,22 +9,14 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from goliath.transport import arena, serialization
+from goliath.transport import arena
 from goliath.transport.envelope import APART_BYTES, enclosed, opened
+from goliath.transport.functions import dump_function, load_function
 from goliath.transport.messages import Bundle
-from goliath.transport.serialization import (
-    Pickled,
-    decode_outcomes,
-    decode_rows,
-    dump_function,
-    dump_value,
-    encode_outcomes,
-    encode_rows,
-    load_function,
-    load_row,
-    load_value,
-    thaw,
-)
+from goliath.transport.outcomes import decode_outcomes, encode_outcomes
+from goliath.transport.pickled import Pickled, thaw
+from goliath.transport.rows import decode_rows, encode_frozen, encode_rows, load_row
+from goliath.transport.serialization import dump_value, load_value
 
 
 class Buffered:
@@ -69,6 +61,16 @@ def test_a_view_comes_back_in_its_shape():
         assert (back.tolist(), back.format, back.shape) == (view.tolist(), view.format, view.shape)
 
 
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [(memoryview(b"view"), "_restored_view"), ([Pickled(dump_value(Buffered(b"")))], "load_value")],
+)
+def test_what_reads_a_value_is_named_as_in_the_pickles_of_old_checkpoints(value: Any, name: str):
+    pickled, _ = opened(dump_value(value))
+    assert b"goliath.transport.serialization" in bytes(pickled)
+    assert name.encode() in bytes(pickled)
+
+
 def test_the_memory_is_copied_when_the_value_is_pickled():
     data = bytearray(b"x" * APART_BYTES)
     pickled = dump_value(Buffered(data))
@@ -102,7 +104,7 @@ def test_what_is_pickled_already_may_have_buffers():
     for size in (5, APART_BYTES):
         pickled = Pickled(dump_value(Buffered(b"a" * size)))
         assert thaw(pickled).data == b"a" * size
-        row = serialization.encode_frozen([pickled], {"y": pickled})
+        row = encode_frozen([pickled], {"y": pickled})
         args, kwargs = load_row(row)
         assert args[0].data == kwargs["y"].data == b"a" * size
 

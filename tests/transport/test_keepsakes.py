@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from goliath.transport import serialization
 from goliath.transport.arena import are_equal
+from goliath.transport.columns import encode_gathered
 from goliath.transport.envelope import APART_BYTES, enclosed, opened
 from goliath.transport.keepsakes import (
     IDLE_S,
@@ -19,17 +19,16 @@ from goliath.transport.keepsakes import (
     Recollection,
 )
 from goliath.transport.messages import Bundle
-from goliath.transport.serialization import (
+from goliath.transport.pickled import Pickled
+from goliath.transport.rows import (
     FarRow,
-    Pickled,
     decode_rows,
-    dump_value,
     encode_call,
-    encode_gathered,
     encode_rows,
     encode_single,
     load_row,
 )
+from goliath.transport.serialization import dump_value, load_value
 from tests.transport.test_envelope import Buffered
 
 SIZE = WORTH_KEEPING_BYTES
@@ -241,4 +240,4 @@ def test_a_value_that_was_put_is_no_keepsake_where_it_need_not_be_sent():
 
 def test_pickles_of_other_processes_name_no_keepsakes(far: None):
     assert pickle.loads(pickle.dumps(Pickled(dump_value([1])))) == [1]
-    assert serialization.load_value(dump_value(Buffered(filled(1)))).data == filled(1)
+    assert load_value(dump_value(Buffered(filled(1)))).data == filled(1)

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from goliath.transport.functions import dump_function, load_function
 from goliath.transport.modules import Needs, Shipped, is_users_own
-from goliath.transport.serialization import dump_function, load_function
 
 NAME = "goliath_test_mine"
 
