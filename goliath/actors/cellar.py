@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -49,6 +49,16 @@ class Cellar:
         self._region: Region | None = None
         self._lock = threading.Lock()  # nobody closes it while somebody writes
         self._closed = False
+        self._on_untidy: Callable[[], None] = lambda: None
+
+    def attend(self, on_untidy: Callable[[], None]) -> None:
+        """Have it said when `tidy` has something to do. Only whoever lets go of a block knows that
+        nobody looks at it any more, and that may be a thread, after all others have forgotten it.
+
+        Args:
+            on_untidy: called, from any thread and from finalizers.
+        """
+        self._on_untidy = on_untidy
 
     @property
     def used_bytes(self) -> int:
@@ -70,7 +80,7 @@ class Cellar:
     @property
     def is_untidy(self) -> bool:
         """Whether it may have more of the disk than it needs."""
-        return self._region is not None and self._region.is_warm
+        return self.is_open and self._region is not None and self._region.is_warm
 
     def store(self, piece: Piece) -> memoryview | None:
         """It on the disk; None if there is no room. Blocking: to be called in a thread."""
@@ -88,15 +98,18 @@ class Cellar:
                 os.truncate(file.fileno(), self.limit)
                 arena = Arena.join(os.dup(file.fileno()), [self.limit], trusted=True)
             self._region = arena.region(0)
+            self._region.on_given = self._given
         return None if self._closed else self._region
+
+    def _given(self) -> None:
+        self._on_untidy()
 
     def tidy(self) -> None:
         """Give the disk back what nobody looks at behind the last block that somebody does.
         Blocking."""
         with self._lock:
             if self._region is not None and not self._closed:
-                self._region.cool()
-                self._region.cool()  # nobody has taken anything since
+                self._region.shrink()
 
     def close(self) -> None:
         """Nothing more is stored. What is looked at stays."""

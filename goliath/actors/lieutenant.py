@@ -7,6 +7,7 @@ only the mind knows whether a dead one has to be replaced.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from collections.abc import Callable, Coroutine, Iterable
@@ -20,6 +21,7 @@ from goliath.actors.cooling import StockCooling
 from goliath.actors.employee import Employee
 from goliath.actors.guest import Guest
 from goliath.actors.memory_watch import MemoryWatch
+from goliath.actors.neighbours import soon_in
 from goliath.actors.nursery import Nursery
 from goliath.actors.occupancy import Measured, Occupancy
 from goliath.actors.outfit import outfit
@@ -112,6 +114,7 @@ class LieutenantActor(Actor):
         self._premises = Premises(workshop, self, files_max_bytes)
         self._on_drained = on_drained
         self._cellar = cellar
+        self._tidying = False
         self._watch = None if occupancy is None else self._watch_over(occupancy)
         self._level = Level.EASY  # as the log knows it
         self._check = check
@@ -130,6 +133,9 @@ class LieutenantActor(Actor):
     def started(self) -> None:
         """See `Actor.started`."""
         self._stock = StockCooling()
+        if self._cellar is not None:
+            soon = soon_in(asyncio.get_running_loop())
+            self._cellar.attend(lambda: soon(self._tidy_cellar))
         self._zygote = ZygoteChild(
             self._start_zygote, lambda child: self.context.child_exited(child, Exit())
         )
@@ -240,7 +246,6 @@ class LieutenantActor(Actor):
             self._premises.close(session_id)
             self._forget_patron(session_id)
             self._resume_output(session_id)
-            self._tidy_cellar()
 
     def _resume_output(self, session: SessionId) -> None:
         """There is room again for what is printed; or nobody who has none."""
@@ -302,9 +307,7 @@ class LieutenantActor(Actor):
             case msg.KeepPiece():
                 return guest.entrust(said)
             case msg.ForgetDeposits() | msg.ForgetPieces():
-                forgotten = guest.forget(said)
-                self._tidy_cellar()
-                return forgotten
+                return guest.forget(said)
             case msg.DetachActor():
                 return guest.detach(said, furnished=self._is_furnished(guest, said.environment))
             case msg.KillResident(environment, restart):
@@ -587,7 +590,18 @@ class LieutenantActor(Actor):
         if stored is not None:
             shelf.replace(key, stored)
         self.context.ref.tell(nd.DepositSpilled(session, key, failed=stored is None))
-        self._tidy_cellar()  # nobody may have wanted it any more
+
+    def _tidy_cellar(self) -> None:
+        if self._cellar is not None and not self._tidying:
+            self._tidying = True
+            self.context.run(self._tidied(self._cellar), "tidy the cellar")
+
+    async def _tidied(self, cellar: Cellar) -> None:
+        try:
+            while cellar.is_untidy:  # more may have been let go of meanwhile
+                await off_loop(cellar.tidy)
+        finally:
+            self._tidying = False
 
     def _watch_over(self, occupancy: Occupancy) -> MemoryWatch:
         def users() -> tuple[list[int], list[int]]:
@@ -605,10 +619,6 @@ class LieutenantActor(Actor):
             self._level = level
             amount = f"{size_text(now.used)} of {size_text(now.limit)}"
             _log.warning("%s of memory are used: %s", amount, _CONSEQUENCES[level])
-
-    def _tidy_cellar(self) -> None:
-        if self._cellar is not None and self._cellar.is_open:
-            self.context.run(_tidied(self._cellar), "tidy the cellar")
 
     def _adopt(self, command: nd.Adopt) -> None:
         lodger = self._guests[command.session].detaching.pop((command.batch, command.attempt))
@@ -708,9 +718,3 @@ class LieutenantActor(Actor):
                 report,
             ),
         )
-
-
-async def _tidied(cellar: Cellar) -> None:
-    """Tidy it, if it needs that once whoever has asked for it is done, and looks at nothing."""
-    if cellar.is_untidy:
-        await off_loop(cellar.tidy)

@@ -148,10 +148,14 @@ class Region:
         arena: whose part it is.
         number: which.
         shield: keeps away what may raise in this thread at any moment, where there is such a thing.
+
+    Attributes:
+        on_given: called when nobody looks at a block any more, from any thread and from finalizers.
     """
 
     def __init__(self, arena: Arena, number: int, shield: Shield = nullcontext) -> None:
         self._shield = shield
+        self.on_given: Callable[[], None] = _nobody_asks
         self.arena = arena
         self._number = number
         self._start = arena.start_of(number)
@@ -271,9 +275,20 @@ class Region:
             if self._busy:
                 return
             self._collect()
-            if self._idle and self._backed > self._allotment.top:
-                self._keep(self._allotment.top)
+            if self._idle:
+                self._shrink()
             self._idle = True
+
+    def shrink(self) -> None:
+        """Give back at once what nobody looks at behind the last block that somebody does."""
+        with self._lock:
+            if not self._busy:
+                self._collect()
+                self._shrink()
+
+    def _shrink(self) -> None:
+        if self._backed > self._allotment.top:
+            self._keep(self._allotment.top)
 
     def _back(self, end: int) -> bool:
         """Have the kernel set memory aside up to there; whether it does."""
@@ -292,6 +307,11 @@ class Region:
 
 def _give(region: Region, at: int) -> None:
     region._given.append(at)
+    region.on_given()
+
+
+def _nobody_asks() -> None:
+    """Whoever takes the next block finds it."""
 
 
 # -- blocks ---------------------------------------------------------------------------

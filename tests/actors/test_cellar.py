@@ -44,6 +44,23 @@ def test_what_is_stored_is_there_to_be_read_until_nobody_looks_at_it(folder: Pat
     assert descriptors() == before
 
 
+def test_whoever_tidies_hears_of_each_that_is_let_go_of_however_late(folder: Path):
+    cellar, heard = Cellar([folder], 64 * MIB), list[int]()
+    cellar.attend(lambda: heard.append(cellar.used_bytes))
+    views = [cellar.store(bytes(MIB)) for _ in range(2)]
+    part = (views[1] or b"")[5:10]
+    views.clear()
+    assert heard == [MIB], "there is one left"
+    cellar.tidy()
+    assert (cellar.is_untidy, cellar.disk_bytes >= 2 * MIB) == (False, True)
+    del part
+    assert heard == [MIB, 0]
+    assert cellar.is_untidy
+    cellar.tidy()
+    assert (cellar.is_untidy, cellar.disk_bytes) == (False, 0)
+    cellar.close()
+
+
 @pytest.mark.slow
 def test_a_thousand_that_are_dropped_leave_the_disk_empty(folder: Path):
     cellar = Cellar([folder], 1100 * MIB)

@@ -184,7 +184,9 @@ async def test_a_zip_bomb_is_neither_agreed_to_nor_unpacked():
 
 async def test_whoever_logs_in_and_then_says_nothing_is_given_up():
     far = Sessions()
-    config = replace(QUICK, ping_interval_s=0.05, silence_max_s=0.3, session_kill_s=0.6)
+    config = replace(
+        QUICK, handshake_max_s=10, ping_interval_s=0.05, silence_max_s=0.3, session_kill_s=0.6
+    )
     async with (
         listening(far, config) as listener,
         aiohttp.ClientSession() as http,

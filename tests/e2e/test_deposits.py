@@ -19,6 +19,7 @@ import goliath
 from benchmarks import procs
 from goliath import Commander, Executor, GetTimeoutError, ObjectLostError
 from goliath.transport import arena
+from goliath.transport.keepsakes import IDLE_S
 from tests.lieutenants import Lieutenant
 from tests.processes import kill, until
 
@@ -466,7 +467,7 @@ def test_values_that_were_put_are_spilled_as_well_and_calls_find_them(
         assert passed_bytes(node) - before < MIB, "they were sent once"
         puts.clear()
         gc.collect()
-        until(lambda: kept(commander) == (0, 0), 10)
+        until(lambda: kept(commander) == (0, 0), IDLE_S + 20, "it has forgotten what was equal")
 
 
 def test_a_node_forgets_what_nobody_holds_any_more(lieutenant: Callable[..., Lieutenant]):
