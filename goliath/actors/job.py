@@ -91,6 +91,7 @@ class Job:
         self._calls = 1  # ... of so many calls
         self._taken = 0  # outcomes handed to the driver
         self._exhausted = False
+        self._cut_short = False  # there may be more calls in the input, which nobody will pull
         self._over = False
         self._broken: Exception | None = None
         self._expired = False
@@ -259,7 +260,8 @@ class Job:
     @property
     def total(self) -> int | None:
         """How many calls there are, as far as that is known."""
-        return self.submitted if self._exhausted else self._plan.total
+        ended = self._exhausted and not self._cut_short
+        return self.submitted if ended else self._plan.total
 
     def take_in(self) -> list[Stretch]:
         """Decode what has arrived; the stretches whose turn it is.
@@ -369,6 +371,7 @@ class Job:
         self._call_off(force=True)
 
     def _call_off(self, *, force: bool) -> None:
+        self._cut_short = not self._exhausted
         self._exhausted = True
         try:
             self._portal.post(self._commander.tell, desk.CancelJob(self.id, force))
@@ -377,8 +380,10 @@ class Job:
             return  # the Commander has ended, and the job with it
 
     def fail_unsent(self, calls: int) -> None:
-        """Fill the slots of calls that were never sent because the deadline has passed."""
-        if calls <= 0:
+        """Fill the slots of calls that were never sent because the deadline has passed; of none at
+        the end of the input."""
+        self._cut_short = calls > 0
+        if not calls:
             return
         first = self._collector.expect(calls)
         name = self._plan.pickled.name

@@ -34,18 +34,18 @@ class Reporter:
     Args:
         tell: called with the number of finished calls, and that of all, or None.
         every_s: seconds between two reports.
-        close: called when the run has ended.
+        last: called when the run has ended; default: ``tell``, if that has anything new to say.
     """
 
     def __init__(
         self,
         tell: Callable[[int, int | None], object],
         every_s: float = EVERY_S,
-        close: Callable[[], object] = lambda: None,
+        last: Callable[[int, int | None], object] | None = None,
     ) -> None:
         self._tell = tell
         self._every_s = every_s
-        self._close = close
+        self._last = last
         self._told: tuple[int, int | None] | None = None
         self._told_at = 0.0
 
@@ -66,9 +66,10 @@ class Reporter:
 
     def end(self, done: int, total: int | None) -> None:
         """See `Attendant.end`."""
-        if (done, total) != self._told:
+        if self._last is not None:
+            self._last(done, total)
+        elif (done, total) != self._told:
             self._tell(done, total)
-        self._close()
 
 
 class _Line:
@@ -80,10 +81,13 @@ class _Line:
         self._begun = time.monotonic()
         self.alive = self._stream.isatty()
         self._width = 0
+        self._is_done = False
 
-    def tell(self, done: int, total: int | None) -> None:
-        """Show how far it is."""
-        text = f"goliath: {self._name} {_described(done, total, time.monotonic() - self._begun)}"
+    def tell(self, done: int, total: int | None, *, over: bool = False) -> None:
+        """Show how far it is; or was, when it was ``over``."""
+        elapsed_s = time.monotonic() - self._begun
+        text = f"goliath: {self._name} {_described(done, total, elapsed_s, over=over)}"
+        self._is_done = done == total
         if self.alive:
             self._stream.write(f"\r{text.ljust(self._width)}")
             self._width = len(text)
@@ -91,20 +95,24 @@ class _Line:
             self._stream.write(f"{text}\n")
         self._stream.flush()
 
-    def close(self) -> None:
-        """Leave the line as it is."""
+    def end(self, done: int, total: int | None) -> None:
+        """Leave the line as it is from now on."""
+        if not self._is_done:
+            self.tell(done, total, over=True)
         if self.alive:
             self._stream.write("\n")
             self._stream.flush()
 
 
-def _described(done: int, total: int | None, elapsed_s: float) -> str:
+def _described(done: int, total: int | None, elapsed_s: float, *, over: bool) -> str:
     rate = done / elapsed_s if elapsed_s > 0 else 0.0
     parts = [f"{done}" if total is None else f"{done}/{total}"]
     if done == total:
         return f"{parts[0]}, done in {_duration(elapsed_s)}"
     if total is not None:
         parts[0] += f" ({100 * done // total} %)"
+    if over:
+        return f"{parts[0]}, stopped after {_duration(elapsed_s)}"
     if done:
         parts.append(f"{rate:.3g}/s" if rate < 100 else f"{rate:.0f}/s")
         if total is not None:
@@ -131,7 +139,7 @@ def reporter_for(progress: Any, name: str) -> Reporter | None:
         return None
     if progress is True:
         line = _Line(name)
-        return Reporter(line.tell, EVERY_S if line.alive else LINE_EVERY_S, line.close)
+        return Reporter(line.tell, EVERY_S if line.alive else LINE_EVERY_S, line.end)
     if callable(progress):
         return Reporter(progress)
     if callable(getattr(progress, "update", None)):

@@ -60,6 +60,17 @@ def test_a_run_that_fails_tells_how_far_it_came():
     assert told[-1] == (4, 8)
 
 
+def test_calls_that_were_never_pulled_are_still_calls_of_the_run():
+    told: Told = []
+    rows = [(1,)] * 4 + [("bad",)] + [(1,)] * 100_000
+    with pytest.raises(ValueError, match="bad"):
+        run(lambda *numbers: told.append(numbers), rows)
+    assert told[-1] == (4, 100_005)
+    with pytest.raises(ValueError, match="bad"):
+        run(lambda *numbers: told.append(numbers), iter(rows))
+    assert told[-1] == (4, None), "nobody has counted them"
+
+
 def test_what_a_callable_raises_ends_the_run():
     def refuse(done: int, total: int | None) -> None:
         raise KeyError(done)
@@ -120,6 +131,16 @@ def test_on_a_terminal_it_is_one_line(monkeypatch: pytest.MonkeyPatch):
     assert text.startswith("\rgoliath: same 0/10 (0 %)")
     assert text.endswith("\rgoliath: same 10/10, done in 0 s\n")
     assert text.count("\n") == 1
+
+
+def test_the_last_line_of_a_run_that_failed_says_where_it_stopped(monkeypatch: pytest.MonkeyPatch):
+    log = Screen(terminal=False)
+    monkeypatch.setattr("sys.stderr", log)
+    with pytest.raises(ValueError, match="bad"):
+        run(True, [(1,), ("bad",), *[(1,)] * 9_998])
+    lines = log.getvalue().splitlines()
+    assert lines[0] == "goliath: same 0/10000 (0 %)"
+    assert lines[-1] == "goliath: same 1/10000 (0 %), stopped after 0 s"
 
 
 def test_a_line_that_gets_shorter_leaves_nothing_of_the_longer_one(
