@@ -101,7 +101,8 @@ class Cluster:
         self._news = threading.Condition()
         self._up: dict[str, int] = {}
         self._troubles: dict[str, Exception] = {}
-        self._said: set[str] = set()
+        self._said: set[str] = set()  # of which troubles users have heard
+        self._missed: set[str] = set()  # they know that these are not there
         self._ready = False
         self._failure: BaseException | None = None
 
@@ -250,6 +251,9 @@ class Cluster:
                     self._up[address] = self._up.get(address, 0) + 1
                     self._troubles.pop(address, None)
                     self._said.discard(address)
+                    if address in self._missed:
+                        self._missed.discard(address)
+                        self._tell_user(f"going on with {address}, which is there now")
                     # What it said in an earlier life of who has joined it is no news any more.
                     self._on_listed(address, ())
                 case desk.NodeTrouble(address, error):
@@ -260,7 +264,11 @@ class Cluster:
                     address = node.rpartition("#")[0]
                     self._up[address] -= 1
                     if down_error is not None:
-                        self._tell_user(f"lost {address} ({down_error}); its calls move on")
+                        self._missed.add(address)
+                        hope = (
+                            "move on" if any(self._up.values()) else "wait for a node to be there"
+                        )
+                        self._tell_user(f"lost {address} ({down_error}); its calls {hope}")
                     self._forget_if_gone(address)
                 case desk.NodesListed(via, places):
                     self._on_listed(via, places)
@@ -293,6 +301,7 @@ class Cluster:
         for known in (self._dialers, self._up, self._troubles):
             known.pop(address, None)
         self._said.discard(address)
+        self._missed.discard(address)
         self._actor.tell(desk.NodeGone(address))
 
     def _on_revoked(self, realm: str) -> None:
@@ -308,7 +317,10 @@ class Cluster:
         for address, error in self._troubles.items():
             if address not in self._said and not self._up.get(address):
                 self._said.add(address)
-                self._tell_user(f"going on without {address} for now: {error}")
+                self._missed.add(address)
+                others = any(self._up.values())
+                doing = "going on without" if others else "there is no node left; waiting for"
+                self._tell_user(f"{doing} {address}{' for now' * others}: {error}")
 
     @staticmethod
     def _tell_user(text: str) -> None:

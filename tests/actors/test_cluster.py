@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from goliath.actors import cluster as module, standing
+from goliath.actors import cluster as module, desk, standing
 from goliath.actors.bell import ThreadBell
 from goliath.actors.cluster import Cluster
 from goliath.actors.driving import drive, rows_of
@@ -24,6 +24,7 @@ from goliath.actors.submission import Submission
 from goliath.actors.surroundings import Surroundings
 from goliath.config import TransportConfig
 from goliath.core.batch import JobOptions
+from goliath.core.ids import NodeId
 from goliath.errors import (
     AuthenticationError,
     ConnectionError as NoConnectionError,
@@ -202,6 +203,31 @@ def test_it_goes_on_without_those_that_are_down_and_says_so_once(
     until(lambda: len(cluster.nodes()) == 2)
     cluster.start()
     assert capfd.readouterr().err.count("going on without a for now: nobody at a") == 1
+
+
+def test_who_is_waited_for_and_who_is_there_again_is_said(
+    net: Net, capfd: pytest.CaptureFixture[str]
+):
+    cluster = net.cluster(a=GOOD)
+    assert run(cluster, [{"x": 1}]) == [2]
+    channel = net.nodes[0].channel
+    for news in [
+        desk.NodeDown(NodeId("a#1"), GoliathError("it has died")),
+        desk.NodeTrouble("a", NoConnectionError("nobody at a")),
+        desk.NodeTrouble("a", NoConnectionError("nobody at a")),
+        desk.NodeUp("a", channel, "server", "3.11", 2, {}),
+        desk.NodeUp("b", channel, "server", "3.11", 2, {}),  # has joined
+        desk.NodeDown(NodeId("a#2"), GoliathError("it has died")),
+        desk.NodeTrouble("a", NoConnectionError("nobody at a")),
+    ]:
+        cluster._on_nodes(news)
+    assert capfd.readouterr().err.splitlines() == [
+        "goliath: lost a (it has died); its calls wait for a node to be there",
+        "goliath: there is no node left; waiting for a: nobody at a",
+        "goliath: going on with a, which is there now",
+        "goliath: lost a (it has died); its calls move on",
+        "goliath: going on without a for now: nobody at a",
+    ]
 
 
 def test_nobody_reached_is_a_connection_error_that_names_them_all(net: Net):

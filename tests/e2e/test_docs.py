@@ -24,7 +24,7 @@ PAGES = sorted(
     if "```python\n" in path.read_text()
 )
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-OUTAGES = ("goliath: lost ", "goliath: going on without ")
+OUTAGES = ("goliath: lost ", "goliath: going on with", "goliath: there is no node left")
 """How lines begin that a Commander writes of a node which a page has killed."""
 CHECK = (
     "def _shows(line, value, said):\n"
