@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from goliath.actors import desk
 from goliath.actors.joined import JoinedNodes
+from goliath.actors.last_resort import tell_of_warnings
 from goliath.actors.link import CLOSE, Dialing, Door, LinkActor, Place
 from goliath.actors.obituary import obituary
 from goliath.actors.portal import Portal
@@ -138,6 +139,7 @@ class Cluster:
             if self._closed:
                 raise GoliathError(f"{self._name} is closed; make a new Commander")
             if self._portal is None:
+                tell_of_warnings()
                 # First of all, so that it makes itself ready while the rest is loaded.
                 embedded = self._workers and not self._addresses
                 zygote = ZygoteProcess() if embedded else None
