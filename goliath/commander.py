@@ -163,6 +163,12 @@ class Commander:
         door = [f"whoever joins {self._door.address}"] if self._door is not None else []
         return f"<Commander of {', '.join([*self._addresses, *door]) or 'an embedded Lieutenant'}>"
 
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            f"{self!r} stays in its process, which is connected to the nodes; a function that is "
+            "called there makes one of its own, Commander(), and needs no address for that"
+        )
+
     # -- sets of calls -----------------------------------------------------------------
 
     def run(

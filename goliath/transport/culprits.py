@@ -34,6 +34,14 @@ def _pickles(value: Any) -> bool:
     return True
 
 
+def _refuses(value: Any) -> bool:
+    try:
+        value.__reduce__()
+    except Exception:  # noqa: BLE001 - it is the user's
+        return True
+    return False
+
+
 def _join(path: str, step: str) -> str:
     return step.strip(".[]'") if not path else f"{path}{step}"
 
@@ -43,6 +51,8 @@ def _parts(value: Any) -> list[tuple[str, Any]]:
         return [(f"[{key!r}]", part) for key, part in value.items()]
     if isinstance(value, list | tuple | set | frozenset):
         return [(f"[{place}]", part) for place, part in enumerate(value)]
+    if isinstance(type(value).__reduce__, FunctionType) and _refuses(value):
+        return []  # and has said why
     return [(f".{name}", part) for name, part in getattr(value, "__dict__", {}).items()]
 
 
