@@ -65,6 +65,9 @@ OK, REFUSED, CANNOT_BIND, NOT_LET_IN, BROKEN = 0, 2, 3, 4, 70
 ADDED_MAX_BYTES = 64 * KIB
 """What a Lieutenant adds at most to what a worker has said, when it passes that on."""
 
+SILENT_S = 0.5
+"""Whoever has stopped a node and sees nothing for longer wants to know what it waits for."""
+
 _log = logging.getLogger("goliath.lieutenant")
 
 
@@ -286,14 +289,25 @@ class _Server:
         if self._failure is not None:
             return
         self._ref.tell(Drain())
+        most = self._options.drain_timeout_s
+        silent = min(SILENT_S, most)
+        if await self._has_ended(silent):
+            return
+        if most > silent:
+            _log.warning(
+                "draining: calls still run, and have up to %g s; a second signal ends them now",
+                most,
+            )
+        if not await self._has_ended(most - silent):
+            _log.warning("calls still ran after %g s of draining; they are ended now", most)
+
+    async def _has_ended(self, within_s: float) -> bool:
         try:
-            async with asyncio.timeout(self._options.drain_timeout_s):
+            async with asyncio.timeout(within_s):
                 await self._ended.wait()
         except TimeoutError:
-            _log.warning(
-                "calls still ran after %g s of draining; they are ended now",
-                self._options.drain_timeout_s,
-            )
+            return False
+        return True
 
     def _on_failure(self, error: BaseException) -> None:
         self._failure = self._failure or error
@@ -340,6 +354,9 @@ class _JsonFormatter(logging.Formatter):
         return json.dumps(fields)
 
 
+_ANOTHER_PYTHON = "run the one into which Goliath was installed, such as .venv/bin/python"
+
+
 def _configure_logging(level: str, format_: str) -> None:
     handler = logging.StreamHandler()
     if format_ == "json":
@@ -360,8 +377,14 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m goliath.li
     except RefusedConfigurationError as exc:
         print(f"{program}: {exc}", file=sys.stderr)
         return REFUSED
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        return runner.run(_Server(options).serve())
+    try:
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            return runner.run(_Server(options).serve())
+    except ModuleNotFoundError as exc:
+        if exc.name != "aiohttp":
+            raise
+        print(f"{program}: {sys.executable} has no {exc.name}; {_ANOTHER_PYTHON}", file=sys.stderr)
+        return REFUSED
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ NESTING_MODULES = ("goliath.remote_function", "goliath.refs", "goliath.actors.ne
 _CONSEQUENCES = {
     Level.EASY: "all goes on",
     Level.STRAINED: "no call begins while another one runs",
-    Level.FULL: "nor are big arguments taken, or big results kept",
+    Level.FULL: "no call begins while another one runs, no big argument is taken or result kept",
 }
 
 _log = logging.getLogger("goliath.lieutenant")

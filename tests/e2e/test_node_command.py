@@ -9,6 +9,7 @@ import re
 import signal
 import stat
 import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -208,6 +209,18 @@ def test_sigterm_lets_running_calls_finish_and_their_results_arrive(lieutenant) 
         own.process.send_signal(signal.SIGTERM)
         assert [ref.result(timeout=30) for ref in refs] == [1.0, 1.0]
         assert own.process.wait(30) == 0
+        assert "draining: calls still run, and have up to 30 s; a second signal" in own.err
+
+
+def test_a_python_without_its_libraries_is_told_to_be_another_one() -> None:
+    script = "import sys\nsys.modules['aiohttp'] = None\nfrom goliath.lieutenant import main\n"
+    script += "sys.exit(main(['127.0.0.1', '0', '1']))"
+    run = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert run.returncode == 2
+    assert "has no aiohttp; run the one into which Goliath was installed" in run.stderr
+    assert "Traceback" not in run.stderr
 
 
 def test_a_draining_node_hands_its_queue_to_the_others(lieutenant) -> None:
