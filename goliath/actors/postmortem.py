@@ -24,7 +24,7 @@ class Death:
     """A worker's end, as its Lieutenant has reported it, and whom it happened to.
 
     Args:
-        call: which call, with its arguments.
+        call: which call, with its arguments; or which actor, if no call is known to have run.
         node: where.
         executions: of the call that ended so.
         report: as in the message `RangeReturned`.
@@ -35,15 +35,17 @@ class Death:
     executions: int
     report: Report
 
-    def error(self, index: int) -> WorkerCrashedError:
-        """What the caller gets; ``index`` is the number of the call."""
+    def error(self, index: int | None = None) -> WorkerCrashedError:
+        """What the caller gets; ``index`` is the number of the call, if there was one."""
         tail = str(self.report.get("stderr_tail") or "").strip()
         words, _, fatal = tail.partition(_STACK_BEGINS)
         stack = _STACK_BEGINS + fatal if fatal else ""
+        place = f"pid {self.report.get('pid')} on {self.node or 'its node'}"
         lines = [
-            f"{self.call}, call {index}, killed its worker: {self._how()}; pid "
-            f"{self.report.get('pid')} on {self.node or 'its node'}, executions blamed for it: "
-            f"{self.executions}",
+            f"the process of {self.call} has ended: {self._how()}; {place}"
+            if index is None
+            else f"{self.call}, call {index}, killed its worker: {self._how()}; {place}, "
+            f"executions blamed for it: {self.executions}",
             *self._memory(),
             f"what to do: {self._advice(bool(stack))}",
             *_section("its last words on stderr:", words.splitlines()[-TAIL_LINES:]),

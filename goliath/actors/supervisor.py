@@ -18,7 +18,7 @@ from enum import Enum, auto
 from typing import Any, Protocol
 
 from goliath.core.policy import RestartIntensity
-from goliath.errors import SupervisionError, describe
+from goliath.errors import SupervisionError
 from goliath.record import frozen
 
 
@@ -131,7 +131,7 @@ class Supervisor:
             self.release(child)
             error = SupervisionError(
                 f"{self._parent} gave up: {child.name} ended more than {exceeded}, the last time "
-                f"with {describe(exit.error)}"
+                f"with {_in_short(exit.error)}"
             )
             error.__cause__ = exit.error
             self._escalate(error)
@@ -202,3 +202,9 @@ class Supervisor:
         self.retire()
         for child in reversed(list(self._children)):
             child.stop()
+
+
+def _in_short(error: BaseException | None) -> str:
+    """Its class and the first line of what it says; the rest is the cause's."""
+    said = str(error).partition("\n")[0]
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__

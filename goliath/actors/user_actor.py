@@ -23,6 +23,7 @@ from goliath.actors.kin import ActorEnd, Kin, Watcher
 from goliath.actors.object_ref import ObjectRef
 from goliath.actors.outcomes import Setback, Where, explain
 from goliath.actors.portal import PortalClosedError, Poster
+from goliath.actors.postmortem import Death
 from goliath.actors.ref import AskableRef
 from goliath.actors.ref_generator import ObjectRefGenerator
 from goliath.actors.repertoire import DEFAULT_GROUP
@@ -414,8 +415,8 @@ class UserActor(Submission):
             if struck.begun:
                 return explain(struck.setback, struck.where, struck.lo)
         if setback.report is not None:
-            crash = replace(setback, verdict=Verdict.CRASHED, detail="")
-            return explain(crash, Where(self.name), 0)
+            who = f"actor {self.name} ({self.actor_id})"
+            return Death(who, setback.node, 0, setback.report).error()
         return explain(setback, Where(self.name), 0)
 
     def stop(self) -> None:

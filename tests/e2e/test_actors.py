@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import signal
 import threading
 import time
@@ -715,3 +716,17 @@ def test_a_node_has_no_more_actors_than_it_may():
         assert goliath.get(waiting, timeout=20) == 1
         with pytest.raises(ValueError, match="each actor takes one of actors"):
             Counter.options(resources={"actors": 2})
+
+
+def test_a_process_that_ends_between_calls_is_blamed_on_none():
+    counter = Counter.options(max_restarts=1).remote()
+    for _ in range(2):
+        pid = goliath.get(counter.pid.remote())
+        os.kill(pid, signal.SIGKILL)
+        until(lambda pid=pid: not Path(f"/proc/{pid}").exists(), 10, "it is buried")
+    ended = r"the process of actor Counter \(actor-\d+\) has ended: signal 9 SIGKILL; pid \d+ on "
+    last = rf"ended more than 1 time, the last time with WorkerCrashedError: {ended}embedded#1\. "
+    with pytest.raises(ActorDiedError, match=last) as caught:
+        goliath.get(counter.add.remote())
+    assert "\n" not in str(caught.value)
+    assert re.match(ended, str(caught.value.__cause__))
