@@ -113,3 +113,18 @@ def test_a_node_that_is_down_is_said_to_be(free_port: int) -> None:
     done = status(f"127.0.0.1:{free_port}")
     assert done.returncode == 1
     assert "no lieutenant at 127.0.0.1" in done.stderr or "no running Lieutenant" in done.stderr
+
+
+def test_who_reads_no_more_of_it_is_no_error(lieutenant) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as closed:
+        run = subprocess.run(
+            [sys.executable, "-m", "goliath", "status", f"127.0.0.1:{lieutenant(1).port}"],
+            stdout=closed,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    assert (run.returncode, run.stderr) == (1, "")
