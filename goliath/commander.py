@@ -36,7 +36,7 @@ from weakref import ReferenceType
 from goliath.actors import crossing, nested, passing
 from goliath.actors.bell import ThreadBell
 from goliath.actors.blueprint import Blueprint
-from goliath.actors.checks import RetryExceptions, check_deadline
+from goliath.actors.checks import RetryExceptions, check_deadline, check_workers
 from goliath.actors.cluster import Cluster, OnSession
 from goliath.actors.dependencies import laid_out
 from goliath.actors.desk import CancelAll
@@ -65,7 +65,7 @@ from goliath.clock import BootClock
 from goliath.config import TransportConfig
 from goliath.core.policy import RestartIntensity
 from goliath.machine import usable_cpus
-from goliath.transport.address import Address, named_in_environ, parse_public_name
+from goliath.transport.address import Address, named_in_environ, parse_public_name, targets
 from goliath.transport.credentials import Credentials
 from goliath.transport.rows import Row
 
@@ -92,9 +92,9 @@ class Commander:
     background, and used when they come up. All methods may be called from any thread.
 
     Args:
-        lieutenants: ``(host, port)`` pairs, ``"host:port"`` strings or ``ws://``/``wss://`` URLs.
-            ``None``: what ``GOLIATH_LIEUTENANTS`` says (comma separated), else an embedded
-            Lieutenant.
+        lieutenants: ``(host, port)`` pairs, ``"host:port"`` strings or ``ws://``/``wss://`` URLs;
+            or one of these. ``None``: what ``GOLIATH_LIEUTENANTS`` says (comma separated), else
+            an embedded Lieutenant.
         workers: slots of the embedded Lieutenant; default: the usable CPUs.
         token: what the Lieutenants were started with: one string, or a mapping of
             ``"host:port"`` to string. Not needed on one machine.
@@ -121,7 +121,7 @@ class Commander:
 
     def __init__(
         self,
-        lieutenants: Iterable[Target_] | None = None,
+        lieutenants: Target_ | Iterable[Target_] | None = None,
         *,
         workers: int | None = None,
         token: str | Mapping[str, str] | None = None,
@@ -135,11 +135,8 @@ class Commander:
     ) -> None:
         if tls not in ("auto", "ca"):
             raise ValueError(f"tls={tls!r}; it is 'auto' or 'ca'")
-        if workers is not None and workers < 1:
-            raise ValueError(f"workers={workers}; at least one is needed")
-        if isinstance(lieutenants, str):
-            lieutenants = [lieutenants]
-        named: list[Target_] = [*(named_in_environ() if lieutenants is None else lieutenants)]
+        check_workers(workers)
+        named = named_in_environ() if lieutenants is None else targets(lieutenants)
         if lieutenants is not None and not named:
             raise ValueError("no Lieutenant was named; leave the list out for an embedded one")
         addresses = {str(address): address for address in map(Address.parse, named)}

@@ -56,6 +56,9 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 
 
+_HERE = {"address": "lieutenants", "num_cpus": "workers"}
+
+
 def init(
     lieutenants: Target_ | Iterable[Target_] | None = None,
     *,
@@ -85,6 +88,8 @@ def init(
     global _commander
     if in_worker():
         return None
+    for name in options.keys() & _HERE:
+        raise TypeError(f"init() has no {name}=; what Ray calls so is {_HERE[name]}= here")
     with _lock:
         if local_mode:
             begin_here(crossing.Direct())
@@ -93,13 +98,7 @@ def init(
             raise _initialized()
         from goliath.commander import Commander
 
-        if isinstance(lieutenants, str) or _is_pair(lieutenants):
-            lieutenants = [lieutenants]  # type: ignore[list-item]  # a pair is one address
-        commander = Commander(
-            lieutenants,  # type: ignore[arg-type]  # a list by now, or None
-            workers=workers,
-            **options,
-        )
+        commander = Commander(lieutenants, workers=workers, **options)
         try:
             commander.connect()
         except BaseException:
@@ -107,15 +106,6 @@ def init(
             raise
         _commander = commander
         return commander
-
-
-def _is_pair(lieutenants: object) -> bool:
-    return (
-        isinstance(lieutenants, tuple)
-        and len(lieutenants) == 2
-        and isinstance(lieutenants[0], str)
-        and isinstance(lieutenants[1], int)
-    )
 
 
 def shutdown() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 from goliath.actors.scrutiny import are_amounts
 from goliath.core.batch import ACTORS, MEMORY
 from goliath.core.devices import GPU, is_share
+from goliath.errors import describe
 
 RetryExceptions = bool | Iterable[type[BaseException]]
 
@@ -52,18 +53,46 @@ def check_ranges(
     """Refuse what cannot be.
 
     Raises:
-        ValueError: names the option and what it may be.
+        TypeError: it is no number.
+        ValueError: it is out of range. Both name the option and what it may be.
     """
-    if timeout is not None and not timeout > 0:
-        raise ValueError(f"timeout={timeout!r}; it is a positive number of seconds, or None")
+    if timeout is not None:
+        _check(timeout, lambda: timeout > 0, "timeout", "a positive number of seconds, or None")
     if not isinstance(max_retries, int) or max_retries < 0:
         raise ValueError(f"max_retries={max_retries!r}; it is 0 or a positive integer")
     if batch_size != "auto" and (not isinstance(batch_size, int) or batch_size < 1):
         raise ValueError(f"batch_size={batch_size!r}; it is 'auto' or a positive integer")
-    if not num_cpus >= 0:
-        raise ValueError(f"num_cpus={num_cpus!r}; it is 0 or a positive number")
-    if buffersize is not None and buffersize < 1:
-        raise ValueError(f"buffersize={buffersize!r}; it is a positive integer, or None")
+    _check(num_cpus, lambda: num_cpus >= 0, "num_cpus", "0 or a positive number")
+    if buffersize is not None:
+        _check(buffersize, lambda: buffersize >= 1, "buffersize", "a positive integer, or None")
+
+
+def check_workers(workers: Any) -> None:
+    """Refuse what is no number of slots; errors as of `check_ranges`."""
+    if workers is not None:
+        _check(workers, lambda: workers >= 1, "workers", "a number, and at least one is needed")
+
+
+def _check(value: Any, holds: Callable[[], bool], name: str, what: str) -> None:
+    try:
+        fine, error = holds(), ValueError
+    except TypeError:  # it cannot be compared with a number
+        fine, error = False, TypeError
+    if not fine:
+        raise error(f"{name}={describe(value)}; it is {what}")
+
+
+def checked_static(static: Any) -> dict[str, Any]:
+    """The keyword arguments that all calls have in common.
+
+    Raises:
+        TypeError: they are none.
+    """
+    if static is None:
+        return {}
+    if not isinstance(static, Mapping) or not all(isinstance(name, str) for name in static):
+        raise TypeError(f"static={describe(static)}; it maps names of arguments to their values")
+    return dict(static)
 
 
 def checked_requirements(requirements: Any) -> tuple[str, ...] | None:

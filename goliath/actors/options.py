@@ -11,6 +11,7 @@ from goliath.actors.checks import (
     check_ranges,
     check_speculate,
     checked_resources,
+    checked_static,
     classes_of,
 )
 from goliath.actors.job import Plan
@@ -80,6 +81,7 @@ def make_plan(
         raise TypeError(f"function is of type {type(function).__name__}, which cannot be called")
     check_ranges(timeout, max_retries, batch_size, num_cpus, buffersize)
     check_speculate(speculate, max_retries)
+    common = checked_static(static)
     around = surroundings(
         files,
         env_vars=env_vars,
@@ -92,7 +94,7 @@ def make_plan(
     pickled, around = pack(
         around,
         lambda shipped, needs: dump_function(
-            function, static=static, retry_on=retry_on, shipped=shipped, needs=needs
+            function, static=common, retry_on=retry_on, shipped=shipped, needs=needs
         ),
     )
     options = JobOptions(
@@ -111,11 +113,11 @@ def make_plan(
     total = len(args) if isinstance(args, Sized) else None
     logbook = None
     if checkpoint is not None:
-        common = function, static or {}, around, initializer, initargs
-        logbook = _logbook(checkpoint, common, prompt=buffersize is not None)
+        told_by = function, common, around, initializer, initargs
+        logbook = _logbook(checkpoint, told_by, prompt=buffersize is not None)
     return Plan(
         function,
-        dict(static or {}),
+        common,
         pickled,
         around,
         options,

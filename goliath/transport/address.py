@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 from urllib.parse import urlsplit
 
 from goliath.record import frozen
@@ -131,6 +132,21 @@ def host_here(host: str) -> str | None:
     """Under which address whoever listens on ``host`` is found from this machine; None if under
     none that every machine has."""
     return WILDCARDS.get(host) or (host if is_loopback(host) else None)
+
+
+def targets(given: object) -> list[Any]:
+    """What a user gave as one address, or as several, as a list.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if isinstance(given, str) or (
+        isinstance(given, tuple) and [type(part) for part in given] == [str, int]
+    ):
+        return [given]
+    if not isinstance(given, Iterable):
+        raise _no_address(repr(given))
+    return [*given]
 
 
 def _no_address(shown: str) -> ValueError:

@@ -511,6 +511,12 @@ def test_a_function_goes_where_goliath_was_initialized_last(node: Lieutenant):
     assert len({there, elsewhere, os.getppid()}) == 3
 
 
+@pytest.mark.parametrize(("theirs", "ours"), [("address", "lieutenants"), ("num_cpus", "workers")])
+def test_who_comes_from_ray_is_told_what_it_is_called_here(theirs: str, ours: str):
+    with pytest.raises(TypeError, match=f"no {theirs}=; what Ray calls so is {ours}= here"):
+        goliath.init(**{theirs: None})
+
+
 def test_nobody_at_the_address_is_an_error_of_init(tmp_path: Path):
     done = run_script(tmp_path, "goliath.init('127.0.0.1:9', connect_timeout=0.3)")
     assert done.returncode == 1

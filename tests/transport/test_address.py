@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from goliath.transport.address import Address, is_loopback
+from goliath.transport.address import Address, is_loopback, targets
 
 
 @pytest.mark.parametrize(
@@ -65,3 +67,23 @@ def test_loopback_is_recognised(host: str):
 @pytest.mark.parametrize("host", ["lab1", "0.0.0.0", "::", "10.0.0.1", "localhost.evil.org"])
 def test_other_hosts_are_not_loopback(host: str):
     assert not is_loopback(host)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("lab1:8080", ["lab1:8080"]),
+        (("lab1", 8080), [("lab1", 8080)]),
+        ((("lab1", 8080),), [("lab1", 8080)]),
+        (["lab1:8080", ("lab2", 8080)], ["lab1:8080", ("lab2", 8080)]),
+        (("lab1:8080", "lab2:8080"), ["lab1:8080", "lab2:8080"]),
+        (iter(["lab1:8080"]), ["lab1:8080"]),
+    ],
+)
+def test_one_address_is_as_good_as_a_list_of_one(given: Any, meant: list[Any]):
+    assert targets(given) == meant
+
+
+def test_what_is_no_address_and_has_none_is_refused_by_the_forms_that_there_are():
+    with pytest.raises(ValueError, match="8080 is not the address of a Lieutenant: write"):
+        targets(8080)
