@@ -74,12 +74,13 @@ def check_workers(workers: Any) -> None:
 
 
 def _check(value: Any, holds: Callable[[], bool], name: str, what: str) -> None:
+    said = f"{name}={describe(value)}; it is {what}"
     try:
-        fine, error = holds(), ValueError
+        fine = holds()
     except TypeError:  # it cannot be compared with a number
-        fine, error = False, TypeError
+        raise TypeError(said) from None
     if not fine:
-        raise error(f"{name}={describe(value)}; it is {what}")
+        raise ValueError(said)
 
 
 def checked_static(static: Any) -> dict[str, Any]:
