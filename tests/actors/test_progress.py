@@ -62,13 +62,13 @@ def test_a_run_that_fails_tells_how_far_it_came():
 
 def test_calls_that_were_never_pulled_are_still_calls_of_the_run():
     told: Told = []
-    rows = [(1,)] * 4 + [("bad",)] + [(1,)] * 100_000
+    rows = [("bad",)] + [(1,)] * 100_000
     with pytest.raises(ValueError, match="bad"):
         run(lambda *numbers: told.append(numbers), rows)
-    assert told[-1] == (4, 100_005)
+    assert told[-1] == (0, 100_001)
     with pytest.raises(ValueError, match="bad"):
         run(lambda *numbers: told.append(numbers), iter(rows))
-    assert told[-1] == (4, None), "nobody has counted them"
+    assert told[-1] == (0, None), "nobody has counted them"
 
 
 def test_what_a_callable_raises_ends_the_run():
@@ -137,10 +137,12 @@ def test_the_last_line_of_a_run_that_failed_says_where_it_stopped(monkeypatch: p
     log = Screen(terminal=False)
     monkeypatch.setattr("sys.stderr", log)
     with pytest.raises(ValueError, match="bad"):
-        run(True, [(1,), ("bad",), *[(1,)] * 9_998])
+        run(True, [("bad",), *[(1,)] * 9_999])
     lines = log.getvalue().splitlines()
-    assert lines[0] == "goliath: same 0/10000 (0 %)"
-    assert lines[-1] == "goliath: same 1/10000 (0 %), stopped after 0 s"
+    assert lines == [
+        "goliath: same 0/10000 (0 %)",
+        "goliath: same 0/10000 (0 %), stopped after 0 s",
+    ]
 
 
 def test_a_line_that_gets_shorter_leaves_nothing_of_the_longer_one(
