@@ -38,7 +38,13 @@ from goliath.actors.spec import INITIALIZER, WorkerSpec
 from goliath.actors.tidy import Housekeeper
 from goliath.clock import BootClock
 from goliath.record import record
-from goliath.transport.arena import WARM_S, Arena, Region as ResultRegion, open_region
+from goliath.transport.arena import (
+    WARM_S,
+    Arena,
+    Region as ResultRegion,
+    copy_alone,
+    open_region,
+)
 from goliath.transport.blocking import BlockingPipe
 from goliath.transport.exchange import Exchange
 from goliath.transport.functions import load_initializer
@@ -97,6 +103,7 @@ class Worker:
     ) -> None:
         self.node = spec.node
         self.worker = spec.worker
+        copy_alone()
         self._exchange = None if arena is None else Exchange(arena)
         self._region_of_results: ResultRegion | None = None
         if arena is not None and spec.region:

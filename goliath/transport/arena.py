@@ -22,7 +22,7 @@ import mmap
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from weakref import finalize
 
@@ -49,7 +49,12 @@ WARM_S = 10.0
 GROWS_BY_BYTES = MIB
 """What is set aside at a time while a block is written: 1 ms."""
 
-_COPIED_AT_ONCE = 4 * MIB  # other threads get the GIL in between
+_COPIED_AT_ONCE = 4 * MIB  # and then others may have the GIL, or be waited for
+
+SHARED_BYTES = 8 * MIB
+"""So much is copied by two threads: one core alone does not use up what memory can do (8.5 GB/s,
+and two 12 to 16, of a virtual machine). 64 arrays of 16 MiB reach workers 1.3 times as fast."""
+
 _PUNCH = 0x03  # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
 _MAP_NORESERVE = 0x4000
 _MAP_FAILED = ctypes.c_void_p(-1).value
@@ -347,9 +352,37 @@ def offset_of(view: memoryview) -> int:
 
 def copy_into(view: memoryview, at: int, data: memoryview) -> None:
     """Write there, and let other threads run meanwhile."""
-    for start in range(0, len(data), _COPIED_AT_ONCE):
-        piece = data[start : start + _COPIED_AT_ONCE]
-        view[at + start : at + start + len(piece)] = piece
+    # Whoever comes first takes the next part: the second thread may have to wait for a core.
+    starts = iter(range(0, len(data), _COPIED_AT_ONCE))
+    target = view[at : at + len(data)]
+    helper = None
+    if len(data) >= SHARED_BYTES and not _alone:
+        helper = threading.Thread(
+            target=_copy, args=(target, data, starts), name="goliath-copy", daemon=True
+        )
+        try:
+            helper.start()
+        except RuntimeError:  # there are no more threads to be had
+            helper = None
+    _copy(target, data, starts)
+    if helper is not None:
+        helper.join()
+
+
+_alone = False
+
+
+def copy_alone() -> None:
+    """Copy with one thread from now on: there are other processes like this one, and cores enough
+    for one of each."""
+    global _alone
+    _alone = True
+
+
+def _copy(target: memoryview, data: memoryview, starts: Iterator[int]) -> None:
+    with _Address(target) as to, _Address(data) as source:
+        for start in starts:
+            _memmove(to + start, source + start, min(_COPIED_AT_ONCE, len(data) - start))
 
 
 def are_equal(one: memoryview, other: memoryview) -> bool:
@@ -433,6 +466,7 @@ _size, _pointer, _int, _long = ctypes.c_size_t, ctypes.c_void_p, ctypes.c_int, c
 _mmap = _function("mmap", _pointer, _pointer, _size, _int, _int, _int, _long)
 _munmap = _function("munmap", _int, _pointer, _size)
 _memcmp = _function("memcmp", _int, _pointer, _pointer, _size)
+_memmove = _function("memmove", _pointer, _pointer, _pointer, _size)
 
 
 class _Buffer(ctypes.Structure):

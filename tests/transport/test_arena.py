@@ -175,6 +175,33 @@ def test_what_grows_is_told_when_there_is_no_more(monkeypatch: pytest.MonkeyPatc
     assert not region.grow(block, 8 * MIB)
 
 
+@pytest.mark.parametrize("size", [arenas.SHARED_BYTES - 1, 3 * arenas.SHARED_BYTES + 5])
+@pytest.mark.parametrize("threads", ["there are", "none to be had", "not wanted"])
+def test_whoever_copies_every_byte_is_there(
+    size: int, threads: str, monkeypatch: pytest.MonkeyPatch
+):
+    started: list[threading.Thread] = []
+
+    class Helper(threading.Thread):
+        def start(self) -> None:
+            if threads == "none to be had":
+                raise RuntimeError("can't start new thread")
+            started.append(self)
+            super().start()
+
+    monkeypatch.setattr(threading, "Thread", Helper)
+    monkeypatch.setattr(arenas, "_alone", False)
+    if threads == "not wanted":
+        arenas.copy_alone()
+    data = random.Random(size).randbytes(size)
+    target = memoryview(bytearray(size + 20))
+    arenas.copy_into(target, 10, memoryview(data))
+    assert bytes(target[10:-10]) == data
+    assert bytes(target[:10]) == bytes(target[-10:]) == bytes(10)
+    assert len(started) == (threads == "there are" and size >= arenas.SHARED_BYTES)
+    assert not any(thread.is_alive() for thread in started)
+
+
 def test_what_is_cleared_costs_no_memory():
     region = a_region(8 * MIB)
     block = region.take(8 * MIB)
