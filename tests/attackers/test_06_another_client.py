@@ -70,7 +70,7 @@ def test_a_defect_is_found_and_found_again_by_its_text_alone(
 ) -> None:
     async def breaks_at_odd_lengths(case: Case) -> int:
         for frame in case:
-            assert frame[3] == 0, "a header of 16 MiB"
+            assert frame[3:4] in (b"", b"\0"), "a header of 16 MiB"  # it may be cut short
         return 0
 
     monkeypatch.setitem(TARGETS, "decoder", breaks_at_odd_lengths)
