@@ -430,12 +430,14 @@ from goliath import Commander
 def call(x):
     if x == 4:
         time.sleep(60)
+
+def arrived(index, _):
     with open("journal", "a") as file:
-        file.write(f"{x}\\n")
+        file.write(f"{index}\\n")
 
 with Commander(workers=1) as commander:
     rows = [(x,) for x in range(5)]
-    commander.run(call, rows, checkpoint="run.db", batch_size=1)
+    commander.run(call, rows, checkpoint="run.db", batch_size=1, on_result=arrived)
 """
 
 

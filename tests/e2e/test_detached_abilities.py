@@ -432,5 +432,5 @@ def test_what_a_thread_of_it_asks_between_calls_is_done_by_whoever_called_last(t
     actor = detached(Background, "background")
     goliath.get(actor.begin.remote())
     goliath.get(actor.open.remote())
-    until(lambda: (tmp_path / "note").exists(), 20)
-    assert (tmp_path / "note").read_text() == "from a thread"
+    noted = tmp_path / "note"
+    until(lambda: noted.exists() and noted.read_text() == "from a thread", 20)
