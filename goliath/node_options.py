@@ -7,6 +7,7 @@ import json
 import os
 import re
 from collections.abc import Sequence
+from math import inf
 from pathlib import Path
 
 from goliath.actors.embedded import node_resources
@@ -209,9 +210,13 @@ _LEVELS = ("debug", "info", "warning", "error")
 
 
 def _port(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) <= 65535):
-        raise argparse.ArgumentTypeError(f"{text!r} is no port: 0 to 65535")
-    return int(text)
+    return _whole(text, 0, 65535, " is no port: 0 to 65535")
+
+
+def _whole(text: str, least: int, most: float, otherwise: str) -> int:
+    if text.isascii() and text.isdigit() and least <= int(text) <= most:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r}{otherwise}")
 
 
 def _join(text: str) -> Address:
@@ -229,9 +234,7 @@ def _public_name(text: str) -> tuple[str, str]:
 
 
 def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise argparse.ArgumentTypeError(f"{text!r}: it is 0 or more")
-    return int(text)
+    return _whole(text, 0, inf, ": it is 0 or more")
 
 
 def _size(text: str) -> int:
@@ -252,9 +255,7 @@ def _some_size(text: str) -> int:
 
 
 def _positive(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text)):
-        raise argparse.ArgumentTypeError(f"{text!r}: it is a number, and at least 1 is needed")
-    return int(text)
+    return _whole(text, 1, inf, ": it is a number, and at least 1 is needed")
 
 
 def _resources(text: str) -> dict[str, float]:

@@ -556,7 +556,7 @@ class LieutenantActor(Actor):
             case nd.ReportSurrendered(session, asked, ranges):
                 self.answer(session, msg.Surrendered(asked, [list(r) for r in ranges]))
             case nd.ReportEnvironmentBroken(session, environment, error, successor, raised):
-                report = self._exit.to_report() if self._exit is not None else {}
+                report = self._exit_report()
                 payload = self._payload if raised else b""
                 failed = msg.EnvironmentFailed(environment, error, report, successor, payload)
                 self.answer(session, failed)
@@ -698,14 +698,17 @@ class LieutenantActor(Actor):
             ),
         )
 
+    def _exit_report(self) -> Report:
+        """How the worker ended whose exit is being handled."""
+        return self._exit.to_report() if self._exit is not None else {}
+
     def _report_returned(self, command: nd.ReportReturned) -> None:
         report: Report = {}
         if command.why == "full":
             _, used, limit = self._mind.memory()
             report = {"used": used, "limit": limit}
         elif command.worker is not None:
-            ended = self._exit.to_report() if self._exit is not None else {}
-            report = {"worker": command.worker, **ended}
+            report = {"worker": command.worker, **self._exit_report()}
         self.answer(
             command.session,
             msg.RangeReturned(

@@ -93,13 +93,16 @@ def alive(seen: Seen) -> bool:
 
 def is_spare(seen: Seen) -> bool:
     """Whether it belongs to a zygote, which replaces it when it likes and ends it at the end."""
+    stat = _stat(seen.pid)
+    return stat is not None and (_name(seen.pid), _name(int(stat[1]))) == (SPARE, "goliath-zygote")
+
+
+def _name(pid: int) -> str:
+    """What it calls itself; nothing if it is gone."""
     try:
-        lines = (PROC / str(seen.pid) / "status").read_text().splitlines()
-        status = dict(line.split(":\t", 1) for line in lines)
-        parent = (PROC / status["PPid"] / "comm").read_text().strip()
+        return (PROC / str(pid) / "comm").read_text().strip()
     except OSError:
-        return False
-    return status["Name"] == SPARE and parent == "goliath-zygote"
+        return ""
 
 
 def living(many: Iterable[Seen]) -> set[Seen]:
