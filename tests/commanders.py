@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
 
+from goliath.testing.processes import kill
 from tests.forge import Popen
-from tests.processes import kill
 
 ROOT = Path(__file__).parents[1]
 

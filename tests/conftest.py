@@ -12,8 +12,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from goliath.testing import processes
 from goliath.transport.keepsakes import recollection
-from tests import processes
 from tests.faults.namespace import wire
 from tests.forge import forge
 from tests.journals import pytest_runtest_makereport

@@ -6,8 +6,8 @@ import re
 from typing import Any, Self
 
 from goliath.testing.node import START_S
+from goliath.testing.processes import until
 from tests.lieutenants import Lieutenant
-from tests.processes import until
 
 JOINED = re.compile(r"^goliath lieutenant joined (\S+), (\d+) workers?, pid (\d+)$", re.M)
 

@@ -26,7 +26,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from tests.processes import Seen, descendants, is_spare, marked
+from goliath.testing.processes import Seen, descendants, is_spare, marked
 
 MARK = "GOLIATH_TEST_RUN"
 SETTLE_S = 3.0

@@ -22,7 +22,7 @@ from goliath.control_groups import (
 )
 from goliath.limits import Enforcer
 from goliath.machine import memory_kills, total_memory
-from tests.processes import until
+from goliath.testing.processes import until
 
 
 @contextmanager

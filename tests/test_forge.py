@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from goliath.testing.processes import alive, look, until
 from tests.forge import ROOT, Forge, Forged
-from tests.processes import alive, look, until
 
 pytestmark = [
     pytest.mark.slow,

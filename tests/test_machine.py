@@ -23,7 +23,7 @@ from goliath.machine import (
     tasks_of_user,
     total_memory,
 )
-from tests.processes import until
+from goliath.testing.processes import until
 
 
 @pytest.mark.parametrize(

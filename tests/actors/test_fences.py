@@ -16,8 +16,8 @@ from goliath.actors.spec import WorkerSpec
 from goliath.control_groups import Estate, NoGroupsError, members, remove
 from goliath.limits import Enforcer
 from goliath.machine import total_memory
+from goliath.testing.processes import alive, look, until
 from tests.actors.workshop import spare_of, workshop
-from tests.processes import alive, look, until
 
 pytestmark = pytest.mark.slow
 

@@ -16,12 +16,12 @@ from goliath.actors.reception import NodesJoined
 from goliath.actors.scrutiny import NODES_MAX, are_nodes
 from goliath.config import TransportConfig
 from goliath.errors import ConnectionError as NoConnection
+from goliath.testing.processes import until
 from goliath.transport import memory, messages as msg
 from tests.actors.runtime import until as soon
 from tests.actors.test_cluster import GOOD, FakeDialer, FakeNode, run
 from tests.actors.test_commander import a_house as a_commander
 from tests.actors.test_lieutenant import a_house as a_lieutenant
-from tests.processes import until
 
 ONE = ["1" * 16, "lab"]
 TWO = ["2" * 16, "lab"]

@@ -11,9 +11,9 @@ from typing import Any
 
 from goliath.actors.page import NOBODY, PageState
 from goliath.actors.process import Process
+from goliath.testing import processes
 from goliath.transport.messages import Flush, Interrupt, Progress, RefuseWait, Split, Yielded
 from goliath.transport.outcomes import read_outcomes
-from tests import processes
 from tests.actors.workshop import Workshop, workshop
 
 

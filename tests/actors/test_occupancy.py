@@ -12,8 +12,8 @@ import pytest
 
 from goliath.actors.occupancy import Measured, Occupancy
 from goliath.machine import free_memory, private_bytes, total_memory
+from goliath.testing.processes import until
 from goliath.transport.arena import Arena
-from tests.processes import until
 
 MIB = 1 << 20
 HOLD = "data = bytes(range(256)) * (32 << 12); print(flush=True); input()"

@@ -16,9 +16,9 @@ from goliath.actors.nursery import Nursery
 from goliath.actors.spec import WorkerSpec
 from goliath.config import NodeConfig
 from goliath.core.ids import WorkerId
+from goliath.testing.processes import alive, look, until
 from goliath.transport.messages import DefineFunction, WorkerReady
 from tests.actors.workshop import Owner, Workshop, workshop
-from tests.processes import alive, look, until
 
 pytestmark = pytest.mark.slow
 

@@ -330,7 +330,7 @@ async def test_splitting_keeps_its_part_of_what_has_not_started() -> None:
 
 
 def _until_running(process: Process) -> None:
-    from tests.processes import until
+    from goliath.testing.processes import until
 
     until(lambda: [page.index for page in process.pages()] == [0], 5)
 

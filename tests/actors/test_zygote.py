@@ -17,8 +17,8 @@ import pytest
 
 from goliath.actors.spec import WorkerSpec
 from goliath.actors.zygote import SPARE_AFTER_MS, SPARE_KEPT_MS
+from goliath.testing.processes import alive, descendants, kill, look, until
 from tests.actors.workshop import Workshop, spare_of, workshop
-from tests.processes import alive, descendants, kill, look, until
 
 pytestmark = pytest.mark.slow
 

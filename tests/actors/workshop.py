@@ -18,6 +18,7 @@ from goliath.actors.process import ExitReport, Process
 from goliath.actors.spec import WorkerSpec
 from goliath.config import NodeConfig
 from goliath.core.ids import WorkerId
+from goliath.testing.processes import Seen, descendants, is_spare, until
 from goliath.transport.columns import COLUMNS, encode_columns
 from goliath.transport.functions import dump_function
 from goliath.transport.messages import (
@@ -30,7 +31,6 @@ from goliath.transport.messages import (
 )
 from goliath.transport.outcomes import decode_outcomes
 from goliath.transport.rows import ROWS, encode_rows
-from tests.processes import Seen, descendants, is_spare, until
 
 WAIT_S = 10.0
 

@@ -12,9 +12,9 @@ import pytest
 
 import goliath
 from goliath import Commander
+from goliath.testing.processes import until
 from tests.e2e.calls import nap
 from tests.lieutenants import Lieutenant
-from tests.processes import until
 
 pytestmark = pytest.mark.slow
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from goliath import Commander, GoliathError, ObjectRef
+from goliath.testing.processes import until
 from goliath.transport.token import Token
 from tests.e2e.calls import nap, pid
 from tests.fuzz.campaign import Campaign, feed_again
@@ -18,7 +19,6 @@ from tests.fuzz.targets import TARGETS, Case
 from tests.independent_client import plain
 from tests.independent_session import Session
 from tests.lieutenants import Lieutenant
-from tests.processes import until
 from tests.tokens import written
 from tests.watch.recording import Recording, record
 

@@ -15,6 +15,7 @@ from goliath import Commander
 from goliath.actors.gatehouse import Gatehouse
 from goliath.errors import AuthenticationError
 from goliath.node_options import options_from, parser
+from goliath.testing.processes import until
 from goliath.transport.credentials import Credentials
 from goliath.transport.handshake import ClientHandshake, ServerHandshake
 from goliath.transport.keys import Keyring, Keys
@@ -24,7 +25,6 @@ from goliath.transport.token import Token
 from goliath.transport.token_file import NamedToken, WatchedTokens
 from tests.e2e.calls import add
 from tests.lieutenants import COMMAND
-from tests.processes import until
 from tests.tokens import written
 
 pytestmark = pytest.mark.slow

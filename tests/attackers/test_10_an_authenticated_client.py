@@ -14,10 +14,10 @@ import pytest
 
 from goliath import Commander, GoliathError, OutOfMemoryError, RuntimeEnvSetupError
 from goliath.actors.disk_gauge import bytes_below
+from goliath.testing.processes import alive, look, until
 from tests.e2e.calls import nap, same
 from tests.faults.test_full import SMALL_DISKS, fill
 from tests.lieutenants import Lieutenant
-from tests.processes import alive, look, until
 
 pytestmark = pytest.mark.slow
 

@@ -22,10 +22,11 @@ from goliath.actors.line import Line
 from goliath.actors.page import PageState
 from goliath.errors import ProtocolError
 from goliath.machine import resident_bytes
+from goliath.testing import processes
+from goliath.testing.processes import kill
 from goliath.transport import messages as msg
 from goliath.transport.blocking import LENGTH, pack_pipe_frame
 from goliath.transport.codec import PREFIX, to_header
-from tests import processes
 from tests.actors.test_lieutenant import (
     ENVIRONMENT,
     FUNCTION,
@@ -40,7 +41,6 @@ from tests.actors.test_lieutenant import (
 from tests.commanders import Other
 from tests.e2e.calls import nap, same
 from tests.lieutenants import Lieutenant
-from tests.processes import kill
 
 MIB = 1 << 20
 SOCKETS = {"calls": 100, "control": 101}  # of a worker: out of the way of those who mean no harm

@@ -15,7 +15,7 @@ import pytest
 
 import goliath
 from goliath import ActorDiedError, ActorUnavailableError, WorkerCrashedError
-from tests.processes import alive, kill, look, until
+from goliath.testing.processes import alive, kill, look, until
 
 pytestmark = pytest.mark.slow
 

@@ -17,7 +17,7 @@ import goliath
 from goliath import ActorDiedError, ObjectRefGenerator, PendingCallsLimitExceeded
 from goliath.actors import streams
 from goliath.actors.ref_generator import WINDOW
-from tests.processes import until
+from goliath.testing.processes import until
 
 pytestmark = pytest.mark.slow
 

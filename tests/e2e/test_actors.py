@@ -19,8 +19,8 @@ from goliath import (
     PendingCallsLimitExceeded,
     WorkerCrashedError,
 )
+from goliath.testing.processes import until
 from tests.lieutenants import Lieutenant
-from tests.processes import until
 
 pytestmark = pytest.mark.slow
 

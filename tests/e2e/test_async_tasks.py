@@ -18,7 +18,7 @@ from goliath import (
     TaskTimeoutError,
     WorkerCrashedError,
 )
-from tests.processes import until
+from goliath.testing.processes import until
 
 pytestmark = pytest.mark.slow
 

@@ -21,10 +21,10 @@ from goliath import Commander, WorkerCrashedError, remote
 from goliath.actors import neighbours
 from goliath.actors.tenancy import Holding
 from goliath.machine import file_system_of
+from goliath.testing.processes import until
 from goliath.transport import arena, keepsakes
 from tests.length import LONG
 from tests.lieutenants import Lieutenant
-from tests.processes import until
 
 pytestmark = pytest.mark.slow
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from goliath import Commander, ObjectRef, TaskCancelledError
+from goliath.testing.processes import until
 from tests.e2e.calls import add, die_until, stamped
-from tests.processes import until
 
 pytestmark = pytest.mark.slow
 

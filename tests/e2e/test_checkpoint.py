@@ -23,7 +23,7 @@ import pytest
 
 from goliath import CheckpointError, Commander, ObjectRef, SerializationError
 from goliath.cli import main
-from tests import processes
+from goliath.testing import processes
 from tests.length import length
 
 pytestmark = pytest.mark.slow

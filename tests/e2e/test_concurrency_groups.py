@@ -13,7 +13,7 @@ import pytest
 
 import goliath
 from goliath import ActorDiedError, ActorUnavailableError
-from tests.processes import until
+from goliath.testing.processes import until
 
 pytestmark = pytest.mark.slow
 

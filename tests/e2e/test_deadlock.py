@@ -9,7 +9,7 @@ import pytest
 
 import goliath
 from goliath import DeadlockError
-from tests.processes import until
+from goliath.testing.processes import until
 
 pytestmark = pytest.mark.slow
 

@@ -18,10 +18,10 @@ import pytest
 import goliath
 from benchmarks import procs
 from goliath import Commander, Executor, GetTimeoutError, ObjectLostError
+from goliath.testing.processes import kill, until
 from goliath.transport import arena
 from goliath.transport.keepsakes import IDLE_S
 from tests.lieutenants import Lieutenant
-from tests.processes import kill, until
 
 pytestmark = pytest.mark.slow
 

@@ -26,9 +26,9 @@ from goliath import (
     WorkerCrashedError,
 )
 from goliath.cli import main
+from goliath.testing.processes import kill, until
 from tests.commanders import Other
 from tests.lieutenants import Lieutenant
-from tests.processes import kill, until
 
 pytestmark = pytest.mark.slow
 

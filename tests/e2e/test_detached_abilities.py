@@ -13,9 +13,9 @@ import pytest
 
 import goliath
 from goliath import ActorDiedError, ActorUnavailableError, Commander, DeadlockError
+from goliath.testing.processes import until
 from tests.commanders import Other
 from tests.lieutenants import Lieutenant
-from tests.processes import until
 
 pytestmark = pytest.mark.slow
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from goliath.errors import ProtocolError
+from goliath.testing.processes import until
 from tests import independent_client, independent_session
 from tests.e2e.calls import stamp, stamped
 from tests.independent_client import Client, Header
 from tests.independent_session import Session
 from tests.lieutenants import Lieutenant
-from tests.processes import until
 from tests.tokens import TOKEN
 from tests.transport.vectors import vectors
 

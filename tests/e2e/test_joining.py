@@ -17,6 +17,7 @@ import pytest
 import goliath
 from goliath import Commander, NodeInfo
 from goliath.errors import AuthenticationError, ConnectionError as NoConnection
+from goliath.testing.processes import until
 from tests.e2e.calls import add, nap, pid
 from tests.faults import promises
 from tests.faults.network import network
@@ -24,7 +25,6 @@ from tests.faults.promises import Journal
 from tests.faults.running import Running
 from tests.joining import JoinedNode
 from tests.lieutenants import Lieutenant, command
-from tests.processes import until
 from tests.tokens import ANOTHER, TOKEN, written
 
 pytestmark = pytest.mark.slow

@@ -15,8 +15,8 @@ import pytest
 import goliath
 from goliath import Commander, ObjectRef
 from goliath.actors.deposits import Deposit
+from goliath.testing.processes import until
 from tests.lieutenants import Lieutenant
-from tests.processes import until
 
 pytestmark = pytest.mark.slow
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from goliath import Commander
+from goliath.testing.processes import until
 from tests.e2e.calls import add, fail, nap, pid
 from tests.lieutenants import Lieutenant
-from tests.processes import until
 
 pytestmark = pytest.mark.slow
 

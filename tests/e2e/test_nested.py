@@ -12,8 +12,8 @@ import pytest
 
 import goliath
 from goliath import ObjectLostError, TaskCancelledError, TaskError, WorkerCrashedError
+from goliath.testing.processes import until
 from tests.length import length
-from tests.processes import until
 
 pytestmark = pytest.mark.slow
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from goliath import Commander
+from goliath.testing.processes import until
 from goliath.transport.tls import ServerTls
 from tests.e2e.calls import add
 from tests.joining import JoinedNode
-from tests.processes import until
 from tests.transport.gateways import Authority, ending_tls
 
 pytestmark = pytest.mark.slow

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from goliath import Commander, TaskTimeoutError
+from goliath.testing.processes import alive, descendants, living, until
 from tests.commanders import running_script
 from tests.e2e.calls import nap
 from tests.lieutenants import Lieutenant
-from tests.processes import alive, descendants, living, until
 
 pytestmark = pytest.mark.slow
 

@@ -20,9 +20,9 @@ import psutil
 import pytest
 
 from goliath import Commander
+from goliath.testing.processes import until
 from tests.e2e.calls import add, nap, pid
 from tests.lieutenants import COMMAND, READY, Lieutenant, command
-from tests.processes import until
 
 pytestmark = pytest.mark.slow
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from goliath import Commander
+from goliath.testing.processes import until
 from tests.e2e.calls import add
 from tests.joining import JoinedNode
-from tests.processes import until
 from tests.tokens import TOKEN, written
 
 pytestmark = pytest.mark.slow

@@ -12,8 +12,8 @@ import pytest
 
 import goliath
 from goliath import Commander, NodeFullError, NodeInfo
+from goliath.testing.processes import until
 from tests.lieutenants import Lieutenant
-from tests.processes import until
 
 pytestmark = pytest.mark.slow
 

@@ -27,8 +27,8 @@ from goliath import (
     TaskTimeoutError,
     WorkerCrashedError,
 )
+from goliath.testing.processes import until
 from tests.lieutenants import Lieutenant
-from tests.processes import until
 
 pytestmark = pytest.mark.slow
 

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from goliath import Commander
+from goliath.testing.processes import until
 from goliath.transport.token import Token
 from tests.e2e.calls import add, nap, pid
 from tests.faults import promises
@@ -21,7 +22,6 @@ from tests.faults.promises import Journal
 from tests.faults.running import Running
 from tests.joining import JoinedNode
 from tests.lieutenants import Lieutenant
-from tests.processes import until
 from tests.tokens import ANOTHER, TLS_FLAGS, TOKEN, written
 
 pytestmark = pytest.mark.slow

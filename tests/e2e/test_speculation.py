@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from goliath import Commander
-from tests.processes import until
+from goliath.testing.processes import until
 
 HANGS_S = 60.0
 

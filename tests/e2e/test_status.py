@@ -15,8 +15,8 @@ import pytest
 
 import goliath
 from goliath import Commander, NodeInfo
+from goliath.testing.processes import until
 from tests.e2e.calls import add, nap
-from tests.processes import until
 
 pytestmark = pytest.mark.slow
 

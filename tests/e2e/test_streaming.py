@@ -27,7 +27,7 @@ from goliath import (
 from goliath.actors import streams
 from goliath.actors.deputies import Deputies
 from goliath.actors.ref_generator import WINDOW
-from tests.processes import until
+from goliath.testing.processes import until
 
 pytestmark = pytest.mark.slow
 

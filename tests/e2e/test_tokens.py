@@ -15,9 +15,9 @@ import pytest
 
 import goliath
 from goliath import Commander
+from goliath.testing.processes import until
 from tests.e2e.calls import add, nap
 from tests.lieutenants import Lieutenant, command
-from tests.processes import until
 
 pytestmark = pytest.mark.slow
 

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from goliath import Commander
+from goliath.testing.processes import until
 from tests.lieutenants import Lieutenant
-from tests.processes import until
 from tests.transport.proxy import Flow, Proxy, proxying
 from tests.transport.spoiling import Spoiler
 

@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from goliath.testing.processes import Seen, alive, kill, living, look, until
 from tests.lieutenants import Lieutenant
-from tests.processes import Seen, alive, kill, living, look, until
 
 MIB = 1 << 20
 

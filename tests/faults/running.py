@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from goliath import Commander
+from goliath.testing.processes import until
 from tests.faults.promises import Journal, execute
-from tests.processes import until
 
 STUCK = {"GOLIATH_TEST_STUCK": "1"}
 """Environment of a node on which no call of `stuck_there` ends by itself."""

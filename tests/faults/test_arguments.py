@@ -20,11 +20,11 @@ from goliath import (
     remote,
     shutdown,
 )
+from goliath.testing.processes import look
 from tests.e2e.calls import same
 from tests.faults import promises
 from tests.faults.promises import MIB, Journal, Peaks
 from tests.lieutenants import Lieutenant
-from tests.processes import look
 
 pytestmark = pytest.mark.slow
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 import goliath
+from goliath.testing.processes import Seen, descendants, kill, living, until
 from tests.faults import promises
 from tests.faults.pace import PACE, at_this_pace
 from tests.faults.promises import Journal, Strikes
-from tests.processes import Seen, descendants, kill, living, until
 
 pytestmark = [pytest.mark.slow, at_this_pace]
 

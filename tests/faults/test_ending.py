@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from goliath import Commander
+from goliath.testing.processes import Seen, descendants, until
 from tests.commanders import running_script
 from tests.faults import promises
 from tests.faults.promises import Journal, Strikes
 from tests.faults.running import Running
 from tests.lieutenants import COMMAND
-from tests.processes import Seen, descendants, until
 
 RUN = """
 import sys, time

@@ -18,12 +18,12 @@ from typing import Any
 import pytest
 
 from goliath import Commander, GoliathError, RuntimeEnvSetupError, get, wait
+from goliath.testing.processes import living, until
 from goliath.transport.tls import client_tls
 from tests.e2e.calls import nap, same
 from tests.faults import promises
 from tests.faults.promises import MIB, Journal
 from tests.lieutenants import Lieutenant
-from tests.processes import living, until
 from tests.tokens import TLS_FLAGS
 
 pytestmark = pytest.mark.slow

@@ -18,13 +18,13 @@ import psutil
 import pytest
 
 from goliath import Commander, NodeDiedError
+from goliath.testing.processes import living, until
 from tests.faults import promises
 from tests.faults.network import alive, network
 from tests.faults.pace import PACE, REAL, at_this_pace
 from tests.faults.promises import Journal
 from tests.faults.running import STUCK, Running, stuck_there
 from tests.lieutenants import Lieutenant
-from tests.processes import living, until
 from tests.transport.proxy import Proxy
 from tests.transport.spoiling import Spoiler
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from goliath import Commander
+from goliath.testing.processes import until
 from tests.faults import promises
 from tests.faults.namespace import Namespace
 from tests.faults.pace import PACE, at_this_pace
@@ -25,7 +26,6 @@ from tests.faults.promises import Journal
 from tests.faults.running import Running
 from tests.faults.test_links import all_once_and_true, digest
 from tests.lieutenants import Lieutenant
-from tests.processes import until
 from tests.tokens import TLS_FLAGS, TOKEN, written
 
 pytestmark = [pytest.mark.slow, at_this_pace]

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from goliath import Commander, NodeDiedError
+from goliath.testing.processes import kill, until
 from tests.faults import promises
 from tests.faults.network import alive
 from tests.faults.pace import PACE, at_this_pace
 from tests.faults.promises import Journal, Strikes
 from tests.faults.running import STUCK, Running, stuck_there
 from tests.lieutenants import Lieutenant
-from tests.processes import kill, until
 
 pytestmark = [pytest.mark.slow, at_this_pace]
 

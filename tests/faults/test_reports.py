@@ -17,6 +17,7 @@ import pytest
 
 import goliath
 from goliath import ActorDiedError, Commander, OutOfMemoryError, WorkerCrashedError
+from goliath.testing.processes import until
 from tests.faults.promises import (
     MIB,
     Journal,
@@ -28,7 +29,6 @@ from tests.faults.promises import (
     values_are_true,
 )
 from tests.lieutenants import Lieutenant
-from tests.processes import until
 
 pytestmark = pytest.mark.slow
 

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from goliath import Commander, TaskTimeoutError, WorkerCrashedError
+from goliath.testing.processes import Seen, alive, until
 from tests.e2e.calls import pid
 from tests.faults import promises
 from tests.faults.promises import Journal, Strikes
 from tests.lieutenants import Lieutenant
-from tests.processes import Seen, alive, until
 
 pytestmark = pytest.mark.slow
 

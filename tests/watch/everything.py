@@ -19,11 +19,11 @@ import goliath
 from goliath import Commander
 from goliath.examination import examine
 from goliath.testing import Node
+from goliath.testing.processes import until
 from goliath.transport.address import Address
 from goliath.transport.credentials import Credentials
 from goliath.transport.keepsakes import WORTH_KEEPING_BYTES, recollection
 from tests.joining import JoinedNode
-from tests.processes import until
 
 WAITING_MAX = 4
 BIG_BYTES = 110_000  # stays on its node, and travels in one piece
