@@ -16,8 +16,6 @@ from tests.tokens import written
 from tests.transport.ends import assign
 from tests.transport.test_handshake import client
 
-pytestmark = pytest.mark.slow
-
 
 def hellos(port: int) -> dict[str, list[bytes]]:
     """What somebody without the token may try, message by message."""

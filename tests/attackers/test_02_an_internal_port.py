@@ -8,15 +8,11 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-import pytest
-
 import goliath
 from goliath import Commander
 from goliath.testing.processes import until
 from tests.e2e.calls import nap
 from tests.lieutenants import Lieutenant
-
-pytestmark = pytest.mark.slow
 
 LISTENING = "0A"  # of a TCP socket, in /proc/net/tcp
 ACCEPTING = 0x10000  # of a Unix socket, in /proc/net/unix

@@ -22,8 +22,6 @@ from tests.lieutenants import Lieutenant
 from tests.tokens import written
 from tests.watch.recording import Recording, record
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def recording(private_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Recording:

@@ -27,8 +27,6 @@ from tests.e2e.calls import add
 from tests.lieutenants import COMMAND
 from tests.tokens import written
 
-pytestmark = pytest.mark.slow
-
 
 def secrets_of(token: Token) -> list[bytes]:
     """All forms in which it could be seen, and the keys that are as good."""

@@ -19,8 +19,6 @@ from tests.e2e.calls import nap, same
 from tests.faults.test_full import SMALL_DISKS, fill
 from tests.lieutenants import Lieutenant
 
-pytestmark = pytest.mark.slow
-
 PROCESSES = 60
 KIB, MIB = 1 << 10, 1 << 20
 SERVED_MAX_S = 5.0  # a call of somebody else, meanwhile: these machines have two cores

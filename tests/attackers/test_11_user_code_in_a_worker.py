@@ -95,7 +95,6 @@ FORGED: dict[str, bytes] = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("line", SOCKETS)
 @pytest.mark.parametrize("what", FORGED)
 def test_forged_frames_cost_the_worker_and_its_own_call_only(
@@ -111,7 +110,6 @@ def test_forged_frames_cost_the_worker_and_its_own_call_only(
     assert node.process.poll() is None
 
 
-@pytest.mark.slow
 def test_a_result_bigger_than_a_message_is_a_typed_error_and_the_node_lives(
     monkeypatch: pytest.MonkeyPatch,
 ):
@@ -161,7 +159,6 @@ FLOOD = """
 """
 
 
-@pytest.mark.slow
 def test_a_worker_that_talks_without_end_is_read_no_faster_than_its_commander_reads(
     node: Lieutenant, other: Other, tmp_path: Path
 ):

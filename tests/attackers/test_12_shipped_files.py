@@ -23,8 +23,6 @@ from tests.e2e.calls import same
 from tests.lieutenants import Lieutenant
 from tests.transport.ends import End, Sessions, dialing, make_dialer
 
-pytestmark = pytest.mark.slow
-
 DATA = b"evil = True\n"
 SIZE = len(DATA)
 DIGEST = hashlib.sha256(DATA).hexdigest()

@@ -12,8 +12,6 @@ from goliath import Commander
 from tests.e2e.calls import same
 from tests.lieutenants import Lieutenant
 
-pytestmark = pytest.mark.slow
-
 CALLS = 100
 P99_MAX_S = 0.25  # in quiet it is 2 ms; these machines are busy with other tests
 NEW_MAX_S = 10.0

@@ -18,7 +18,6 @@ from tests.chaos.work import once, value_of, work
 SEED, CALLS = 7, 10_000
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(150)
 def test_in_a_storm_no_call_is_lost_doubled_or_wrong():
     report = raise_storm(SEED, CALLS)

@@ -17,8 +17,6 @@ import goliath
 from goliath import ActorDiedError, ActorUnavailableError, WorkerCrashedError
 from goliath.testing.processes import alive, kill, look, until
 
-pytestmark = pytest.mark.slow
-
 CALLS = 1000
 
 

@@ -19,8 +19,6 @@ from goliath.actors import streams
 from goliath.actors.ref_generator import WINDOW
 from goliath.testing.processes import until
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(autouse=True)
 def cluster():

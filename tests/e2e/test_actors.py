@@ -22,8 +22,6 @@ from goliath import (
 from goliath.testing.processes import until
 from tests.lieutenants import Lieutenant
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(autouse=True)
 def cluster():

@@ -13,8 +13,6 @@ from goliath import Commander
 from tests.e2e.calls import add, fail, nap
 from tests.lieutenants import Lieutenant
 
-pytestmark = pytest.mark.slow
-
 
 async def numbers(count: int) -> AsyncIterator[dict[str, int]]:
     """An asynchronous source of calls."""

@@ -20,8 +20,6 @@ from goliath import (
 )
 from goliath.testing.processes import until
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture
 def one():

@@ -26,8 +26,6 @@ from goliath.transport import arena, keepsakes
 from tests.length import LONG
 from tests.lieutenants import Lieutenant
 
-pytestmark = pytest.mark.slow
-
 MIB, GIB = 1 << 20, 1 << 30
 
 

@@ -16,8 +16,6 @@ from goliath import Commander, ObjectRef, TaskCancelledError
 from goliath.testing.processes import until
 from tests.e2e.calls import add, die_until, stamped
 
-pytestmark = pytest.mark.slow
-
 AT_ONCE_S = 2.0
 """An interrupt takes a millisecond; a call that is not interrupted is killed after five seconds."""
 

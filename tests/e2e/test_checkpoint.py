@@ -26,8 +26,6 @@ from goliath.cli import main
 from goliath.testing import processes
 from tests.length import length
 
-pytestmark = pytest.mark.slow
-
 ROOT = Path(__file__).parents[2]
 
 

@@ -15,9 +15,6 @@ from goliath import (
 )
 from tests.e2e.calls import add, nap, pid
 
-pytestmark = pytest.mark.slow
-
-
 # -- the Commander itself ----------------------------------------------------------------
 
 

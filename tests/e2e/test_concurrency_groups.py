@@ -15,8 +15,6 @@ import goliath
 from goliath import ActorDiedError, ActorUnavailableError
 from goliath.testing.processes import until
 
-pytestmark = pytest.mark.slow
-
 FULL = 0.3  # seconds in which something would have happened that must not
 
 

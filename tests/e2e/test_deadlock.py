@@ -11,8 +11,6 @@ import goliath
 from goliath import DeadlockError
 from goliath.testing.processes import until
 
-pytestmark = pytest.mark.slow
-
 WITHIN_S = 5.0
 
 

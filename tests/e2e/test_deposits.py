@@ -23,8 +23,6 @@ from goliath.transport import arena
 from goliath.transport.keepsakes import IDLE_S
 from tests.lieutenants import Lieutenant
 
-pytestmark = pytest.mark.slow
-
 KIB, MIB = 1 << 10, 1 << 20
 SIZE = 200 * KIB
 

@@ -30,8 +30,6 @@ from goliath.testing.processes import kill, until
 from tests.commanders import Other
 from tests.lieutenants import Lieutenant
 
-pytestmark = pytest.mark.slow
-
 
 @goliath.remote
 class Counter:

@@ -17,8 +17,6 @@ from goliath.testing.processes import until
 from tests.commanders import Other
 from tests.lieutenants import Lieutenant
 
-pytestmark = pytest.mark.slow
-
 BIG = 300 << 10
 
 

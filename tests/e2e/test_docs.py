@@ -15,8 +15,6 @@ from subprocess import CompletedProcess
 
 import pytest
 
-pytestmark = pytest.mark.slow
-
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
     path

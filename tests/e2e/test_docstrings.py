@@ -11,8 +11,6 @@ import pytest
 
 import goliath
 
-pytestmark = pytest.mark.slow
-
 
 def examples() -> list[doctest.DocTest]:
     """Of every module, as if they stood in a script of the user's."""

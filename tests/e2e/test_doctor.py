@@ -20,8 +20,6 @@ from goliath.transport.credentials import Credentials
 from tests.lieutenants import Lieutenant
 from tests.transport.proxy import proxying
 
-pytestmark = pytest.mark.slow
-
 STEPS = [
     "name",
     "connect",

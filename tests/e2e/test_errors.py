@@ -15,8 +15,6 @@ from goliath.errors import RemoteTraceback
 from tests.e2e.calls import fail
 from tests.lieutenants import Lieutenant
 
-pytestmark = pytest.mark.slow
-
 
 class TwoArgumentsError(Exception):
     """Does not survive pickling: the arguments are not what ``__init__`` wants."""

@@ -20,8 +20,6 @@ import goliath
 from goliath import Commander, Executor, GoliathError, SerializationError
 from tests.e2e.calls import add, fail, fail_if, nap, same, stamp
 
-pytestmark = pytest.mark.slow
-
 MANY = 200
 """More calls than are sent ahead of those that hold all workers."""
 

@@ -13,9 +13,6 @@ from scipy import optimize
 from goliath import Executor
 from tests.e2e.calls import add, fail
 
-pytestmark = pytest.mark.slow
-
-
 # -- asyncio ---------------------------------------------------------------------------
 
 

@@ -14,8 +14,6 @@ import pytest
 from goliath import Commander
 from tests.lieutenants import Lieutenant
 
-pytestmark = pytest.mark.slow
-
 
 def read(path):
     """A shipped file, by the path it has in the job's directory."""

@@ -14,8 +14,6 @@ from goliath import Commander
 from tests.e2e.calls import add, fail, nap, say
 from tests.lieutenants import Lieutenant
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture
 def on_three(three_nodes: list[Lieutenant]) -> Iterator[Commander]:

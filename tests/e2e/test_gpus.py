@@ -14,8 +14,6 @@ import goliath
 from goliath import GoliathError
 from tests.lieutenants import Lieutenant
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def machine(private_home: Path) -> Iterator[Lieutenant]:

@@ -10,8 +10,6 @@ import pytest
 
 from goliath import Commander
 
-pytestmark = pytest.mark.slow
-
 HEAVY = ("aiohttp", "uvloop", "asyncio", "ssl", "psutil", "cloudpickle", "orjson")
 
 

@@ -21,8 +21,6 @@ from tests.lieutenants import Lieutenant
 from tests.tokens import TOKEN
 from tests.transport.vectors import vectors
 
-pytestmark = pytest.mark.slow
-
 FILES = [Path(module.__file__) for module in (independent_client, independent_session)]
 LINES_MAX = 150
 

@@ -12,8 +12,6 @@ import pytest
 from goliath import Commander, DeadlineExceededError, TaskTimeoutError
 from tests.e2e.calls import add, fail_if, nap, same
 
-pytestmark = pytest.mark.slow
-
 
 class Counted:
     """An endless input that knows how often it was pulled."""

@@ -27,8 +27,6 @@ from tests.joining import JoinedNode
 from tests.lieutenants import Lieutenant, command
 from tests.tokens import ANOTHER, TOKEN, written
 
-pytestmark = pytest.mark.slow
-
 
 @contextlib.contextmanager
 def listening(**options: object) -> Iterator[tuple[Commander, str]]:

@@ -18,8 +18,6 @@ from goliath.actors.deposits import Deposit
 from goliath.testing.processes import until
 from tests.lieutenants import Lieutenant
 
-pytestmark = pytest.mark.slow
-
 MIB = 1 << 20
 
 

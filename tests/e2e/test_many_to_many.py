@@ -14,9 +14,6 @@ from goliath.testing.processes import until
 from tests.e2e.calls import add, fail, nap, pid
 from tests.lieutenants import Lieutenant
 
-pytestmark = pytest.mark.slow
-
-
 # -- several Commanders on one node ------------------------------------------------------
 
 

@@ -15,8 +15,6 @@ from goliath import GoliathError
 from goliath.node_options import parser
 from tests.lieutenants import Lieutenant
 
-pytestmark = pytest.mark.slow
-
 MIB = 2**20
 
 

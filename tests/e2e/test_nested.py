@@ -15,8 +15,6 @@ from goliath import ObjectLostError, TaskCancelledError, TaskError, WorkerCrashe
 from goliath.testing.processes import until
 from tests.length import length
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture
 def one():

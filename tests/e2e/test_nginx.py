@@ -21,8 +21,6 @@ from tests.e2e.calls import add
 from tests.joining import JoinedNode
 from tests.transport.gateways import Authority, ending_tls
 
-pytestmark = pytest.mark.slow
-
 CONFIGURATION = """
 daemon off;
 worker_processes 1;

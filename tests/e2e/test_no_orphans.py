@@ -19,8 +19,6 @@ from tests.commanders import running_script
 from tests.e2e.calls import nap
 from tests.lieutenants import Lieutenant
 
-pytestmark = pytest.mark.slow
-
 
 def hold_the_gil(_n: int = 0) -> int:
     """One call of C code that never ends."""

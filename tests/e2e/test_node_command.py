@@ -24,8 +24,6 @@ from goliath.testing.processes import until
 from tests.e2e.calls import add, nap, pid
 from tests.lieutenants import COMMAND, READY, Lieutenant, command
 
-pytestmark = pytest.mark.slow
-
 # -- words -------------------------------------------------------------------------------
 
 

@@ -16,8 +16,6 @@ from tests.e2e.calls import add
 from tests.lieutenants import Lieutenant, command
 from tests.tokens import ANOTHER, TLS_FLAGS, TOKEN
 
-pytestmark = pytest.mark.slow
-
 # -- who may come in ---------------------------------------------------------------------
 
 

@@ -14,8 +14,6 @@ from goliath import Commander
 from tests.e2e.calls import add, say
 from tests.lieutenants import Lieutenant
 
-pytestmark = pytest.mark.slow
-
 Script = Callable[..., "CompletedProcess[str]"]
 
 

@@ -15,8 +15,6 @@ from tests.e2e.calls import add
 from tests.joining import JoinedNode
 from tests.tokens import TOKEN, written
 
-pytestmark = pytest.mark.slow
-
 README = Path(__file__).parents[2] / "README.md"
 
 

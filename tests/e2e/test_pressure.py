@@ -15,8 +15,6 @@ from goliath import Commander, NodeFullError, NodeInfo
 from goliath.testing.processes import until
 from tests.lieutenants import Lieutenant
 
-pytestmark = pytest.mark.slow
-
 KIB, MIB = 1 << 10, 1 << 20
 LIMIT = 400 * MIB
 BOUNDED = {"GOLIATH_NODE_MEMORY_BYTES": str(LIMIT)}

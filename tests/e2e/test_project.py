@@ -16,8 +16,6 @@ from goliath import Commander
 from tests.e2e.conftest import ROOT
 from tests.lieutenants import Lieutenant
 
-pytestmark = pytest.mark.slow
-
 PROJECT = {
     "pyproject.toml": "",
     "shop/__init__.py": "",

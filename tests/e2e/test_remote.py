@@ -30,8 +30,6 @@ from goliath import (
 from goliath.testing.processes import until
 from tests.lieutenants import Lieutenant
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(autouse=True)
 def cluster(node: Lieutenant) -> Iterator[Commander]:

@@ -24,8 +24,6 @@ from tests.joining import JoinedNode
 from tests.lieutenants import Lieutenant
 from tests.tokens import ANOTHER, TLS_FLAGS, TOKEN, written
 
-pytestmark = pytest.mark.slow
-
 
 def url(node: Lieutenant) -> str:
     return f"ws://{node.host}:{node.port}"

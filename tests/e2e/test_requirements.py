@@ -19,7 +19,7 @@ from tests.e2e.conftest import ROOT
 from tests.lieutenants import Lieutenant
 from tests.wheels import make_stuck, make_wheel, settings
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.timeout(240)
 
 ONE = ["goliath_test_one"]
 

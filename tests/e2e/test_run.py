@@ -17,9 +17,6 @@ from goliath import (
 )
 from tests.e2e.calls import add, fail_if, nap, same, stamp, stamped
 
-pytestmark = pytest.mark.slow
-
-
 # -- order, and how the calls are given --------------------------------------------------
 
 

@@ -20,9 +20,6 @@ from goliath import (
 )
 from tests.e2e.calls import add, die_until, fail, fail_if, nap, stamp, stamped
 
-pytestmark = pytest.mark.slow
-
-
 # -- exceptions --------------------------------------------------------------------------
 
 

@@ -9,8 +9,6 @@ import pytest
 
 from tests.lieutenants import Lieutenant
 
-pytestmark = pytest.mark.slow
-
 Script = Callable[..., "CompletedProcess[str]"]
 
 SEED = """\

@@ -37,7 +37,6 @@ def calls_of(folder: Path, count: int = 12, bad: int = 5) -> list[dict[str, Any]
     return [{"folder": str(folder), "n": n, "bad": bad} for n in range(count)]
 
 
-@pytest.mark.slow
 def test_a_call_that_hangs_on_one_node_is_made_on_the_other_and_interrupted_there(
     lieutenant, tmp_path: Path
 ):
@@ -66,7 +65,6 @@ def test_without_another_node_it_is_made_beside_itself(tmp_path: Path):
     assert found == list(range(12))
 
 
-@pytest.mark.slow
 def test_what_a_frozen_worker_has_is_made_by_others(lieutenant, tmp_path: Path):
     one, other = lieutenant(1), lieutenant(1)
 

@@ -11,14 +11,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 import goliath
 from goliath import Commander, NodeInfo
 from goliath.testing.processes import until
 from tests.e2e.calls import add, nap
-
-pytestmark = pytest.mark.slow
 
 
 def hang(file: str) -> None:

@@ -29,8 +29,6 @@ from goliath.actors.deputies import Deputies
 from goliath.actors.ref_generator import WINDOW
 from goliath.testing.processes import until
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture
 def one():

@@ -15,8 +15,6 @@ from tests.e2e.calls import add, fail, meet, nap, same
 from tests.lieutenants import Lieutenant
 from tests.transport.proxy import proxying
 
-pytestmark = pytest.mark.slow
-
 
 def test_a_result_can_be_asked_for_again_and_again(cmdr: Commander) -> None:
     ref = cmdr.submit(add, 1, b=2)

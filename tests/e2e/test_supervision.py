@@ -15,8 +15,6 @@ import goliath
 from goliath import ActorDiedError, ActorUnavailableError, WorkerCrashedError
 from goliath.testing.processes import until
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(autouse=True)
 def cluster():

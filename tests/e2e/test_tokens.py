@@ -19,8 +19,6 @@ from goliath.testing.processes import until
 from tests.e2e.calls import add, nap
 from tests.lieutenants import Lieutenant, command
 
-pytestmark = pytest.mark.slow
-
 
 def goliath_command(*arguments: str, said: str = "") -> subprocess.CompletedProcess[str]:
     """Run ``goliath …`` to its end."""

@@ -12,8 +12,6 @@ import goliath
 from goliath import GetTimeoutError
 from goliath.util import ActorGroup, ActorPool, Queue
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(autouse=True)
 def cluster():

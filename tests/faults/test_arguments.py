@@ -26,8 +26,6 @@ from tests.faults import promises
 from tests.faults.promises import MIB, Journal, Peaks
 from tests.lieutenants import Lieutenant
 
-pytestmark = pytest.mark.slow
-
 BIG_BYTES = int(os.environ.get("GOLIATH_TEST_BIG_MIB", "96")) * MIB
 """Of one argument, or result. 2048 is the size of the row; that takes minutes and 8 GiB."""
 TINY_CALLS = int(os.environ.get("GOLIATH_TEST_TINY_CALLS", "300000"))

@@ -10,15 +10,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 import goliath
 from goliath.testing.processes import Seen, descendants, kill, living, until
 from tests.faults import promises
 from tests.faults.pace import PACE, at_this_pace
 from tests.faults.promises import Journal, Strikes
 
-pytestmark = [pytest.mark.slow, at_this_pace]
+pytestmark = at_this_pace
 
 SCRIPT = """
 import sys, time, goliath

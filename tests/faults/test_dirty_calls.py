@@ -12,8 +12,6 @@ from goliath import Commander, GoliathError, get, init, remote, shutdown
 from tests.faults import promises
 from tests.faults.promises import MIB, Journal, Peaks
 
-pytestmark = pytest.mark.slow
-
 
 def close_the_standard_streams():
     os.close(1)

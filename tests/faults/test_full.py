@@ -26,8 +26,6 @@ from tests.faults.promises import MIB, Journal
 from tests.lieutenants import Lieutenant
 from tests.tokens import TLS_FLAGS
 
-pytestmark = pytest.mark.slow
-
 SMALL = 8 * MIB
 SMALL_DISKS = f"""
 import ctypes, os, pathlib, sys, tempfile

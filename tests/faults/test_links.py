@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 
 import psutil
-import pytest
 
 from goliath import Commander, NodeDiedError
 from goliath.testing.processes import living, until
@@ -28,7 +27,7 @@ from tests.lieutenants import Lieutenant
 from tests.transport.proxy import Proxy
 from tests.transport.spoiling import Spoiler
 
-pytestmark = [pytest.mark.slow, at_this_pace]
+pytestmark = at_this_pace
 
 RESUMED_S = 2.0
 

@@ -28,7 +28,7 @@ from tests.faults.test_links import all_once_and_true, digest
 from tests.lieutenants import Lieutenant
 from tests.tokens import TLS_FLAGS, TOKEN, written
 
-pytestmark = [pytest.mark.slow, at_this_pace]
+pytestmark = at_this_pace
 
 ESTABLISHED = "01"
 # A partition that is over when it is noticed is not to cost a session: a lost packet is sent again

@@ -7,8 +7,6 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-import pytest
-
 from goliath import Commander, NodeDiedError
 from goliath.testing.processes import kill, until
 from tests.faults import promises
@@ -18,7 +16,7 @@ from tests.faults.promises import Journal, Strikes
 from tests.faults.running import STUCK, Running, stuck_there
 from tests.lieutenants import Lieutenant
 
-pytestmark = [pytest.mark.slow, at_this_pace]
+pytestmark = at_this_pace
 
 
 def test_a_lieutenant_that_is_killed_takes_its_workers_along_and_its_calls_move(

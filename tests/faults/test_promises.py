@@ -105,7 +105,6 @@ pickle.loads(pickle.dumps(pathlib.Path()))
 from goliath.lieutenant"""
 
 
-@pytest.mark.slow
 def test_a_node_that_unpickles_is_noticed(tmp_path: Path):
     sabotaged = promises._AUDITED.replace("\nfrom goliath.lieutenant", UNPICKLES)
     node = promises.Audited(tmp_path, 1, launcher=("-c", sabotaged))

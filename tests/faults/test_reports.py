@@ -30,8 +30,6 @@ from tests.faults.promises import (
 )
 from tests.lieutenants import Lieutenant
 
-pytestmark = pytest.mark.slow
-
 MEMORY = Path("/sys/fs/cgroup/memory")
 LIMIT = 160 * MIB
 SHARED = 24 * MIB

@@ -13,8 +13,6 @@ from goliath.transport.handshake import SESSION_VERSION
 from tests.e2e.calls import add
 from tests.faults.promises import _AUDITED, Audited, nothing_is_unpickled_here, pickles_are_noticed
 
-pytestmark = pytest.mark.slow
-
 ANOTHER_PYTHON = """
 from goliath.transport import serialization
 from goliath.transport.versions import Versions

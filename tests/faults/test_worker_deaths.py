@@ -18,8 +18,6 @@ from tests.faults import promises
 from tests.faults.promises import Journal, Strikes
 from tests.lieutenants import Lieutenant
 
-pytestmark = pytest.mark.slow
-
 NOTICED_MAX_S = 0.1
 
 

@@ -18,8 +18,6 @@ from goliath.testing.processes import alive, kill, living, look, marked, until
 from goliath.transport.credentials import runtime_directory
 from tests.e2e.calls import nap, pid
 
-pytestmark = pytest.mark.slow
-
 
 def test_whatever_names_no_lieutenants_uses_the_cluster():
     with local_cluster(nodes=2, workers=1) as cluster:

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 pytest_plugins = ["pytester"]
-pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 
