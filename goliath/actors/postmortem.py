@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from goliath.actors.loops import OWN_FILE
+from goliath.actors import dump
 from goliath.errors import OutOfMemoryError, WorkerCrashedError, size_text
 from goliath.record import record
 
@@ -13,8 +13,6 @@ Report = dict[str, str | int | float | bool | None]
 TAIL_LINES = 4
 STACK_LINES = 6
 _LINE_CHARACTERS = 200
-_STACK_BEGINS = "Fatal Python error: "
-_OURS = (OWN_FILE, "/goliath/actors/")
 
 _OF_C_CODE = frozenset({"SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGTRAP"})
 
@@ -38,8 +36,8 @@ class Death:
     def error(self, index: int | None = None) -> WorkerCrashedError:
         """What the caller gets; ``index`` is the number of the call, if there was one."""
         tail = str(self.report.get("stderr_tail") or "").strip()
-        words, _, fatal = tail.partition(_STACK_BEGINS)
-        stack = _STACK_BEGINS + fatal if fatal else ""
+        words, _, fatal = tail.partition(dump.BEGINS)
+        stack = dump.BEGINS + fatal if fatal else ""
         place = f"pid {self.report.get('pid')} on {self.node or 'its node'}"
         lines = [
             f"the process of {self.call} has ended: {self._how()}; {place}"
@@ -49,7 +47,7 @@ class Death:
             *self._memory(),
             f"what to do: {self._advice(bool(stack))}",
             *_section("its last words on stderr:", words.splitlines()[-TAIL_LINES:]),
-            *_section("where it died (faulthandler):", _frames(stack)[:STACK_LINES]),
+            *_section("where it died (faulthandler):", dump.frames(stack)[:STACK_LINES]),
         ]
         kind = OutOfMemoryError if self._oom else WorkerCrashedError
         return kind(
@@ -107,18 +105,6 @@ class Death:
         if self.report.get("exit_code") is not None:
             return "it called os._exit, or C code that ends the process: have it raise instead"
         return "run it alone to see why"
-
-
-def _frames(stack: str) -> list[str]:
-    """The user's frames of the thread that died, the innermost first, and the title."""
-    lines = stack.splitlines()
-    begin = next((n for n, line in enumerate(lines) if line.startswith("Current thread")), None)
-    frames = []
-    for line in lines[begin + 1 :] if begin is not None else []:
-        if not line.startswith("  ") or any(part in line for part in _OURS):
-            break
-        frames.append(line.strip())
-    return [*lines[:1], *frames]
 
 
 def _section(title: str, lines: list[str]) -> list[str]:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import field
 from typing import Protocol
 
+from goliath.actors.dump import Shortener
 from goliath.actors.line import Line
 from goliath.actors.output import OutputPipe
 from goliath.actors.page import Page, PageState
@@ -142,7 +143,9 @@ class Process:
             loop, ends.control, buffer, self._on_message, self._on_control_end, most, lender
         )
         self._stdout = OutputPipe(loop, ends.stdout, self._printer("stdout"))
-        self._stderr = OutputPipe(loop, ends.stderr, self._printer("stderr"), tail_bytes)
+        self._stderr = OutputPipe(
+            loop, ends.stderr, self._printer("stderr", Shortener()), tail_bytes
+        )
         self._printed = select.poll()
         for fd in (ends.stdout, ends.stderr):
             self._printed.register(fd, select.POLLIN)
@@ -352,5 +355,11 @@ class Process:
             self.drain_output()
         self._events.on_worker_message(self.worker, message)
 
-    def _printer(self, stream: str) -> Callable[[bytes], None]:
-        return lambda data: self._events.on_worker_output(self.worker, stream, data)
+    def _printer(
+        self, stream: str, edit: Callable[[bytes], bytes] = bytes
+    ) -> Callable[[bytes], None]:
+        def on_text(text: bytes) -> None:
+            if edited := edit(text):
+                self._events.on_worker_output(self.worker, stream, edited)
+
+        return on_text

@@ -170,6 +170,10 @@ def test_the_report_of_a_death_has_all_that_is_known(
         assert any(f"in {function.__name__}" in line for line in lines[at + 2 :])
         assert not any("goliath/actors" in line for line in lines)
         assert error.stack.startswith("Fatal Python error")
+        printed = capfd.readouterr().err
+        assert f"in {function.__name__}" in printed
+        assert "Current thread" in error.stack
+        assert "Current thread" not in printed
     elif function is kill_myself:
         assert lines[3:] == ["its last words on stderr:", "  before the end"]
     else:
