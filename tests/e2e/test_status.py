@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 import goliath
 from goliath import Commander, NodeInfo
 from goliath.testing.processes import until
@@ -109,6 +111,21 @@ def test_a_node_that_is_down_is_said_to_be(free_port: int) -> None:
     done = status(f"127.0.0.1:{free_port}")
     assert done.returncode == 1
     assert "no lieutenant at 127.0.0.1" in done.stderr or "no running Lieutenant" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["nodes", "status", "doctor"])
+def test_without_an_address_those_of_the_environment_are_asked(lieutenant, command: str) -> None:
+    address = f"127.0.0.1:{lieutenant(1).port}"
+    done = subprocess.run(
+        [sys.executable, "-m", "goliath", command],
+        env={**os.environ, "GOLIATH_LIEUTENANTS": address},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert address in done.stdout
 
 
 def test_who_reads_no_more_of_it_is_no_error(lieutenant) -> None:
