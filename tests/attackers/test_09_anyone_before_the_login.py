@@ -19,6 +19,7 @@ import pytest
 from goliath.config import KIB, TransportConfig
 from goliath.machine import resident_bytes
 from goliath.transport.listener import Listener
+from goliath.transport.serialization import own_versions
 from tests.transport.ends import TLS, Sessions, control, dialing, listening, make_dialer
 from tests.transport.test_door import QUICK, UPGRADE, over_tls, raw
 from tests.transport.test_handshake import client
@@ -192,7 +193,7 @@ async def test_whoever_logs_in_and_then_says_nothing_is_given_up():
         aiohttp.ClientSession() as http,
         http.ws_connect(f"http://127.0.0.1:{listener.port}/goliath/v1") as websocket,
     ):
-        near = client(binding=f"loopback:{listener.port}")
+        near = client(binding=f"loopback:{listener.port}", versions=own_versions())
         await websocket.send_bytes(near.hello())
         challenge = await websocket.receive()
         await websocket.send_bytes(near.prove(challenge.data))
