@@ -15,7 +15,7 @@ from goliath.actors.endings import Arrived, Kept, Made, Outcome
 from goliath.actors.gathering import Canceller, Gathering
 from goliath.actors.object_ref import ObjectRef, fetch_all
 from goliath.actors.tables import Table
-from goliath.transport.messages import Payload
+from goliath.transport.payload import Payload
 
 _NOT_YET = Made(None)
 

@@ -11,9 +11,10 @@ from goliath.actors.failures import CallInterrupted, RefusedError, call_text
 from goliath.errors import ObjectLostError
 from goliath.transport.columns import decode_columns
 from goliath.transport.functions import LoadedFunction, load_function
-from goliath.transport.messages import DefineFunction, Payload, Piece
+from goliath.transport.payload import Payload, Piece
 from goliath.transport.rows import EncodedRow, decode_rows, load_row
 from goliath.transport.serialization import kept
+from goliath.transport.worker_messages import DefineFunction
 
 Sink = Callable[[Any], None]
 Plan = tuple[list[int], loops.Loop, loops.Loop]

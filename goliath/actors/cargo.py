@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from goliath.transport.messages import Bundle, Payload, Piece, parts_of
+from goliath.transport.payload import Bundle, Payload, Piece, parts_of
 
 
 def packed(payload: Payload, pieces: Iterable[Piece]) -> Payload:

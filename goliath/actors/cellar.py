@@ -20,7 +20,7 @@ from goliath.config import MIB
 from goliath.core.allotment import GRAIN
 from goliath.machine import is_in_memory
 from goliath.transport.arena import Arena, Region, offset_of
-from goliath.transport.messages import Piece
+from goliath.transport.payload import Piece
 from goliath.transport.private_files import make_private_directory
 
 SPILL_MAX_BYTES = 64 * 1024 * MIB

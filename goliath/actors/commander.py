@@ -60,10 +60,15 @@ from goliath.core.scheduler import Scheduler
 from goliath.errors import ProtocolError, SerializationError, TaskCancelledError
 from goliath.limits import Limit
 from goliath.record import record
-from goliath.transport import messages as msg
+from goliath.transport import (
+    call_messages as call_msg,
+    messages as msg,
+    worker_messages as worker_msg,
+)
 from goliath.transport.keepsakes import Keepsake, recollection
-from goliath.transport.messages import Message, Payload
+from goliath.transport.message import Message
 from goliath.transport.outcomes import encode_outcomes
+from goliath.transport.payload import Payload
 
 _STRIKES = frozenset({Verdict.CRASHED, Verdict.TIMED_OUT, Verdict.NODE_DIED, Verdict.FULL})
 """What ends a call that has begun: its owner wants to know with what."""
@@ -324,7 +329,7 @@ class CommanderActor(Actor):
                 return self._on_done(node, said)
             case msg.RangeReturned():
                 self._on_returned(node, said)
-            case _ if isinstance(said, msg.FromCalls):
+            case _ if isinstance(said, call_msg.FromCalls):
                 try:
                     self._deputies.hear(node_id, said)
                 except ProtocolError as exc:
@@ -430,7 +435,7 @@ class CommanderActor(Actor):
                         ),
                     )
                 )
-            case msg.WorkerLeft(worker):
+            case call_msg.WorkerLeft(worker):
                 self._deputies.worker_left(node.id, worker)
             case msg.NeedFiles(sha256s):
                 if not are_strings(sha256s):
@@ -452,7 +457,7 @@ class CommanderActor(Actor):
                     self._enquiries.answered(node.id, said)
                 except ProtocolError as exc:
                     return self._accuse(node, str(exc))
-            case msg.LetGo() | msg.ArenaGiven():
+            case worker_msg.LetGo() | msg.ArenaGiven():
                 if node.guest is not None:
                     node.guest.hear(said)
             case msg.Status():
@@ -682,7 +687,7 @@ class CommanderActor(Actor):
             function, payload = job.function, job.function.payload
             if node.guest is not None:
                 payload = node.guest.moved(payload)
-            node.ref.tell(msg.DefineFunction(function.digest, function.name, payload))
+            node.ref.tell(worker_msg.DefineFunction(function.digest, function.name, payload))
             node.functions.add(function.digest, len(payload))
         if job.surroundings.key not in node.environments:
             node.ref.tell(job.surroundings.message(node.id, embedded=node.up.embedded))
@@ -774,7 +779,7 @@ class CommanderActor(Actor):
         environments = {job.surroundings.key for job in self._jobs.values()}
         for node in self._nodes.values():
             for digest in node.functions.forget_surplus(functions):
-                node.ref.tell(msg.ForgetFunction(digest))
+                node.ref.tell(worker_msg.ForgetFunction(digest))
             for key in node.environments.forget_surplus(environments):
                 node.ref.tell(msg.ForgetEnvironment(key))
         for key in [key for key in self._surroundings if key not in environments]:

@@ -9,7 +9,7 @@ from typing import Any
 from goliath.actors.deposits import Along, Deposit, Taken
 from goliath.actors.endings import Inherited, NoValueError, Outcome, held_in
 from goliath.actors.object_ref import ObjectRef
-from goliath.transport.messages import Piece
+from goliath.transport.payload import Piece
 from goliath.transport.pickled import Pickled, freeze
 from goliath.transport.rows import Elsewhere, FarRow, encode_call, encode_frozen
 

@@ -28,7 +28,9 @@ from goliath.core.ids import NodeId
 from goliath.errors import ObjectLostError
 from goliath.transport import messages as msg
 from goliath.transport.keepsakes import Keepsake
-from goliath.transport.messages import ALONG, LOST, Message, Payload, Piece
+from goliath.transport.message import Message
+from goliath.transport.messages import ALONG, LOST
+from goliath.transport.payload import Payload, Piece
 from goliath.transport.pickled import Pickled
 
 DEPOSIT_BYTES = 100 * KIB

@@ -49,10 +49,10 @@ from goliath.errors import (
     TaskCancelledError,
 )
 from goliath.record import frozen
-from goliath.transport import messages as msg
+from goliath.transport import call_messages as call_msg, worker_messages as worker_msg
 from goliath.transport.exceptions import dump_error
 from goliath.transport.functions import Function
-from goliath.transport.messages import Message
+from goliath.transport.message import Message
 from goliath.transport.pickled import Pickled
 
 DEPTH_MAX = 1000
@@ -109,7 +109,7 @@ class Deputies:
 
     # -- what workers say ----------------------------------------------------------------
 
-    def hear(self, node: NodeId, said: msg.FromCalls) -> None:  # noqa: C901, PLR0912
+    def hear(self, node: NodeId, said: call_msg.FromCalls) -> None:  # noqa: C901, PLR0912
         """A worker asks for something.
 
         Raises:
@@ -117,48 +117,48 @@ class Deputies:
         """
         deputy = self._deputies.setdefault((node, said.worker), Deputy())
         match said:  # one arm a message: a table, not a maze
-            case msg.NestedCall():
+            case call_msg.NestedCall():
                 self._call(node, deputy, said)
-            case msg.ItemMade():
+            case call_msg.ItemMade():
                 self._item_made(node, deputy, said)
-            case msg.AwaitRefs(worker, refs):
+            case call_msg.AwaitRefs(worker, refs):
                 for task_id in checked_ids(refs):
                     self._await(node, worker, task_id, deputy.want(task_id))
-            case msg.ReportWait():
+            case worker_msg.ReportWait():
                 self._note_wait(node, deputy, said)
-            case msg.EndWait(worker, wait):
+            case worker_msg.EndWait(worker, wait):
                 self._waits.end((node, worker, wait))
-            case msg.DropRefs(_, refs):
+            case call_msg.DropRefs(_, refs):
                 for task_id in checked_ids(refs):
                     deputy.drop(task_id)
-            case msg.HoldRefs(_, refs):
+            case call_msg.HoldRefs(_, refs):
                 for ref in self._found(deputy, refs):
                     deputy.keep(ref)
-            case msg.NestedFunction(_, digest, name, refs, payload):
+            case call_msg.NestedFunction(_, digest, name, refs, payload):
                 function = Function(digest, name, bytes(payload))
                 deputy.functions[digest] = function, self._found(deputy, refs)
-            case msg.StoreValue(_, task_id, refs, payload):
+            case call_msg.StoreValue(_, task_id, refs, payload):
                 stored = Stored(Pickled(payload), self._found(deputy, refs))
                 self._keep(deputy, object_ref.ended("put", stored, checked_id(task_id)))
-            case msg.CancelRef(_, task_id, force, recursive):
+            case call_msg.CancelRef(_, task_id, force, recursive):
                 wanted = deputy.find_ref(task_id)
                 if wanted is not None:
                     wanted.cancel(force=force, recursive=recursive)
-            case msg.NestedActor():
+            case call_msg.NestedActor():
                 self._make_actor(deputy, said)
-            case msg.FindActor():
+            case call_msg.FindActor():
                 self._find_actor(deputy, said)
-            case msg.KillActor(_, actor_id, no_restart):
+            case call_msg.KillActor(_, actor_id, no_restart):
                 grip = deputy.find(actor_id)
                 if isinstance(grip, HeldGrip):
                     grip.kill(no_restart=no_restart)
-            case msg.WatchActor():
+            case call_msg.WatchActor():
                 self._watch(deputy, said)
-            case msg.LinkActors():
+            case call_msg.LinkActors():
                 self._link(deputy, said)
-            case msg.LeaveActor(_, job):
+            case call_msg.LeaveActor(_, job):
                 self._leave(JobId(job))
-            case msg.AskNodes(_, task_id):
+            case call_msg.AskNodes(_, task_id):
                 stored = Stored(Pickled.of(self._office.describe_nodes()))
                 self._keep(deputy, object_ref.ended("nodes", stored, checked_id(task_id)))
 
@@ -192,7 +192,7 @@ class Deputies:
 
     # -- calls ---------------------------------------------------------------------------
 
-    def _call(self, node: NodeId, deputy: Deputy, said: msg.NestedCall) -> None:
+    def _call(self, node: NodeId, deputy: Deputy, said: call_msg.NestedCall) -> None:
         parent = self._office.find_job(JobId(said.job))
         caller = (JobId(said.job), said.parcel, said.call)
         try:
@@ -211,7 +211,7 @@ class Deputies:
             deputy.callers.add(caller)
             self._children.setdefault(caller, []).append(weak(ref))
 
-    def _make_actor(self, deputy: Deputy, said: msg.NestedActor) -> None:
+    def _make_actor(self, deputy: Deputy, said: call_msg.NestedActor) -> None:
         parent = self._office.find_job(JobId(said.job))
         function, _ = deputy.functions.get(said.function, (None, None))
         checked_id(said.ref)
@@ -235,7 +235,7 @@ class Deputies:
             grip = _NoActor(said.ref, str(exc))
         deputy.keep(grip)
 
-    def _note_wait(self, node: NodeId, deputy: Deputy, said: msg.ReportWait) -> None:
+    def _note_wait(self, node: NodeId, deputy: Deputy, said: worker_msg.ReportWait) -> None:
         job = self._office.find_job(JobId(said.job))
         refs = [deputy.find_ref(task_id) for task_id in checked_ids(said.refs)]
         known = tuple(ref for ref in refs if ref is not None)
@@ -248,9 +248,9 @@ class Deputies:
         self._waits.begin((node, said.worker, said.wait), wait)
 
     def _refuse(self, node: NodeId, worker: int, call: str, error: GoliathError) -> None:
-        self._office.tell_node(node, msg.RefEnded(worker, call, True, 0, dump_error(error)))
+        self._office.tell_node(node, worker_msg.RefEnded(worker, call, True, 0, dump_error(error)))
 
-    def _find_actor(self, deputy: Deputy, said: msg.FindActor) -> None:
+    def _find_actor(self, deputy: Deputy, said: call_msg.FindActor) -> None:
         """One of this Commander's, or else a detached one, of which only its node knows."""
         calls = Gathering.of_one("get_actor", checked_id(said.ref))
         ref: ObjectRef[Any] = ObjectRef(calls, index := calls.reserve())
@@ -290,7 +290,7 @@ class Deputies:
             raise ActorDiedError(f"actor {actor_id} has ended: nobody held a handle of it")
         return grip.actor
 
-    def _watch(self, deputy: Deputy, said: msg.WatchActor) -> None:
+    def _watch(self, deputy: Deputy, said: call_msg.WatchActor) -> None:
         """The record of an end is a value that is there when the actor has ended. It is the
         worker's alone: when it is dropped, nobody watches."""
         calls = Gathering.of_one("monitor", checked_id(said.ref))
@@ -309,7 +309,7 @@ class Deputies:
             finalize(ref, kin.unwatch, tell).atexit = False
             kin.watch(tell)
 
-    def _link(self, deputy: Deputy, said: msg.LinkActors) -> None:
+    def _link(self, deputy: Deputy, said: call_msg.LinkActors) -> None:
         pair: list[UserActor] = []
         lost = None
         for actor_id in (said.one, said.other):
@@ -329,7 +329,7 @@ class Deputies:
             known.owner.leaves()
 
     def _submit(
-        self, deputy: Deputy, said: msg.NestedCall, parent: desk.OpenJob | None
+        self, deputy: Deputy, said: call_msg.NestedCall, parent: desk.OpenJob | None
     ) -> ObjectRef[Any]:
         if said.actor:
             held = self._found(deputy, said.refs)
@@ -396,7 +396,7 @@ class Deputies:
 
     # -- streams -------------------------------------------------------------------------
 
-    def _item_made(self, node: NodeId, deputy: Deputy, said: msg.ItemMade) -> None:
+    def _item_made(self, node: NodeId, deputy: Deputy, said: call_msg.ItemMade) -> None:
         stream = streams.find(said.task)
         known: Outcome = Stored(None)
         if stream is None or stream.over:
@@ -435,13 +435,15 @@ class Deputies:
         if type(outcome) is Kept:
             deposit = outcome.deposit
             if deposit.is_on(node):  # it need not come here
-                self._office.tell_node(node, msg.RefEnded(worker, ref.task_id, False, deposit.key))
+                self._office.tell_node(
+                    node, worker_msg.RefEnded(worker, ref.task_id, False, deposit.key)
+                )
                 return
             if not deposit.known:
                 deposit.when_known(partial(self._answer_from_anywhere, node, worker, ref))
                 return
         failed, payload = packed(outcome, number)
-        self._office.tell_node(node, msg.RefEnded(worker, ref.task_id, failed, 0, payload))
+        self._office.tell_node(node, worker_msg.RefEnded(worker, ref.task_id, failed, 0, payload))
 
 
 def _around(parent: desk.OpenJob) -> Surroundings:

@@ -26,7 +26,8 @@ from goliath.errors import TaskCancelledError
 from goliath.record import record
 from goliath.transport.channel import Channel
 from goliath.transport.functions import Function
-from goliath.transport.messages import Message, Origin, Payload
+from goliath.transport.message import Message, Origin
+from goliath.transport.payload import Payload
 
 
 @record

@@ -12,8 +12,9 @@ from goliath.actors.residence import Lodger
 from goliath.core import node_events as nd
 from goliath.core.ids import HOUSE, Serial, SessionId
 from goliath.record import record
-from goliath.transport import messages as msg
-from goliath.transport.messages import Origin, Payload
+from goliath.transport import messages as msg, worker_messages as worker_msg
+from goliath.transport.message import Origin
+from goliath.transport.payload import Payload
 
 
 @record
@@ -75,12 +76,12 @@ class Employee:
         """It will not be asked to run this one any more."""
         if digest in self.known:
             self.known.discard(digest)
-            self.process.send(msg.ForgetFunction(digest))
+            self.process.send(worker_msg.ForgetFunction(digest))
 
     def hand(
         self,
         command: nd.Run,
-        function: msg.DefineFunction,
+        function: worker_msg.DefineFunction,
         calls: msg.AssignBatch | msg.DetachActor,
         origin: Origin,
         listener: SessionId,
@@ -101,7 +102,7 @@ class Employee:
             self.process.send(function)
         self.names.append((command.serial, function.name, listener))
         self.process.send(
-            msg.RunRange(
+            worker_msg.RunRange(
                 command.serial,
                 command.lo,
                 command.hi,

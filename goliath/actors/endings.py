@@ -14,8 +14,8 @@ from goliath.actors.deposits import Deposit
 from goliath.actors.outcomes import Setback, Where, explain, rebuild
 from goliath.errors import ObjectLostError, SerializationError, named
 from goliath.transport.exceptions import dump_error, load_error
-from goliath.transport.messages import Payload, Piece
 from goliath.transport.outcomes import FailureRecord, read_outcomes, unbox
+from goliath.transport.payload import Payload, Piece
 from goliath.transport.pickled import Pickled, freeze, pickle_of, thaw
 from goliath.transport.serialization import load_value
 

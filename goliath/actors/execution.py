@@ -26,7 +26,6 @@ from goliath.actors.failures import CallInterrupted, RefusedError, failure_recor
 from goliath.actors.loops import Loop
 from goliath.transport.arena import WORTH_BYTES, settled_anywhere
 from goliath.transport.columns import COLUMNS
-from goliath.transport.messages import Payload, Piece, Progress, RunRange
 from goliath.transport.outcomes import (
     FailureRecord,
     encode_outcomes,
@@ -34,7 +33,9 @@ from goliath.transport.outcomes import (
     serialization_record,
     set_apart,
 )
+from goliath.transport.payload import Payload, Piece
 from goliath.transport.serialization import SCALARS
+from goliath.transport.worker_messages import Progress, RunRange
 
 
 class EachCall(Protocol):

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from goliath.actors.endings import Outcome
 from goliath.transport.columns import encode_gathered
-from goliath.transport.messages import Payload
+from goliath.transport.payload import Payload
 
 if TYPE_CHECKING:
     from goliath.actors.object_ref import ObjectRef

@@ -24,8 +24,8 @@ from goliath.core.ids import Attempt, BatchId, SessionId
 from goliath.core.policy import BIG_BYTES
 from goliath.errors import ProtocolError
 from goliath.record import record
-from goliath.transport import messages as msg
-from goliath.transport.messages import Piece
+from goliath.transport import messages as msg, worker_messages as worker_msg
+from goliath.transport.payload import Piece
 
 LINGER_MIN_S = 0.001  # who wants to hear of each call sooner sends it in a batch of its own
 
@@ -47,7 +47,7 @@ class Guest:
     id: SessionId
     ref: RemoteRef
     realm: str = ""
-    functions: dict[str, msg.DefineFunction] = field(default_factory=dict)
+    functions: dict[str, worker_msg.DefineFunction] = field(default_factory=dict)
     batches: dict[tuple[BatchId, Attempt], msg.AssignBatch] = field(default_factory=dict)
     detaching: dict[tuple[BatchId, Attempt], Lodger] = field(default_factory=dict)
     shelf: Shelf = field(default_factory=Shelf)
@@ -81,7 +81,7 @@ class Guest:
 
     # -- functions -----------------------------------------------------------------------
 
-    def define(self, said: msg.DefineFunction) -> None:
+    def define(self, said: worker_msg.DefineFunction) -> None:
         """Keep a function, where workers can look at what of it is big."""
         settled = said if self.holding is None else self.holding.settled_function(said)
         self.functions[said.digest] = settled

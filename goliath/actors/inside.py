@@ -8,7 +8,7 @@ from typing import Protocol
 
 from goliath.errors import GoliathError
 from goliath.record import frozen
-from goliath.transport.messages import Message
+from goliath.transport.message import Message
 
 NO_CALL = -1
 """The parcel of what an actor does while none of its calls runs."""

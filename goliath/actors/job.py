@@ -28,8 +28,9 @@ from goliath.record import frozen
 from goliath.transport.columns import COLUMNS, encode_columns
 from goliath.transport.functions import Function
 from goliath.transport.keepsakes import Keepsake
-from goliath.transport.messages import Origin, Payload
+from goliath.transport.message import Origin
 from goliath.transport.outcomes import FailureRecord, decode_outcomes, serialization_record
+from goliath.transport.payload import Payload
 from goliath.transport.rows import ROWS, Row, UnpicklableRowError, encode_rows
 
 if TYPE_CHECKING:

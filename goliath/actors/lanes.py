@@ -21,14 +21,9 @@ from goliath.actors.calls import Function
 from goliath.actors.coroutines import must_be_awaited
 from goliath.actors.execution import Range
 from goliath.transport.blocking import BlockingPipe
-from goliath.transport.messages import (
-    Bundle,
-    DefineFunction,
-    ForgetFunction,
-    RunRange,
-    parts_of,
-)
+from goliath.transport.payload import Bundle, parts_of
 from goliath.transport.serialization import SCALARS
+from goliath.transport.worker_messages import DefineFunction, ForgetFunction, RunRange
 
 WAIT_REFUSED = (
     "this call cannot wait for others: too many calls on this node do (GOLIATH_WAITING_MAX); "

@@ -56,9 +56,14 @@ from goliath.core.observation import Journal
 from goliath.core.policy import Level
 from goliath.errors import LocalError, ProtocolError, SerializationError, size_text
 from goliath.limits import Limit
-from goliath.transport import messages as msg
+from goliath.transport import (
+    call_messages as call_msg,
+    messages as msg,
+    worker_messages as worker_msg,
+)
 from goliath.transport.channel import Channel
-from goliath.transport.messages import Message, Payload
+from goliath.transport.message import Message
+from goliath.transport.payload import Payload
 
 NESTING_MODULES = ("goliath.remote_function", "goliath.refs", "goliath.actors.nested")
 """What every worker imports whose calls make calls: 40 ms, unless it is forked with them."""
@@ -287,9 +292,9 @@ class LieutenantActor(Actor):
                 return nd.CancelArrived(guest.id, BatchId(batch), Attempt(attempt), force)
             case msg.StealBatches(wanted):
                 return nd.StealArrived(guest.id, wanted)
-            case msg.DefineFunction():
+            case worker_msg.DefineFunction():
                 guest.define(said)
-            case msg.ForgetFunction(digest):
+            case worker_msg.ForgetFunction(digest):
                 guest.forget_function(digest)
                 for worker in self._workers.values():
                     if worker.session == guest.id:
@@ -300,7 +305,7 @@ class LieutenantActor(Actor):
                 self._premises.receive(guest.id, said)
             case msg.ForgetEnvironment(environment):
                 self._premises.forget(guest.id, environment)
-            case msg.RefEnded():
+            case worker_msg.RefEnded():
                 self._on_ref_ended(guest, said)
             case msg.FetchDeposit(key):
                 guest.ref.tell(msg.DepositSent(key, guest.kept(key)))
@@ -315,7 +320,7 @@ class LieutenantActor(Actor):
             case msg.AskActors(request):
                 actors = self._bulletin.actors(guest.id, said, self.context.now())
                 guest.ref.tell(msg.Actors(request, actors))
-            case msg.LetGo() | msg.ProposeArena() | msg.ArenaMapped():
+            case worker_msg.LetGo() | msg.ProposeArena() | msg.ArenaMapped():
                 if guest.host is not None:
                     guest.host.hear(said)
             case msg.AskStatus():
@@ -335,7 +340,7 @@ class LieutenantActor(Actor):
     def _is_furnished(self, guest: Guest, environment: str) -> bool:
         return self._premises.find(guest.id, environment) is not None
 
-    def _on_ref_ended(self, guest: Guest, said: msg.RefEnded) -> None:
+    def _on_ref_ended(self, guest: Guest, said: worker_msg.RefEnded) -> None:
         if said.deposit:
             said.payload, said.deposit = guest.kept(said.deposit), 0
         worker = self._workers.get(WorkerId(said.worker))
@@ -418,7 +423,7 @@ class LieutenantActor(Actor):
         if worker is None:
             return
         match said:
-            case msg.Progress():
+            case worker_msg.Progress():
                 if (
                     said.elapsed_us < 0
                     or not are_calls(said.retryable, said.lo, said.hi)
@@ -449,13 +454,13 @@ class LieutenantActor(Actor):
                 self._payload = b""
                 if said.final:
                     worker.finished = Serial(said.serial)
-            case msg.Waiting(serial, waiting):
+            case worker_msg.Waiting(serial, waiting):
                 self.decide(nd.WorkerWaits(worker_id, Serial(serial), waiting))
-            case msg.Yielded(serial, at):
+            case worker_msg.Yielded(serial, at):
                 self.decide(nd.RestYielded(worker_id, Serial(serial), at))
-            case msg.WorkerReady(error):
+            case worker_msg.WorkerReady(error):
                 self.decide(nd.WorkerStarted(worker_id, error))
-            case _ if isinstance(said, msg.FromCalls):
+            case _ if isinstance(said, call_msg.FromCalls):
                 # Its Commander asked for whatever it is that runs there: it may ask back.
                 worker.nests = True
                 self._nursery.preload(NESTING_MODULES)
@@ -467,16 +472,16 @@ class LieutenantActor(Actor):
             case _:
                 worker.process.kill()  # a worker has nothing else to say
 
-    def _on_lodger_asks(self, worker: Employee, said: msg.FromCalls) -> None:
+    def _on_lodger_asks(self, worker: Employee, said: call_msg.FromCalls) -> None:
         """Code in a detached actor asks something of the Commander whose call it belongs to."""
         patron, said.worker = said.worker, worker.child.worker
         session = worker.patrons.get(patron)
-        if isinstance(said, msg.LeaveActor):
+        if isinstance(said, call_msg.LeaveActor):
             self.decide(nd.ResidentLeaves(worker.child.worker))
         elif session in self._guests:
             self._pass_on(worker, session, said)
         else:
-            worker.process.control(msg.PatronLeft(patron))
+            worker.process.control(worker_msg.PatronLeft(patron))
 
     def _pass_on(self, worker: Employee, session: SessionId, said: Message) -> None:
         """To its Commander, and no faster than he takes it."""
@@ -490,7 +495,7 @@ class LieutenantActor(Actor):
         patron = self._residence.leave(session)
         for worker in self._workers.values():
             if patron is not None and worker.patrons.pop(patron, None) is not None:
-                worker.process.control(msg.PatronLeft(patron))
+                worker.process.control(worker_msg.PatronLeft(patron))
 
     def _on_worker_gone(self, worker: WorkerId, report: ExitReport) -> None:
         self._exit = report
@@ -501,7 +506,7 @@ class LieutenantActor(Actor):
         known = self._workers.pop(worker, None)
         if known is not None and known.nests:
             for session in (known.session, *known.patrons.values()):
-                self.answer(session, msg.WorkerLeft(worker))
+                self.answer(session, call_msg.WorkerLeft(worker))
 
     # -- decide, then do ---------------------------------------------------------------
 
@@ -533,11 +538,11 @@ class LieutenantActor(Actor):
             case nd.Fork():
                 self._fork(command)
             case nd.FlushRange(worker, serial):
-                self._workers[worker].process.control(msg.Flush(serial))
+                self._workers[worker].process.control(worker_msg.Flush(serial))
             case nd.SplitRange(worker, serial, keep):
-                self._workers[worker].process.control(msg.Split(serial, keep))
+                self._workers[worker].process.control(worker_msg.Split(serial, keep))
             case nd.InterruptRange(worker, serial, index):
-                self._workers[worker].process.control(msg.Interrupt(serial, index))
+                self._workers[worker].process.control(worker_msg.Interrupt(serial, index))
             case nd.Inspect(worker, serial):
                 page = self._workers[worker].page(serial)
                 seen = nd.WorkerInspected(worker, serial, page.index, page.started_at)
@@ -552,7 +557,7 @@ class LieutenantActor(Actor):
             case nd.ReportWaiting(session, batch, attempt, waiting):
                 self.answer(session, msg.RangeWaiting(batch, attempt, waiting))
             case nd.RefuseWait(worker, serial):
-                self._workers[worker].process.control(msg.RefuseWait(serial))
+                self._workers[worker].process.control(worker_msg.RefuseWait(serial))
             case nd.ReportSurrendered(session, asked, ranges):
                 self.answer(session, msg.Surrendered(asked, [list(r) for r in ranges]))
             case nd.ReportEnvironmentBroken(session, environment, error, successor, raised):
@@ -655,7 +660,9 @@ class LieutenantActor(Actor):
         if command.session == HOUSE:
             worker.lodger = self._residence[command.environment]
         if environment.message.initializer:
-            process.send(msg.DefineFunction(INITIALIZER, INITIALIZER, environment.message.payload))
+            process.send(
+                worker_msg.DefineFunction(INITIALIZER, INITIALIZER, environment.message.payload)
+            )
 
     def _run(self, command: nd.Run) -> None:
         worker = self._workers.get(command.worker)

@@ -17,7 +17,8 @@ from goliath.errors import ProtocolError
 from goliath.transport.blocking import FRAME_MAX_BYTES, LENGTH, pack_pipe_frame
 from goliath.transport.codec import PREFIX, PREFIX_BYTES, Lender, from_wire, unpack_frame
 from goliath.transport.malloc import room_for
-from goliath.transport.messages import Message, Piece
+from goliath.transport.message import Message
+from goliath.transport.payload import Piece
 
 READ_BYTES = 256 * KIB
 TURN_BYTES = 512 * KIB  # sent or read at once: while the worker's core takes what this one gives,

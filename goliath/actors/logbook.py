@@ -20,8 +20,8 @@ from goliath.errors import SerializationError
 from goliath.record import frozen
 from goliath.transport.fingerprints import Fingerprints
 from goliath.transport.functions import function_name
-from goliath.transport.messages import Payload
 from goliath.transport.outcomes import results_of, unbox
+from goliath.transport.payload import Payload
 from goliath.transport.rows import Row
 
 _TEXT_MAX = 200  # characters of the arguments that are kept for people

@@ -14,7 +14,7 @@ from goliath.actors.cooling import Cooling
 from goliath.actors.scrutiny import are_numbers
 from goliath.actors.tenancy import THEIRS, Holding
 from goliath.machine import boot_id
-from goliath.transport import messages as msg
+from goliath.transport import messages as msg, worker_messages as worker_msg
 from goliath.transport.arena import (
     WORTH_BYTES,
     Region,
@@ -29,7 +29,7 @@ from goliath.transport.exchange import Exchange
 from goliath.transport.handover import Letterbox, put_in
 from goliath.transport.keepsakes import recollection
 from goliath.transport.malloc import keep_freed_memory
-from goliath.transport.messages import Payload, Piece
+from goliath.transport.payload import Payload, Piece
 
 Soon = Callable[[Callable[[], None]], None]
 """Has something done in the loop's thread, asked from any thread and from finalizers."""
@@ -67,7 +67,7 @@ class _Neighbour:
     def _let_go(self) -> None:
         self._kicked = False
         if self._exchange is not None:
-            self._channel.send(msg.LetGo(self._exchange.surplus()))
+            self._channel.send(worker_msg.LetGo(self._exchange.surplus()))
 
     def taken_back(self, numbers: list[int]) -> None:
         """The other end does not look at these any more."""
@@ -88,10 +88,10 @@ class Host(_Neighbour):
         super().__init__(channel, soon)
         self._holding = holding
 
-    def hear(self, said: msg.ProposeArena | msg.ArenaMapped | msg.LetGo) -> None:
+    def hear(self, said: msg.ProposeArena | msg.ArenaMapped | worker_msg.LetGo) -> None:
         """What the Commander says about it."""
         match said:
-            case msg.LetGo(numbers):
+            case worker_msg.LetGo(numbers):
                 self.taken_back(numbers)
             case msg.ProposeArena():
                 self._channel.send(msg.ArenaGiven(self._given(said)))
@@ -142,9 +142,9 @@ class Guest(_Neighbour):
             box = self._letterbox
             channel.send(msg.ProposeArena(here, box.name, box.secret))
 
-    def hear(self, said: msg.ArenaGiven | msg.LetGo) -> None:
+    def hear(self, said: msg.ArenaGiven | worker_msg.LetGo) -> None:
         """What the Lieutenant says about it."""
-        if isinstance(said, msg.LetGo):
+        if isinstance(said, worker_msg.LetGo):
             self.taken_back(said.numbers)
             if self._cooling is not None:
                 self._cooling.begin()

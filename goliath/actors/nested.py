@@ -32,9 +32,9 @@ from goliath.actors.stage import BEGIN, STREAMED
 from goliath.actors.task import Task
 from goliath.core.batch import JobOptions
 from goliath.errors import GoliathError, ObjectLostError
-from goliath.transport import messages as msg
+from goliath.transport import call_messages as call_msg, worker_messages as worker_msg
 from goliath.transport.functions import Function
-from goliath.transport.messages import Message
+from goliath.transport.message import Message
 from goliath.transport.pickled import freeze, pickle_of
 from goliath.transport.rows import encode_single
 
@@ -204,7 +204,7 @@ class NestedCalls:
         # By a handle that another patron has given: his Commander knows nothing of this call.
         caller = (call.job, call.parcel, call.index) if call.patron == self._patron else _NOBODY
         self.tell(
-            msg.NestedCall(
+            call_msg.NestedCall(
                 0,
                 ref.task_id,
                 *caller,
@@ -267,7 +267,7 @@ class NestedCalls:
             arguments, payload = _laid_out((BEGIN, *args), kwargs)
         grip = self._grips[actor_id] = NestedGrip(self, actor_id, function.name)
         self.tell(
-            msg.NestedActor(
+            call_msg.NestedActor(
                 0,
                 actor_id,
                 call.job,
@@ -294,7 +294,7 @@ class NestedCalls:
     def find_actor(self, name: str, namespace: str) -> tuple[NestedGrip, Repertoire] | None:
         """The actor of that name, and what it can do; None if there is none."""
         ref = self._new("get_actor")
-        self.tell(msg.FindActor(0, ref.task_id, name, namespace))
+        self.tell(call_msg.FindActor(0, ref.task_id, name, namespace))
         found = self._answer(ref)
         if found is None:
             return None
@@ -314,13 +314,13 @@ class NestedCalls:
             ref.stop_waiting(tell)
             self.forget(ref.task_id)
 
-        self.tell(msg.WatchActor(0, ref.task_id, actor_id))
+        self.tell(call_msg.WatchActor(0, ref.task_id, actor_id))
         ref.when_done(tell)
         return call_off
 
     def leave_actor(self) -> None:
         """The actor that runs here ends with the call at hand."""
-        self.tell(msg.LeaveActor(0, self._running_call("exit_actor").job))
+        self.tell(call_msg.LeaveActor(0, self._running_call("exit_actor").job))
         self._host.leave_soon()
 
     def _running_call(self, what: str) -> inside.RunningCall:
@@ -357,13 +357,13 @@ class NestedCalls:
             frozen = freeze("value", value, EVERYTHING)
         ref = self._new("put", Stored(frozen, held))
         payload = pickle_of(frozen)
-        self.tell(msg.StoreValue(0, ref.task_id, [ref.task_id for ref in held], payload))
+        self.tell(call_msg.StoreValue(0, ref.task_id, [ref.task_id for ref in held], payload))
         return ref
 
     def nodes(self) -> Any:
         """What the Commander knows of its Lieutenants (`NodeInfo`s)."""
         ref = self._new("nodes")
-        self.tell(msg.AskNodes(0, ref.task_id))
+        self.tell(call_msg.AskNodes(0, ref.task_id))
         return self._answer(ref)
 
     @staticmethod
@@ -413,13 +413,15 @@ class NestedCalls:
     def _tell_of(self, function: Function, held: Iterable[ObjectRef[Any]]) -> None:
         """Tell the Commander of a function, and of the refs that it keeps."""
         refs = [ref.task_id for ref in held]
-        self.tell(msg.NestedFunction(0, function.digest, function.name, refs, function.payload))
+        self.tell(
+            call_msg.NestedFunction(0, function.digest, function.name, refs, function.payload)
+        )
 
     # -- see `Canceller` -----------------------------------------------------------------
 
     def cancel(self, calls: Gathering, index: int, *, force: bool, recursive: bool) -> bool:
         """See `Canceller.cancel`."""
-        self.tell(msg.CancelRef(0, f"{calls.job}-{calls.first}", force, recursive))
+        self.tell(call_msg.CancelRef(0, f"{calls.job}-{calls.first}", force, recursive))
         return False
 
     def withdraw(self, calls: Gathering, index: int) -> bool:
@@ -432,7 +434,7 @@ class NestedCalls:
 
     # -- what is said, and heard ---------------------------------------------------------
 
-    def tell(self, message: msg.FromCalls) -> None:
+    def tell(self, message: call_msg.FromCalls) -> None:
         """Tell the Commander, after what nobody holds any more.
 
         Raises:
@@ -443,7 +445,7 @@ class NestedCalls:
         self.give_up_dropped()
         self._say(message)
 
-    def _say(self, message: msg.FromCalls) -> None:
+    def _say(self, message: call_msg.FromCalls) -> None:
         message.worker = self._patron  # the Lieutenant writes the worker
         self._host.tell(message)
 
@@ -453,7 +455,7 @@ class NestedCalls:
             result.settle(0, 1, Broken(ObjectLostError(GONE)))
         elif result.task_id not in self._wanted:
             self._wanted[result.task_id] = result
-            self.tell(msg.AwaitRefs(0, [result.task_id]))
+            self.tell(call_msg.AwaitRefs(0, [result.task_id]))
 
     def drop(self, task_id: str) -> None:
         """Nobody in this process holds it any more. From a finalizer: it only notes it."""
@@ -466,7 +468,7 @@ class NestedCalls:
             while True:
                 refs.append(self._dropped.popleft())
         if refs and not self._gone:
-            self._say(msg.DropRefs(0, refs))
+            self._say(call_msg.DropRefs(0, refs))
 
     def restored(self, task_id: str, name: str) -> ObjectRef[Any]:
         """The ref that was in a value which has come here."""
@@ -478,7 +480,7 @@ class NestedCalls:
 
     def _hold(self, task_id: str) -> None:
         if not self._gone:  # whoever asks for it will be told
-            self.tell(msg.HoldRefs(0, [task_id]))
+            self.tell(call_msg.HoldRefs(0, [task_id]))
 
     def restored_grip(self, task_id: str, name: str) -> NestedGrip:
         """The grip of an actor whose handle has come here."""
@@ -488,7 +490,7 @@ class NestedCalls:
             grip = self._grips[task_id] = NestedGrip(self, task_id, name)
         return grip
 
-    def on_ended(self, message: msg.RefEnded) -> None:
+    def on_ended(self, message: worker_msg.RefEnded) -> None:
         """In the worker's side thread: what has become of something."""
         result = self._wanted.pop(message.ref, None)
         if result is not None:
@@ -530,7 +532,7 @@ class NestedGrip:
 
     def kill(self, *, no_restart: bool) -> None:
         """See `Grip.kill`."""
-        self._nested.tell(msg.KillActor(0, self.task_id, no_restart))
+        self._nested.tell(call_msg.KillActor(0, self.task_id, no_restart))
 
     def watch(self, watcher: Watcher) -> Callable[[], None]:
         """See `Grip.watch`."""
@@ -538,7 +540,7 @@ class NestedGrip:
 
     def link(self, other: NestedGrip, *, linked: bool) -> None:
         """See `Grip.link`."""
-        self._nested.tell(msg.LinkActors(0, self.task_id, other.task_id, linked))
+        self._nested.tell(call_msg.LinkActors(0, self.task_id, other.task_id, linked))
 
 
 def _laid_out(
@@ -602,11 +604,11 @@ def _calls_for(host: inside.Host, patron: int) -> NestedCalls:
 
 
 def _on_told(message: Message) -> None:
-    if isinstance(message, msg.RefEnded):
+    if isinstance(message, worker_msg.RefEnded):
         made = _calls.get(message.worker) or _calls.get(0)
         if made is not None:
             made.on_ended(message)
-    elif isinstance(message, msg.PatronLeft):
+    elif isinstance(message, worker_msg.PatronLeft):
         with _making:
             made = _calls.pop(message.patron, None)
         if made is not None:

@@ -24,8 +24,8 @@ from goliath.errors import (
 )
 from goliath.record import frozen
 from goliath.transport.exceptions import load_exception
-from goliath.transport.messages import Payload
 from goliath.transport.outcomes import FailureRecord
+from goliath.transport.payload import Payload
 
 
 @frozen

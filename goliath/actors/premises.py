@@ -28,7 +28,7 @@ from goliath.core.ids import HOUSE, SessionId
 from goliath.errors import ProtocolError, size_text
 from goliath.record import frozen
 from goliath.transport import messages as msg
-from goliath.transport.messages import Message
+from goliath.transport.message import Message
 
 T = TypeVar("T")
 

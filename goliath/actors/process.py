@@ -25,7 +25,8 @@ from goliath.actors.tenancy import Tenancy
 from goliath.core.ids import WorkerId
 from goliath.machine import resident_bytes
 from goliath.record import frozen
-from goliath.transport.messages import LetGo, Message
+from goliath.transport.message import Message
+from goliath.transport.worker_messages import LetGo
 
 STATUS_WAIT_S = 0.2  # for the zygote's word on how it ended, once the process is dead
 LEAVE_MAX_S = 2.0  # for a worker to end by itself when it was asked to

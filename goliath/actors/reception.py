@@ -6,7 +6,7 @@ from goliath.actors.process import ExitReport
 from goliath.core.ids import SessionId, WorkerId
 from goliath.record import record
 from goliath.transport.channel import Channel
-from goliath.transport.messages import Message
+from goliath.transport.message import Message
 
 
 @record

@@ -7,7 +7,7 @@ from typing import Any
 
 from goliath.actors.ref import ActorRef
 from goliath.transport.channel import Channel
-from goliath.transport.messages import Message
+from goliath.transport.message import Message
 
 
 class RemoteRef:

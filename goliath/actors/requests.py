@@ -15,8 +15,8 @@ from goliath.actors.dependencies import Dependencies
 from goliath.actors.scrutiny import are_amounts, are_strings
 from goliath.core.batch import CONCURRENCY_MAX, JobOptions
 from goliath.errors import ObjectLostError, ProtocolError
-from goliath.transport import messages as msg
-from goliath.transport.messages import Piece
+from goliath.transport import call_messages as call_msg
+from goliath.transport.payload import Piece
 from goliath.transport.pickled import Pickled
 
 DIGITS_MAX = 16
@@ -26,7 +26,7 @@ Find = Callable[[str], Any]
 """The ref with a task id; None if nobody holds it."""
 
 
-def row_of(said: msg.NestedCall | msg.NestedActor, find: Find) -> Piece | Dependencies:
+def row_of(said: call_msg.NestedCall | call_msg.NestedActor, find: Find) -> Piece | Dependencies:
     """The arguments of a call, to be sent; or what they depend on."""
     if not said.arguments:
         return bytes(said.payload)
@@ -40,7 +40,9 @@ def row_of(said: msg.NestedCall | msg.NestedActor, find: Find) -> Piece | Depend
     return Dependencies(args, kwargs)
 
 
-def _arguments(said: msg.NestedCall | msg.NestedActor, find: Find) -> Iterator[tuple[str, Any]]:
+def _arguments(
+    said: call_msg.NestedCall | call_msg.NestedActor, find: Find
+) -> Iterator[tuple[str, Any]]:
     view, at = memoryview(said.payload), 0
     for argument in said.arguments:
         match argument:
@@ -58,7 +60,7 @@ def _arguments(said: msg.NestedCall | msg.NestedActor, find: Find) -> Iterator[t
                 raise ProtocolError(f"an argument of a nested call is {argument!r}")
 
 
-def options_of(said: msg.NestedCall, parent: JobOptions, environment: str) -> JobOptions:
+def options_of(said: call_msg.NestedCall, parent: JobOptions, environment: str) -> JobOptions:
     """The options of a call: what its maker chose, in an environment."""
     for name, value in said.options.items():
         if not _may_be(name, value):
@@ -113,7 +115,7 @@ def checked_id(task_id: str) -> str:
     return task_id
 
 
-def checked_group(said: msg.NestedCall, groups: Collection[str]) -> str:
+def checked_group(said: call_msg.NestedCall, groups: Collection[str]) -> str:
     """The concurrency group of a call: one that its actor has."""
     if said.group and said.group not in groups:
         raise ProtocolError(f"a call in a group that its actor does not have, {said.group!r}")

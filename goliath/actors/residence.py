@@ -16,8 +16,9 @@ from goliath.core.ids import HOUSE, SessionId
 from goliath.core.residents import Resident, id_of
 from goliath.errors import ProtocolError
 from goliath.record import record
-from goliath.transport import messages as msg
+from goliath.transport import messages as msg, worker_messages as worker_msg
 from goliath.transport.functions import Function
+from goliath.transport.payload import Payload
 
 FIRST_LIFE = ".1"
 
@@ -26,15 +27,15 @@ FIRST_LIFE = ".1"
 class Lodger:
     """A detached actor, or one that wants to become one."""
 
-    function: msg.DefineFunction
+    function: worker_msg.DefineFunction
     making: msg.DetachActor
     blueprint: Blueprint
-    cargo: tuple[list[int], msg.Payload]  # the payload of its making, with what that takes
+    cargo: tuple[list[int], Payload]  # the payload of its making, with what that takes
     maker: SessionId = HOUSE  # who hears what it prints while it is made
     since: float = 0.0
 
     @classmethod
-    def of(cls, function: msg.DefineFunction, making: msg.DetachActor) -> Lodger:
+    def of(cls, function: worker_msg.DefineFunction, making: msg.DetachActor) -> Lodger:
         """From what a Commander says.
 
         Raises:

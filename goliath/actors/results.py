@@ -7,7 +7,7 @@ from typing import Any
 from goliath.actors import passing
 from goliath.actors.failures import EVERYTHING, RefusedError, refused_result
 from goliath.config import MIB
-from goliath.transport.messages import Piece
+from goliath.transport.payload import Piece
 from goliath.transport.serialization import dump_value
 
 RESULT_MAX_BYTES = 1 << 39  # of one pickled result, with room for its header in a frame

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from goliath.actors.cargo import are_behind
-from goliath.transport.messages import Payload
+from goliath.transport.payload import Payload
 
 NODES_MAX = 4096
 """More that have joined one Lieutenant are not believed: each is dialed."""

@@ -14,7 +14,8 @@ from goliath.actors.scrutiny import are_numbers
 from goliath.core.depot import REFUSED
 from goliath.core.ids import Attempt, BatchId
 from goliath.transport.arena import is_block
-from goliath.transport.messages import ALONG, LOST, AssignBatch, DetachActor, Payload, Piece
+from goliath.transport.messages import ALONG, LOST, AssignBatch, DetachActor
+from goliath.transport.payload import Payload, Piece
 
 
 class Shelf:

@@ -20,7 +20,7 @@ from goliath.actors.object_ref import ObjectRef
 from goliath.actors.ref_generator import WINDOW, items_in
 from goliath.actors.results import pickled_result
 from goliath.actors.stage import ActorExit
-from goliath.transport import messages as msg
+from goliath.transport import call_messages as call_msg
 from goliath.transport.functions import function_name
 
 HALF = WINDOW // 2
@@ -152,7 +152,7 @@ class _Outlet:
         if asks:
             due, self._wanted = self._wanted, self._calls.asked(f"{self._call}.wanted-{index}")
         held = [ref.task_id for ref in refs]
-        self._calls.tell(msg.ItemMade(0, self._call, index, asks, held, payload))
+        self._calls.tell(call_msg.ItemMade(0, self._call, index, asks, held, payload))
         self.sent += 1
         return due
 

@@ -30,7 +30,8 @@ from goliath.core.batch import JobOptions
 from goliath.core.commands import Verdict
 from goliath.core.ids import JobId
 from goliath.transport.functions import Function
-from goliath.transport.messages import Origin, Piece
+from goliath.transport.message import Origin
+from goliath.transport.payload import Piece
 from goliath.transport.rows import FarRow, encode_call
 from goliath.transport.serialization import SCALARS
 

@@ -14,7 +14,7 @@ from goliath.transport.columns import (
     scalar_kinds,
     transpose,
 )
-from goliath.transport.messages import Payload
+from goliath.transport.payload import Payload
 from goliath.transport.rows import encode_plain
 
 CHUNK_MIN, CHUNK_MAX = 4096, 32_768

@@ -27,7 +27,8 @@ from goliath.transport.arena import (
     settled,
 )
 from goliath.transport.exchange import Exchange
-from goliath.transport.messages import DefineFunction, Payload, Piece
+from goliath.transport.payload import Payload, Piece
+from goliath.transport.worker_messages import DefineFunction
 
 OURS, THEIRS, FIRST = 0, 1, 2
 """Whose the regions are: the Lieutenant's, the Commander's, and those of workers from here on."""

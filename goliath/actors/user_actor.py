@@ -49,7 +49,7 @@ from goliath.errors import (
     PendingCallsLimitExceeded,
 )
 from goliath.transport.functions import Function
-from goliath.transport.messages import Piece
+from goliath.transport.payload import Piece
 from goliath.transport.rows import FarRow
 
 if TYPE_CHECKING:

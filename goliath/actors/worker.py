@@ -48,15 +48,14 @@ from goliath.transport.arena import (
 from goliath.transport.blocking import BlockingPipe
 from goliath.transport.exchange import Exchange
 from goliath.transport.functions import load_initializer
-from goliath.transport.messages import (
+from goliath.transport.message import Message, Origin
+from goliath.transport.worker_messages import (
     DefineFunction,
     EndWait,
     Flush,
     ForgetFunction,
     Interrupt,
     LetGo,
-    Message,
-    Origin,
     PatronLeft,
     RefEnded,
     RefuseWait,

@@ -53,7 +53,7 @@ from goliath.config import KIB
 from goliath.record import complete_all, frozen
 from goliath.transport.codec import prepare
 from goliath.transport.malloc import keep_freed_memory
-from goliath.transport.messages import (
+from goliath.transport.worker_messages import (
     DefineFunction,
     Flush,
     Progress,

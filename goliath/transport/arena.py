@@ -30,7 +30,7 @@ from goliath.config import KIB, MIB
 from goliath.core.allotment import GRAIN, Allotment
 from goliath.transport import malloc
 from goliath.transport.backing import Backing, ForeignArenaError, set_aside
-from goliath.transport.messages import Bundle, Payload, Piece
+from goliath.transport.payload import Bundle, Payload, Piece
 
 WORTH_BYTES = 64 * KIB
 """Smaller buffers travel within the message. To copy them takes 10 µs; to lend a block and hear

@@ -19,7 +19,8 @@ from goliath.transport.codec import (
     to_wire,
     unpack_frame,
 )
-from goliath.transport.messages import Message, Piece
+from goliath.transport.message import Message
+from goliath.transport.payload import Piece
 from goliath.transport.vigil import Vigil
 
 LENGTH = struct.Struct("<Q")

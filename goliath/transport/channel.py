@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from goliath.transport.codec import Lender
-from goliath.transport.messages import Ground, Message
+from goliath.transport.message import Message
+from goliath.transport.payload import Ground
 
 
 class Receiver(Protocol):

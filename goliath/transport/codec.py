@@ -25,7 +25,8 @@ from zlib import crc32
 import orjson
 
 from goliath.errors import ProtocolError, SerializationError
-from goliath.transport.messages import MESSAGES, Bundle, Message, Payload, Piece
+from goliath.transport.message import Message, known_messages
+from goliath.transport.payload import Bundle, Payload, Piece
 
 PREFIX = struct.Struct("<II")
 PREFIX_BYTES = PREFIX.size
@@ -344,7 +345,7 @@ class _Schemas(dict[str, _Schema]):
     """By kind; each is made when the first message of its kind is (0.5 ms)."""
 
     def __missing__(self, kind: str) -> _Schema:
-        schema = self[kind] = _Schema(MESSAGES[kind])
+        schema = self[kind] = _Schema(known_messages()[kind])
         return schema
 
 

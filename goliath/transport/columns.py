@@ -16,7 +16,7 @@ from itertools import repeat
 from operator import itemgetter
 from typing import Any
 
-from goliath.transport.messages import Payload, parts_of
+from goliath.transport.payload import Payload, parts_of
 from goliath.transport.rows import ROWS, Row, bundled
 from goliath.transport.serialization import PROTOCOL, SCALARS
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from goliath.config import KIB
 from goliath.errors import ProtocolError
-from goliath.transport.messages import Payload
+from goliath.transport.payload import Payload
 
 LEVEL = 1  # 0.3 ms for a chunk of text, a fifth or less of which is left
 PAYLOAD_MIN_BYTES = 4 * KIB

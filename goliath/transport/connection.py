@@ -23,7 +23,8 @@ from goliath.clock import Clock
 from goliath.errors import LocalError, ProtocolError
 from goliath.transport.channel import Receiver
 from goliath.transport.codec import Lender
-from goliath.transport.messages import Ground, Message
+from goliath.transport.message import Message
+from goliath.transport.payload import Ground
 from goliath.transport.protocol import SessionOver, SessionProtocol
 
 CLOSE_OK = 1000

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from goliath.config import KIB
 from goliath.transport.keepsakes import Keepsake, recollection
-from goliath.transport.messages import Piece
+from goliath.transport.payload import Piece
 
 _MAGIC = b"GOL5"
 _HEAD = struct.Struct("<4sIQ")

@@ -10,7 +10,7 @@ import pickle
 from collections.abc import Container
 
 from goliath.errors import RemoteTraceback, TaskError
-from goliath.transport.messages import Piece
+from goliath.transport.payload import Piece
 from goliath.transport.serialization import PROTOCOL, dump_value, load_value
 
 

@@ -15,7 +15,7 @@ from weakref import finalize
 from goliath.errors import ProtocolError
 from goliath.transport.arena import WORTH_BYTES, Arena, is_in, offset_of
 from goliath.transport.backing import ForeignArenaError
-from goliath.transport.messages import Piece
+from goliath.transport.payload import Piece
 
 
 class Exchange:

@@ -16,8 +16,8 @@ from typing import Any
 from goliath.errors import SerializationError
 from goliath.record import frozen
 from goliath.transport.culprits import culprit_of_function, find_culprit
-from goliath.transport.messages import Piece
 from goliath.transport.modules import Needs
+from goliath.transport.payload import Piece
 from goliath.transport.serialization import dump_by_name, dump_by_value, is_apart, load_value
 
 DIGEST_BYTES = 32  # of SHA-256

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from goliath.transport.envelope import opened
 from goliath.transport.keepsakes import Keepsake
-from goliath.transport.messages import Piece
+from goliath.transport.payload import Piece
 from goliath.transport.rows import EncodedRow
 
 INERT_MAX_BYTES = 64 << 10

@@ -24,7 +24,7 @@ from collections.abc import Callable
 from weakref import ref
 
 from goliath.config import MIB, SchedulingConfig
-from goliath.transport.messages import Piece
+from goliath.transport.payload import Piece
 
 WORTH_KEEPING_BYTES = MIB
 """A smaller buffer goes along with its call: a gigabit link takes it in 8 ms, and less is not worth

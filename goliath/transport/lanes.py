@@ -25,16 +25,9 @@ from goliath.transport.codec import (
     withdraw,
 )
 from goliath.transport.malloc import Heap, room_for
-from goliath.transport.messages import (
-    LOST,
-    AssignBatch,
-    ForgetPieces,
-    Ground,
-    KeepPiece,
-    Lane,
-    Message,
-    Piece,
-)
+from goliath.transport.message import Lane, Message
+from goliath.transport.messages import LOST, AssignBatch, ForgetPieces, KeepPiece
+from goliath.transport.payload import Ground, Piece
 
 PART = "part"
 PASSING_MAX = 8  # small batches that may pass a chunk of a big one

@@ -15,7 +15,8 @@ from goliath.config import TransportConfig
 from goliath.errors import LocalError
 from goliath.transport.channel import Receiver
 from goliath.transport.codec import Lender, from_wire, pack_header, to_wire, unpack_frame
-from goliath.transport.messages import Ground, Message
+from goliath.transport.message import Message
+from goliath.transport.payload import Ground
 
 
 def pair(

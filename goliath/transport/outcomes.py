@@ -14,7 +14,7 @@ from itertools import count
 from typing import Any
 
 from goliath.transport.columns import TEXTS, all_are, dump_lists
-from goliath.transport.messages import Bundle, Payload, Piece, parts_of
+from goliath.transport.payload import Bundle, Payload, Piece, parts_of
 from goliath.transport.serialization import PLAIN, PROTOCOL, is_apart, load_value
 
 FailureRecord = dict[str, Any]

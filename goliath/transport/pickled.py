@@ -14,7 +14,7 @@ from typing import Any
 from goliath.transport.culprits import row_error
 from goliath.transport.envelope import opened, shared
 from goliath.transport.keepsakes import Keepsake, recollection
-from goliath.transport.messages import Piece
+from goliath.transport.payload import Piece
 from goliath.transport.serialization import (
     PROTOCOL,
     SCALARS,

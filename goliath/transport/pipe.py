@@ -20,7 +20,8 @@ from goliath.errors import LocalError, ProtocolError
 from goliath.transport.channel import Receiver
 from goliath.transport.codec import PREFIX, Lender, from_wire, pack_header, to_wire, unpack_frame
 from goliath.transport.malloc import room_for
-from goliath.transport.messages import Ground, Message
+from goliath.transport.message import Message
+from goliath.transport.payload import Ground
 
 LENGTH = struct.Struct("<Q")
 FRAME_MAX_BYTES = 512 * MIB

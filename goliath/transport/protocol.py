@@ -41,7 +41,8 @@ from goliath.transport.codec import (
 )
 from goliath.transport.compression import Compressor, expanded
 from goliath.transport.lanes import HEADER_ROOM_BYTES, PART, Frame, Gatherer, Outbox
-from goliath.transport.messages import Ground, Message, Piece
+from goliath.transport.message import Message
+from goliath.transport.payload import Ground, Piece
 
 VERSION = 1
 """Of this protocol; `handshake` refuses another one."""

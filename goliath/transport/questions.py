@@ -10,7 +10,8 @@ from goliath.clock import wall_time
 from goliath.config import KIB, MIB
 from goliath.errors import ConnectionError  # noqa: A004
 from goliath.transport.channel import Channel
-from goliath.transport.messages import AskVitals, Echo, Message, Probe, Vitals
+from goliath.transport.message import Message
+from goliath.transport.messages import AskVitals, Echo, Probe, Vitals
 
 PIECE_BYTES = 64 * KIB
 AHEAD_S = 0.2  # so much of the measured rate is on its way at once, or four round trips of it

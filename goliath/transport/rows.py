@@ -24,7 +24,7 @@ from goliath.errors import ObjectLostError, SerializationError
 from goliath.transport.culprits import row_error
 from goliath.transport.envelope import opened
 from goliath.transport.keepsakes import Keepsake
-from goliath.transport.messages import Bundle, Payload, Piece, parts_of
+from goliath.transport.payload import Bundle, Payload, Piece, parts_of
 from goliath.transport.serialization import (
     PLAIN,
     PROTOCOL,

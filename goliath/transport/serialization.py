@@ -35,8 +35,8 @@ import cloudpickle
 
 from goliath.transport.envelope import APART_BYTES, enclosed, opened
 from goliath.transport.keepsakes import Keepsake
-from goliath.transport.messages import Piece
 from goliath.transport.modules import Needs, is_users_own
+from goliath.transport.payload import Piece
 from goliath.transport.versions import Versions
 
 SCALARS = frozenset((int, float, str, bytes, bool, NoneType, complex))

@@ -16,8 +16,8 @@ from goliath.actors.portal import PortalClosedError
 from goliath.core.commands import Verdict
 from goliath.transport.columns import decode_columns
 from goliath.transport.functions import load_function
-from goliath.transport.messages import Payload, parts_of
 from goliath.transport.outcomes import encode_outcomes
+from goliath.transport.payload import Payload, parts_of
 from goliath.transport.rows import ROWS, decode_rows, load_row
 
 

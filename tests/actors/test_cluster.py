@@ -32,8 +32,9 @@ from goliath.errors import (
     LocalError,
     TaskCancelledError,
 )
-from goliath.transport import memory, messages as msg
+from goliath.transport import memory, messages as msg, worker_messages as worker_msg
 from goliath.transport.functions import dump_function, load_function
+from goliath.transport.message import Message
 from goliath.transport.outcomes import encode_outcomes
 from tests.actors.desks import calls_of
 
@@ -47,9 +48,9 @@ class FakeNode:
         self.lazy = lazy
         channel.attach(self)
 
-    def on_message(self, message: msg.Message) -> None:
+    def on_message(self, message: Message) -> None:
         match message:
-            case msg.DefineFunction(digest, _, payload):
+            case worker_msg.DefineFunction(digest, _, payload):
                 self.functions[digest] = load_function(payload)
             case msg.AssignBatch() if not self.lazy:
                 calls = calls_of(message)[message.lo : message.hi]  # type: ignore[arg-type]

@@ -28,10 +28,11 @@ from goliath.core.ids import JobId, NodeId
 from goliath.core.scheduler import Scheduler
 from goliath.errors import GoliathError, LocalError, TaskCancelledError
 from goliath.limits import Limit
-from goliath.transport import memory, messages as msg
+from goliath.transport import memory, messages as msg, worker_messages as worker_msg
 from goliath.transport.functions import Function
 from goliath.transport.keepsakes import Keepsake
-from goliath.transport.messages import Bundle, parts_of
+from goliath.transport.message import Message
+from goliath.transport.payload import Bundle, parts_of
 from tests.actors.desks import FakePortal
 from tests.actors.runtime import turns, until
 
@@ -76,7 +77,7 @@ class FakeNode:
         self.closed = False
         channel.attach(self)
 
-    def on_message(self, message: msg.Message) -> None:
+    def on_message(self, message: Message) -> None:
         self.heard.append(message)
 
     def on_closed(self, error: Exception | None) -> None:
@@ -85,7 +86,7 @@ class FakeNode:
     def on_writable(self) -> None:
         pass
 
-    def say(self, *messages: msg.Message) -> None:
+    def say(self, *messages: Message) -> None:
         for message in messages:
             self.channel.send(message)
 
@@ -174,7 +175,7 @@ async def test_a_node_is_told_of_function_and_environment_once_before_their_firs
         kinds = [type(message) for message in node.heard]
         assert kinds == [
             msg.ProposeArena,
-            msg.DefineFunction,
+            worker_msg.DefineFunction,
             msg.DefineEnvironment,
             msg.AssignBatch,
             msg.AssignBatch,
@@ -416,14 +417,14 @@ async def test_functions_nobody_uses_are_forgotten_when_there_are_too_many():
             await until(lambda owner=owner: owner.settled)
 
         def forgotten() -> list[str]:
-            return [m.digest for m in node.heard if isinstance(m, msg.ForgetFunction)]
+            return [m.digest for m in node.heard if isinstance(m, worker_msg.ForgetFunction)]
 
         await until(lambda: len(forgotten()) == 2)
         assert forgotten() == [hashlib.sha256(f"f{n}".encode()).hexdigest() for n in (0, 1)]
         job, _ = house.job(name="f0")
         node.heard.clear()
         house.submit(job)
-        assert (await node.next(msg.DefineFunction)).name == "f0"
+        assert (await node.next(worker_msg.DefineFunction)).name == "f0"
 
 
 def test_what_is_big_is_forgotten_sooner_and_what_is_used_never():
@@ -608,22 +609,22 @@ async def test_what_a_draining_node_keeps_is_fetched():
 # -- hostile Lieutenants ---------------------------------------------------------------
 
 
-def unchecked(message: msg.Message, **fields: Any) -> msg.Message:
+def unchecked(message: Message, **fields: Any) -> Message:
     """A message whose insides are not what its hints say."""
     for name, value in fields.items():
         setattr(message, name, value)
     return message
 
 
-def done(**fields: Any) -> msg.Message:
+def done(**fields: Any) -> Message:
     return unchecked(msg.RangeDone(1, 1, 0, 3, 10, payload=b"x"), **fields)
 
 
-def returned(**fields: Any) -> msg.Message:
+def returned(**fields: Any) -> Message:
     return unchecked(msg.RangeReturned(1, 1, 0, 3, "crashed"), **fields)
 
 
-HOSTILE: dict[str, Callable[[], msg.Message]] = {
+HOSTILE: dict[str, Callable[[], Message]] = {
     "retry strangers": lambda: done(retryable=[3]),
     "retry the past": lambda: done(retryable=[-1]),
     "retry twice": lambda: done(retryable=[1, 1]),
@@ -673,7 +674,7 @@ async def test_a_lieutenant_that_breaks_the_rules_is_lost_and_its_calls_move_on(
         assert house.alive()
 
 
-HARMLESS: dict[str, Callable[[], msg.Message]] = {
+HARMLESS: dict[str, Callable[[], Message]] = {
     "another batch": lambda: done(batch=99),
     "another attempt": lambda: done(attempt=2),
     "calls it does not have": lambda: done(hi=4),

@@ -23,7 +23,8 @@ from goliath.core.ids import Attempt, BatchId, JobId, NodeId
 from goliath.errors import GetTimeoutError, ObjectLostError, SerializationError
 from goliath.transport import messages as msg
 from goliath.transport.keepsakes import Keepsake
-from goliath.transport.messages import Bundle, Payload, parts_of
+from goliath.transport.message import Message
+from goliath.transport.payload import Bundle, Payload, parts_of
 from tests.actors.desks import FakePortal
 
 A, B = NodeId("a#1"), NodeId("b#1")
@@ -40,7 +41,7 @@ class Node:
     """The Commander's books of one node, and what the node was told."""
 
     def __init__(self, name: NodeId = A, portal: FakePortal | None = None) -> None:
-        self.told: list[msg.Message] = []
+        self.told: list[Message] = []
         self.portal = portal or OtherThread()
         self.deposits = Deposits(name, self.told.append, self.portal)
 
@@ -242,7 +243,7 @@ def test_a_keepsake_is_given_to_a_node_once_and_forgotten_when_it_is_gone():
 def test_a_keepsake_that_is_too_big_for_a_message_is_not_taken_for_kept():
     node, keepsake = Node(), Keepsake(b"big")
 
-    def refuse(_: msg.Message) -> None:
+    def refuse(_: Message) -> None:
         raise SerializationError("too big")
 
     node.deposits._tell = refuse  # type: ignore[method-assign]

@@ -16,9 +16,9 @@ from goliath.actors.troupe import Troupe
 from goliath.core.batch import JobOptions
 from goliath.core.ids import JobId, NodeId
 from goliath.errors import ProtocolError
-from goliath.transport import messages as msg
+from goliath.transport import call_messages as call_msg, worker_messages as worker_msg
 from goliath.transport.functions import Function
-from goliath.transport.messages import Message
+from goliath.transport.message import Message
 from tests.actors.desks import FakePortal
 from tests.length import length
 
@@ -74,9 +74,9 @@ SPEC = st.builds(
 JOBS = st.sampled_from([1, 1, 1, 1, 1, 2])
 BYTES = st.binary(max_size=20)
 SAID = st.one_of(
-    st.builds(msg.NestedFunction, JOBS, st.just("f"), st.just("f"), MANY, BYTES),
+    st.builds(call_msg.NestedFunction, JOBS, st.just("f"), st.just("f"), MANY, BYTES),
     st.builds(
-        msg.NestedCall,
+        call_msg.NestedCall,
         JOBS,
         IDS,
         JOBS,
@@ -91,9 +91,9 @@ SAID = st.one_of(
         st.sampled_from(["", "io", "none"]),
         BYTES,
     ),
-    st.builds(msg.ItemMade, JOBS, IDS, st.integers(-2, 20), st.booleans(), MANY, BYTES),
+    st.builds(call_msg.ItemMade, JOBS, IDS, st.integers(-2, 20), st.booleans(), MANY, BYTES),
     st.builds(
-        msg.NestedActor,
+        call_msg.NestedActor,
         JOBS,
         IDS,
         JOBS,
@@ -105,19 +105,19 @@ SAID = st.one_of(
         MANY,
         BYTES,
     ),
-    st.builds(msg.StoreValue, JOBS, IDS, MANY, BYTES),
-    st.builds(msg.AwaitRefs, JOBS, MANY),
-    st.builds(msg.HoldRefs, JOBS, MANY),
-    st.builds(msg.DropRefs, JOBS, MANY),
-    st.builds(msg.CancelRef, JOBS, IDS, st.booleans(), st.booleans()),
-    st.builds(msg.FindActor, JOBS, IDS, st.text(max_size=2), st.text(max_size=2)),
-    st.builds(msg.KillActor, JOBS, IDS, st.booleans()),
-    st.builds(msg.ReportWait, JOBS, JOBS, JOBS, IDS, MANY, st.integers(-2, 3), BYTES),
-    st.builds(msg.EndWait, JOBS, JOBS),
-    st.builds(msg.WatchActor, JOBS, IDS, IDS),
-    st.builds(msg.LinkActors, JOBS, IDS, IDS, st.booleans()),
-    st.builds(msg.LeaveActor, JOBS, JOBS),
-    st.builds(msg.AskNodes, JOBS, IDS),
+    st.builds(call_msg.StoreValue, JOBS, IDS, MANY, BYTES),
+    st.builds(call_msg.AwaitRefs, JOBS, MANY),
+    st.builds(call_msg.HoldRefs, JOBS, MANY),
+    st.builds(call_msg.DropRefs, JOBS, MANY),
+    st.builds(call_msg.CancelRef, JOBS, IDS, st.booleans(), st.booleans()),
+    st.builds(call_msg.FindActor, JOBS, IDS, st.text(max_size=2), st.text(max_size=2)),
+    st.builds(call_msg.KillActor, JOBS, IDS, st.booleans()),
+    st.builds(worker_msg.ReportWait, JOBS, JOBS, JOBS, IDS, MANY, st.integers(-2, 3), BYTES),
+    st.builds(worker_msg.EndWait, JOBS, JOBS),
+    st.builds(call_msg.WatchActor, JOBS, IDS, IDS),
+    st.builds(call_msg.LinkActors, JOBS, IDS, IDS, st.booleans()),
+    st.builds(call_msg.LeaveActor, JOBS, JOBS),
+    st.builds(call_msg.AskNodes, JOBS, IDS),
 )
 
 
@@ -175,7 +175,7 @@ def test_whatever_a_worker_says_only_its_session_may_end(said: list[Any]):
     office = Office()
     portal: Any = FakePortal()
     deputies = Deputies(office, portal, Troupe())
-    deputies.hear(NODE, msg.NestedFunction(1, "f", "f", [], b""))
+    deputies.hear(NODE, call_msg.NestedFunction(1, "f", "f", [], b""))
     for message in said:
         with contextlib.suppress(ProtocolError):
             deputies.hear(NODE, message)

@@ -14,9 +14,13 @@ from goliath.actors.reception import Drain
 from goliath.actors.repertoire import Method, Repertoire
 from goliath.actors.stage import LIFE_VARIABLE
 from goliath.core.ids import HOUSE
-from goliath.transport import messages as msg
+from goliath.transport import (
+    call_messages as call_msg,
+    messages as msg,
+    worker_messages as worker_msg,
+)
 from goliath.transport.functions import Function
-from goliath.transport.messages import Bundle
+from goliath.transport.payload import Bundle
 from tests.actors.desks import flat
 from tests.actors.runtime import until
 from tests.actors.test_lieutenant import (
@@ -32,7 +36,7 @@ from tests.actors.test_lieutenant import (
 
 DATA = b"a file of the actor's"
 DIGEST = hashlib.sha256(DATA).hexdigest()
-CLASS = msg.DefineFunction("c", "Counter", b"pickled class")
+CLASS = worker_msg.DefineFunction("c", "Counter", b"pickled class")
 BLUEPRINT = Blueprint(
     Function("c", "Counter", b""),
     repertoire=Repertoire({"add": Method()}),
@@ -88,7 +92,7 @@ async def seen_by(commander: FakeCommander, **asked: str) -> list[dict[str, Any]
     return answer.actors
 
 
-async def last_run(process: FakeProcess, payload: bytes) -> msg.RunRange:
+async def last_run(process: FakeProcess, payload: bytes) -> worker_msg.RunRange:
     """The range that it was given last, when it is this one."""
     await until(lambda: flat(process.run().payload) == payload)
     return process.run()
@@ -97,7 +101,7 @@ async def last_run(process: FakeProcess, payload: bytes) -> msg.RunRange:
 async def test_it_is_made_by_the_node_with_what_its_maker_has_sent():
     async with a_house() as house:
         _, process = await adopted(house)
-        assert process.heard == [CLASS, msg.RunRange(1, 0, 1, "c", "rows", payload=b"init")]
+        assert process.heard == [CLASS, worker_msg.RunRange(1, 0, 1, "c", "rows", payload=b"init")]
         assert process.spec.actor
         assert process.spec.variables[LIFE_VARIABLE] == "1"
 
@@ -133,8 +137,8 @@ async def test_its_process_knows_its_callers_by_numbers_and_each_hears_what_is_h
         range_ = await last_run(process, b"call")
         assert (range_.function, range_.origin[:4]) == ("c", ORIGIN)
         first = range_.origin[4]
-        process.say(msg.AwaitRefs(int(first), ["x-1"]))
-        asked = await other.next(msg.AwaitRefs)
+        process.say(call_msg.AwaitRefs(int(first), ["x-1"]))
+        asked = await other.next(call_msg.AwaitRefs)
         assert (asked.worker, asked.refs) == (1, ["x-1"])
         process.do()
         await other.next(msg.RangeDone)
@@ -144,14 +148,14 @@ async def test_its_process_knows_its_callers_by_numbers_and_each_hears_what_is_h
         second = process.run().origin[4]
         process.print(b"hello\n")
         assert bytes((await maker.next(msg.Output)).payload) == b"hello\n"
-        process.say(msg.AwaitRefs(int(second), ["x-1"]))
-        await maker.next(msg.AwaitRefs)
+        process.say(call_msg.AwaitRefs(int(second), ["x-1"]))
+        await maker.next(call_msg.AwaitRefs)
         for commander in (maker, other):
-            commander.say(msg.RefEnded(1, "x-1", False, payload=b"value"))
-        await until(lambda: sum(isinstance(m, msg.RefEnded) for m in process.heard) == 2)
-        answers = [m for m in process.heard if isinstance(m, msg.RefEnded)]
+            commander.say(worker_msg.RefEnded(1, "x-1", False, payload=b"value"))
+        await until(lambda: sum(isinstance(m, worker_msg.RefEnded) for m in process.heard) == 2)
+        answers = [m for m in process.heard if isinstance(m, worker_msg.RefEnded)]
         assert {m.worker for m in answers} == {first, second}
-        assert not any(isinstance(m, msg.AwaitRefs | msg.Output) for m in other.heard)
+        assert not any(isinstance(m, call_msg.AwaitRefs | msg.Output) for m in other.heard)
 
 
 async def test_with_a_commander_goes_what_he_would_have_answered_and_not_the_actor():
@@ -161,12 +165,12 @@ async def test_with_a_commander_goes_what_he_would_have_answered_and_not_the_act
         range_ = await last_run(process, b"call")
         patron = int(range_.origin[4])
         maker.channel.close()
-        await until(lambda: msg.PatronLeft(patron) in process.heard)
-        assert msg.Interrupt(range_.serial) in process.heard
-        process.say(msg.AwaitRefs(patron, ["x-1"]))
-        await until(lambda: process.heard.count(msg.PatronLeft(patron)) == 2)
-        process.say(msg.AwaitRefs(0, ["x-1"]))
-        await until(lambda: msg.PatronLeft(0) in process.heard)
+        await until(lambda: worker_msg.PatronLeft(patron) in process.heard)
+        assert worker_msg.Interrupt(range_.serial) in process.heard
+        process.say(call_msg.AwaitRefs(patron, ["x-1"]))
+        await until(lambda: process.heard.count(worker_msg.PatronLeft(patron)) == 2)
+        process.say(call_msg.AwaitRefs(0, ["x-1"]))
+        await until(lambda: worker_msg.PatronLeft(0) in process.heard)
         assert not process.killed
 
 
@@ -208,7 +212,7 @@ async def test_what_its_init_has_raised_is_told_to_all():
         commander.say(CLASS, AROUND, detach())
         process = await house.worker()
         await until(lambda: len(process.heard) == 2)
-        process.say(msg.Progress(1, 0, 1, 10, True, retryable=[0], payload=b"the exception"))
+        process.say(worker_msg.Progress(1, 0, 1, 10, True, retryable=[0], payload=b"the exception"))
         for each in (commander, other):
             failed = await each.next(msg.EnvironmentFailed)
             assert (failed.successor, bytes(failed.payload)) == ("", b"the exception")
@@ -220,8 +224,8 @@ async def test_one_that_leaves_ends_with_the_call_by_which_it_did():
         commander, process = await adopted(house)
         commander.say(visit(5))
         range_ = await last_run(process, b"call")
-        process.say(msg.LeaveActor(int(range_.origin[4]), 7))
-        process.say(msg.Progress(range_.serial, 0, 1, 10, True, dirty=True, payload=b"none"))
+        process.say(call_msg.LeaveActor(int(range_.origin[4]), 7))
+        process.say(worker_msg.Progress(range_.serial, 0, 1, 10, True, dirty=True, payload=b"none"))
         await commander.next(msg.RangeDone)
         failed = await commander.next(msg.EnvironmentFailed)
         assert (failed.successor, bytes(failed.payload)) == ("", b"")

@@ -19,10 +19,10 @@ from goliath.actors.failures import CallInterrupted, call_text, failure_record
 from goliath.actors.loops import loop_for, plan_arguments
 from goliath.transport.columns import encode_gathered
 from goliath.transport.functions import LoadedFunction
-from goliath.transport.messages import DefineFunction, Progress, RunRange
 from goliath.transport.outcomes import decode_outcomes
 from goliath.transport.rows import Elsewhere, encode_frozen
 from goliath.transport.serialization import dump_value, load_value
+from goliath.transport.worker_messages import DefineFunction, Progress, RunRange
 from tests.actors.workshop import Outcomes, encode_calls
 from tests.length import length
 

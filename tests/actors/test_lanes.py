@@ -12,8 +12,8 @@ from typing import Any
 from goliath.actors.page import NOBODY, PageState
 from goliath.actors.process import Process
 from goliath.testing import processes
-from goliath.transport.messages import Flush, Interrupt, Progress, RefuseWait, Split, Yielded
 from goliath.transport.outcomes import read_outcomes
+from goliath.transport.worker_messages import Flush, Interrupt, Progress, RefuseWait, Split, Yielded
 from tests.actors.workshop import Workshop, workshop
 
 

@@ -32,8 +32,14 @@ from goliath.config import TransportConfig
 from goliath.core.ids import SessionId, WorkerId
 from goliath.core.node import Node
 from goliath.core.policy import BIG_BYTES
-from goliath.transport import memory, messages as msg
-from goliath.transport.messages import Bundle
+from goliath.transport import (
+    call_messages as call_msg,
+    memory,
+    messages as msg,
+    worker_messages as worker_msg,
+)
+from goliath.transport.message import Message
+from goliath.transport.payload import Bundle
 from goliath.transport.versions import package_versions
 from tests.actors.desks import flat
 from tests.actors.runtime import turns, until
@@ -56,7 +62,7 @@ class FakeProcess:
         self._events = events
         self._ended = False
 
-    def send(self, message: msg.Message) -> None:
+    def send(self, message: Message) -> None:
         self.heard.append(message)
 
     control = send
@@ -93,21 +99,23 @@ class FakeProcess:
     def pages(self) -> list[PageState]:
         return [self.now]
 
-    def say(self, message: msg.Message) -> None:
+    def say(self, message: Message) -> None:
         self._events.on_worker_message(self.worker, message)
 
     def print(self, text: bytes) -> None:
         self._events.on_worker_output(self.worker, "stdout", text)
 
-    def run(self) -> msg.RunRange:
+    def run(self) -> worker_msg.RunRange:
         """The last range it was given."""
-        return next(m for m in reversed(self.heard) if isinstance(m, msg.RunRange))
+        return next(m for m in reversed(self.heard) if isinstance(m, worker_msg.RunRange))
 
     def do(self) -> None:
         """Finish what it was given."""
         range_ = self.run()
         self.say(
-            msg.Progress(range_.serial, range_.lo, range_.hi, 10, True, payload=range_.payload)
+            worker_msg.Progress(
+                range_.serial, range_.lo, range_.hi, 10, True, payload=range_.payload
+            )
         )
 
 
@@ -151,7 +159,7 @@ class FakeCommander:
         self.while_reading = lambda: None  # nothing else reaches this end meanwhile
         channel.attach(self)
 
-    def on_message(self, message: msg.Message) -> None:
+    def on_message(self, message: Message) -> None:
         self.heard.append(message)
         self.while_reading()
 
@@ -161,7 +169,7 @@ class FakeCommander:
     def on_writable(self) -> None:
         pass
 
-    def say(self, *messages: msg.Message) -> None:
+    def say(self, *messages: Message) -> None:
         for message in messages:
             self.channel.send(message)
 
@@ -223,7 +231,7 @@ class House:
         """The worker forked as the n-th, ready to work."""
         await until(lambda: len(self.nursery.processes) > number)
         process = self.nursery.processes[number]
-        process.say(msg.WorkerReady())
+        process.say(worker_msg.WorkerReady())
         return process
 
     def alive(self) -> bool:
@@ -256,7 +264,7 @@ async def a_house(
         house.workshop.close()
 
 
-FUNCTION = msg.DefineFunction("f", "foo", b"pickled")
+FUNCTION = worker_msg.DefineFunction("f", "foo", b"pickled")
 ENVIRONMENT = msg.DefineEnvironment("e", [], {"A": "1"})
 
 
@@ -279,7 +287,7 @@ async def test_a_batch_is_run_by_a_worker_in_its_environment_and_reported():
         await until(lambda: len(worker.heard) == 2)
         assert worker.heard == [
             FUNCTION,
-            msg.RunRange(1, 0, 3, "f", "rows", payload=b"calls"),
+            worker_msg.RunRange(1, 0, 3, "f", "rows", payload=b"calls"),
         ]
         worker.do()
         done = await commander.next(msg.RangeDone)
@@ -291,7 +299,7 @@ async def a_kept_result(commander: FakeCommander, worker: FakeProcess) -> int:
     """Of the first call that the worker runs: its key."""
     range_ = worker.run()
     worker.say(
-        msg.Progress(
+        worker_msg.Progress(
             range_.serial,
             0,
             1,
@@ -337,9 +345,9 @@ async def test_a_result_that_is_kept_is_given_to_a_worker_that_asks_and_to_no_ot
         worker = await house.worker()
         await until(lambda: len(worker.heard) == 2)
         key = await a_kept_result(commander, worker)
-        commander.say(msg.RefEnded(1, "r-1", False, key))
+        commander.say(worker_msg.RefEnded(1, "r-1", False, key))
         await until(lambda: len(worker.heard) == 3)
-        assert worker.heard[-1] == msg.RefEnded(1, "r-1", False, 0, b"value")
+        assert worker.heard[-1] == worker_msg.RefEnded(1, "r-1", False, 0, b"value")
         other.say(msg.FetchDeposit(key))
         await until(lambda: other.closed)
         commander.channel.close()
@@ -356,7 +364,7 @@ async def test_a_piece_that_is_kept_for_a_commander_is_given_to_his_calls_and_fo
         commander.say(msg.ForgetPieces([-2, -7]))
         worker = await house.worker()
         for _ in range(2):
-            await until(lambda: isinstance(worker.heard[-1], msg.RunRange))
+            await until(lambda: isinstance(worker.heard[-1], worker_msg.RunRange))
             range_ = worker.run()
             assert (range_.deposits, flat(range_.payload)) == ([5], b"callspiece")
             worker.do()
@@ -382,7 +390,11 @@ async def test_a_function_is_sent_to_a_worker_once():
         await until(lambda: len(worker.heard) == 2)
         worker.do()
         await until(lambda: len(worker.heard) == 3)
-        assert [type(m) for m in worker.heard] == [msg.DefineFunction, msg.RunRange, msg.RunRange]
+        assert [type(m) for m in worker.heard] == [
+            worker_msg.DefineFunction,
+            worker_msg.RunRange,
+            worker_msg.RunRange,
+        ]
 
 
 async def test_an_initializer_is_sent_before_anything_else():
@@ -391,7 +403,7 @@ async def test_an_initializer_is_sent_before_anything_else():
         environment = msg.DefineEnvironment("e", [], {}, initializer=True, payload=b"init")
         commander.say(FUNCTION, environment, assign())
         worker = await house.worker()
-        assert worker.heard[0] == msg.DefineFunction(INITIALIZER, INITIALIZER, b"init")
+        assert worker.heard[0] == worker_msg.DefineFunction(INITIALIZER, INITIALIZER, b"init")
         assert worker.spec.has_initializer
 
 
@@ -460,11 +472,11 @@ async def test_a_commander_that_does_not_read_makes_its_workers_wait_with_what_t
             commander.while_reading = lambda: None
             for _ in range(70):
                 house.actor.receive(
-                    WorkerHeard(worker.worker, msg.StoreValue(0, "r", [], bytes(1 << 20)))
+                    WorkerHeard(worker.worker, call_msg.StoreValue(0, "r", [], bytes(1 << 20)))
                 )
 
         commander.while_reading = flood
-        worker.say(msg.StoreValue(0, "r", [], b"the first"))
+        worker.say(call_msg.StoreValue(0, "r", [], b"the first"))
         await until(lambda: worker.pauses)
         await until(lambda: not worker.unheard)
 
@@ -478,7 +490,7 @@ async def test_a_cancelled_batch_is_interrupted_and_by_force_killed():
         commander.say(msg.CancelBatch(2, 1))
         assert (await commander.next(msg.RangeReturned)).why == "cancelled"
         commander.say(msg.CancelBatch(1, 1))
-        await until(lambda: msg.Interrupt(1) in worker.heard)
+        await until(lambda: worker_msg.Interrupt(1) in worker.heard)
         assert not worker.killed
         commander.say(msg.CancelBatch(1, 1, force=True))
         await until(lambda: worker.killed)
@@ -589,7 +601,7 @@ async def test_what_comes_with_a_batch_is_refused_if_it_is_big_and_the_node_full
         gauge.used = 97
         assert (await commander.next(msg.MemoryLevel)).level == "full"
         big = bytes(BIG_BYTES)
-        static = msg.DefineFunction("g", "bar", big + b"!")
+        static = worker_msg.DefineFunction("g", "bar", big + b"!")
         commander.say(assign(2, payload=big + b"!"), static, assign(3, function="g"))
         commander.say(assign(4, deposits=[[0, BIG_BYTES]], payload=Bundle(b"calls", [big])))
         given = [[msg.LOST - 1, BIG_BYTES + 1]]
@@ -885,14 +897,14 @@ async def test_half_a_file_goes_with_the_session_that_sent_it():
 # -- hostile Commanders ----------------------------------------------------------------
 
 
-def unchecked(message: msg.Message, **fields: Any) -> msg.Message:
+def unchecked(message: Message, **fields: Any) -> Message:
     """A message whose insides are not what its hints say."""
     for name, value in fields.items():
         setattr(message, name, value)
     return message
 
 
-HOSTILE: dict[str, Callable[[], list[msg.Message]]] = {
+HOSTILE: dict[str, Callable[[], list[Message]]] = {
     "unknown function": lambda: [assign(function="g")],
     "unknown environment": lambda: [assign(environment="x")],
     "batch sent twice": lambda: [assign(7), assign(7)],
@@ -928,7 +940,7 @@ HOSTILE: dict[str, Callable[[], list[msg.Message]]] = {
     "takes more than comes along": lambda: [assign(deposits=[[0, 6]])],
     "takes words": lambda: [unchecked(assign(), deposits=["abc"])],
     "fetches what is not kept": lambda: [msg.FetchDeposit(7)],
-    "gives workers what is not kept": lambda: [msg.RefEnded(1, "r-1", False, 7)],
+    "gives workers what is not kept": lambda: [worker_msg.RefEnded(1, "r-1", False, 7)],
     "forgets words": lambda: [unchecked(msg.ForgetDeposits([]), keys=["a"])],
     "has something kept under another's key": lambda: [msg.KeepPiece(7, b"x")],
     "has nothing kept as lost": lambda: [msg.KeepPiece(-1, b"x")],
@@ -951,13 +963,13 @@ async def test_a_commander_that_breaks_the_rules_loses_its_session_and_nobody_el
         honest.say(assign())
         await until(lambda: any(not p.killed for p in house.nursery.processes))
         worker = next(p for p in house.nursery.processes if not p.killed)
-        worker.say(msg.WorkerReady())
+        worker.say(worker_msg.WorkerReady())
         worker.do()
         assert (await honest.next(msg.RangeDone)).batch == 1
         assert not honest.closed
 
 
-HARMLESS: dict[str, Callable[[], list[msg.Message]]] = {
+HARMLESS: dict[str, Callable[[], list[Message]]] = {
     "cancel of nothing": lambda: [msg.CancelBatch(99, 99), msg.CancelBatch(-1, -1, force=True)],
     "steal of nothing": lambda: [
         msg.StealBatches(-5),
@@ -968,7 +980,11 @@ HARMLESS: dict[str, Callable[[], list[msg.Message]]] = {
     "forget in use": lambda: [assign(), msg.ForgetEnvironment("e")],
     "piece of nothing": lambda: [msg.FileData("x", -1, -5, b"")],
     "more than there is": lambda: [assign(cpus=1e9), assign(2, resources={"gpu": 1.0})],
-    "messages for others": lambda: [msg.Draining(), msg.WorkerReady(), msg.Yielded(1, 1)],
+    "messages for others": lambda: [
+        msg.Draining(),
+        worker_msg.WorkerReady(),
+        worker_msg.Yielded(1, 1),
+    ],
     "files by numbers": lambda: [
         unchecked(msg.DefineEnvironment("x", [], {}), files=[5, "abcd", None, ["a"]])
     ],
@@ -995,11 +1011,11 @@ async def test_what_makes_no_sense_but_harms_nobody_is_survived(name: str):
 # -- hostile workers -------------------------------------------------------------------
 
 
-def progress(serial: int, lo: int, hi: int, **fields: Any) -> msg.Message:
-    return unchecked(msg.Progress(serial, lo, hi, 10, True), **fields)
+def progress(serial: int, lo: int, hi: int, **fields: Any) -> Message:
+    return unchecked(worker_msg.Progress(serial, lo, hi, 10, True), **fields)
 
 
-FORGED: dict[str, msg.Message] = {
+FORGED: dict[str, Message] = {
     "another range": progress(99, 0, 3),
     "calls it was not given": progress(1, 0, 4),
     "calls backwards": progress(1, 2, 1),
@@ -1015,7 +1031,7 @@ FORGED: dict[str, msg.Message] = {
     "lists to be retried": progress(1, 0, 3, retryable=[[1]]),
     "refs that are lists": progress(1, 0, 3, refs=[[1]]),
     "an order": assign(),
-    "a secret": msg.DefineFunction("f", "evil", b"pickle"),
+    "a secret": worker_msg.DefineFunction("f", "evil", b"pickle"),
     "results of its own": msg.RangeDone(1, 1, 0, 3, 10),
     "output of its own": msg.Output("stdout", "f", 1, b"x"),
 }
@@ -1048,7 +1064,7 @@ async def test_a_worker_that_talks_without_end_does_not_fill_the_mailbox():
         house.ref._cell._busy = True  # so that all of it has to wait
         for _ in range(MAILBOX_MAX // 5000 + 1):
             for _ in range(5000):
-                bad.say(msg.Yielded(1, 99))
+                bad.say(worker_msg.Yielded(1, 99))
             house.ref._cell._busy = False
             await turns(1)
         good.do()
@@ -1064,7 +1080,7 @@ async def test_what_a_dead_or_unknown_worker_says_is_not_heard():
         await until(lambda: len(house.nursery.processes) == 2)
         worker.do()
         worker.print(b"from the grave")
-        worker.say(msg.WorkerReady("I am not well"))
+        worker.say(worker_msg.WorkerReady("I am not well"))
         (await house.worker(1)).do()
         await commander.next(msg.RangeDone)
 
@@ -1074,7 +1090,7 @@ async def test_an_initializer_that_fails_breaks_its_environment():
         commander = house.commander()
         commander.say(FUNCTION, ENVIRONMENT, assign())
         await until(lambda: house.nursery.processes)
-        house.nursery.processes[0].say(msg.WorkerReady("ValueError: no such table"))
+        house.nursery.processes[0].say(worker_msg.WorkerReady("ValueError: no such table"))
         failed = await commander.next(msg.EnvironmentFailed)
         assert (failed.environment, failed.error) == ("e", "ValueError: no such table")
         assert (await commander.next(msg.RangeReturned)).why == "environment"
@@ -1101,14 +1117,14 @@ async def test_a_function_may_be_forgotten_and_defined_again():
         await until(lambda: worker.heard)
         worker.do()
         await commander.next(msg.RangeDone)
-        commander.say(msg.ForgetFunction("f"), FUNCTION, assign(2))
+        commander.say(worker_msg.ForgetFunction("f"), FUNCTION, assign(2))
         await until(lambda: len(worker.heard) == 5)
-        assert worker.heard[2:4] == [msg.ForgetFunction("f"), FUNCTION]
+        assert worker.heard[2:4] == [worker_msg.ForgetFunction("f"), FUNCTION]
         assert worker.run().serial == 2
 
 
 async def test_a_function_in_use_cannot_be_forgotten():
     async with a_house() as house:
         commander = house.commander()
-        commander.say(FUNCTION, ENVIRONMENT, assign(), msg.ForgetFunction("f"))
+        commander.say(FUNCTION, ENVIRONMENT, assign(), worker_msg.ForgetFunction("f"))
         await until(lambda: commander.closed)

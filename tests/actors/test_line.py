@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from goliath.actors.line import READ_BYTES, TURN_BYTES, Line
-from goliath.transport import messages as msg
+from goliath.transport import worker_messages as worker_msg
 from goliath.transport.blocking import pack_pipe_frame
 
 BIG = 24 * 1024 * 1024
@@ -50,7 +50,7 @@ async def with_a_line(use: Callable[[Line, Watched, socket.socket, asyncio.Queue
 
 async def test_a_big_message_leaves_in_many_turns_though_the_worker_takes_it_at_once():
     payload = bytes(range(256)) * (BIG // 256)
-    message = msg.DefineFunction("f", "f", payload)
+    message = worker_msg.DefineFunction("f", "f", payload)
     expected = b"".join(pack_pipe_frame(message))
 
     async def send(line: Line, ours: Watched, theirs: socket.socket, heard: Any) -> None:
@@ -74,7 +74,7 @@ async def test_a_big_message_leaves_in_many_turns_though_the_worker_takes_it_at_
 
 async def test_a_big_frame_is_read_in_many_turns_into_memory_that_was_set_aside_once():
     payload = bytes(range(256)) * (BIG // 256)
-    frame = b"".join(pack_pipe_frame(msg.DefineFunction("f", "f", payload)))
+    frame = b"".join(pack_pipe_frame(worker_msg.DefineFunction("f", "f", payload)))
 
     async def read(line: Line, ours: Watched, theirs: socket.socket, heard: Any) -> None:
         giving = threading.Thread(target=theirs.sendall, args=(frame,))

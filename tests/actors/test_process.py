@@ -17,7 +17,7 @@ from goliath.actors.spec import WorkerSpec
 from goliath.config import NodeConfig
 from goliath.core.ids import WorkerId
 from goliath.testing.processes import alive, look, until
-from goliath.transport.messages import DefineFunction, WorkerReady
+from goliath.transport.worker_messages import DefineFunction, WorkerReady
 from tests.actors.workshop import Owner, Workshop, workshop
 
 pytestmark = pytest.mark.slow

@@ -17,7 +17,7 @@ from goliath.actors.streams import Stream
 from goliath.actors.troupe import Troupe
 from goliath.core.ids import NodeId
 from goliath.errors import ObjectLostError, ProtocolError, TaskCancelledError
-from goliath.transport import messages as msg
+from goliath.transport import call_messages as call_msg, worker_messages as worker_msg
 from goliath.transport.exceptions import load_error
 from tests.actors.desks import FakePortal
 
@@ -179,9 +179,9 @@ class FakeOffice:
     """Notes what a node is told."""
 
     def __init__(self) -> None:
-        self.told: list[msg.RefEnded] = []
+        self.told: list[worker_msg.RefEnded] = []
 
-    def tell_node(self, node: NodeId, message: msg.RefEnded) -> None:
+    def tell_node(self, node: NodeId, message: worker_msg.RefEnded) -> None:
         self.told.append(message)
 
     def later(self, seconds: float, function: Any) -> None:
@@ -192,7 +192,7 @@ def test_a_worker_whose_items_nobody_can_take_is_told_so_instead_of_waiting_for_
     office = FakeOffice()
     deputies = Deputies(office, FakePortal(), Troupe())  # type: ignore[arg-type]
     for index, awaited in enumerate([False, True]):
-        deputies.hear(NodeId("n"), msg.ItemMade(3, "stream-x-1", index, awaited, [], b""))
+        deputies.hear(NodeId("n"), call_msg.ItemMade(3, "stream-x-1", index, awaited, [], b""))
     (told,) = office.told
     assert (told.worker, told.ref, told.failed) == (3, "stream-x-1.wanted-1", True)
     assert isinstance(load_error(told.payload), TaskCancelledError)
@@ -202,9 +202,9 @@ def test_a_worker_whose_call_was_called_off_is_told_so_though_somebody_has_the_s
     office, streaming = FakeOffice(), Streaming()
     deputies = Deputies(office, FakePortal(), Troupe())  # type: ignore[arg-type]
     task_id = streaming.stream.call.task_id
-    deputies.hear(NodeId("n"), msg.ItemMade(3, task_id, 0, True, [], b""))
+    deputies.hear(NodeId("n"), call_msg.ItemMade(3, task_id, 0, True, [], b""))
     assert office.told == []
     streaming.end(Broken(TaskCancelledError("called off")))
-    deputies.hear(NodeId("n"), msg.ItemMade(3, task_id, 1, True, [], b""))
+    deputies.hear(NodeId("n"), call_msg.ItemMade(3, task_id, 1, True, [], b""))
     (told,) = office.told
     assert (told.ref, told.failed) == (f"{task_id}.wanted-1", True)

@@ -19,7 +19,7 @@ from goliath.actors.process import Process
 from goliath.actors.spec import INITIALIZER, WorkerSpec
 from goliath.transport.columns import encode_columns
 from goliath.transport.functions import dump_initializer
-from goliath.transport.messages import (
+from goliath.transport.worker_messages import (
     DefineFunction,
     Flush,
     Interrupt,
@@ -170,7 +170,7 @@ async def test_a_function_that_cannot_be_rebuilt_fails_every_call_and_says_how_t
         process.send(DefineFunction("broken", "foo", b"\x80\x05cno_such_module\nfoo\n."))
         shop._known.add((process.worker, "broken"))
         form, payload = "columns", encode_columns([{"x": 1}, {"x": 2}])
-        from goliath.transport.messages import RunRange
+        from goliath.transport.worker_messages import RunRange
 
         process.send(RunRange(9, 0, 2, "broken", form, payload=payload or b""))
         outcomes = await shop.gather(process, 9)

@@ -43,7 +43,7 @@ def hold_the_gil() -> None:
 PARENT = """
     import asyncio, json, os, signal, sys, time
     from goliath.transport import serialization
-    from goliath.transport.messages import DefineFunction, RunRange, WorkerReady
+    from goliath.transport.worker_messages import DefineFunction, RunRange, WorkerReady
     from tests.actors.test_zygote import hold_the_gil
     from tests.actors.workshop import Workshop
 

@@ -21,16 +21,16 @@ from goliath.core.ids import WorkerId
 from goliath.testing.processes import Seen, descendants, is_spare, until
 from goliath.transport.columns import COLUMNS, encode_columns
 from goliath.transport.functions import dump_function
-from goliath.transport.messages import (
+from goliath.transport.message import Message
+from goliath.transport.outcomes import decode_outcomes
+from goliath.transport.rows import ROWS, encode_rows
+from goliath.transport.worker_messages import (
     DefineFunction,
-    Message,
     Progress,
     RunRange,
     WorkerReady,
     Yielded,
 )
-from goliath.transport.outcomes import decode_outcomes
-from goliath.transport.rows import ROWS, encode_rows
 
 WAIT_S = 10.0
 

@@ -24,9 +24,14 @@ from goliath.errors import ProtocolError
 from goliath.machine import resident_bytes
 from goliath.testing import processes
 from goliath.testing.processes import kill
-from goliath.transport import messages as msg
+from goliath.transport import (
+    call_messages as call_msg,
+    messages as msg,
+    worker_messages as worker_msg,
+)
 from goliath.transport.blocking import LENGTH, pack_pipe_frame
 from goliath.transport.codec import PREFIX, to_header
+from goliath.transport.message import Message
 from tests.actors.test_lieutenant import (
     ENVIRONMENT,
     FUNCTION,
@@ -59,7 +64,7 @@ def write(number: int, data: bytes) -> None:
     time.sleep(30)
 
 
-def packed(message: msg.Message) -> bytes:
+def packed(message: Message) -> bytes:
     head, payload = pack_pipe_frame(message)
     return head + bytes(payload)
 
@@ -73,7 +78,7 @@ def nested(depth: int) -> bytes:
 
 def with_pieces(*entries: list[int]) -> bytes:
     """A frame that says of results what is beside them."""
-    text = orjson.dumps({**to_header(msg.Progress(1, 0, 1, 10, True)), "b": entries})
+    text = orjson.dumps({**to_header(worker_msg.Progress(1, 0, 1, 10, True)), "b": entries})
     frame = PREFIX.pack(len(text), 0) + text
     return LENGTH.pack(len(frame)) + frame
 
@@ -84,8 +89,8 @@ FORGED: dict[str, bytes] = {
     "a header longer than its frame": LENGTH.pack(8) + PREFIX.pack(1 << 31, 0),
     "a header of many megabytes": LENGTH.pack(300 * MIB) + PREFIX.pack(290 * MIB, 0),
     "lists within lists": nested(100_000),
-    "results of a range it does not run": packed(msg.Progress(99, 0, 1, 10, True)),
-    "results of calls it was not given": packed(msg.Progress(1, 0, 99, 10, True)),
+    "results of a range it does not run": packed(worker_msg.Progress(99, 0, 1, 10, True)),
+    "results of calls it was not given": packed(worker_msg.Progress(1, 0, 99, 10, True)),
     "what a Lieutenant says to a Commander": packed(msg.RangeDone(1, 1, 0, 1, 10)),
     "what a Commander says to a Lieutenant": packed(assign()),
     "a piece that is not there": with_pieces([MIB]),
@@ -143,12 +148,12 @@ def test_a_result_bigger_than_a_message_is_a_typed_error_and_the_node_lives(
 
 FLOOD = """
     import socket
-    from goliath.transport import messages as msg
+    from goliath.transport import call_messages as call_msg
     from goliath.transport.blocking import pack_pipe_frame
 
     @goliath.remote
     def flood(begun):
-        head, payload = pack_pipe_frame(msg.StoreValue(0, "r-1", [], bytes(1 << 20)))
+        head, payload = pack_pipe_frame(call_msg.StoreValue(0, "r-1", [], bytes(1 << 20)))
         sock = socket.socket(fileno=os.dup(100))
         sock.setblocking(True)
         Path(begun).touch()
@@ -198,21 +203,21 @@ async def test_whatever_bytes_come_only_a_protocol_error_comes_of_it():
             line.close()
         end = heard[-1]
         assert end is None or isinstance(end, ProtocolError), end
-        assert all(isinstance(message, msg.Message) for message in heard[:-1])
+        assert all(isinstance(message, Message) for message in heard[:-1])
         ends[type(end).__name__] = ends.get(type(end).__name__, 0) + 1
     assert set(ends) == {"ProtocolError", "NoneType"}, "the mutations are too mild, or too wild"
 
 
-def said_by_workers(rng: random.Random) -> list[msg.Message]:
+def said_by_workers(rng: random.Random) -> list[Message]:
     return [
-        msg.WorkerReady(),
-        msg.Progress(1, 0, 3, 10, True, payload=bytes(30)),
-        msg.Progress(1, 0, 3, 10, False, deposits=[[0, 5]], payload=bytes(9)),
-        msg.Yielded(1, 2),
-        msg.Waiting(1, True),
-        msg.StoreValue(0, "r-1", ["r-2"], bytes(rng.randrange(100))),
-        msg.AwaitRefs(0, ["r-1"]),
-        msg.NestedFunction(1, "f", "f", [], b"x"),
+        worker_msg.WorkerReady(),
+        worker_msg.Progress(1, 0, 3, 10, True, payload=bytes(30)),
+        worker_msg.Progress(1, 0, 3, 10, False, deposits=[[0, 5]], payload=bytes(9)),
+        worker_msg.Yielded(1, 2),
+        worker_msg.Waiting(1, True),
+        call_msg.StoreValue(0, "r-1", ["r-2"], bytes(rng.randrange(100))),
+        call_msg.AwaitRefs(0, ["r-1"]),
+        call_msg.NestedFunction(1, "f", "f", [], b"x"),
     ]
 
 
@@ -236,30 +241,39 @@ def mutated(frame: bytes, rng: random.Random) -> bytes:
 
 ODD: list[Any] = [-1, 0, 1, 2, 3, 99, 1 << 62, True, None, "a", [], [[]], [1, 2], 0.5]
 FIELDS = {
-    msg.Progress: ("serial", "lo", "hi", "elapsed_us", "final", "retryable", "deposits", "refs"),
-    msg.Yielded: ("serial", "at"),
-    msg.Waiting: ("serial", "waiting"),
-    msg.StoreValue: ("ref", "refs"),
-    msg.AwaitRefs: ("refs",),
+    worker_msg.Progress: (
+        "serial",
+        "lo",
+        "hi",
+        "elapsed_us",
+        "final",
+        "retryable",
+        "deposits",
+        "refs",
+    ),
+    worker_msg.Yielded: ("serial", "at"),
+    worker_msg.Waiting: ("serial", "waiting"),
+    call_msg.StoreValue: ("ref", "refs"),
+    call_msg.AwaitRefs: ("refs",),
 }
 NUMBERS = {"serial", "lo", "hi", "elapsed_us", "at"}
 LISTS = {"retryable", "deposits", "refs"}
 
 
-def forged(rng: random.Random, process: FakeProcess) -> msg.Message:
+def forged(rng: random.Random, process: FakeProcess) -> Message:
     """Something like what it should say, with a field or two of it changed, as the codec lets
     them through: numbers are numbers and lists are lists."""
-    ranges = [m for m in process.heard if isinstance(m, msg.RunRange)]
-    range_ = rng.choice(ranges) if ranges else msg.RunRange(1, 0, 3, "f", "rows", False)
-    said: msg.Message = rng.choice(
+    ranges = [m for m in process.heard if isinstance(m, worker_msg.RunRange)]
+    range_ = rng.choice(ranges) if ranges else worker_msg.RunRange(1, 0, 3, "f", "rows", False)
+    said: Message = rng.choice(
         [
-            msg.Progress(range_.serial, range_.lo, range_.hi, 10, True, payload=bytes(5)),
-            msg.Progress(range_.serial, range_.lo, range_.lo, 10, False),
-            msg.Yielded(range_.serial, rng.randrange(-2, 5)),
-            msg.Waiting(range_.serial, rng.random() < 0.5),
-            msg.WorkerReady(rng.choice(("", "", "it is broken"))),
-            msg.StoreValue(0, "r-1", [], b"x"),
-            msg.AwaitRefs(0, ["r-1"]),
+            worker_msg.Progress(range_.serial, range_.lo, range_.hi, 10, True, payload=bytes(5)),
+            worker_msg.Progress(range_.serial, range_.lo, range_.lo, 10, False),
+            worker_msg.Yielded(range_.serial, rng.randrange(-2, 5)),
+            worker_msg.Waiting(range_.serial, rng.random() < 0.5),
+            worker_msg.WorkerReady(rng.choice(("", "", "it is broken"))),
+            call_msg.StoreValue(0, "r-1", [], b"x"),
+            call_msg.AwaitRefs(0, ["r-1"]),
             msg.RangeDone(1, 1, 0, 3, 10),
             msg.Draining(),
         ]
@@ -322,8 +336,8 @@ async def serve(house: House, session: str, commander: FakeCommander) -> None:
             fakes = zip(house.nursery.processes, house.nursery.fences, strict=True)
             for number, (process, whose) in enumerate(fakes):
                 if whose == session and number not in ready:
-                    process.say(msg.WorkerReady())
-                    if any(isinstance(m, msg.RunRange) for m in process.heard):
+                    process.say(worker_msg.WorkerReady())
+                    if any(isinstance(m, worker_msg.RunRange) for m in process.heard):
                         ready.add(number)
                         process.do()
             await asyncio.sleep(0.002)

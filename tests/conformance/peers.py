@@ -21,7 +21,7 @@ from wsproto.extensions import PerMessageDeflate
 from goliath.config import KIB, TransportConfig
 from goliath.transport.handshake import ClientHandshake, ServerHandshake, Ticket
 from goliath.transport.keys import Keyring, plain_binding
-from goliath.transport.messages import Message
+from goliath.transport.message import Message
 from goliath.transport.protocol import SessionOver, SessionProtocol, Side
 from goliath.transport.serialization import own_versions
 from goliath.transport.token import Token

@@ -18,11 +18,15 @@ from goliath.actors.job import job_ids
 from goliath.actors.line import READ_BYTES, Line
 from goliath.config import TransportConfig
 from goliath.errors import AuthenticationError, GoliathError, ProtocolError, VersionMismatchError
-from goliath.transport import messages as msg
+from goliath.transport import (
+    call_messages as call_msg,
+    messages as msg,
+    worker_messages as worker_msg,
+)
 from goliath.transport.blocking import LENGTH, BlockingPipe
 from goliath.transport.codec import from_wire, pack_frame, unpack_frame
 from goliath.transport.handshake import ServerHandshake
-from goliath.transport.messages import Message
+from goliath.transport.message import Message
 from goliath.transport.protocol import SessionOver, SessionProtocol, Side
 from tests.actors import test_commander, test_lieutenant
 from tests.fuzz.mutation import SMALL
@@ -181,7 +185,13 @@ async def _turns() -> None:
         await asyncio.sleep(0)
 
 
-FROM_WORKERS = msg.Progress | msg.Yielded | msg.Waiting | msg.WorkerReady | msg.FromCalls
+FROM_WORKERS = (
+    worker_msg.Progress
+    | worker_msg.Yielded
+    | worker_msg.Waiting
+    | worker_msg.WorkerReady
+    | call_msg.FromCalls
+)
 
 
 async def lieutenant(case: Case) -> int:
@@ -225,7 +235,7 @@ STRETCH = 7  # frames, after which those that hear them are given something to d
 def _about_what_runs(message: Message, worker: test_lieutenant.FakeProcess) -> Message:
     """A number that was true when it was recorded would be of nothing that runs here: here is
     the one that is. What was put there on purpose is small, and stays."""
-    running = [run for run in worker.heard if isinstance(run, msg.RunRange)]
+    running = [run for run in worker.heard if isinstance(run, worker_msg.RunRange)]
     serial = getattr(message, "serial", 0)
     if running and serial >= SMALL:
         message.serial = running[-1].serial  # type: ignore[attr-defined]

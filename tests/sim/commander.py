@@ -21,6 +21,7 @@ from goliath.core.policy import ON_THE_WAY_MAX, Level
 from goliath.core.scheduler import Scheduler
 from goliath.transport import messages as msg
 from goliath.transport.keepsakes import Keepsake
+from goliath.transport.message import Message
 from tests.sim.ledger import ADOPTED, CallRecord, JobRecord, Ledger, Violation, require
 from tests.sim.lieutenant import Lieutenant
 from tests.sim.link import Route
@@ -215,7 +216,7 @@ class Commander(Host):
                 job.record.losses += 1
         self.tell(ev.NodeLost(node))
 
-    def on_message(self, peer: Peer, message: msg.Message) -> None:
+    def on_message(self, peer: Peer, message: Message) -> None:
         """A node reports."""
         deposits = self._deposits[peer.node]
         if isinstance(message, msg.DepositSent):
@@ -248,7 +249,7 @@ class Commander(Host):
         """See `Poster.inside`."""
         return True
 
-    def _translate(self, node: NodeId, message: msg.Message) -> ev.Event:
+    def _translate(self, node: NodeId, message: Message) -> ev.Event:
         match message:
             case msg.RangeDone():
                 self._outcomes = dict(orjson.loads(bytes(message.payload)))
@@ -460,7 +461,7 @@ class Commander(Host):
         require(len(self._hunger) <= limit, f"{len(self._hunger)} steals within a second")
         self._say(victim, msg.StealBatches(count))
 
-    def _say(self, node: NodeId, message: msg.Message) -> None:
+    def _say(self, node: NodeId, message: Message) -> None:
         end = self._nodes[node].end
         assert end is not None
         end.send(message)

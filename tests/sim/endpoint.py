@@ -7,7 +7,7 @@ from typing import Protocol
 
 from goliath.config import TransportConfig
 from goliath.errors import ProtocolError
-from goliath.transport.messages import Message
+from goliath.transport.message import Message
 from goliath.transport.protocol import SessionOver, SessionProtocol, Side
 from tests.sim.link import CLIENT, SERVER, Frame, Link, Route
 from tests.sim.world import Host

@@ -19,6 +19,7 @@ from goliath.core.observation import Journal
 from goliath.core.policy import Level
 from goliath.transport import messages as msg
 from goliath.transport.handshake import KILLS_AFTER
+from goliath.transport.message import Message
 from goliath.transport.protocol import Side
 from tests.sim.endpoint import CONFIG, Endpoint
 from tests.sim.ledger import CallRecord, End, JobRecord, Ledger, Violation, require
@@ -266,7 +267,7 @@ class Lieutenant(Host):
 
     # -- sessions ------------------------------------------------------------------------
 
-    def on_message(self, end: Endpoint, message: msg.Message) -> None:  # noqa: C901 - a table
+    def on_message(self, end: Endpoint, message: Message) -> None:  # noqa: C901 - a table
         """A Commander wants something."""
         session = SessionId(end.name)
         match message:
@@ -700,7 +701,7 @@ class Lieutenant(Host):
             require(not work.alone or late, f"{order} beside {unit.piece}")
             require(not other.alone or work.depth > other.depth, f"{order} beside {unit.piece}")
 
-    def _say(self, session: SessionId, message: msg.Message) -> None:
+    def _say(self, session: SessionId, message: Message) -> None:
         self._sessions[session].send(message)
 
     def _calls(self, order: ev.Run) -> dict[int, CallRecord]:

@@ -7,7 +7,7 @@ from typing import Protocol
 from goliath.core.ids import NodeId
 from goliath.transport import dialer
 from goliath.transport.handshake import KILLS_AFTER
-from goliath.transport.messages import Message
+from goliath.transport.message import Message
 from goliath.transport.protocol import Side
 from tests.sim.endpoint import CONFIG, Endpoint
 from tests.sim.lieutenant import Lieutenant

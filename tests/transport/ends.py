@@ -18,7 +18,8 @@ from goliath.transport.credentials import Credentials, Token
 from goliath.transport.dialer import Dialer
 from goliath.transport.handshake import SESSION, Peer
 from goliath.transport.listener import Listener
-from goliath.transport.messages import AssignBatch, Message, RangeDone, StealBatches
+from goliath.transport.message import Message
+from goliath.transport.messages import AssignBatch, RangeDone, StealBatches
 from goliath.transport.pipe import PipeChannel
 from goliath.transport.road import DirectRoad
 from goliath.transport.sessions import GrantedSessions

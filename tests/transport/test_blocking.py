@@ -10,7 +10,8 @@ import pytest
 
 from goliath.transport import blocking
 from goliath.transport.blocking import BlockingPipe, pack_pipe_frame
-from goliath.transport.messages import DefineFunction, ForgetFunction, Message
+from goliath.transport.message import Message
+from goliath.transport.worker_messages import DefineFunction, ForgetFunction
 
 Ends = tuple[BlockingPipe, socket.socket]
 

@@ -11,7 +11,7 @@ import pytest
 from goliath.config import KIB, MIB, TransportConfig
 from goliath.errors import LocalError
 from goliath.transport import memory
-from goliath.transport.messages import Message
+from goliath.transport.message import Message
 from tests.transport.ends import PAIRS, End, assign, bulk, control
 
 

@@ -19,17 +19,11 @@ from goliath.transport.codec import (
     to_wire,
     unpack_frame,
 )
-from goliath.transport.messages import (
-    MESSAGES,
-    AssignBatch,
-    Bundle,
-    CancelBatch,
-    DefineFunction,
-    Message,
-    Output,
-    Piece,
-    RangeDone,
-)
+from goliath.transport.message import Message
+from goliath.transport.messages import AssignBatch, CancelBatch, Output, RangeDone
+from goliath.transport.payload import Bundle, Piece
+from goliath.transport.worker_messages import DefineFunction
+from tests.transport.every_message import MESSAGES
 
 EXAMPLES = {
     "str": "text",

@@ -12,8 +12,8 @@ from hypothesis import given, strategies as st
 from goliath.transport import arena
 from goliath.transport.envelope import APART_BYTES, enclosed, opened
 from goliath.transport.functions import dump_function, load_function
-from goliath.transport.messages import Bundle
 from goliath.transport.outcomes import decode_outcomes, encode_outcomes
+from goliath.transport.payload import Bundle
 from goliath.transport.pickled import Pickled, thaw
 from goliath.transport.rows import decode_rows, encode_frozen, encode_rows, load_row
 from goliath.transport.serialization import dump_value, load_value

@@ -18,7 +18,7 @@ from goliath.transport.keepsakes import (
     Keepsake,
     Recollection,
 )
-from goliath.transport.messages import Bundle
+from goliath.transport.payload import Bundle
 from goliath.transport.pickled import Pickled
 from goliath.transport.rows import (
     FarRow,

@@ -14,16 +14,10 @@ from goliath.errors import ProtocolError, SerializationError
 from goliath.transport.arena import Arena
 from goliath.transport.exchange import Exchange
 from goliath.transport.lanes import PART, PASSING_MAX, Gatherer, Outbox
-from goliath.transport.messages import (
-    AssignBatch,
-    Bundle,
-    DefineFunction,
-    ForgetPieces,
-    KeepPiece,
-    Message,
-    RangeDone,
-    StealBatches,
-)
+from goliath.transport.message import Message
+from goliath.transport.messages import AssignBatch, ForgetPieces, KeepPiece, RangeDone, StealBatches
+from goliath.transport.payload import Bundle
+from goliath.transport.worker_messages import DefineFunction
 from tests.transport.ends import assign
 
 

@@ -14,7 +14,8 @@ from goliath.config import KIB, MIB, TransportConfig
 from goliath.errors import GoliathError, ProtocolError, SerializationError
 from goliath.transport.codec import pack_header, unpack_frame
 from goliath.transport.malloc import Heap
-from goliath.transport.messages import Message, NeedFiles
+from goliath.transport.message import Message
+from goliath.transport.messages import NeedFiles
 from goliath.transport.protocol import SessionOver, SessionProtocol, Side
 from tests.length import length
 from tests.transport.ends import assign, bulk, control

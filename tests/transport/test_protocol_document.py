@@ -15,7 +15,7 @@ import pytest
 from goliath.config import KIB, MIB, NodeConfig, TransportConfig
 from goliath.transport.connection import CLOSE_NONSENSE, CLOSE_OK, CLOSE_PROTOCOL
 from goliath.transport.handshake import HANDSHAKE_VERSION, WELCOME_MAX_BYTES
-from goliath.transport.messages import MESSAGES, Lane, Message
+from goliath.transport.message import Lane, Message
 from goliath.transport.protocol import VERSION
 from goliath.transport.websocket import (
     CLOSE_UNAUTHENTICATED,
@@ -23,6 +23,7 @@ from goliath.transport.websocket import (
     REASON_MAX_BYTES,
     message_limit,
 )
+from tests.transport.every_message import MESSAGES
 from tests.transport.vectors import vectors
 
 PAGE = (Path(__file__).parents[2] / "docs/protocol.md").read_text()

@@ -12,7 +12,8 @@ from typing import Any
 from goliath.config import TransportConfig
 from goliath.transport.handshake import ClientHandshake, ServerHandshake, Ticket
 from goliath.transport.keys import Keyring, Keys, ca_binding, plain_binding, tls_binding, transcript
-from goliath.transport.messages import AssignBatch, CancelBatch, Message, RangeDone
+from goliath.transport.message import Message
+from goliath.transport.messages import AssignBatch, CancelBatch, RangeDone
 from goliath.transport.protocol import SessionProtocol, Side
 from goliath.transport.token import Token
 from goliath.transport.versions import Versions

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from goliath.testing import Node
-from goliath.transport.messages import MESSAGES
+from tests.transport.every_message import MESSAGES
 from tests.watch.everything import ENVIRONMENT, everything
 from tests.watch.lieutenant import FOLDER
 
