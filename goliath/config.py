@@ -112,10 +112,10 @@ class ActorConfig(_Knobs):
 class SchedulingConfig(_Knobs):
     """How a Commander cuts and spreads calls."""
 
-    target_fast_s: float = 0.008  # worker time of one batch while a call takes under 10 µs
+    target_fast_s: float = 0.030  # worker time of one batch while a call takes under 10 µs
     linger_s: float = 0.1  # ... and beyond; also how long a finished result may wait to be reported
     linger_watched_s: float = 0.010  # ... where somebody takes them as they come
-    batch_calls_max: int = 32_768
+    batch_calls_max: int = 65_536
     batch_bytes_max: int = MIB
     window_bytes: int = 64 * MIB  # payload of one node's batches; beyond, only idle slots get some
     keepsake_bytes: int = 256 * MIB  # big buffers of calls that were made, remembered in case that

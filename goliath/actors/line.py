@@ -23,7 +23,7 @@ from goliath.transport.payload import Piece
 READ_BYTES = 256 * KIB
 TURN_BYTES = 512 * KIB  # sent or read at once: while the worker's core takes what this one gives,
 # the kernel would go on until all is through, and a gibibyte would stop the loop for a second
-_HEADER_MAX_BYTES = 8 * MIB  # of a frame: it is read in the loop, and 32,768 calls need one
+_HEADER_MAX_BYTES = 8 * MIB  # of a frame: it is read in the loop, and 65,536 calls need one
 _READS_AT_END = 1024
 _PIECES_MAX = 64  # of one sendmsg; the kernel's own limit is 1024
 

@@ -96,10 +96,10 @@ class Pace:
 class BatchPolicy:
     """How many calls make a batch."""
 
-    target_fast_s: float = 0.008
+    target_fast_s: float = 0.030
     linger_s: float = 0.1
     linger_watched_s: float = 0.010
-    calls_max: int = 32_768
+    calls_max: int = 65_536
     bytes_max: int = 1024 * 1024
 
     def linger(self, *, watched: bool) -> float:
